@@ -1,0 +1,42 @@
+# Targets: setup, demo, test, slow, check, format, bench.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: setup demo test slow check format bench schema
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/tumorseg demo
+
+test: $(STAMP)
+	$(BIN)/pytest -m 'not slow and not long and not gpu' --cov --cov-fail-under=85 --cov-report=term:skip-covered
+
+slow: $(STAMP)
+	$(BIN)/pytest -m 'slow and not long and not gpu'
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/codespell
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+schema: $(STAMP)
+	$(BIN)/python -m tests.schema.test_documents
+
+bench: $(STAMP)
+	$(BIN)/pytest -m long
+	$(BIN)/python benchmarks/hippocampus.py

@@ -1,0 +1,1 @@
+"""Batched augmentation on torch tensors."""

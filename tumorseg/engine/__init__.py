@@ -1,0 +1,1 @@
+"""The fit loop, batches and the sliding window."""

@@ -1,0 +1,1 @@
+"""Frozen records: what the floors hand to each other and what the files hold."""

@@ -1,0 +1,102 @@
+"""What a plan can say of augmentation: a list of transforms, applied in order."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, Tag, model_validator
+
+from tumorseg.schema.base import Record
+from tumorseg.schema.extensions import EXTERNAL, External, by_name
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class Range(Record):
+    """A closed interval to draw from uniformly."""
+
+    low: float
+    """Least value."""
+    high: float
+    """Greatest value."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Range":
+        if self.low > self.high:
+            raise ValueError(f"low {self.low} is above high {self.high}")
+        return self
+
+
+class AffineTransform(Record):
+    """Rotate about the patch's centre and scale, in one resampling: images linearly, labels to the nearest.
+
+    Angles are those of the voxel grid, isotropic in voxels as in nnU-Net.
+    """
+
+    name: Literal["affine"] = "affine"
+    rotation_probability: Probability = 0.2
+    """Per sample."""
+    rotation_deg: tuple[float, ...]
+    """Largest angle about each axis, in the plan's axis order; one number for 2D."""
+    scaling_probability: Probability = 0.2
+    """Per sample."""
+    scaling: Range = Range(low=0.7, high=1.4)
+    """Zoom; below 1 shows more of the image, smaller."""
+    in_plane: bool = False
+    """Leave the first axis alone (nnU-Net's dummy 2D augmentation for thick slices)."""
+
+
+class MirrorTransform(Record):
+    """Flip each axis, or not, per sample."""
+
+    name: Literal["mirror"] = "mirror"
+    axes: tuple[int, ...]
+    """Spatial axes that may be flipped, in the configuration's own numbering."""
+    probability: Probability = 0.5
+    """Per axis and sample."""
+
+
+class GaussianNoise(Record):
+    """Add white noise to all channels."""
+
+    name: Literal["gaussian_noise"] = "gaussian_noise"
+    probability: Probability = 0.1
+    """Per sample."""
+    std: Range = Range(low=0.0, high=0.1)
+    """In units of the normalised intensities."""
+
+
+class Brightness(Record):
+    """Multiply intensities."""
+
+    name: Literal["brightness"] = "brightness"
+    probability: Probability = 0.15
+    """Per sample."""
+    factor: Range = Range(low=0.75, high=1.25)
+    """Drawn per channel."""
+
+
+class Contrast(Record):
+    """Stretch about the channel's mean; the range of the intensities is kept."""
+
+    name: Literal["contrast"] = "contrast"
+    probability: Probability = 0.15
+    """Per sample."""
+    factor: Range = Range(low=0.75, high=1.25)
+    """Drawn per channel."""
+
+
+TransformSpec = Annotated[
+    Annotated[AffineTransform, Tag("affine")]
+    | Annotated[MirrorTransform, Tag("mirror")]
+    | Annotated[GaussianNoise, Tag("gaussian_noise")]
+    | Annotated[Brightness, Tag("brightness")]
+    | Annotated[Contrast, Tag("contrast")]
+    | Annotated[External, Tag(EXTERNAL)],
+    by_name("transform", "affine", "mirror", "gaussian_noise", "brightness", "contrast"),
+]
+
+
+class AugmentationSpec(Record):
+    """What happens to every training patch."""
+
+    transforms: tuple[TransformSpec, ...] = ()
+    """Applied in this order."""

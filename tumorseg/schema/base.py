@@ -1,0 +1,74 @@
+"""The base of all records and their JSON form."""
+
+import hashlib
+import json
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tumorseg.errors import TumorsegError
+
+
+class Record(BaseModel):
+    """An immutable value whose unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+R = TypeVar("R", bound=Record)
+
+
+def to_json(record: Record) -> str:
+    """Return the record as stable JSON: sorted keys, two-space indent, one final newline."""
+    return json_text(record.model_dump(mode="json"))
+
+
+def json_text(value: Any) -> str:
+    """Return any JSON value in the one form in which tumorseg writes it."""
+    return json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def content_hash(value: Any) -> str:
+    """Return the 32 hex digits that identify a JSON value whatever its key order."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def record_hash(record: Record) -> str:
+    """Return the content hash of a record."""
+    return content_hash(record.model_dump(mode="json"))
+
+
+def parse_record(kind: type[R], value: Any, *, source: str, error: type[TumorsegError]) -> R:
+    """Validate a JSON value, or the text of one, against a record.
+
+    Args:
+        kind: the record's class.
+        value: JSON text, or what `json.loads` made of it.
+        source: what the reader of an error message knows the value by, usually a file.
+        error: the class to raise.
+
+    Raises:
+        TumorsegError: of class `error`, one line that names every offending field.
+    """
+    try:
+        return kind.model_validate_json(value) if isinstance(value, str | bytes) else kind.model_validate(value)
+    except ValidationError as invalid:
+        raise error(f"{source}: {describe_validation(invalid)}") from None
+
+
+def describe_validation(invalid: ValidationError, most: int = 8) -> str:
+    """Return one line that lists the fields that failed and why."""
+    problems = [_describe_problem(dict(problem)) for problem in invalid.errors(include_url=False)]
+    more = f"; and {len(problems) - most} more" if len(problems) > most else ""
+    return "; ".join(problems[:most]) + more
+
+
+def _describe_problem(problem: dict[str, Any]) -> str:
+    field = ".".join(str(part) for part in problem["loc"]) or "document"
+    if problem["type"] == "extra_forbidden":
+        return f"{field}: unknown key (misspelt, or from another version of tumorseg)"
+    if problem["type"] == "missing":
+        return f"{field}: missing"
+    found = "" if isinstance(problem["input"], dict | list) else f", found {str(problem['input'])[:80]!r}"
+    return f"{field}: {problem['msg'].removeprefix('Value error, ')}{found}"

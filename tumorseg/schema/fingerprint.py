@@ -1,0 +1,64 @@
+"""What was measured of a dataset: all that planning may look at."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from tumorseg.schema.base import Record
+from tumorseg.schema.dataset import DatasetDescription, Name
+
+Shape3 = Annotated[tuple[int, int, int], Field(description="voxels (Z, Y, X), canonical orientation")]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class IntensityStatistics(Record):
+    """One channel's intensities over foreground voxels, each case weighing the same."""
+
+    mean: float
+    median: float
+    std: float = Field(ge=0)
+    min: float
+    max: float
+    percentile_00_5: float
+    percentile_99_5: float
+
+
+class CaseMeasurement(Record):
+    """One case's geometry, in canonical orientation."""
+
+    case_id: Name
+    spacing_mm: tuple[Positive, Positive, Positive]
+    """Voxel edge (Z, Y, X) in mm."""
+    shape: Shape3
+    """Voxels (Z, Y, X) as stored."""
+    shape_after_crop: Shape3
+    """Voxels (Z, Y, X) of the box around everything that is not 0 in some channel."""
+    label_voxels: dict[str, int] | None = None
+    """Voxels of each label, background left out."""
+    content_hash: str | None = None
+    """Hash of the bytes of the case's files."""
+    group: str | None = None
+    """As in the dataset."""
+    site: str | None = None
+    """As in the dataset."""
+
+
+class Fingerprint(Record):
+    """The fingerprint document."""
+
+    schema_version: Literal[1]
+    dataset: DatasetDescription
+    content_hash: str | None = None
+    """Hash of all cases' files; null when the images were not read."""
+    cases: tuple[CaseMeasurement, ...] = Field(min_length=1)
+    intensities: dict[str, IntensityStatistics]
+    """By channel name."""
+    median_relative_size_after_cropping: float = Field(gt=0, le=1)
+    """Median over cases of cropped over stored number of voxels."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Fingerprint":
+        expected = {channel.name for channel in self.dataset.channels}
+        if set(self.intensities) != expected:
+            raise ValueError(f"intensities are of {sorted(self.intensities)}, channels are {sorted(expected)}")
+        return self

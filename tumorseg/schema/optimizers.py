@@ -1,0 +1,70 @@
+"""What a plan can say of the optimizer and its schedule."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tumorseg.schema.base import Record
+
+
+class Sgd(Record):
+    """Stochastic gradient descent with momentum."""
+
+    name: Literal["sgd"] = "sgd"
+    lr: float = Field(default=1e-2, gt=0)
+    """Initial learning rate."""
+    momentum: float = Field(default=0.99, ge=0, lt=1)
+    """Share of the last step that is kept."""
+    nesterov: bool = True
+    """Whether the gradient is taken after the momentum step."""
+    weight_decay: float = Field(default=3e-5, ge=0)
+    """L2 penalty."""
+
+
+class AdamW(Record):
+    """Adam with decoupled weight decay (Loshchilov 2019)."""
+
+    name: Literal["adamw"] = "adamw"
+    lr: float = Field(default=1e-3, gt=0)
+    """Initial learning rate."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of the first and second moment."""
+    eps: float = Field(default=1e-8, gt=0)
+    """Added to the root of the second moment."""
+    weight_decay: float = Field(default=1e-2, ge=0)
+    """Decoupled decay per step, times lr."""
+
+
+OptimizerSpec = Annotated[Sgd | AdamW, Field(discriminator="name")]
+
+
+class PolySchedule(Record):
+    """The lr times (1 - progress)^exponent, progress by finished epochs (nnU-Net's own)."""
+
+    name: Literal["poly"] = "poly"
+    exponent: float = Field(default=0.9, gt=0)
+    """Shape of the decay."""
+
+
+class PlateauSchedule(Record):
+    """Lower the lr when the watched loss stalls, then anneal linearly so that a planned end is reached.
+
+    Watches the validation loss; with `--fold all`, the running mean of the training loss.
+    """
+
+    name: Literal["plateau"] = "plateau"
+    factor: float = Field(default=0.5, gt=0, lt=1)
+    """The lr is multiplied by this."""
+    patience: int = Field(default=5, ge=0)
+    """Epochs without improvement before that."""
+    threshold: float = Field(default=1e-3, ge=0)
+    """Relative improvement that counts."""
+    running_mean: float = Field(default=0.9, ge=0, lt=1)
+    """Weight of the past in the running mean of the training loss."""
+    anneal_fraction: float = Field(default=0.2, ge=0, lt=1)
+    """Last share of all iterations in which the lr falls linearly."""
+    anneal_to: float = Field(default=0.01, ge=0, le=1)
+    """Share of the lr that is left at the very end."""
+
+
+ScheduleSpec = Annotated[PolySchedule | PlateauSchedule, Field(discriminator="name")]

@@ -1,0 +1,215 @@
+"""The plan: everything that decides a result, in one document."""
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue, model_validator
+
+from tumorseg.schema.augmentation import AugmentationSpec
+from tumorseg.schema.base import Record
+from tumorseg.schema.dataset import DatasetDescription, Name, repeated_values
+from tumorseg.schema.fingerprint import IntensityStatistics
+from tumorseg.schema.losses import LossSpec
+from tumorseg.schema.networks import NetworkSpec, UNetTopology
+from tumorseg.schema.optimizers import OptimizerSpec, ScheduleSpec
+from tumorseg.schema.preprocessing import NormalizationSpec, ResamplingSpec
+
+Count = Annotated[int, Field(ge=1)]
+Edge = Annotated[float, Field(gt=0)]
+
+
+class PlannedDataset(DatasetDescription):
+    """The dataset that the plan was made for."""
+
+    content_hash: str | None = None
+    """Hash of all its files; null if it was planned from a fingerprint without one."""
+
+
+class FingerprintSummary(Record):
+    """Aggregates of the fingerprint that the plan was made from; the case table is a file of its own."""
+
+    hash: str
+    """Content hash of the fingerprint."""
+    num_cases: Count
+    """Cases that were measured."""
+    median_spacing_mm: tuple[Edge, Edge, Edge]
+    """Median voxel edge (Z, Y, X)."""
+    median_shape_after_crop: tuple[float, float, float]
+    """Median voxels (Z, Y, X)."""
+    median_relative_size_after_cropping: float = Field(gt=0, le=1)
+    """Median of cropped over stored number of voxels."""
+    intensities: dict[str, IntensityStatistics]
+    """By channel name, over foreground voxels."""
+
+
+class Budget(Record):
+    """GPU memory that the plan may use, and what it will."""
+
+    vram_bytes: Count
+    """Budget for reserved bytes, the CUDA context and a margin."""
+    predicted_bytes: Count
+    """Predicted for the default configuration."""
+    measured_bytes: int | None = None
+    """Peak of reserved bytes on a device; null where none was at hand."""
+    device: str = "predicted"
+    """Device that was measured, or `predicted`."""
+    versions: dict[str, str] | None = None
+    """Versions of torch and cuDNN that were measured; null where none was."""
+
+
+class SamplingSpec(Record):
+    """How training patches are drawn."""
+
+    foreground_fraction: float = Field(default=0.33, ge=0, le=1)
+    """Share of a batch's patches, at least one patch, that are centred on a foreground voxel; 0 turns it off."""
+
+
+class InferenceSpec(Record):
+    """How a whole image is segmented."""
+
+    mirroring: bool = True
+    """Whether predictions are averaged over mirrored views."""
+    mirroring_axes: tuple[int, ...]
+    """Axes that may be mirrored, in the configuration's own numbering."""
+    overlap: float = Field(default=0.5, ge=0, lt=1)
+    """Share of a tile that the next one covers again."""
+    gaussian_sigma: float = Field(default=0.125, gt=0)
+    """Width of a tile's weights, as a share of its edge."""
+
+
+class Configuration(Record):
+    """One way to train on the dataset: grid, network and everything that goes with them."""
+
+    spacing_mm: tuple[Edge, ...]
+    """Target voxel edge in the plan's axis order; two for 2D (slices keep their own distance)."""
+    median_shape: tuple[Count, ...]
+    """Median voxels of a case on that grid."""
+    patch_size: tuple[Count, ...]
+    """Voxels that the network sees."""
+    batch_size: Count
+    """Patches per step."""
+    normalization: tuple[NormalizationSpec, ...]
+    """One per channel."""
+    resampling: ResamplingSpec
+    """How the grid is changed."""
+    network: NetworkSpec
+    """Architecture."""
+    augmentation: AugmentationSpec
+    """What happens to training patches."""
+    loss: LossSpec
+    """What is minimised."""
+    optimizer: OptimizerSpec
+    """How it is minimised."""
+    schedule: ScheduleSpec
+    """How the learning rate falls."""
+    sampling: SamplingSpec
+    """How patches are drawn."""
+    inference: InferenceSpec
+    """How whole images are segmented."""
+
+    @property
+    def num_axes(self) -> int:
+        """Return 2 or 3."""
+        return len(self.patch_size)
+
+    @model_validator(mode="after")
+    def _check(self) -> "Configuration":
+        if len(self.patch_size) not in (2, 3) or not self.num_axes == len(self.spacing_mm) == len(self.median_shape):
+            raise ValueError("patch_size, spacing_mm and median_shape need 2 entries each, or 3 each")
+        if any(axis not in range(self.num_axes) for axis in self.inference.mirroring_axes):
+            raise ValueError(
+                f"inference.mirroring_axes {self.inference.mirroring_axes} has an axis not in 0 to {self.num_axes - 1}"
+            )
+        if isinstance(self.network, UNetTopology):
+            _check_unet(self.network, self.patch_size, self.loss)
+        return self
+
+
+def _check_unet(network: UNetTopology, patch_size: tuple[int, ...], loss: LossSpec) -> None:
+    if network.num_axes != len(patch_size):
+        raise ValueError(f"the network has {network.num_axes} axes, patch_size {len(patch_size)}")
+    divisors = [math.prod(axis) for axis in zip(*network.strides, strict=True)]
+    if any(size % divisor for size, divisor in zip(patch_size, divisors, strict=True)):
+        raise ValueError(f"patch_size {list(patch_size)} must be multiples of {divisors}, the product of the strides")
+    num_outputs = network.num_stages - 1 if network.deep_supervision else 1
+    if len(loss.deep_supervision_weights) != num_outputs:
+        raise ValueError(
+            f"loss.deep_supervision_weights has {len(loss.deep_supervision_weights)} entries, the network {num_outputs} outputs"
+        )
+
+
+class Training(Record):
+    """How long and in what way every configuration is trained."""
+
+    epochs: Count
+    """Epochs; after each one there is a validation and a checkpoint."""
+    iterations_per_epoch: Count
+    """Steps of the optimizer in an epoch."""
+    validation_iterations: Count
+    """Batches of held-out patches after each epoch."""
+    precision: Literal["fp32", "fp16", "bf16"] = "fp16"
+    """Autocast type on CUDA devices; elsewhere fp32 is used."""
+    gradient_clip_norm: float = Field(default=12.0, gt=0)
+    """Gradients are scaled down to this norm."""
+    max_hours: float | None = Field(default=None, gt=0)
+    """Time for one fold's training without validation; train turns it into a number of iterations before its first step."""
+    seed: int = Field(default=0, ge=0)
+    """Decides initial weights, patches and augmentation."""
+
+
+class Reason(Record):
+    """Why a field has its value."""
+
+    rule: str
+    """What was applied."""
+    inputs: dict[str, JsonValue] = Field(default_factory=dict)
+    """Figures that it was applied to."""
+    alternative: str | None = None
+    """Next-best choice, if there is one."""
+
+
+class Plan(Record):
+    """The plan document."""
+
+    schema_version: Literal[1] = 1
+    name: Name
+    """Stem of the file's name."""
+    parent: str | None = None
+    """Hash of the plan that this one was refined from."""
+    dataset: PlannedDataset
+    """What it was planned for."""
+    orientation: Literal["RAS", "as_stored"] = "RAS"
+    """Canonical orientation into which every image is brought first."""
+    transpose: tuple[int, int, int]
+    """The plan's axis order: which canonical axis (0 Z, 1 Y, 2 X) stands first, second and third."""
+    fingerprint: FingerprintSummary
+    """What it was planned from."""
+    budget: Budget
+    """GPU memory."""
+    default_configuration: str
+    """Configuration that verbs use when none is named."""
+    configurations: dict[str, Configuration] = Field(min_length=1)
+    """By name: `2d`, `3d_fullres`, …"""
+    training: Training
+    """How long and in what way."""
+    folds: tuple[tuple[str, ...], ...]
+    """Held-out case_ids of each fold; empty for a dataset of one case."""
+    reasons: dict[str, Reason]
+    """By dotted field."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Plan":
+        if self.default_configuration not in self.configurations:
+            raise ValueError(
+                f"default_configuration {self.default_configuration!r} is not in configurations {sorted(self.configurations)}"
+            )
+        if sorted(self.transpose) != [0, 1, 2]:
+            raise ValueError(f"transpose {list(self.transpose)} is no permutation of 0, 1, 2")
+        if repeated := repeated_values(case_id for fold in self.folds for case_id in fold):
+            raise ValueError(f"folds hold out a case twice: {repeated[:5]}")
+        for name, configuration in self.configurations.items():
+            if len(configuration.normalization) != len(self.dataset.channels):
+                raise ValueError(
+                    f"configurations.{name}.normalization has {len(configuration.normalization)} entries for {len(self.dataset.channels)} channels"
+                )
+        return self

@@ -1,0 +1,1 @@
+"""Dataset layouts, each read into one Dataset."""

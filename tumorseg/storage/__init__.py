@@ -1,0 +1,1 @@
+"""Every file and folder that tumorseg writes or reads."""

@@ -1,0 +1,1 @@
+"""The one supervised process pool."""
