@@ -1,0 +1,64 @@
+"""What a network is trained to predict, derived from a dataset's labels and regions."""
+
+from tumorseg.schema.base import Record
+from tumorseg.schema.dataset import DatasetDescription
+
+IGNORE = -1
+"""Class index of voxels that carry no supervision."""
+
+
+class Targets(Record):
+    """Class indices inside, label values outside."""
+
+    label_values: tuple[int, ...]
+    """Label value of each class index; the first is 0, the background."""
+    label_names: tuple[str, ...]
+    """Name of each class index."""
+    ignore_value: int | None
+    """Label value that becomes `IGNORE`."""
+    region_names: tuple[str, ...] = ()
+    """One per region; empty where labels are predicted with a softmax."""
+    regions: tuple[tuple[int, ...], ...] = ()
+    """Class indices of each region."""
+    region_values: tuple[int, ...] = ()
+    """Label value painted for each region, later ones over earlier ones."""
+
+    @property
+    def has_regions(self) -> bool:
+        """Whether outputs are independent sigmoids, one per region."""
+        return bool(self.regions)
+
+    @property
+    def num_classes(self) -> int:
+        """Return the number of class indices, background included."""
+        return len(self.label_values)
+
+    @property
+    def num_outputs(self) -> int:
+        """Return the number of the network's output channels K."""
+        return len(self.regions) or self.num_classes
+
+    @property
+    def scored_names(self) -> tuple[str, ...]:
+        """Return the names of what is scored: regions, or foreground labels."""
+        return self.region_names or self.label_names[1:]
+
+    @property
+    def scored_classes(self) -> tuple[tuple[int, ...], ...]:
+        """Return the class indices that make up each scored name."""
+        return self.regions or tuple((index,) for index in range(1, self.num_classes))
+
+
+def targets_of(dataset: DatasetDescription) -> Targets:
+    """Return what a network for this dataset predicts."""
+    names = {value: name for name, value in dataset.labels.items() if value not in (0, dataset.ignore_label)}
+    values = (0, *sorted(names))
+    index = {value: position for position, value in enumerate(values)}
+    return Targets(
+        label_values=values,
+        label_names=("background", *(names[value] for value in values[1:])),
+        ignore_value=dataset.ignore_label,
+        region_names=tuple(region.name for region in dataset.regions),
+        regions=tuple(tuple(sorted(index[label] for label in region.labels)) for region in dataset.regions),
+        region_values=tuple(region.value for region in dataset.regions),
+    )
