@@ -1,0 +1,127 @@
+"""The losses' values against torch, MONAI and nnU-Net's formula written out."""
+
+import warnings
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tumorseg.losses.registry import build_loss
+from tumorseg.schema.losses import BinaryCrossEntropyLoss, CrossEntropyLoss, DiceLoss, LossSpec
+from tumorseg.schema.targets import IGNORE, Targets
+
+CLASSES = Targets(label_values=(0, 1, 2, 3), label_names=("background", "a", "b", "c"), ignore_value=None)
+REGIONS = CLASSES.model_copy(
+    update={"region_names": ("abc", "bc", "c"), "regions": ((1, 2, 3), (2, 3), (3,)), "region_values": (1, 2, 3)}
+)
+SPACE = (3, 6, 5)
+
+
+@pytest.fixture(scope="module")
+def monai_losses():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from monai import losses
+    return losses
+
+
+@pytest.fixture
+def logits():
+    return torch.randn(2, 4, *SPACE, generator=torch.Generator().manual_seed(0)) * 2
+
+
+@pytest.fixture
+def target():
+    return torch.randint(0, 4, (2, *SPACE), generator=torch.Generator().manual_seed(1))
+
+
+def total(components, logits, target, targets=CLASSES):
+    return build_loss(LossSpec(preset="test", components=components), targets)(logits, target).total
+
+
+def region_masks(target):
+    return torch.stack([target >= 1, target >= 2, target >= 3], dim=1)
+
+
+@pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.parametrize("include_background", [False, True])
+def test_dice_of_classes_equals_monai(monai_losses, logits, target, batch, include_background):
+    oracle = monai_losses.DiceLoss(
+        include_background=include_background,
+        to_onehot_y=True,
+        softmax=True,
+        batch=batch,
+        smooth_nr=1e-5,
+        smooth_dr=1e-5,
+    )
+    component = DiceLoss(batch=batch, include_background=include_background)
+    torch.testing.assert_close(total((component,), logits, target), oracle(logits, target[:, None]))
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_dice_of_regions_equals_monai(monai_losses, logits, target, batch):
+    oracle = monai_losses.DiceLoss(sigmoid=True, batch=batch, smooth_nr=1e-5, smooth_dr=1e-5)
+    expected = oracle(logits[:, :3], region_masks(target).float())
+    torch.testing.assert_close(total((DiceLoss(batch=batch),), logits[:, :3], target, REGIONS), expected)
+
+
+def test_dice_and_cross_entropy_equal_monai(monai_losses, logits, target):
+    oracle = monai_losses.DiceCELoss(
+        include_background=False, to_onehot_y=True, softmax=True, smooth_nr=1e-5, smooth_dr=1e-5
+    )
+    expected = oracle(logits, target[:, None])
+    torch.testing.assert_close(total((DiceLoss(), CrossEntropyLoss()), logits, target), expected)
+
+
+def test_gradients_equal_monai(monai_losses, logits, target):
+    oracle = monai_losses.DiceCELoss(
+        include_background=False, to_onehot_y=True, softmax=True, smooth_nr=1e-5, smooth_dr=1e-5
+    )
+    ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    total((DiceLoss(), CrossEntropyLoss()), ours, target).backward()
+    oracle(theirs, target[:, None]).backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+def test_cross_entropy_equals_torch_with_and_without_ignored_voxels(logits, target):
+    torch.testing.assert_close(total((CrossEntropyLoss(),), logits, target), F.cross_entropy(logits, target))
+    target[0, :2] = IGNORE
+    expected = F.cross_entropy(logits, target, ignore_index=IGNORE)
+    torch.testing.assert_close(total((CrossEntropyLoss(),), logits, target), expected)
+
+
+def test_binary_cross_entropy_equals_torch_over_supervised_voxels(logits, target):
+    masks = region_masks(target).float()
+    target[0, :2] = IGNORE
+    kept = (target != IGNORE)[:, None].expand(-1, 3, -1, -1, -1)
+    expected = F.binary_cross_entropy_with_logits(logits[:, :3][kept], masks[kept])
+    torch.testing.assert_close(total((BinaryCrossEntropyLoss(),), logits[:, :3], target, REGIONS), expected)
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_dice_is_one_more_than_nnunets_formula(logits, target, batch):
+    target[1, :, :2] = IGNORE
+    mask = (target != IGNORE)[:, None]
+    reference = F.one_hot(target.clamp(min=0), 4).movedim(-1, 1)[:, 1:] * mask
+    predicted = logits.softmax(1)[:, 1:] * mask
+    axes = (0, 2, 3, 4) if batch else (2, 3, 4)
+    sums = reference.sum(axes) + predicted.sum(axes) + 1e-5
+    expected = -((2 * (predicted * reference).sum(axes) + 1e-5) / sums.clip(1e-8)).mean()
+    torch.testing.assert_close(total((DiceLoss(batch=batch),), logits, target), expected + 1)
+
+
+def test_regions_that_overlap_in_any_way_are_looked_up(logits, target):
+    odd = REGIONS.model_copy(update={"regions": ((1, 3), (2,), (1, 2))})
+    masks = torch.stack([(target == 1) | (target == 3), target == 2, (target == 1) | (target == 2)], dim=1)
+    expected = F.binary_cross_entropy_with_logits(logits[:, :3], masks.float())
+    torch.testing.assert_close(total((BinaryCrossEntropyLoss(),), logits[:, :3], target, odd), expected)
+
+
+def test_dice_of_a_large_patch_keeps_its_digits():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(1, 2, 96, 96, 96, generator=generator)
+    target = (torch.rand(1, 96, 96, 96, generator=generator) < 0.9).long()
+    targets = Targets(label_values=(0, 1), label_names=("background", "a"), ignore_value=None)
+    single = total((DiceLoss(),), logits, target, targets)
+    double = total((DiceLoss(),), logits.double(), target, targets)
+    assert abs(single.item() - double.item()) < 1e-6

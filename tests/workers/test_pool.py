@@ -1,0 +1,172 @@
+import logging
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.workers import jobs
+from tests.workers.conftest import ROOT
+from tumorseg.workers.outcomes import Failure, Success
+from tumorseg.workers.pool import run_cases
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 15.0) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return condition()
+
+
+def is_running(process_id: int) -> bool:
+    try:
+        state = Path(f"/proc/{process_id}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+@pytest.mark.parametrize("num_workers", [0, 1, 2])
+def test_every_case_has_its_outcome_whatever_the_number_of_workers(num_workers: int) -> None:
+    found = run_cases(jobs.double, [(str(i), i) for i in range(7)], num_workers=num_workers)
+    assert sorted(found) == [Success(str(i), 2 * i) for i in range(7)]
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_an_error_or_a_bug_in_one_case_does_not_cost_the_others(
+    num_workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    items = [("a", 1), ("b", "user"), ("c", "bug"), ("d", 4)]
+    with caplog.at_level(logging.ERROR):
+        found = {outcome.case_id: outcome for outcome in run_cases(jobs.misbehave, items, num_workers=num_workers)}
+    assert (found["a"], found["d"]) == (Success("a", 1), Success("d", 4))
+    assert found["b"] == Failure("b", "file a.nii.gz is truncated")
+    assert isinstance(found["c"], Failure)
+    assert found["c"].message == "KeyError: 'missing'"
+    assert "in misbehave" in (found["c"].traceback or "")
+    assert "in misbehave" in caplog.text
+    assert caplog.text.count("Traceback") == 1
+
+
+def test_a_killed_worker_is_named_with_its_case_at_once_and_replaced() -> None:
+    items = [("a", 1), ("b", "die"), ("c", 3), ("d", "exit"), ("e", 5), ("f", "unsendable"), ("g", 7)]
+    found = {outcome.case_id: outcome for outcome in run_cases(jobs.misbehave, iter(items), num_workers=2)}
+    assert [found[name] for name in "aceg"] == [Success("a", 1), Success("c", 3), Success("e", 5), Success("g", 7)]
+    killed, ended, unsendable = (found[name] for name in "bdf")
+    assert isinstance(killed, Failure)
+    assert "killed by signal 9 (SIGKILL, out of memory?)" in killed.message
+    assert "2 workers were asked for; try again with fewer workers" in killed.message
+    assert isinstance(ended, Failure)
+    assert "ended with exit code 3" in ended.message
+    assert isinstance(unsendable, Failure)
+    assert unsendable.message.startswith("TypeError: the result cannot be sent between processes")
+
+
+@pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="needs /proc")
+def test_a_killed_worker_leaves_its_memory_figures() -> None:
+    started = time.monotonic()
+    (found,) = run_cases(jobs.grow_and_die, [("big", 600 * 2**20)], num_workers=2)
+    assert isinstance(found, Failure)
+    figure = float(found.message.split("peak memory was ")[1].split()[0])
+    assert 0.58 < figure < 1.5
+    assert "GB of memory are free now" in found.message
+    assert time.monotonic() - started < 15
+
+
+def test_results_come_as_they_complete() -> None:
+    order = [outcome.case_id for outcome in run_cases(jobs.nap, [("slow", 2.0), ("quick", 0.0)], num_workers=2)]
+    assert order == ["quick", "slow"]
+
+
+def test_items_are_drawn_only_as_workers_take_them() -> None:
+    drawn = 0
+
+    def items() -> Iterator[tuple[str, int]]:
+        nonlocal drawn
+        for i in range(3000):
+            drawn = i + 1
+            yield str(i), i
+
+    done = 0
+    for _ in run_cases(jobs.double, items(), num_workers=2):
+        done += 1
+        assert drawn <= done + 2
+    assert done == 3000
+
+
+def test_large_arguments_and_results_pass() -> None:
+    payload = b"x" * 5_000_000
+    assert list(run_cases(jobs.misbehave, [("a", payload)], num_workers=2)) == [Success("a", payload)]
+
+
+@pytest.mark.parametrize("leave", ["close", "error"])
+def test_leaving_early_ends_the_workers_at_once(leave: str) -> None:
+    started = time.monotonic()
+    outcomes = run_cases(jobs.nap, [("quick", 0.0), *((str(i), 60.0) for i in range(5))], num_workers=2)
+    assert next(outcomes) == Success("quick", 0.0)
+    assert multiprocessing.active_children()
+    if leave == "close":
+        outcomes.close()  # type: ignore[attr-defined]
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            outcomes.throw(KeyboardInterrupt)  # type: ignore[attr-defined]
+    assert multiprocessing.active_children() == []
+    assert time.monotonic() - started < 15
+
+
+def test_an_interrupt_while_waiting_ends_the_workers_and_goes_on_up() -> None:
+    outcomes = run_cases(jobs.nap, [("a", 60.0), ("b", 60.0)], num_workers=2)
+    timer = threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        next(outcomes)
+    timer.join()
+    assert multiprocessing.active_children() == []
+
+
+def test_workers_share_the_cores_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    monkeypatch.delenv("BLOSC_NTHREADS", raising=False)
+    names = ["OMP_NUM_THREADS", "BLOSC_NTHREADS"]
+    found = {
+        outcome.case_id: outcome
+        for outcome in run_cases(jobs.thread_setting, zip(names, names, strict=True), num_workers=64)
+    }
+    assert found == {"OMP_NUM_THREADS": Success(names[0], "5"), "BLOSC_NTHREADS": Success(names[1], "1")}
+    assert "BLOSC_NTHREADS" not in os.environ
+
+
+def test_what_cannot_be_sent_is_refused_before_any_work() -> None:
+    with pytest.raises(TypeError, match=r"function .*<lambda>.* cannot be sent between processes.*top of a module"):
+        run_cases(lambda value: value, [("a", 1)], num_workers=2)
+    with pytest.raises(TypeError, match="argument of case a cannot be sent"):
+        list(run_cases(jobs.misbehave, [("a", threading.Lock())], num_workers=2))
+    assert multiprocessing.active_children() == []
+
+
+def test_workers_that_cannot_start_fail_every_case_and_do_not_loop() -> None:
+    found = list(run_cases(jobs.Poison(), [(str(i), i) for i in range(50)], num_workers=2))
+    assert sorted(outcome.case_id for outcome in found) == sorted(map(str, range(50)))
+    for outcome in found:
+        assert isinstance(outcome, Failure)
+        assert outcome.message.startswith("no worker process can start: worker process ended with exit code 7")
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.workers.jobs", str(tmp_path)]
+    parent = subprocess.Popen(command, cwd=ROOT)
+    assert wait_until(lambda: len(list(tmp_path.iterdir())) == 2)
+    workers = [int(path.name) for path in tmp_path.iterdir()]
+    assert all(map(is_running, workers))
+    parent.kill()
+    parent.wait()
+    assert wait_until(lambda: not any(map(is_running, workers)), seconds=5)

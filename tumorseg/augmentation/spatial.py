@@ -1,0 +1,189 @@
+"""Rotation, zoom and mirroring of images and labels together.
+
+Each transform decides first (what happens to which sample, on the CPU) and applies after (on the batch's device, to
+the samples concerned).
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tumorseg.augmentation.draws import draw_chance, draw_factor, draw_uniform
+from tumorseg.schema.augmentation import AffineTransform, MirrorTransform, Range
+
+Batch = tuple[Tensor, Tensor]
+"""Images (B, C, *space) and segmentations (B, *space)."""
+
+STRONGEST_ZOOM_OUT = 0.85
+"""A source region has real voxels down to this zoom, as in nnU-Net. Rarer, stronger ones meet zeros at the border:
+reading for 0.7 would cost another 1.8 times the voxels of every patch."""
+
+
+class AffineDraw(NamedTuple):
+    """What happens to each sample."""
+
+    angles: Tensor
+    """(B, angles) radians."""
+    zooms: Tensor
+    """(B,)"""
+    changed: Tensor
+    """(B,) bool: False where there is nothing to resample."""
+
+
+def affine_source_size(transform: AffineTransform, patch_size: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the voxels per axis that rotating and zooming a patch may look at.
+
+    Each rotation counts by itself, up to 90 degrees; several at once may reach slightly beyond.
+
+    Args:
+        transform: largest angles and zooms.
+        patch_size: voxels per axis after the transform.
+    """
+    reach = [float(size) for size in patch_size]
+    if transform.rotation_probability > 0:
+        for (first, second), degrees in _rotations(transform, len(patch_size)):
+            a, b = patch_size[first], patch_size[second]
+            reach[first] = max(reach[first], _reach(a, b, degrees))
+            reach[second] = max(reach[second], _reach(b, a, degrees))
+    zoom = min(1.0, max(STRONGEST_ZOOM_OUT, transform.scaling.low)) if transform.scaling_probability > 0 else 1.0
+    zooms = [1.0 if transform.in_plane and axis == 0 else zoom for axis in range(len(patch_size))]
+    return tuple(math.ceil(size / zoom - 1e-6) for size, zoom in zip(reach, zooms, strict=True))
+
+
+def affine(
+    images: Tensor,
+    segmentations: Tensor,
+    *,
+    transform: AffineTransform,
+    patch_size: tuple[int, ...],
+    generator: torch.Generator,
+) -> Batch:
+    """Cut the central patch, rotated and zoomed in those samples that drew it.
+
+    Images are interpolated linearly and continue with 0 outside; labels take the nearest voxel and continue with
+    class 0, the background.
+
+    Args:
+        images: (B, C, *source).
+        segmentations: (B, *source) integer.
+        transform: probabilities and ranges.
+        patch_size: voxels per axis to return.
+        generator: a CPU generator.
+
+    Returns:
+        Images (B, C, *patch) and segmentations (B, *patch), of unchanged types.
+    """
+    draw = draw_affine(transform, len(patch_size), len(images), generator)
+    patches, labels = center_crop(images, patch_size), center_crop(segmentations, patch_size)
+    if not draw.changed.any():
+        return patches, labels
+    chosen = draw.changed.nonzero().flatten().to(images.device)
+    matrices = _matrices(draw, transform, len(patch_size))[draw.changed]
+    if transform.in_plane and len(patch_size) == 3:
+        depth = (patch_size[0], *images.shape[3:])
+        images, segmentations = center_crop(images, depth), center_crop(segmentations, depth)
+        matrices = matrices[:, 1:, 1:]
+    rotated = _resample(images[chosen], matrices, patch_size, mode="bilinear")
+    rotated_labels = _resample(segmentations[chosen].unsqueeze(1), matrices, patch_size, mode="nearest").squeeze(1)
+    return patches.index_copy(0, chosen, rotated), labels.index_copy(0, chosen, rotated_labels)
+
+
+def draw_affine(transform: AffineTransform, num_axes: int, batch: int, generator: torch.Generator) -> AffineDraw:
+    """Decide each sample's angles and zoom."""
+    limits = torch.tensor([math.radians(degrees) for _, degrees in _rotations(transform, num_axes)])
+    rotated = draw_chance(transform.rotation_probability, (batch,), generator)
+    angles = draw_uniform(Range(low=-1, high=1), (batch, len(limits)), generator) * limits * rotated.unsqueeze(1)
+    scaled = draw_chance(transform.scaling_probability, (batch,), generator)
+    zooms = torch.where(scaled, draw_factor(transform.scaling, (batch,), generator), 1.0)
+    return AffineDraw(angles, zooms, rotated | scaled)
+
+
+def mirror(images: Tensor, segmentations: Tensor, *, transform: MirrorTransform, generator: torch.Generator) -> Batch:
+    """Flip images and labels along the axes that each sample drew.
+
+    Args:
+        images: (B, C, *space).
+        segmentations: (B, *space).
+        transform: axes and probability.
+        generator: a CPU generator.
+    """
+    flips = draw_chance(transform.probability, (len(images), len(transform.axes)), generator).tolist()
+    axes = [[axis for axis, flip in zip(transform.axes, row, strict=True) if flip] for row in flips]
+    flipped = [image.flip([axis + 1 for axis in chosen]) for image, chosen in zip(images, axes, strict=True)]
+    labels = [label.flip(chosen) for label, chosen in zip(segmentations, axes, strict=True)]
+    return torch.stack(flipped), torch.stack(labels)
+
+
+def center_crop(batch: Tensor, size: Sequence[int]) -> Tensor:
+    """Return a view of the central voxels of the last axes; of two middles the lower."""
+    for axis, length in enumerate(size, start=batch.ndim - len(size)):
+        batch = batch.narrow(axis, (batch.shape[axis] - length) // 2, length)
+    return batch
+
+
+def _rotations(transform: AffineTransform, num_axes: int) -> Iterator[tuple[tuple[int, int], float]]:
+    """Yield the two axes of each rotation's plane, and its largest angle in degrees."""
+    if num_axes == 2:
+        yield (0, 1), transform.rotation_deg[0]
+        return
+    for axis, degrees in enumerate(transform.rotation_deg):
+        if axis == 0 or not transform.in_plane:
+            first, second = (other for other in range(3) if other != axis)
+            yield (first, second), degrees
+
+
+def _reach(along: float, across: float, degrees: float) -> float:
+    """Return the widest extent of a rectangle along one side's axis while it turns from 0 to an angle."""
+    angle = min(math.radians(min(abs(degrees), 90)), math.atan2(across, along))
+    return along * math.cos(angle) + across * math.sin(angle)
+
+
+def _matrices(draw: AffineDraw, transform: AffineTransform, num_axes: int) -> Tensor:
+    """Return (B, axes, axes): from offsets in the patch to offsets in the source, both in voxels from the centre."""
+    # Double precision, because autocast on the CPU would round a product of floats.
+    eye = torch.eye(num_axes, dtype=torch.float64)
+    matrices = eye.repeat(len(draw.zooms), 1, 1)
+    for angles, ((first, second), _) in zip(
+        draw.angles.double().unbind(1), _rotations(transform, num_axes), strict=True
+    ):
+        turn = eye.repeat(len(angles), 1, 1)
+        turn[:, first, first] = turn[:, second, second] = angles.cos()
+        turn[:, first, second], turn[:, second, first] = -angles.sin(), angles.sin()
+        matrices = matrices @ turn
+    return matrices / draw.zooms[:, None, None]
+
+
+def _resample(batch: Tensor, matrices: Tensor, patch_size: tuple[int, ...], *, mode: str) -> Tensor:
+    """Sample (n, C, *source) at the patch's voxels. Two axes' matrices for three axes resample each plane alike."""
+    num_axes = matrices.shape[1]
+    # Planes of the first axis become channels, so nothing is interpolated across them.
+    planes = batch.flatten(1, batch.ndim - 1 - num_axes)
+    exact = planes if planes.dtype == torch.float64 else planes.float()
+    grid = _grid(matrices.to(exact), planes.shape[2:], patch_size[-num_axes:])
+    sampled = F.grid_sample(exact, grid, mode=mode, padding_mode="zeros", align_corners=False)
+    return sampled.to(batch.dtype).reshape(*batch.shape[:2], *patch_size)
+
+
+def _grid(matrices: Tensor, source: Sequence[int], patch: Sequence[int]) -> Tensor:
+    """Return (n, *patch, axes) coordinates for grid_sample, last axis first.
+
+    Sums of products rather than a matrix product, which autocast and TF32 would round to three digits.
+    """
+    axes = range(len(patch))
+    offsets = [
+        (torch.arange(size, device=matrices.device) - (size - 1) / 2).reshape(
+            [-1 if axis == other else 1 for other in axes]
+        )
+        for axis, size in enumerate(patch)
+    ]
+    coordinates = []
+    for axis in axes:
+        rows = matrices[:, axis].reshape(-1, len(patch), *(1 for _ in axes))
+        centre = (source[axis] - patch[axis]) // 2 + (patch[axis] - 1) / 2
+        voxels = sum((rows[:, other] * offsets[other] for other in axes), start=torch.tensor(centre))
+        coordinates.append((2 * voxels + 1) / source[axis] - 1)
+    return torch.stack(coordinates[::-1], dim=-1)

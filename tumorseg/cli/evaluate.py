@@ -1,0 +1,30 @@
+"""`tumorseg evaluate`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tumorseg.cli.main import Settings
+from tumorseg.cli.output import metrics_json, metrics_text, roots_of, show
+
+PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.option("-i", "--predictions", type=PATH, multiple=True, required=True, help="Files or folders to score.")
+@click.option("-r", "--references", type=PATH, multiple=True, required=True, help="Files or folders to score against.")
+@click.option("-d", "--dataset", help="Whose labels and regions are scored.  [default: every value found]")
+@click.option("--regions", help="brats, none, or a JSON file of regions.  [default: the dataset's own]")
+@click.option(
+    "--tolerance", "tolerance_mm", type=click.FloatRange(min=0), default=1.0, show_default=True, help="NSD, mm."
+)
+@click.option("--jobs", type=click.IntRange(min=1), help="Processes.  [default: as many as the machine holds]")
+@click.option("-o", "--output", type=PATH, required=True, help="Folder for metrics.json and metrics.csv.")
+@click.pass_obj
+def command(settings: Settings, /, *, output: Path, **options: Any) -> None:
+    """Score predictions: DSC, NSD, HD95 and volume error per case and label or region."""
+    from tumorseg.stages.evaluate import EvaluateRequest, evaluate
+
+    report = evaluate(EvaluateRequest(roots=roots_of(settings), output=output, **options))
+    show(settings, metrics_json(report), f"{metrics_text(report)}\nwritten to {output}")

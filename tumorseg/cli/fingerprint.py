@@ -1,0 +1,33 @@
+"""`tumorseg fingerprint`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tumorseg.cli.main import Settings
+from tumorseg.cli.output import roots_of, show
+
+
+@click.command()
+@click.option("-d", "--dataset", required=True, help="Registered name, folder, name below the data root, or manifest.")
+@click.option("--channels", default="", help="Channels to use, in this order, separated by commas.")
+@click.option("--regions", help="brats, none, or a JSON file of regions.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Processes.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Where to write the JSON too.")
+@click.pass_obj
+def command(settings: Settings, /, *, channels: str, output: Path | None, jobs: int | None, **options: Any) -> None:
+    """Measure spacing, shape and intensities of every case."""
+    from tumorseg.cli.plan import split_names
+    from tumorseg.stages.fingerprint import fingerprint
+    from tumorseg.stages.plan import PlanRequest, open_for_planning
+    from tumorseg.storage.json_files import write_record
+    from tumorseg.storage.layout import work_folder
+
+    request = PlanRequest(roots=roots_of(settings), channels=split_names(channels), **options)
+    found = fingerprint(open_for_planning(request), request.roots, jobs=jobs)
+    path = output or work_folder(settings.work, found.dataset.name).fingerprint
+    if output is not None:
+        write_record(output, found)
+    text = f"{found.dataset.name}: {len(found.cases)} cases measured\nwritten to {path}"
+    show(settings, {"path": str(path), "num_cases": len(found.cases), "content_hash": found.content_hash}, text)

@@ -1,0 +1,116 @@
+"""The command `tumorseg`: global options, verbs that are imported on use, errors as one line."""
+
+import importlib
+import logging
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+from tumorseg import __version__
+from tumorseg.errors import TumorsegError
+
+VERBS = {
+    "demo": "the whole job on a small built-in phantom dataset, in minutes on two CPU cores",
+    "fingerprint": "measure a dataset",
+    "plan": "decide everything for a dataset and write the plan",
+    "preprocess": "fill the case store",
+    "train": "train a fold, or go on where it stopped",
+    "validate": "predict and score a fold's held-out cases",
+    "predict": "segment images with a trained model",
+    "evaluate": "score segmentations against references",
+}
+"""Verb to what it does; the module of the same name holds `command`."""
+
+EXIT_FAILED, EXIT_CHECKPOINTED, EXIT_INTERRUPTED = 1, 75, 130
+
+
+class Settings(NamedTuple):
+    """The global options."""
+
+    data_root: Path
+    work: Path
+    is_json: bool
+
+
+class LazyGroup(click.Group):
+    """A group whose verbs are imported when they are called, so that `--help` loads nothing."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the verbs in the order in which they are used."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a verb."""
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = importlib.import_module(f"tumorseg.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of verbs without importing them."""
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.option(
+    "--data-root",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("data"),
+    show_default=True,
+    envvar="TUMORSEG_DATA",
+    help="Folder below which datasets are looked for.",
+)
+@click.option(
+    "--work",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("runs"),
+    show_default=True,
+    envvar="TUMORSEG_WORK",
+    help="Folder for everything that is derived: case store, models.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Say more.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings, errors and the result.")
+@click.option("--json", "is_json", is_flag=True, help="Print the result as one JSON object on stdout.")
+@click.version_option(__version__, package_name="tumorseg")
+@click.pass_context
+def cli(context: click.Context, *, data_root: Path, work: Path, verbose: bool, quiet: bool, is_json: bool) -> None:
+    """Self-configuring segmentation of 3D and 2D medical images.
+
+    A dataset is measured once (fingerprint), decided once (plan), and every later verb carries the plan out.
+    """
+    level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr, force=True)
+    logging.getLogger("tumorseg").setLevel(level)
+    if quiet:
+        from tumorseg.tracking.progress import set_quiet
+
+        set_quiet(True)
+    context.obj = Settings(data_root, work, is_json)
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line.
+
+    Returns:
+        0, 1 failed, 2 usage, 75 checkpointed on a signal, 130 interrupted.
+    """
+    try:
+        result = cli.main(args=arguments, prog_name="tumorseg", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except TumorsegError as error:
+        click.echo(f"error: {error}", err=True)
+        return EXIT_FAILED
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted; the same command goes on where it stopped", err=True)
+        return EXIT_INTERRUPTED
+    return result if isinstance(result, int) else 0

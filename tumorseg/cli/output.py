@@ -1,0 +1,36 @@
+"""Results on stdout: text for people, or one JSON object."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tumorseg.cli.main import Settings
+
+if TYPE_CHECKING:
+    from tumorseg.schema.metrics import MetricsReport
+    from tumorseg.stages.planned import Roots
+
+
+def roots_of(settings: Settings) -> "Roots":
+    """Return the two folders of the global options as stages take them."""
+    from tumorseg.stages.planned import Roots
+
+    return Roots(data_root=settings.data_root, work=settings.work)
+
+
+def show(settings: Settings, result: dict[str, Any], text: str) -> None:
+    """Print a result the way that was asked for."""
+    click.echo(json.dumps(result, sort_keys=True, ensure_ascii=False) if settings.is_json else text)
+
+
+def metrics_text(report: "MetricsReport") -> str:
+    """Return the table of scores."""
+    from tumorseg.reports.tables import summary_rows, terminal_table
+
+    return terminal_table(summary_rows(report))
+
+
+def metrics_json(report: "MetricsReport") -> dict[str, Any]:
+    """Return the scores as a JSON object."""
+    return report.model_dump(mode="json")

@@ -1,0 +1,82 @@
+"""`tumorseg plan`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tumorseg.cli.main import Settings
+from tumorseg.cli.output import roots_of, show
+
+if TYPE_CHECKING:
+    from tumorseg.schema.plan import Plan
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command()
+@click.option("-d", "--dataset", help="Registered name, folder, name below the data root, or manifest.")
+@click.option("--fingerprint", type=FILE, help="Plan from a fingerprint, without the images.")
+@click.option(
+    "--preset", default="optimized", show_default=True, help="optimized, large_gpu, fast_prototyping, nnunet."
+)
+@click.option("--vram", "vram_gb", type=float, help="GPU memory budget in GB (2^30 bytes).  [default: the preset's]")
+@click.option("--max-hours", type=float, help="Time for one fold's training, without validation.")
+@click.option("--network", help="plain_unet or residual_unet.  [default: the preset's]")
+@click.option("--channels", default="", help="Channels to use, in this order, separated by commas.")
+@click.option("--regions", help="brats, none, or a JSON file of regions.  [default: the dataset's own]")
+@click.option("--splits", type=FILE, help="JSON file of folds: lists of held-out case_ids.")
+@click.option("--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Set a field; may be given often.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Processes for the fingerprint.")
+@click.option("-o", "--output", type=FILE, help="Where to write.  [default: plans/<Dataset>__<preset>.json]")
+@click.pass_obj
+def command(settings: Settings, /, *, channels: str, overrides: tuple[str, ...], **options: Any) -> None:
+    """Measure a dataset, decide everything, and write the plan."""
+    from tumorseg.planning.overrides import parse_override
+    from tumorseg.stages.plan import PlanRequest, plan
+
+    request = PlanRequest(
+        roots=roots_of(settings),
+        channels=split_names(channels),
+        overrides=tuple(parse_override(text) for text in overrides),
+        **options,
+    )
+    written = plan(request)
+    result = {"path": str(written.path), "plan": written.plan.model_dump(mode="json")}
+    show(settings, result, f"{describe(written.plan)}\nwritten to {written.path}")
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Return the names in a list separated by commas."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def describe(plan: "Plan") -> str:
+    """Return the plan's main decisions, a line each."""
+    channels = ", ".join(f"{channel.name} ({channel.kind})" for channel in plan.dataset.channels)
+    targets = ", ".join(region.name for region in plan.dataset.regions) or ", ".join(
+        name for name, value in plan.dataset.labels.items() if value not in (0, plan.dataset.ignore_label)
+    )
+    training = plan.training
+    length = f"{training.epochs} epochs of {training.iterations_per_epoch}"
+    lines = [
+        f"plan {plan.name} for {plan.dataset.name}: {plan.fingerprint.num_cases} cases, {len(plan.folds)} folds",
+        f"  channels       {channels}",
+        f"  predicts       {targets}",
+        f"  memory         {plan.budget.predicted_bytes / 2**30:.1f} of {plan.budget.vram_bytes / 2**30:.1f} GB predicted",
+        f"  training       {f'{training.max_hours:g} hours' if training.max_hours else length}",
+    ]
+    for name, configuration in sorted(plan.configurations.items()):
+        default = " (default)" if name == plan.default_configuration else ""
+        lines += [
+            f"  {name}{default}",
+            f"    spacing      {_times(f'{edge:.3g}' for edge in configuration.spacing_mm)} mm",
+            f"    patch        {_times(map(str, configuration.patch_size))}, batch {configuration.batch_size}",
+            f"    network      {configuration.network.name}",
+            f"    loss         {configuration.loss.preset}, {configuration.optimizer.name}, {configuration.schedule.name}",
+        ]
+    return "\n".join(lines)
+
+
+def _times(parts: Any) -> str:
+    return " x ".join(parts)

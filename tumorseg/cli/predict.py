@@ -1,0 +1,30 @@
+"""`tumorseg predict`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tumorseg.cli.main import Settings
+from tumorseg.cli.output import show
+from tumorseg.cli.plan import split_names
+
+PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.option("-m", "--model", "models", type=PATH, multiple=True, required=True, help="Model folder or fold's folder.")
+@click.option("-i", "--input", "inputs", type=PATH, multiple=True, required=True, help="Files, folders or manifests.")
+@click.option("-o", "--output", type=PATH, required=True, help="Folder for <case_id>.nii.gz.")
+@click.option("--folds", default="", help="Folds of a model folder, separated by commas.  [default: all]")
+@click.option("--no-mirroring", is_flag=True, help="Do not average mirrored views: up to 8 times faster.")
+@click.option("--device", help="cpu, cuda, cuda:N.  [default: the best there is]")
+@click.pass_obj
+def command(settings: Settings, /, *, folds: str, no_mirroring: bool, **options: Any) -> None:
+    """Segment images; each result lies on its input's own grid."""
+    from tumorseg.stages.predict import PredictRequest, predict
+
+    mirroring = False if no_mirroring else None
+    predicted = predict(PredictRequest(folds=split_names(folds), mirroring=mirroring, **options))
+    files = {case_id: str(path) for case_id, path in predicted.files.items()}
+    show(settings, {"files": files}, f"{len(files)} cases segmented in {predicted.output}")

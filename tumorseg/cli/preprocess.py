@@ -1,0 +1,27 @@
+"""`tumorseg preprocess`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tumorseg.cli.main import Settings
+from tumorseg.cli.output import roots_of, show
+
+
+@click.command()
+@click.option("-p", "--plan", "plan_path", type=click.Path(path_type=Path), required=True, help="The plan.")
+@click.option("--configuration", "configurations", multiple=True, help="May be given often.  [default: all]")
+@click.option("-d", "--dataset", help="Where the dataset is, if it moved.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Processes.  [default: as many as the machine holds]")
+@click.pass_obj
+def command(settings: Settings, /, *, plan_path: Path, **options: Any) -> None:
+    """Bring every case to the plan's grid; what is there already is left alone."""
+    from tumorseg.stages.planned import read_plan
+    from tumorseg.stages.preprocess import PreprocessRequest, preprocess
+
+    stored = preprocess(PreprocessRequest(roots=roots_of(settings), plan=read_plan(plan_path), **options))
+    counts = {name: len(cases.keys) for name, cases in stored.items()}
+    folder = next(iter(stored.values())).folder
+    lines = [f"{name}: {count} cases ready" for name, count in sorted(counts.items())]
+    show(settings, {"store": str(folder), "cases": counts}, "\n".join([*lines, f"in {folder}"]))

@@ -1,0 +1,47 @@
+"""`tumorseg train`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tumorseg.cli.main import EXIT_CHECKPOINTED, Settings
+from tumorseg.cli.output import metrics_json, metrics_text, roots_of, show
+
+OPTIONS = ("epochs", "iterations", "max_hours", "seed")
+
+
+@click.command()
+@click.option("-p", "--plan", "plan_path", type=click.Path(path_type=Path), required=True, help="The plan.")
+@click.option("--fold", required=True, help="Number of the fold, or all: every case, no validation.")
+@click.option("--configuration", help="[default: the plan's]")
+@click.option("--epochs", type=click.IntRange(min=1), help="Instead of the plan's.")
+@click.option("--iterations", type=click.IntRange(min=1), help="Steps in an epoch, instead of the plan's.")
+@click.option("--max-hours", type=click.FloatRange(min=0, min_open=True), help="Instead of a number of epochs.")
+@click.option("--seed", type=click.IntRange(min=0), help="Instead of the plan's.")
+@click.option("--device", help="cpu, cuda, cuda:N.  [default: the best there is]")
+@click.option("--validation", type=click.Choice(["full", "none"]), default="full", show_default=True)
+@click.option("--restart", is_flag=True, help="Move an earlier training aside and begin anew.")
+@click.option("-d", "--dataset", help="Where the dataset is, if it moved.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Processes for preprocessing.")
+@click.pass_obj
+def command(settings: Settings, /, *, plan_path: Path, validation: str, **options: Any) -> int:
+    """Train one fold to its planned end; the same command goes on after an interruption."""
+    from tumorseg.stages.planned import read_plan
+    from tumorseg.stages.runs import TrainOptions
+    from tumorseg.stages.train import TrainRequest, train
+
+    own = TrainOptions(**{name: options.pop(name) for name in OPTIONS})
+    plan = read_plan(plan_path)
+    trained = train(
+        TrainRequest(roots=roots_of(settings), plan=plan, options=own, has_validation=validation == "full", **options)
+    )
+    scores = [] if trained.metrics is None else [metrics_text(trained.metrics)]
+    state = "trained" if trained.is_finished else "stopped by a signal after a checkpoint; the same command goes on"
+    result = {
+        "folder": str(trained.folder.root),
+        "is_finished": trained.is_finished,
+        "metrics": None if trained.metrics is None else metrics_json(trained.metrics),
+    }
+    show(settings, result, "\n".join([*scores, f"{state}: {trained.folder.root}"]))
+    return 0 if trained.is_finished else EXIT_CHECKPOINTED

@@ -1,0 +1,160 @@
+"""Training patches: which ones, and reading them.
+
+Batch number i is a function of (seed, i) alone: nothing has to be remembered to go on after an interruption, and it does
+not matter how many threads read ahead.
+"""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tumorseg.ops.cropping import centred_box, clamped_box, pad_to_box
+from tumorseg.types import Box, Image, Segmentation
+
+TRAINING, VALIDATION = 0, 1
+"""Streams of random numbers."""
+READ_AHEAD = 3
+"""Batches that are read while the network computes."""
+
+
+class CaseReader(Protocol):
+    """Where patches come from; `storage.cases.CaseStore` is one."""
+
+    @property
+    def case_ids(self) -> tuple[str, ...]:
+        """Return the cases."""
+        ...
+
+    def shape(self, case_id: str) -> tuple[int, int, int]:
+        """Return a case's voxels (Z, Y, X)."""
+        ...
+
+    def num_locations(self, case_id: str, class_index: int) -> int:
+        """Return how many voxels of a class are known."""
+        ...
+
+    def location(self, case_id: str, class_index: int, number: int) -> tuple[int, int, int]:
+        """Return one of them."""
+        ...
+
+    def read(self, case_id: str, box: Box) -> tuple[Image, Segmentation]:
+        """Return the part of a box inside the case: image (C, …) and class indices."""
+        ...
+
+
+class Batch(NamedTuple):
+    """Patches as read, before augmentation."""
+
+    images: Tensor
+    """(B, C, *source), float32."""
+    segmentations: Tensor
+    """(B, *source), int64 class indices."""
+    case_ids: tuple[str, ...]
+    """Where each patch came from."""
+
+
+class PatchSpec(NamedTuple):
+    """What patches are like."""
+
+    patch_size: tuple[int, ...]
+    """Voxels that the network sees; two or three axes."""
+    source_size: tuple[int, ...]
+    """Voxels that are read around it, for augmentation to turn in."""
+    batch_size: int
+    foreground_fraction: float
+    """Share of patches centred on foreground, at least one unless 0."""
+    scored_classes: tuple[tuple[int, ...], ...]
+    """Class indices of each label or region, chosen with equal chance."""
+
+
+def read_batch(reader: CaseReader, spec: PatchSpec, *, seed: int, stream: int, number: int) -> Batch:
+    """Draw and read one batch.
+
+    Args:
+        reader: the cases.
+        spec: what patches are like.
+        seed: of the training.
+        stream: `TRAINING` or `VALIDATION`.
+        number: of the batch.
+    """
+    rng = np.random.default_rng([seed, stream, number])
+    forced_from = first_forced(spec.batch_size, spec.foreground_fraction)
+    patches = [_read_patch(reader, spec, rng, is_forced=item >= forced_from) for item in range(spec.batch_size)]
+    images = torch.from_numpy(np.stack([image for image, _, _ in patches]))
+    segmentations = torch.from_numpy(np.stack([segmentation for _, segmentation, _ in patches]).astype(np.int64))
+    return Batch(images, segmentations, tuple(case_id for _, _, case_id in patches))
+
+
+def first_forced(batch_size: int, foreground_fraction: float) -> int:
+    """Return the first item of a batch that is centred on foreground (nnU-Net's rounding, but at least one)."""
+    if foreground_fraction == 0:
+        return batch_size
+    return min(round(batch_size * (1 - foreground_fraction)), batch_size - 1)
+
+
+def _read_patch(
+    reader: CaseReader, spec: PatchSpec, rng: np.random.Generator, *, is_forced: bool
+) -> tuple[Image, Segmentation, str]:
+    case_id = reader.case_ids[rng.integers(len(reader.case_ids))]
+    shape = reader.shape(case_id)
+    patch = (1,) * (3 - len(spec.patch_size)) + spec.patch_size
+    source = (1,) * (3 - len(spec.source_size)) + spec.source_size
+    centre = _foreground_voxel(reader, spec.scored_classes, case_id, rng) if is_forced else None
+    box = _random_box(shape, patch, rng) if centre is None else clamped_box(centred_box(centre, patch), shape)
+    wide = tuple(
+        (lower - (wanted - edge) // 2, lower - (wanted - edge) // 2 + wanted)
+        for (lower, _), edge, wanted in zip(box, patch, source, strict=True)
+    )
+    image, segmentation = reader.read(case_id, wide)
+    image, segmentation = pad_to_box(image, wide, shape), pad_to_box(segmentation, wide, shape)
+    if len(spec.patch_size) == 2:
+        image, segmentation = image[:, 0], segmentation[0]
+    return image, segmentation, case_id
+
+
+def _foreground_voxel(
+    reader: CaseReader, scored_classes: Sequence[Sequence[int]], case_id: str, rng: np.random.Generator
+) -> tuple[int, int, int] | None:
+    """Return a voxel of a random label or region that the case has; None if it has none."""
+    present = [
+        found
+        for classes in scored_classes
+        if (found := [index for index in classes if reader.num_locations(case_id, index)])
+    ]
+    if not present:
+        return None
+    classes = present[rng.integers(len(present))]
+    index = classes[rng.integers(len(classes))]
+    return reader.location(case_id, index, int(rng.integers(reader.num_locations(case_id, index))))
+
+
+def _random_box(shape: Sequence[int], patch: Sequence[int], rng: np.random.Generator) -> Box:
+    lowers = [int(rng.integers(max(size - edge, 0) + 1)) for size, edge in zip(shape, patch, strict=True)]
+    return clamped_box(tuple((lower, lower + edge) for lower, edge in zip(lowers, patch, strict=True)), shape)
+
+
+def torch_generator(seed: int, stream: int, number: int) -> torch.Generator:
+    """Return the generator of one batch's augmentation."""
+    state = np.random.SeedSequence([seed, stream, number, 1]).generate_state(2, np.uint32)
+    return torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
+
+
+def read_ahead(load: Callable[[int], Batch], numbers: Iterable[int]) -> Generator[Batch, None, None]:
+    """Yield batches in order while a thread reads the next ones; an error surfaces at its batch."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as pool:
+        waiting: deque[Future[Batch]] = deque()
+        try:
+            for number in numbers:
+                waiting.append(pool.submit(load, number))
+                if len(waiting) > READ_AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

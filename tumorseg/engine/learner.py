@@ -1,0 +1,100 @@
+"""What is trained: network, loss, optimizer, learning rate and precision, with all their state."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from tumorseg.engine.schedules import Schedule, build_optimizer, build_schedule
+from tumorseg.errors import TrainingError
+from tumorseg.losses.registry import build_loss
+from tumorseg.networks.registry import build_network
+from tumorseg.schema.plan import Configuration, Training
+from tumorseg.schema.targets import Targets
+
+PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class StepResult(NamedTuple):
+    """Losses of one step, detached and still on the device."""
+
+    total: Tensor
+    components: dict[str, Tensor]
+
+
+class Learner:
+    """A network in training on one device."""
+
+    def __init__(
+        self, configuration: Configuration, training: Training, *, num_channels: int, targets: Targets, device: str
+    ) -> None:
+        """Build everything from the plan; initial weights follow from the seed."""
+        self.device = torch.device(device)
+        self.targets = targets
+        self._clip = training.gradient_clip_norm
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(training.seed)
+            network = build_network(configuration.network, num_channels=num_channels, num_outputs=targets.num_outputs)
+        self.network: nn.Module = network.to(self.device)
+        self.loss = build_loss(configuration.loss, targets)
+        self.optimizer = build_optimizer(configuration.optimizer, self.network.parameters())
+        self.schedule: Schedule = build_schedule(
+            configuration.schedule,
+            configuration.optimizer.lr,
+            epochs=training.epochs,
+            iterations_per_epoch=training.iterations_per_epoch,
+        )
+        self._dtype = PRECISIONS[training.precision] if self.device.type == "cuda" else torch.float32
+        self._scaler = torch.amp.GradScaler(self.device.type, enabled=self._dtype is torch.float16)
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which forward passes run."""
+        enabled = self._dtype is not torch.float32
+        return torch.autocast(self.device.type, dtype=self._dtype if enabled else torch.bfloat16, enabled=enabled)
+
+    def step(self, images: Tensor, segmentations: Tensor, iteration: int) -> StepResult:
+        """Take one step of the optimizer.
+
+        Args:
+            images: (B, C, *patch).
+            segmentations: (B, *patch) class indices.
+            iteration: of the training, which decides the learning rate.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.schedule.lr(iteration)
+        self.network.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        with self.autocast():
+            outputs = self.network(images)
+        value = self.loss(outputs, segmentations)
+        self._scaler.scale(value.total).backward()
+        self._scaler.unscale_(self.optimizer)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self._clip)
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
+        return StepResult(value.total.detach(), value.components)
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that changes while training: tensors and plain values only."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "schedule": self.schedule.state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up a state.
+
+        Raises:
+            TrainingError: it belongs to another network.
+        """
+        try:
+            self.network.load_state_dict(state["network"])
+        except RuntimeError as error:
+            raise TrainingError(
+                f"the checkpoint does not fit the plan's network: {str(error).splitlines()[-1]}"
+            ) from None
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._scaler.load_state_dict(state["scaler"])
+        self.schedule.restore(state["schedule"])

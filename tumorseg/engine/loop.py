@@ -1,0 +1,237 @@
+"""The fit loop: it only sequences."""
+
+import math
+import resource
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from tumorseg.augmentation.pipeline import augment, source_size
+from tumorseg.engine.batches import (
+    TRAINING,
+    VALIDATION,
+    Batch,
+    CaseReader,
+    PatchSpec,
+    read_ahead,
+    read_batch,
+    torch_generator,
+)
+from tumorseg.engine.learner import Learner
+from tumorseg.engine.scores import PooledDice
+from tumorseg.errors import TrainingError
+from tumorseg.schema.augmentation import AugmentationSpec
+from tumorseg.schema.logs import EpochLog
+from tumorseg.schema.plan import Configuration, Training
+from tumorseg.schema.targets import Targets
+
+BEST_DECAY = 0.9
+"""Weight of the past in the running mean that decides the best epoch, as in nnU-Net."""
+
+
+class Data(NamedTuple):
+    """Where patches come from."""
+
+    training: CaseReader
+    validation: CaseReader | None
+    """None with `--fold all`."""
+
+
+class Hooks(NamedTuple):
+    """What the caller wants to hear."""
+
+    on_iteration: Callable[[int, float], None]
+    """Iteration and loss, after each step."""
+    on_epoch: Callable[[EpochLog, dict[str, Any], bool], None]
+    """Log, full state, and whether this is the best epoch so far."""
+    should_stop: Callable[[], bool]
+    """Asked after each step."""
+    on_stop: Callable[[dict[str, Any]], None]
+    """Full state in the middle of an epoch, when told to stop."""
+
+
+@dataclass
+class Progress:
+    """Where the training stands: plain values that a checkpoint keeps."""
+
+    iteration: int = 0
+    losses: list[float] = field(default_factory=list)
+    """Of the steps of the present epoch."""
+    components: dict[str, float] = field(default_factory=dict)
+    """Their sums in the present epoch."""
+    running: float | None = None
+    """Running mean of the validation DSC, or of the negative training loss."""
+    best: float = -math.inf
+    """Best value of it."""
+
+
+@dataclass
+class Fit:
+    """One training of a configuration on cases."""
+
+    learner: Learner
+    configuration: Configuration
+    training: Training
+    data: Data
+    hooks: Hooks
+    progress: Progress = field(default_factory=Progress)
+
+    @property
+    def num_iterations(self) -> int:
+        """Return the planned number of steps."""
+        return self.training.epochs * self.training.iterations_per_epoch
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that a resumed training needs."""
+        return self.learner.state() | {"progress": vars(self.progress).copy()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up a state."""
+        self.learner.restore(state)
+        self.progress = Progress(**state["progress"])
+
+    def run(self) -> bool:
+        """Train to the planned end.
+
+        Returns:
+            Whether the end was reached; False if told to stop.
+
+        Raises:
+            TrainingError: the loss is no longer finite.
+        """
+        while self.progress.iteration < self.num_iterations:
+            if not self._run_epoch():
+                self.hooks.on_stop(self.state())
+                return False
+        return True
+
+    def _run_epoch(self) -> bool:
+        """Train to the end of the present epoch, validate and tell; False if told to stop before its end."""
+        started, waited = time.perf_counter(), 0.0
+        first = self.progress.iteration
+        epoch = first // self.training.iterations_per_epoch
+        batches = self._batches(first, (epoch + 1) * self.training.iterations_per_epoch)
+        try:
+            for iteration in range(first, (epoch + 1) * self.training.iterations_per_epoch):
+                asked = time.perf_counter()
+                batch = next(batches)
+                waited += time.perf_counter() - asked
+                self._step(batch, iteration)
+                is_last = (iteration + 1) % self.training.iterations_per_epoch == 0
+                if not is_last and self.hooks.should_stop():
+                    return False
+        finally:
+            batches.close()
+        self._end_epoch(epoch, started, waited)
+        return not self.hooks.should_stop() or self.progress.iteration >= self.num_iterations
+
+    def _batches(self, first: int, stop: int) -> Generator[Batch, None, None]:
+        spec = patch_spec(self.configuration, self.learner.targets, self.configuration.augmentation)
+
+        def load(number: int) -> Batch:
+            return read_batch(self.data.training, spec, seed=self.training.seed, stream=TRAINING, number=number)
+
+        return read_ahead(load, range(first, stop))
+
+    def _step(self, batch: Batch, iteration: int) -> None:
+        images, segmentations = self._augmented(batch, self.configuration.augmentation, TRAINING, iteration)
+        result = self.learner.step(images, segmentations, iteration)
+        loss = float(result.total)
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss became {loss} at iteration {iteration} on cases {', '.join(batch.case_ids)}; look at these "
+                "cases for extreme intensities, or set a lower optimizer.lr; the last checkpoint is untouched"
+            )
+        self.progress.losses.append(loss)
+        for name, value in result.components.items():
+            self.progress.components[name] = self.progress.components.get(name, 0.0) + float(value)
+        self.progress.iteration = iteration + 1
+        self.hooks.on_iteration(iteration + 1, loss)
+
+    def _augmented(self, batch: Batch, spec: AugmentationSpec, stream: int, number: int) -> tuple[Tensor, Tensor]:
+        device = self.learner.device
+        generator = torch_generator(self.training.seed, stream, number)
+        return augment(
+            batch.images.to(device, non_blocking=True),
+            batch.segmentations.to(device, non_blocking=True),
+            spec,
+            patch_size=self.configuration.patch_size,
+            generator=generator,
+        )
+
+    def _end_epoch(self, epoch: int, started: float, waited: float) -> None:
+        progress = self.progress
+        count = len(progress.losses)
+        train_loss = sum(progress.losses) / count
+        components = {name: total / count for name, total in sorted(progress.components.items())}
+        trained = time.perf_counter() - started
+        lr = self.learner.schedule.lr(progress.iteration - 1)
+        validation_loss, dsc = self._validate()
+        self.learner.schedule.end_epoch(train_loss, validation_loss)
+        is_best = self._update_best(train_loss, dsc)
+        progress.losses, progress.components = [], {}
+        log = EpochLog(
+            epoch=epoch,
+            iteration=progress.iteration,
+            train_loss=train_loss,
+            train_losses=components,
+            loss_weights={component.name: component.weight for component in self.configuration.loss.components},
+            validation_loss=validation_loss,
+            dsc=dsc,
+            lr=lr,
+            seconds=time.perf_counter() - started,
+            data_wait_fraction=min(1.0, waited / max(trained, 1e-9)),
+            memory_bytes=_peak_memory(self.learner.device),
+        )
+        self.hooks.on_epoch(log, self.state(), is_best)
+
+    def _validate(self) -> tuple[float | None, dict[str, float | None]]:
+        """Return the loss and the pooled DSC over the same held-out patches each time."""
+        if self.data.validation is None:
+            return None, {}
+        reader, count = self.data.validation, self.training.validation_iterations
+        spec = patch_spec(self.configuration, self.learner.targets, AugmentationSpec())
+
+        def load(number: int) -> Batch:
+            return read_batch(reader, spec, seed=self.training.seed, stream=VALIDATION, number=number)
+
+        pooled, total = PooledDice(self.learner.targets), 0.0
+        self.learner.network.eval()
+        with torch.inference_mode():
+            for number, batch in enumerate(read_ahead(load, range(count))):
+                images, segmentations = self._augmented(batch, AugmentationSpec(), VALIDATION, number)
+                with self.learner.autocast():
+                    logits = self.learner.network(images)
+                total += float(self.learner.loss(logits, segmentations).total)
+                pooled.add(logits, segmentations)
+        return total / count, pooled.dsc()
+
+    def _update_best(self, train_loss: float, dsc: dict[str, float | None]) -> bool:
+        known = [value for value in dsc.values() if value is not None]
+        value = sum(known) / len(known) if known else (-train_loss if self.data.validation is None else 0.0)
+        previous = self.progress.running
+        self.progress.running = value if previous is None else BEST_DECAY * previous + (1 - BEST_DECAY) * value
+        is_best = self.progress.running > self.progress.best
+        self.progress.best = max(self.progress.best, self.progress.running)
+        return is_best
+
+
+def patch_spec(configuration: Configuration, targets: Targets, augmentation: AugmentationSpec) -> PatchSpec:
+    """Return what patches of a configuration are like."""
+    return PatchSpec(
+        patch_size=configuration.patch_size,
+        source_size=source_size(augmentation, configuration.patch_size),
+        batch_size=configuration.batch_size,
+        foreground_fraction=configuration.sampling.foreground_fraction,
+        scored_classes=targets.scored_classes,
+    )
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,97 @@
+"""From slabs of logits back to a label map on the image's own grid, one slice at a time.
+
+Logits are resampled as the plan says (linear) and decided slice by slice, so that a full-resolution volume of logits never
+exists.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tumorseg.engine.sliding_window import Slab
+from tumorseg.ops.labels import paint_regions, to_values
+from tumorseg.ops.resampling import AxisOrders, axis_matrix
+from tumorseg.schema.targets import Targets
+from tumorseg.types import Segmentation, Shape
+
+
+class _Slices(NamedTuple):
+    """Slices of logits that are still needed."""
+
+    start: int
+    logits: Tensor
+
+
+def segment_slabs(
+    slabs: Iterable[Slab], shapes: tuple[Shape, Shape], orders: AxisOrders, targets: Targets
+) -> Segmentation:
+    """Resample slabs of logits and decide each voxel.
+
+    Args:
+        slabs: consecutive, from the first slice to the last.
+        shapes: voxels (Z, Y, X) of the logits' grid and of the result.
+        orders: spline order per axis.
+        targets: what the K outputs mean.
+
+    Returns:
+        Label values on the second shape.
+    """
+    old, new = shapes
+    along, down, across = (
+        torch.from_numpy(axis_matrix(before, after, order))
+        for before, after, order in zip(old, new, orders.orders, strict=True)
+    )
+    first, last = _support(along)
+    result: list[Segmentation] = []
+    kept: _Slices | None = None
+    for slab in slabs:
+        if kept is None:
+            down, across = down.to(slab.logits.device), across.to(slab.logits.device)
+        kept = _append(kept, slab)
+        end = kept.start + kept.logits.shape[1]
+        while len(result) < new[0] and last[len(result)] < end:
+            row = along[len(result), kept.start : end].to(kept.logits.device)
+            result.append(_decide(_resample(kept.logits, row, (down, across)), targets))
+        if len(result) < new[0]:
+            kept = _drop(kept, first[len(result)])
+    return np.stack(result)
+
+
+def _support(matrix: Tensor) -> tuple[list[int], list[int]]:
+    """Return the first and last column of each row that matters."""
+    matters = matrix.abs() > 1e-7
+    columns = torch.arange(matrix.shape[1])
+    first = torch.where(matters, columns, matrix.shape[1]).min(dim=1).values
+    return first.tolist(), torch.where(matters, columns, -1).max(dim=1).values.tolist()
+
+
+def _append(kept: _Slices | None, slab: Slab) -> _Slices:
+    if kept is None:
+        return _Slices(slab.start, slab.logits)
+    return _Slices(kept.start, torch.cat([kept.logits, slab.logits], dim=1))
+
+
+def _drop(kept: _Slices, first: int) -> _Slices:
+    """Forget the slices before the first one that is still needed."""
+    drop = min(max(first - kept.start, 0), kept.logits.shape[1])
+    return _Slices(kept.start + drop, kept.logits[:, drop:].clone() if drop else kept.logits)
+
+
+def _resample(logits: Tensor, row: Tensor, planes: tuple[Tensor, Tensor]) -> Tensor:
+    """Return one slice (K, Y, X) of the result: weighted slices, then both axes of the plane."""
+    used = torch.nonzero(row.abs() > 1e-7)[:, 0]
+    plane = sum((logits[:, index] * row[index] for index in used.tolist()), torch.zeros_like(logits[:, 0]))
+    down, across = planes
+    if down.shape[0] != down.shape[1]:
+        plane = down @ plane
+    return plane @ across.T if across.shape[0] != across.shape[1] else plane
+
+
+def _decide(logits: Tensor, targets: Targets) -> Segmentation:
+    """Return label values (Y, X): the likeliest class, or the regions painted one over the other."""
+    if targets.has_regions:
+        return paint_regions((logits > 0).cpu().numpy(), targets)
+    return to_values(logits.argmax(dim=0).cpu().numpy(), targets)

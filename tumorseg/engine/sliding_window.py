@@ -1,0 +1,135 @@
+"""Whole images through a network of patches, in slabs.
+
+Tiles are visited slab by slab along the first axis. As soon as no later tile touches a slice, its logits are handed on and
+forgotten, so memory grows with classes times one tile's depth, never with classes times the volume.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+Forward = Callable[[Tensor], Tensor]
+"""Tile (C, Z, Y, X) to logits (K, Z, Y, X)."""
+
+
+class Tiling(NamedTuple):
+    """How an image is cut."""
+
+    patch_size: tuple[int, int, int]
+    """Voxels of a tile; the first may be a stack of planes for a network of two axes."""
+    overlap: float
+    """Share of a tile that the next one covers again; planes are never covered twice."""
+    gaussian_sigma: float
+    """Width of a tile's weights as a share of its edge."""
+    is_planar: bool
+    """Whether the network sees planes, so that only Y and X are weighted and overlap."""
+
+
+class Slab(NamedTuple):
+    """Finished logits of consecutive slices."""
+
+    start: int
+    """First slice along the first axis."""
+    logits: Tensor
+    """(K, D, Y, X), float32, weighted mean of all tiles."""
+
+
+def tile_starts(size: int, tile: int, overlap: float) -> list[int]:
+    """Return where tiles begin along an axis: evenly spread, covering all, as far apart as the overlap allows.
+
+    References:
+        nnU-Net's `compute_steps_for_sliding_window`.
+    """
+    if size <= tile:
+        return [0]
+    num_steps = math.ceil((size - tile) / (tile * (1 - overlap))) + 1
+    return [round((size - tile) / (num_steps - 1) * step) for step in range(num_steps)]
+
+
+def gaussian_weights(tile: Sequence[int], sigma: float) -> Tensor:
+    """Return the weight of each voxel of a tile, float32: 1 in the middle, never 0."""
+    weights = torch.ones(())
+    for size in tile:
+        position = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
+        weights = weights[..., None] * torch.exp(-0.5 * (position / max(size * sigma, 1e-6)) ** 2)
+    weights = weights / weights.max()
+    return weights.clamp(min=1e-4)
+
+
+def predict_slabs(image: Tensor, forward: Forward, tiling: Tiling, *, num_outputs: int) -> Iterator[Slab]:
+    """Yield the logits of an image from the first slice to the last.
+
+    Args:
+        image: (C, Z, Y, X); smaller than a tile is padded with 0, evenly on both sides.
+        forward: tile to logits, on any device.
+        tiling: how the image is cut.
+        num_outputs: K.
+
+    Yields:
+        Slabs without gaps or overlaps; logits on the device of the forward's result.
+    """
+    padded, offset = _pad(image, tiling)
+    shape = image.shape[1:]
+    stop = offset[0] + shape[0]
+    inner = (slice(None), slice(offset[1], offset[1] + shape[1]), slice(offset[2], offset[2] + shape[2]))
+    for start, logits in _slabs(padded, forward, tiling, num_outputs):
+        first, last = max(start, offset[0]), min(start + logits.shape[1], stop)
+        if first < last:
+            yield Slab(first - offset[0], logits[:, first - start : last - start][(slice(None), *inner)])
+
+
+def _pad(image: Tensor, tiling: Tiling) -> tuple[Tensor, list[int]]:
+    """Return the image, padded to a tile at least, and where it begins in it; stacks of planes are not padded."""
+    wanted = list(tiling.patch_size)
+    if tiling.is_planar:
+        wanted[0] = 1
+    missing = [max(0, tile - size) for tile, size in zip(wanted, image.shape[1:], strict=True)]
+    before = [width // 2 for width in missing]
+    widths = [side for low, width in zip(before[::-1], missing[::-1], strict=True) for side in (low, width - low)]
+    return torch.nn.functional.pad(image, widths), before
+
+
+def _slabs(image: Tensor, forward: Forward, tiling: Tiling, num_outputs: int) -> Iterator[tuple[int, Tensor]]:
+    depth = min(tiling.patch_size[0], image.shape[1])
+    tile = (depth, *tiling.patch_size[1:])
+    rows = _row_starts(image.shape[1], depth, tiling)
+    plane = gaussian_weights(tile[1:] if tiling.is_planar else tile, tiling.gaussian_sigma)
+    weights = plane.expand(tile)
+    sums, norm, base = None, None, 0
+    for start, following in zip(rows, [*rows[1:], image.shape[1]], strict=True):
+        for y, x in _plane_starts(image.shape[2:], tile[1:], tiling.overlap):
+            part = image[:, start : start + depth, y : y + tile[1], x : x + tile[2]]
+            logits = forward(part).float()
+            if sums is None or norm is None:
+                sums = logits.new_zeros((num_outputs, depth, *image.shape[2:]))
+                norm = logits.new_zeros((depth, *image.shape[2:]))
+                weights = weights.to(logits.device)
+            if base != start:
+                sums, norm, base = _advance(sums, start - base), _advance(norm[None], start - base)[0], start
+            window = (slice(None), slice(y, y + tile[1]), slice(x, x + tile[2]))
+            sums[(slice(None), *window)] += logits * weights
+            norm[window] += weights
+        if sums is not None and norm is not None:
+            finished = min(following - start, depth)
+            yield start, sums[:, :finished] / norm[:finished]
+
+
+def _row_starts(size: int, depth: int, tiling: Tiling) -> list[int]:
+    """Return the first slices of rows of tiles; stacks of planes follow each other, the last one moved back."""
+    if not tiling.is_planar:
+        return tile_starts(size, depth, tiling.overlap)
+    return sorted({min(start, size - depth) for start in range(0, size, depth)})
+
+
+def _plane_starts(size: Sequence[int], tile: Sequence[int], overlap: float) -> Iterator[tuple[int, int]]:
+    y_starts = tile_starts(size[0], tile[0], overlap)
+    return product(y_starts, tile_starts(size[1], tile[1], overlap))
+
+
+def _advance(buffer: Tensor, steps: int) -> Tensor:
+    """Forget the first slices of a buffer (K, D, Y, X) and make room for as many at its end."""
+    return torch.cat([buffer[:, steps:], torch.zeros_like(buffer[:, :steps])], dim=1)

@@ -1,0 +1,42 @@
+"""From a plan's network to a module."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from tumorseg.networks.unet import plain_unet, residual_unet
+from tumorseg.schema.extensions import External, load_external
+from tumorseg.schema.networks import NetworkSpec
+
+GROUP = "tumorseg.networks"
+"""Entry points of other packages: builder(parameters, num_channels=, num_outputs=) -> nn.Module."""
+
+BUILDERS: dict[str, Callable[..., nn.Module]] = {
+    "plain_unet": plain_unet,
+    "residual_unet": residual_unet,
+}
+
+
+def build_network(spec: NetworkSpec, *, num_channels: int, num_outputs: int) -> nn.Module:
+    """Return the network that a plan names, with fresh weights on the CPU.
+
+    Weights are drawn from torch's global generator; seed it before for a repeatable start.
+
+    Args:
+        spec: name and topology.
+        num_channels: C, the image's channels.
+        num_outputs: K, classes or regions.
+
+    Returns:
+        A module (B, C, *space) -> logits (B, K, *space); while training with deep supervision a list of logits from
+        full resolution down.
+
+    Raises:
+        PlanError: another package's network is not installed in the plan's version.
+    """
+    if isinstance(spec, External):
+        network: nn.Module = load_external(spec, GROUP)(
+            spec.parameters, num_channels=num_channels, num_outputs=num_outputs
+        )
+        return network
+    return BUILDERS[spec.name](spec, num_channels=num_channels, num_outputs=num_outputs)

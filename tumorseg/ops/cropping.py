@@ -1,0 +1,85 @@
+"""Boxes: the part of an image that holds anything, patches inside and beyond an image."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from tumorseg.types import Box, Image, Mask, Shape
+
+
+def nonzero_box(image: Image) -> Box:
+    """Return the box of the voxels that are not 0 in some channel; the whole image if there are none.
+
+    Args:
+        image: (C, Z, Y, X).
+    """
+    occupied = (image != 0).any(axis=0)
+    return mask_box(occupied) or tuple((0, size) for size in occupied.shape)
+
+
+def mask_box(mask: NDArray[np.bool_]) -> Box | None:
+    """Return the box of the True voxels of a mask of any number of axes; None if there are none."""
+    box = []
+    for axis in range(mask.ndim):
+        found = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
+        if found.size == 0:
+            return None
+        box.append((int(found[0]), int(found[-1]) + 1))
+    return tuple(box)
+
+
+def nonzero_mask(image: Image) -> Mask:
+    """Return the mask (Z, Y, X) of voxels that are not 0 in some channel, holes filled (nnU-Net's)."""
+    return np.asarray(ndimage.binary_fill_holes((image != 0).any(axis=0)), dtype=np.bool_)
+
+
+def box_slices(box: Box) -> tuple[Any, ...]:
+    """Return the index of a box in an array whose last axes it describes."""
+    return (..., *(slice(lower, upper) for lower, upper in box))
+
+
+def box_shape(box: Box) -> tuple[int, ...]:
+    """Return the voxels per axis of a box."""
+    return tuple(upper - lower for lower, upper in box)
+
+
+def inside(box: Box, shape: Shape) -> Box:
+    """Return the part of a box that lies inside an array of a shape; it may be empty."""
+    return tuple(
+        (min(max(lower, 0), size), max(min(upper, size), 0)) for (lower, upper), size in zip(box, shape, strict=True)
+    )
+
+
+def centred_box(centre: Sequence[int], size: Shape) -> Box:
+    """Return the box of a size whose middle voxel is `centre`; it may stick out of the image."""
+    return tuple((int(c) - s // 2, int(c) - s // 2 + s) for c, s in zip(centre, size, strict=True))
+
+
+def clamped_box(box: Box, shape: Shape) -> Box:
+    """Move a box inside an image as far as it fits; along axes where it is larger, centre it on the image."""
+    moved = []
+    for (lower, upper), size in zip(box, shape, strict=True):
+        edge = upper - lower
+        start = min(max(lower, 0), size - edge) if edge <= size else -((edge - size) // 2)
+        moved.append((start, start + edge))
+    return tuple(moved)
+
+
+def pad_to_box(array: NDArray[Any], box: Box, shape: Shape, fill: float = 0) -> NDArray[Any]:
+    """Pad what was read of a box inside an image of a shape to the whole box.
+
+    Args:
+        array: the part of the box that lies inside the image, its last axes spatial.
+        box: the box, sticking out of the image or not.
+        shape: the image's voxels.
+        fill: value outside the image.
+    """
+    found = inside(box, shape)
+    widths = [(low - lower, upper - high) for (lower, upper), (low, high) in zip(box, found, strict=True)]
+    if not any(map(any, widths)):
+        return array
+    lead = [(0, 0)] * (array.ndim - len(box))
+    return np.pad(array, [*lead, *widths], constant_values=fill)

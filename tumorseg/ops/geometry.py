@@ -1,0 +1,120 @@
+"""Voxel grids in the world: orientation, spacing, and the way back.
+
+An affine maps (x, y, z, 1), the reverse of array order, to RAS+ millimetres. Canonical arrays are (Z, Y, X) with X to the
+right, Y to the front, Z to the head; bringing an array there permutes and flips axes and never resamples.
+"""
+
+from collections.abc import Sequence
+from itertools import permutations
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tumorseg.errors import InputError
+from tumorseg.types import Affine, Shape
+
+CANONICAL = (0, 1, 2)
+"""The axis order (Z, Y, X)."""
+
+
+class Orientation(NamedTuple):
+    """How a stored array (Z, Y, X) is brought into another axis order."""
+
+    axes: tuple[int, ...]
+    """Stored axis that becomes each new axis."""
+    flips: tuple[bool, ...]
+    """Whether each new axis runs against the stored one."""
+
+
+AS_STORED = Orientation((0, 1, 2), (False, False, False))
+
+
+def orientation_of(affine: Affine, transpose: Sequence[int] = CANONICAL) -> Orientation:
+    """Return how an image of this affine is brought to canonical order, its axes then permuted by `transpose`.
+
+    Each voxel axis goes to the world axis that it is closest to, all three together (oblique affines included).
+
+    Args:
+        affine: (4, 4), voxels (x, y, z) to RAS+ mm.
+        transpose: which canonical axis (0 Z, 1 Y, 2 X) comes first, second and third.
+
+    Raises:
+        InputError: the affine is singular or not finite.
+    """
+    directions = _directions(affine)
+    closest = max(
+        permutations(range(3)), key=lambda columns: sum(abs(directions[row, columns[row]]) for row in range(3))
+    )
+    axes = [2 - closest[2 - axis] for axis in range(3)]
+    flips = [bool(directions[2 - axis, closest[2 - axis]] < 0) for axis in range(3)]
+    return Orientation(tuple(axes[axis] for axis in transpose), tuple(flips[axis] for axis in transpose))
+
+
+def _directions(affine: Affine) -> Affine:
+    """Return the rotation (3, 3) closest to the affine, columns being voxel axes x, y, z."""
+    matrix = np.asarray(affine, dtype=np.float64)[:3, :3]
+    lengths = np.linalg.norm(matrix, axis=0)
+    if (
+        not np.isfinite(affine).all()
+        or (lengths == 0).any()
+        or abs(np.linalg.det(matrix / np.where(lengths, lengths, 1))) < 1e-6
+    ):
+        raise InputError(
+            f"affine {np.asarray(affine).tolist()} is singular; expected three independent axes; mend the header"
+        )
+    left, _, right = np.linalg.svd(matrix / lengths)
+    return np.asarray(left @ right, dtype=np.float64)
+
+
+def spacing_of(affine: Affine, orientation: Orientation = AS_STORED) -> tuple[float, float, float]:
+    """Return the voxel edges in mm along the array axes (Z, Y, X), or along those of an orientation.
+
+    Edges are rounded to 1e-6 mm, below what any header means, so that equal scanners give equal spacings.
+    """
+    lengths = np.linalg.norm(np.asarray(affine, dtype=np.float64)[:3, :3], axis=0)
+    edges = [round(float(lengths[2 - axis]), 6) for axis in orientation.axes]
+    return (edges[0], edges[1], edges[2])
+
+
+def orient(array: NDArray[Any], orientation: Orientation) -> NDArray[Any]:
+    """Return a view of an array (..., Z, Y, X) in an orientation's axis order."""
+    lead = array.ndim - 3
+    moved = array.transpose(*range(lead), *(lead + axis for axis in orientation.axes))
+    view: NDArray[Any] = moved[_mirrored(orientation)]
+    return view
+
+
+def restore_orientation(array: NDArray[Any], orientation: Orientation) -> NDArray[Any]:
+    """Return a view of an oriented array (..., A, B, C) in stored order: the inverse of `orient`."""
+    lead = array.ndim - 3
+    unflipped: NDArray[Any] = array[_mirrored(orientation)]
+    inverse = np.argsort(orientation.axes)
+    return unflipped.transpose(*range(lead), *(lead + int(axis) for axis in inverse))
+
+
+def _mirrored(orientation: Orientation) -> Any:
+    return (..., *(slice(None, None, -1 if flip else 1) for flip in orientation.flips))
+
+
+def oriented_affine(affine: Affine, shape: Shape, orientation: Orientation) -> Affine:
+    """Return the affine of the oriented array of a stored image.
+
+    Args:
+        affine: (4, 4) of the stored image.
+        shape: stored voxels (Z, Y, X).
+        orientation: as from `orientation_of`.
+    """
+    step = np.zeros((4, 4))
+    step[3, 3] = 1
+    for new, (stored, flip) in enumerate(zip(orientation.axes, orientation.flips, strict=True)):
+        step[2 - stored, 2 - new] = -1 if flip else 1
+        step[2 - stored, 3] = shape[stored] - 1 if flip else 0
+    return np.asarray(affine, dtype=np.float64) @ step
+
+
+def grid_mismatch_mm(affine: Affine, other: Affine, shape: Shape) -> float:
+    """Return how far apart in mm two affines put the same voxel at worst, over the corners of a grid (Z, Y, X)."""
+    ends = [np.array([0.0, size - 1.0]) for size in reversed(shape)]
+    corners = np.stack([*(axis.ravel() for axis in np.meshgrid(*ends)), np.ones(2 ** len(ends))])
+    return float(np.linalg.norm(((np.asarray(affine) - np.asarray(other)) @ corners)[:3], axis=0).max())

@@ -1,0 +1,114 @@
+"""Label values outside, class indices inside, and where each class lies."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tumorseg.errors import InputError
+from tumorseg.schema.targets import IGNORE, Targets
+from tumorseg.types import Segmentation
+
+MIN_LOCATIONS = 10_000
+"""Voxels of a class that are remembered at least (all, if there are fewer), as in nnU-Net."""
+SHARE_OF_LOCATIONS = 0.01
+"""Share of a class's voxels that is remembered at least."""
+
+
+def to_indices(segmentation: Segmentation, targets: Targets) -> Segmentation:
+    """Replace label values by class indices, and the ignore label by `IGNORE`.
+
+    Returns:
+        Same shape; int8, or int16 above 127 classes.
+
+    Raises:
+        InputError: a value that is neither a label nor the ignore label.
+    """
+    dtype = np.int8 if targets.num_classes <= 127 else np.int16
+    known = dict(zip(targets.label_values, range(targets.num_classes), strict=True))
+    if targets.ignore_value is not None:
+        known[targets.ignore_value] = IGNORE
+    values, counts = count_values(segmentation)
+    if unknown := [
+        f"{value} ({count} voxels)" for value, count in zip(values, counts, strict=True) if value not in known
+    ]:
+        raise InputError(
+            f"label values {', '.join(unknown[:5])} are not in the dataset's labels {sorted(known)}; "
+            "add them to the dataset description or correct the segmentation"
+        )
+    return _look_up(segmentation, values, np.array([known[value] for value in values], dtype))
+
+
+def count_values(segmentation: Segmentation) -> tuple[list[int], list[int]]:
+    """Return the values of a segmentation, sorted, and how many voxels hold each."""
+    lowest = int(segmentation.min())
+    if int(segmentation.max()) - lowest < 65536:
+        counts = np.bincount((segmentation.astype(np.int32) - lowest).ravel())
+        found = np.flatnonzero(counts)
+        return (found + lowest).tolist(), counts[found].tolist()
+    values, numbers = np.unique(segmentation, return_counts=True)
+    return values.tolist(), numbers.tolist()
+
+
+def _look_up(segmentation: Segmentation, values: list[int], replacements: Segmentation) -> Segmentation:
+    if values[-1] - values[0] < 65536:
+        table = np.zeros(values[-1] - values[0] + 1, replacements.dtype)
+        table[np.array(values) - values[0]] = replacements
+        return np.asarray(table[segmentation.astype(np.int32) - values[0]])
+    return np.asarray(replacements[np.searchsorted(values, segmentation)])
+
+
+def to_values(indices: Segmentation, targets: Targets) -> Segmentation:
+    """Replace class indices by label values; `IGNORE` becomes the ignore label's value.
+
+    Returns:
+        Same shape; the smallest integer type that holds the values.
+    """
+    table = np.array(targets.label_values, smallest_dtype(targets))
+    if targets.ignore_value is None:
+        return np.asarray(table[indices])
+    return np.where(indices == IGNORE, table.dtype.type(targets.ignore_value), table[np.maximum(indices, 0)])
+
+
+def smallest_dtype(targets: Targets) -> np.dtype[np.integer[Any]]:
+    """Return the smallest integer type that holds all label values, the ignore label's included."""
+    values = [*targets.label_values, *targets.region_values, targets.ignore_value or 0]
+    return np.promote_types(np.min_scalar_type(min(values)), np.min_scalar_type(max(values)))
+
+
+def paint_regions(masks: NDArray[np.bool_], targets: Targets) -> Segmentation:
+    """Return label values where regions are predicted, later regions over earlier ones.
+
+    Args:
+        masks: (R, ...), one per region.
+        targets: the value of each region.
+    """
+    painted = np.zeros(masks.shape[1:], smallest_dtype(targets))
+    for mask, value in zip(masks, targets.region_values, strict=True):
+        painted[mask] = value
+    return painted
+
+
+def class_locations(
+    indices: Segmentation, targets: Targets, rng: np.random.Generator
+) -> tuple[NDArray[np.int32], list[int]]:
+    """Draw voxels of every foreground class, to centre training patches on.
+
+    Args:
+        indices: class indices (Z, Y, X).
+        targets: what the indices mean.
+        rng: draws without replacement.
+
+    Returns:
+        Voxels (N, 3) grouped by class, and the row at which each class index begins, with N at the end.
+    """
+    voxels: list[NDArray[np.int32]] = []
+    starts = [0, 0]
+    for index in range(1, targets.num_classes):
+        found = np.flatnonzero(indices == index)
+        count = max(min(MIN_LOCATIONS, found.size), math.ceil(SHARE_OF_LOCATIONS * found.size))
+        chosen = found if count == found.size else np.sort(rng.choice(found, count, replace=False))
+        voxels.append(np.stack(np.unravel_index(chosen, indices.shape), axis=1).astype(np.int32))
+        starts.append(starts[-1] + count)
+    return (np.concatenate(voxels) if voxels else np.zeros((0, 3), np.int32)), starts

@@ -1,0 +1,52 @@
+"""Intensity statistics over foreground voxels."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tumorseg.schema.fingerprint import IntensityStatistics
+from tumorseg.types import Image, Mask
+
+TOTAL_SAMPLES = 10_000_000
+"""Intensities kept of a whole dataset, over cases and channels: 40 MB whatever its size."""
+MOST_SAMPLES = 100_000
+"""Intensities kept of one case and channel at most."""
+FEWEST_SAMPLES = 100
+"""Intensities kept of one case and channel at least."""
+
+
+def samples_per_case(num_cases: int, num_channels: int) -> int:
+    """Return how many intensities are drawn of each case, the same for all, so that each weighs the same."""
+    share = TOTAL_SAMPLES // max(num_cases * num_channels, 1)
+    return max(FEWEST_SAMPLES, min(MOST_SAMPLES, share))
+
+
+def sample_foreground(image: Image, foreground: Mask, count: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Draw foreground intensities with replacement.
+
+    Returns:
+        (C, count), the same voxels in every channel; (C, 0) where there is no foreground.
+    """
+    found = np.flatnonzero(foreground)
+    if found.size == 0:
+        return np.zeros((image.shape[0], 0), np.float32)
+    chosen = rng.choice(found, count, replace=True)
+    return np.stack([channel.ravel()[chosen] for channel in image]).astype(np.float32)
+
+
+def intensity_statistics(samples: Sequence[NDArray[np.float32]]) -> IntensityStatistics:
+    """Return statistics of one channel over the samples (N) of all cases; all 0 where there are none."""
+    pooled = np.concatenate([*samples, np.zeros(0, np.float32)]).astype(np.float64)
+    if pooled.size == 0:
+        pooled = np.zeros(1)
+    low, median, high = np.percentile(pooled, [0.5, 50, 99.5]).tolist()
+    return IntensityStatistics(
+        mean=float(pooled.mean()),
+        median=median,
+        std=float(pooled.std()),
+        min=float(pooled.min()),
+        max=float(pooled.max()),
+        percentile_00_5=low,
+        percentile_99_5=high,
+    )

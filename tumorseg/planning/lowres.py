@@ -1,0 +1,50 @@
+"""Whether cases are so much larger than a patch that a coarser grid would see more of them.
+
+References:
+    nnU-Net's rule for `3d_lowres`.
+"""
+
+from tumorseg.planning.patch_search import Grid, search_patch
+from tumorseg.planning.presets import Preset
+
+SHARE_SEEN = 0.25
+"""A coarser grid is wanted while a patch covers less than this share of a median case."""
+STEP = 1.03
+"""Factor by which the spacing grows in each round."""
+LEAST_GAIN = 2.0
+"""A coarser grid that has not this many times fewer voxels is not worth a configuration."""
+
+
+def wants_lowres(grid: Grid, patch_size: tuple[int, ...], preset: Preset, vram_gb: float) -> bool:
+    """Return whether nnU-Net would plan a `3d_lowres` configuration beside this full-resolution grid."""
+    if _share(patch_size, grid.median_shape) >= SHARE_SEEN:
+        return False
+    coarser = lowres_grid(grid, preset, vram_gb)
+    return _voxels(grid.median_shape) / _voxels(coarser.median_shape) >= LEAST_GAIN
+
+
+def lowres_grid(grid: Grid, preset: Preset, vram_gb: float) -> Grid:
+    """Coarsen the grid, fine axes first, until a patch covers enough of a median case."""
+    spacing, coarser, patch = list(grid.spacing_mm), grid, (0,) * len(grid.spacing_mm)
+    while _share(patch, coarser.median_shape) < SHARE_SEEN:
+        coarsest = max(spacing)
+        fine = [coarsest / edge > 2 for edge in spacing]
+        spacing = [
+            edge * STEP if is_fine or not any(fine) else edge for edge, is_fine in zip(spacing, fine, strict=True)
+        ]
+        ratios = zip(grid.median_shape, grid.spacing_mm, spacing, strict=True)
+        shape = tuple(float(round(size * old / new)) for size, old, new in ratios)
+        coarser = grid._replace(spacing_mm=tuple(spacing), median_shape=shape)
+        patch = search_patch(coarser, preset, vram_gb).patch_size
+    return coarser
+
+
+def _voxels(shape: tuple[float, ...]) -> float:
+    product = 1.0
+    for size in shape:
+        product *= size
+    return product
+
+
+def _share(patch_size: tuple[int, ...], shape: tuple[float, ...]) -> float:
+    return _voxels(patch_size) / _voxels(shape)

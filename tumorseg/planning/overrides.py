@@ -1,0 +1,112 @@
+"""Fields of a plan that a user sets by name: `--set training.epochs=4`."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import JsonValue
+
+from tumorseg.errors import PlanError
+from tumorseg.losses.presets import loss_preset
+from tumorseg.schema.base import Record, parse_record
+from tumorseg.schema.losses import DiceLoss, LossSpec
+from tumorseg.schema.plan import Configuration, Plan, Reason
+
+SETTABLE = ("training", "default_configuration", "configurations")
+
+
+class Override(Record):
+    """One field and its value."""
+
+    field: str
+    """Dotted: of `training`, of every configuration, or of one (`configurations.2d.batch_size`)."""
+    value: JsonValue
+    """As in the plan's JSON."""
+
+
+def parse_override(text: str) -> Override:
+    """Read `field=value`; the value is JSON, or else a string.
+
+    Raises:
+        PlanError: there is no `=`.
+    """
+    field, equals, value = text.partition("=")
+    if not equals or not field.strip():
+        raise PlanError(f"--set {text!r} is not of the form field=value, such as training.epochs=4")
+    try:
+        return Override(field=field.strip(), value=json.loads(value))
+    except json.JSONDecodeError:
+        return Override(field=field.strip(), value=value)
+
+
+def apply_overrides(plan: Plan, overrides: Sequence[Override]) -> Plan:
+    """Return the plan with fields set, validated, and recorded as set by the user.
+
+    Raises:
+        PlanError: a field that does not exist, or a value that makes the plan unsound.
+    """
+    if not overrides:
+        return plan
+    document = plan.model_dump(mode="json")
+    for override in overrides:
+        for path in _resolve(override.field, plan):
+            before = _set(document, path, override.value)
+            reason = Reason(rule="set by the user", inputs={"value": override.value, "planned": before})
+            document["reasons"][".".join(path)] = reason.model_dump(mode="json")
+    fields = ", ".join(override.field for override in overrides)
+    return parse_record(Plan, document, source=f"plan {plan.name} with {fields} set", error=PlanError)
+
+
+def _resolve(field: str, plan: Plan) -> list[list[str]]:
+    """Return the full paths that a dotted field names: one, or one for each configuration."""
+    first, *rest = path = field.split(".")
+    if first in SETTABLE:
+        return [path]
+    if first in Configuration.model_fields:
+        return [["configurations", name, first, *rest] for name in plan.configurations]
+    known = ", ".join([*SETTABLE, *Configuration.model_fields])
+    raise PlanError(f"--set {field}: there is no such field; a field begins with one of {known}")
+
+
+def _set(document: dict[str, Any], path: list[str], value: JsonValue) -> JsonValue:
+    """Set one field in place and return what it was.
+
+    Naming another optimizer, schedule or the like begins with that one's defaults; a loss preset is expanded.
+    """
+    parent = document
+    for depth, key in enumerate(path[:-1]):
+        parent = _child(parent, key, path[: depth + 1])
+    before: JsonValue = _child(parent, path[-1], path)
+    if path[-2:] == ["loss", "preset"]:
+        parent.update(_expand_loss(parent, str(value), bool(document["dataset"]["regions"])))
+    elif path[-1] == "name" and before != value:
+        parent.clear()
+        parent["name"] = value
+    elif isinstance(parent, list):
+        parent[int(path[-1])] = value
+    else:
+        parent[path[-1]] = value
+    return before
+
+
+def _child(parent: Any, key: str, path: list[str]) -> Any:
+    if isinstance(parent, dict) and key in parent:
+        return parent[key]
+    if isinstance(parent, list) and key.isdecimal() and int(key) < len(parent):
+        return parent[int(key)]
+    known = parent if isinstance(parent, dict) else range(len(parent)) if isinstance(parent, list) else ()
+    listed = ", ".join(map(str, known)) or "nothing"
+    raise PlanError(f"--set {'.'.join(path)}: there is no such field; known here: {listed}")
+
+
+def _expand_loss(document: dict[str, Any], preset: str, has_regions: bool) -> dict[str, Any]:
+    loss = LossSpec.model_validate(document)
+    batch_dice = any(isinstance(component, DiceLoss) and component.batch for component in loss.components)
+    expanded: LossSpec = loss_preset(
+        preset,
+        has_regions=has_regions,
+        batch_dice=batch_dice,
+        deep_supervision_weights=loss.deep_supervision_weights,
+    )
+    values: dict[str, Any] = expanded.model_dump(mode="json")
+    return values

@@ -1,0 +1,193 @@
+"""From a fingerprint to a plan: every decision in one place, each with its reason."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tumorseg.errors import PlanError
+from tumorseg.planning.configurations import Planned, Subject, plan_configuration
+from tumorseg.planning.kinds import KindDecision, choose_normalization, decide_kind
+from tumorseg.planning.laterality import mirror_pairs
+from tumorseg.planning.memory import GB
+from tumorseg.planning.overrides import Override, apply_overrides
+from tumorseg.planning.patch_search import Grid
+from tumorseg.planning.presets import Preset, preset_named
+from tumorseg.planning.spacing import TargetGrid, target_grid
+from tumorseg.planning.splits import check_folds, split_folds
+from tumorseg.schema.base import Record, record_hash
+from tumorseg.schema.fingerprint import Fingerprint
+from tumorseg.schema.plan import Budget, FingerprintSummary, Plan, PlannedDataset, Reason
+
+LATERAL_AXIS = 2
+"""Canonical axis X, which runs from left to right."""
+
+
+class PlanOptions(Record):
+    """What a user may ask of the planner."""
+
+    preset: str = "optimized"
+    """Where the plan starts from."""
+    vram_gb: float | None = None
+    """Budget in GB (2^30 bytes); the preset's if None."""
+    max_hours: float | None = None
+    """Time for one fold's training."""
+    network: str | None = None
+    """`plain_unet` or `residual_unet`; the preset's if None."""
+    folds: tuple[tuple[str, ...], ...] | None = None
+    """Held-out case_ids of each fold; five random folds if None."""
+    overrides: tuple[Override, ...] = ()
+    """Fields that the user sets."""
+
+
+class PlanResult(NamedTuple):
+    """A plan and what its user should look at."""
+
+    plan: Plan
+    warnings: tuple[str, ...]
+
+
+def make_plan(fingerprint: Fingerprint, name: str, options: PlanOptions) -> PlanResult:
+    """Decide everything.
+
+    Args:
+        fingerprint: what was measured.
+        name: the plan's name, the stem of its file.
+        options: what the user asks for.
+
+    Raises:
+        PlanError: the dataset or the options admit no plan.
+    """
+    preset = _chosen_preset(options)
+    vram_gb = options.vram_gb or preset.vram_gb
+    kinds = _decide_kinds(fingerprint)
+    target = target_grid(fingerprint)
+    subject = _subject(fingerprint, kinds, target)
+    planned = _plan_configurations(subject, preset, vram_gb)
+    default = "3d_fullres" if "3d_fullres" in planned else "2d"
+    plan = Plan(
+        name=name,
+        dataset=_planned_dataset(fingerprint, kinds),
+        transpose=target.transpose,
+        fingerprint=_summary(fingerprint),
+        budget=Budget(vram_bytes=round(vram_gb * GB), predicted_bytes=planned[default].predicted_bytes),
+        default_configuration=default,
+        configurations={key: found.configuration for key, found in planned.items()},
+        training=preset.training.model_copy(update={"max_hours": options.max_hours}),
+        folds=_folds(fingerprint, options),
+        reasons=_reasons(fingerprint, kinds, target, preset) | _nested_reasons(planned),
+    )
+    warnings = tuple(decision.warning for decision in kinds if decision.warning)
+    return PlanResult(apply_overrides(plan, options.overrides), warnings)
+
+
+def _chosen_preset(options: PlanOptions) -> Preset:
+    preset = preset_named(options.preset)
+    if options.vram_gb is not None and options.vram_gb <= 0:
+        raise PlanError(f"--vram {options.vram_gb:g} is not a budget; give GB above 0")
+    if options.max_hours is not None and options.max_hours <= 0:
+        raise PlanError(f"--max-hours {options.max_hours:g} is no time to train; give hours above 0")
+    if options.network is None:
+        return preset
+    if options.network not in ("plain_unet", "residual_unet"):
+        raise PlanError(f"network {options.network!r} is unknown to the planner; choose plain_unet or residual_unet")
+    return preset.model_copy(update={"network": options.network})
+
+
+def _decide_kinds(fingerprint: Fingerprint) -> list[KindDecision]:
+    return [decide_kind(channel, fingerprint.intensities[channel.name]) for channel in fingerprint.dataset.channels]
+
+
+def _subject(fingerprint: Fingerprint, kinds: Sequence[KindDecision], target: TargetGrid) -> Subject:
+    dataset, relative = fingerprint.dataset, fingerprint.median_relative_size_after_cropping
+    _check_learnable(fingerprint)
+    normalization = tuple(
+        choose_normalization(channel, decision.kind, fingerprint.intensities[channel.name], relative)
+        for channel, decision in zip(dataset.channels, kinds, strict=True)
+    )
+    planned = target.in_plan_order()
+    voxels = float(np.prod(planned.median_shape)) * len(fingerprint.cases)
+    grid = Grid(planned.spacing_mm, planned.median_shape, voxels, len(set(dataset.labels.values()) | {0}))
+    lateral = target.transpose.index(LATERAL_AXIS) if mirror_pairs(dataset.labels) else None
+    return Subject(grid, normalization, bool(dataset.regions), lateral)
+
+
+def _check_learnable(fingerprint: Fingerprint) -> None:
+    dataset = fingerprint.dataset
+    if not set(dataset.labels.values()) - {0, dataset.ignore_label}:
+        raise PlanError(f"{dataset.name}: the dataset has no label besides the background; there is nothing to learn")
+    counts = [case.label_voxels for case in fingerprint.cases]
+    if all(found is not None and not any(found.values()) for found in counts):
+        raise PlanError(
+            f"{dataset.name}: every case is all background; there is nothing to learn; check the label files"
+        )
+
+
+def _plan_configurations(subject: Subject, preset: Preset, vram_gb: float) -> dict[str, Planned]:
+    """Plan `2d`, and `3d_fullres` unless the images are flat."""
+    planned = {"2d": plan_configuration(subject, preset, num_axes=2, vram_gb=vram_gb)}
+    if min(subject.grid.median_shape) > 1:
+        planned["3d_fullres"] = plan_configuration(subject, preset, num_axes=3, vram_gb=vram_gb)
+    return planned
+
+
+def _planned_dataset(fingerprint: Fingerprint, kinds: Sequence[KindDecision]) -> PlannedDataset:
+    dataset = fingerprint.dataset
+    channels = [
+        channel.model_copy(update={"kind": decision.kind})
+        for channel, decision in zip(dataset.channels, kinds, strict=True)
+    ]
+    fields = {name: getattr(dataset, name) for name in type(dataset).model_fields}
+    return PlannedDataset(**(fields | {"channels": tuple(channels), "content_hash": fingerprint.content_hash}))
+
+
+def _summary(fingerprint: Fingerprint) -> FingerprintSummary:
+    spacing = np.median([case.spacing_mm for case in fingerprint.cases], axis=0).tolist()
+    shape = np.median([case.shape_after_crop for case in fingerprint.cases], axis=0).tolist()
+    return FingerprintSummary(
+        hash=record_hash(fingerprint),
+        num_cases=len(fingerprint.cases),
+        median_spacing_mm=tuple(spacing),
+        median_shape_after_crop=tuple(shape),
+        median_relative_size_after_cropping=fingerprint.median_relative_size_after_cropping,
+        intensities=fingerprint.intensities,
+    )
+
+
+def _folds(fingerprint: Fingerprint, options: PlanOptions) -> tuple[tuple[str, ...], ...]:
+    case_ids = [case.case_id for case in fingerprint.cases]
+    return split_folds(case_ids) if options.folds is None else check_folds(options.folds, case_ids)
+
+
+def _reasons(
+    fingerprint: Fingerprint, kinds: Sequence[KindDecision], target: TargetGrid, preset: Preset
+) -> dict[str, Reason]:
+    pairs = mirror_pairs(fingerprint.dataset.labels)
+    rule = "coarse axis: 10th percentile of its spacings" if target.is_anisotropic else "median spacing of the cases"
+    reasons = {
+        "transpose": Reason(rule="coarse (or flat) axis first", inputs={"target_spacing_mm": list(target.spacing_mm)}),
+        "spacing_mm": Reason(rule=rule, inputs={"median_shape": list(target.median_shape)}),
+        "budget.vram_bytes": Reason(rule=f"--vram, or preset {preset.name}: {preset.purpose}"),
+        "training": Reason(rule=f"length of preset {preset.name}; --max-hours replaces it"),
+        "folds": Reason(rule="nnU-Net's five folds (seed 12345) unless --splits was given"),
+        "inference.mirroring_axes": Reason(
+            rule="not across left and right, which labels tell apart"
+            if pairs
+            else "all axes: no label depends on its side",
+            inputs={"pairs": [list(pair) for pair in pairs]},
+        ),
+    }
+    for channel, decision in zip(fingerprint.dataset.channels, kinds, strict=True):
+        inputs = fingerprint.intensities[channel.name].model_dump()
+        reasons[f"normalization.{channel.name}"] = Reason(
+            rule=f"kind {decision.kind}: {decision.rule}", inputs=inputs, alternative=decision.warning
+        )
+    return reasons
+
+
+def _nested_reasons(planned: dict[str, Planned]) -> dict[str, Reason]:
+    return {
+        f"configurations.{name}.{field}": reason
+        for name, found in planned.items()
+        for field, reason in found.reasons.items()
+    }

@@ -1,0 +1,131 @@
+"""Presets: where a plan starts from, as data."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from tumorseg.errors import PlanError
+from tumorseg.schema.base import Record
+from tumorseg.schema.optimizers import AdamW, OptimizerSpec, PlateauSchedule, PolySchedule, ScheduleSpec, Sgd
+from tumorseg.schema.plan import Training
+
+
+class MemoryReference(Record):
+    """A network that was measured: so many feature-map elements need so much memory (nnU-Net's constants)."""
+
+    elements_2d: float
+    """Elements of the 2D reference at batch size `batch_2d`."""
+    elements_3d: float
+    """Elements of the 3D reference at batch size `batch_3d`."""
+    vram_gb: float
+    """Memory that it needed, in GB (2^30 bytes)."""
+    batch_2d: int = 12
+    """Batch size of the 2D reference."""
+    batch_3d: int = 2
+    """Batch size of the 3D reference."""
+
+
+class Preset(Record):
+    """What a plan takes over where the fingerprint does not decide."""
+
+    name: str
+    """What `--preset` calls it."""
+    purpose: str
+    """When to use it, in one sentence."""
+    vram_gb: float
+    """Budget unless `--vram` is given, in GB (2^30 bytes)."""
+    network: Literal["plain_unet", "residual_unet"]
+    """Architecture unless `--network` is given."""
+    base_features: int = 32
+    """Channels at full resolution."""
+    max_features_2d: int = 512
+    """Most channels of a 2D stage."""
+    max_features_3d: int = 320
+    """Most channels of a 3D stage."""
+    initial_edge_2d: int = 2048
+    """The search begins with a 2D patch of this edge's area, shaped like a median case in mm."""
+    initial_edge_3d: int = 256
+    """The same in 3D."""
+    memory: MemoryReference
+    """What estimated elements are measured against."""
+    max_dataset_covered: float = Field(default=0.05, gt=0)
+    """Most of the dataset's voxels that one batch may hold."""
+    max_batch_size: int | None = None
+    """Most patches in a batch; null for no limit of its own."""
+    loss: str = "dice_ce"
+    """Loss preset."""
+    optimizer: OptimizerSpec
+    """How the loss is minimised."""
+    schedule: ScheduleSpec
+    """How the learning rate falls."""
+    training: Training
+    """How long, unless `--max-hours` is given."""
+
+
+PLAIN_REFERENCE = MemoryReference(elements_2d=85e6, elements_3d=560e6, vram_gb=8)
+RESIDUAL_M_REFERENCE = MemoryReference(elements_2d=135e6, elements_3d=680e6, vram_gb=8)
+RESIDUAL_L_REFERENCE = MemoryReference(elements_2d=380e6, elements_3d=2.1e9, vram_gb=24)
+FULL_LENGTH = Training(epochs=1000, iterations_per_epoch=250, validation_iterations=50)
+SHORT = Training(epochs=40, iterations_per_epoch=20, validation_iterations=4)
+
+PRESETS: dict[str, Preset] = {
+    "optimized": Preset(
+        name="optimized",
+        purpose="the default: residual encoder for one 8 GB GPU",
+        vram_gb=8,
+        network="residual_unet",
+        memory=RESIDUAL_M_REFERENCE,
+        optimizer=Sgd(),
+        schedule=PolySchedule(),
+        training=FULL_LENGTH,
+    ),
+    "large_gpu": Preset(
+        name="large_gpu",
+        purpose="residual encoder for one 24 GB GPU: larger patches, best accuracy",
+        vram_gb=24,
+        network="residual_unet",
+        memory=RESIDUAL_L_REFERENCE,
+        optimizer=Sgd(),
+        schedule=PolySchedule(),
+        training=FULL_LENGTH,
+    ),
+    "fast_prototyping": Preset(
+        name="fast_prototyping",
+        purpose="trains in minutes on two CPU cores or a small GPU, to see whether data and labels make sense",
+        vram_gb=4,
+        network="plain_unet",
+        base_features=12,
+        max_features_2d=192,
+        max_features_3d=96,
+        initial_edge_2d=256,
+        initial_edge_3d=64,
+        memory=PLAIN_REFERENCE,
+        max_dataset_covered=1.0,
+        max_batch_size=2,
+        optimizer=AdamW(lr=2e-3),
+        schedule=PlateauSchedule(),
+        training=SHORT,
+    ),
+    "nnunet": Preset(
+        name="nnunet",
+        purpose="the choices of the published nnU-Net v2, for comparison",
+        vram_gb=8,
+        network="plain_unet",
+        memory=PLAIN_REFERENCE,
+        loss="nnunet",
+        optimizer=Sgd(),
+        schedule=PolySchedule(),
+        training=FULL_LENGTH,
+    ),
+}
+
+
+def preset_named(name: str) -> Preset:
+    """Return a preset.
+
+    Raises:
+        PlanError: no preset has this name.
+    """
+    if name not in PRESETS:
+        raise PlanError(f"preset {name!r} is unknown; choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]

@@ -1,0 +1,86 @@
+"""Scores and failures as plain text and as CSV."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+
+from tumorseg.schema.metrics import CaseMetrics, LabelSummary, MetricsReport, MetricSummary
+
+DECIMALS = {"dsc": 3, "nsd": 3, "hd95_mm": 2, "volume_error_ml": 2}
+"""Decimals with which each metric is shown to people; files keep them all."""
+
+NOTHING = "–"
+"""Stands where a value is undefined."""
+
+
+def terminal_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str] = ()) -> str:
+    """Return an aligned text table: a header, a rule, one line per row; no rows give an empty text.
+
+    Args:
+        rows: column name to value; None is shown as a dash, floats with three decimals, anything else as text.
+        columns: what to show, in this order; the first row's columns if empty.
+    """
+    if not rows:
+        return ""
+    names = list(columns) or list(rows[0])
+    texts = [[cell_text(row.get(name)) for name in names] for row in rows]
+    widths = [max(len(name), *(len(line[i]) for line in texts)) for i, name in enumerate(names)]
+    is_text = [any(isinstance(row.get(name), str) for row in rows) for name in names]
+    header, *body = [_join_cells(cells, widths, is_text) for cells in (names, *texts)]
+    return "\n".join((header, "  ".join("-" * width for width in widths), *body))
+
+
+def _join_cells(cells: Sequence[str], widths: Sequence[int], is_text: Sequence[bool]) -> str:
+    padded = (
+        cell.ljust(width) if left else cell.rjust(width)
+        for cell, width, left in zip(cells, widths, is_text, strict=True)
+    )
+    return "  ".join(padded).rstrip()
+
+
+def cell_text(value: object) -> str:
+    """Return one cell's text, on one line."""
+    if value is None:
+        return NOTHING
+    return f"{value:.3f}" if isinstance(value, float) else " ".join(str(value).split())
+
+
+def number_text(value: float | None, metric: str) -> str:
+    """Return a metric's value with its own number of decimals, or a dash."""
+    return NOTHING if value is None else f"{value:.{DECIMALS[metric]}f}"
+
+
+def interval_text(summary: MetricSummary, metric: str) -> str:
+    """Return the confidence interval of a metric's mean as `0.812 to 0.874`, or a dash."""
+    if summary.ci95 is None:
+        return NOTHING
+    lower, upper = (number_text(bound, metric) for bound in summary.ci95)
+    return f"{lower} to {upper}"
+
+
+def summary_rows(report: MetricsReport) -> list[dict[str, object]]:
+    """Return one row per label or region for `terminal_table`: means, the interval of the DSC, counts."""
+    return [_summary_row(label, summary) for label, summary in report.summary.items()]
+
+
+def _summary_row(label: str, summary: LabelSummary) -> dict[str, object]:
+    return {
+        "label": label,
+        "dsc": summary.dsc.mean,
+        "dsc 95 % ci": interval_text(summary.dsc, "dsc"),
+        "nsd": summary.nsd.mean,
+        "hd95 mm": summary.hd95_mm.mean,
+        "volume error ml": summary.volume_error_ml.mean,
+        "undefined": summary.num_undefined,
+        "missed": summary.num_missed,
+        "invented": summary.num_invented,
+    }
+
+
+def metrics_csv(report: MetricsReport) -> str:
+    """Return the scores of all cases as CSV: a header, a line per case and label, nothing where undefined."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(CaseMetrics.model_fields), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(case.model_dump() for case in report.cases)
+    return text.getvalue()

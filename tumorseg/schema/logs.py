@@ -1,0 +1,30 @@
+"""One line of a training's log."""
+
+from tumorseg.schema.base import Record
+
+
+class EpochLog(Record):
+    """What is known at the end of an epoch."""
+
+    epoch: int
+    """From 0."""
+    iteration: int
+    """Optimizer steps so far."""
+    train_loss: float
+    """Mean over the epoch."""
+    train_losses: dict[str, float]
+    """The same by component, unweighted."""
+    loss_weights: dict[str, float]
+    """Weight of each component."""
+    validation_loss: float | None
+    """Mean over held-out patches; null with `--fold all`."""
+    dsc: dict[str, float | None]
+    """Pooled over held-out patches, by label or region; null where neither prediction nor reference had any."""
+    lr: float
+    """Learning rate of the epoch's last step."""
+    seconds: float
+    """Wall time of the epoch."""
+    data_wait_fraction: float
+    """Share of the training time spent waiting for patches."""
+    memory_bytes: int
+    """Peak memory: reserved on a CUDA device, else of the process."""

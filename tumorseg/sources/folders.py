@@ -1,0 +1,145 @@
+"""What every layout needs of the file system: files that exist, stay inside their folder, and errors that list them all."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tumorseg.errors import InputError
+from tumorseg.schema.base import parse_record
+from tumorseg.schema.dataset import Case, Dataset
+from tumorseg.storage.images import ENDINGS, strip_ending
+from tumorseg.storage.json_files import read_json
+
+
+class Listing(NamedTuple):
+    """What a folder offers to predict on or to score: more cases than its dataset where test cases lie beside it."""
+
+    channels: tuple[str, ...]
+    """Names, in the order of each case's images."""
+    cases: tuple[Case, ...]
+
+
+def folder_name(folder: Path) -> str:
+    """Return the name that a user knows a folder by; `.` and `..` are resolved, links are not."""
+    return Path(os.path.abspath(folder)).name  # noqa: PTH100 (Path.resolve would follow links)
+
+
+def visible(entries: Iterable[Path]) -> list[Path]:
+    """Return a folder's entries sorted by name, without hidden ones (macOS leaves `._name` beside every file)."""
+    return sorted(entry for entry in entries if not entry.name.startswith("."))
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Return the image files directly in a folder, sorted by name; none where there is no such folder."""
+    if not folder.is_dir():
+        return []
+    return [entry for entry in visible(folder.iterdir()) if strip_ending(entry.name) is not None and entry.is_file()]
+
+
+def image_id(path: Path) -> str:
+    """Return an image file's name without its ending."""
+    return strip_ending(path.name) or path.name
+
+
+def find_image(folder: Path, stem: str) -> Path | None:
+    """Return the image file of a name without ending, or None."""
+    candidates = (folder / f"{stem}{ending}" for ending in ENDINGS)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def dataset_json(folder: Path) -> dict[str, Any]:
+    """Return the content of a folder's dataset.json, empty where there is none.
+
+    Raises:
+        InputError: the file is not JSON, or not an object.
+    """
+    path = folder / "dataset.json"
+    if not path.is_file():
+        return {}
+    content = read_json(path, InputError)
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: found a JSON {type(content).__name__}, expected an object; mend the file")
+    return content
+
+
+def confined_file(folder: Path, stated: str) -> Path:
+    """Return the file that a dataset.json names, if it exists and lies in the dataset's folder, links followed.
+
+    Args:
+        folder: the dataset; may itself be a link.
+        stated: path relative to it.
+
+    Raises:
+        InputError: the path is absolute, has `..`, leads outside by a link, or there is no such file.
+    """
+    path = Path(stated)
+    if path.is_absolute() or ".." in path.parts or "\\" in stated or "\0" in stated:
+        raise InputError(
+            f"found the path {stated!r}, expected one inside {folder}; move the file there, or write a manifest"
+        )
+    if not _stays_inside(folder, folder / path):
+        raise InputError(f"{stated!r} is a link that leaves {folder}; put the file itself there, or write a manifest")
+    if not (folder / path).is_file():
+        raise InputError(f"{folder / path}: no such file; expected an image; restore it, or take the case out")
+    return folder / path
+
+
+def _stays_inside(folder: Path, path: Path) -> bool:
+    try:
+        return path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a loop of links
+        return False
+
+
+class Problems:
+    """Collects what is wrong with a dataset, so that one error names everything."""
+
+    def __init__(self, source: Path) -> None:
+        self._source = source
+        self._lines: list[str] = []
+
+    def add(self, problem: object) -> None:
+        """Note one problem, an error or a sentence."""
+        self._lines.append(str(problem))
+
+    def confined_file(self, folder: Path, stated: str, *, case_id: str) -> str:
+        """Return `confined_file`'s path as text; a failure is noted, and the path returned as stated."""
+        try:
+            return str(confined_file(folder, stated))
+        except InputError as error:
+            self.add(f"case {case_id}: {error}")
+            return stated
+
+    def check(self) -> None:
+        """Raise what was collected, one line a problem.
+
+        Raises:
+            InputError: there was a problem.
+        """
+        if len(self._lines) == 1:
+            raise InputError(f"{self._source}: {self._lines[0]}")
+        if self._lines:
+            listed = "".join(f"\n  {line}" for line in self._lines)
+            raise InputError(f"{self._source}: {len(self._lines)} problems{listed}")
+
+
+def build_dataset(source: Path, cases: Sequence[Case], **description: Any) -> Dataset:
+    """Return a valid dataset, its cases sorted by id, so that it does not depend on the order of a listing.
+
+    Raises:
+        InputError: there is no case, or a field is wrong; the message starts with `source`.
+    """
+    if not cases:
+        raise InputError(f"{source}: found no case, expected at least one; check that the images are in place")
+    ordered = sorted(cases, key=lambda case: case.case_id)
+    return parse_record(Dataset, {"cases": ordered, **description}, source=str(source), error=InputError)
+
+
+def build_case(source: Path, **fields: Any) -> Case:
+    """Return a valid case.
+
+    Raises:
+        InputError: a field is wrong, such as an id that cannot be a file name.
+    """
+    return parse_record(Case, fields, source=str(source), error=InputError)

@@ -1,0 +1,171 @@
+"""From what `-i` and `-r` say to cases to predict on and label files to score."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tumorseg.errors import InputError
+from tumorseg.schema.dataset import Case, ImageFile, repeated_values
+from tumorseg.sources.brats import find_brats_label, is_brats_case, list_brats
+from tumorseg.sources.folders import Listing, Problems, build_case, folder_name, image_files, image_id
+from tumorseg.sources.layouts import find_layout, unknown_layout
+from tumorseg.sources.nnunet import CHANNEL_SUFFIX
+from tumorseg.storage.images import read_geometry, strip_ending
+
+
+def open_inputs(paths: Sequence[Path], channels: Sequence[str]) -> tuple[Case, ...]:
+    """Find the cases to predict on, sorted by id.
+
+    A layout that names its channels is matched by name, whatever the case of letters. A plain file of as many volumes
+    as there are channels is a case; so are files `<id>_0000`, `<id>_0001`, … of one volume each. A file that cannot be
+    read passes here and fails when its own case is predicted, so that it does not stop the others.
+
+    Args:
+        paths: image files, dataset folders of any layout, BraTS case folders, plain folders of images, manifests.
+        channels: what the model takes, in its order.
+
+    Raises:
+        InputError: a path is missing or holds no image, a channel is missing, or two cases have one id.
+    """
+    cases: list[Case] = []
+    loose: dict[Path, list[Path]] = {}
+    for path in paths:
+        if (listing := _list_path(path)) is not None:
+            cases += _match_channels(path, listing, channels)
+        else:
+            for file in _plain_files(path):
+                loose.setdefault(file.parent, []).append(file)
+    for folder, files in loose.items():
+        cases += _plain_cases(folder, list(dict.fromkeys(files)), channels)
+    _check_ids(case.case_id for case in cases)
+    return tuple(sorted(cases, key=lambda case: case.case_id))
+
+
+def open_labels(paths: Sequence[Path]) -> dict[str, str]:
+    """Find segmentations to score, or to score against.
+
+    Args:
+        paths: as for `open_inputs`; plain files are `<case_id>.nii.gz`.
+
+    Returns:
+        Case id to file, sorted by id.
+
+    Raises:
+        InputError: a path is missing or holds no label, or two labels are of one case.
+    """
+    found: list[tuple[str, str]] = []
+    for path in paths:
+        if not (labels := list(_labels_of(path))):
+            raise InputError(f"{path}: found cases, but no label among them; expected reference segmentations")
+        found += labels
+    _check_ids(case_id for case_id, _ in found)
+    return dict(sorted(found))
+
+
+def _labels_of(path: Path) -> Iterable[tuple[str, str]]:
+    if is_brats_case(path):
+        label = find_brats_label(path)
+        return [(folder_name(path), str(label))] if label else []
+    if (listing := _list_path(path)) is not None:
+        return [(case.case_id, case.label) for case in listing.cases if case.label is not None]
+    return [(image_id(file), str(file)) for file in _plain_files(path)]
+
+
+def _list_path(path: Path) -> Listing | None:
+    """Return the cases of a dataset folder, case folder or manifest; None for plain images."""
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder; expected images; check the path")
+    if is_brats_case(path):
+        return list_brats(path)
+    layout = find_layout(path)
+    return layout.list_cases(path) if layout else None
+
+
+def _plain_files(path: Path) -> list[Path]:
+    if path.is_dir():
+        if files := image_files(path):
+            return files
+        raise unknown_layout(path)
+    if strip_ending(path.name) is None:
+        raise InputError(f"{path}: unsupported file; expected .nii.gz, .nii, a folder, or a .csv or .json manifest")
+    return [path]
+
+
+def _match_channels(path: Path, listing: Listing, channels: Sequence[str]) -> list[Case]:
+    """Return cases whose images are the wanted channels."""
+    positions = {name.casefold(): position for position, name in enumerate(listing.channels)}
+    if missing := [name for name in channels if name.casefold() not in positions]:
+        raise InputError(
+            f"{path}: found the channels {', '.join(listing.channels)}, expected {', '.join(channels)}; "
+            f"missing: {', '.join(missing)}; if they only bear other names, write a manifest"
+        )
+    order = [positions[name.casefold()] for name in channels]
+    return [case.model_copy(update={"images": tuple(case.images[i] for i in order)}) for case in listing.cases]
+
+
+def _plain_cases(folder: Path, files: list[Path], channels: Sequence[str]) -> list[Case]:
+    """Return the cases of plain files that lie in one folder."""
+    problems = Problems(folder)
+    whole, parts = [], []
+    for file in files:
+        num_volumes = _count_volumes(file, len(channels))
+        is_part = num_volumes == 1 and CHANNEL_SUFFIX.match(image_id(file)) is not None
+        if num_volumes == len(channels) > 1 or (len(channels) == 1 and num_volumes == 1):
+            whole.append(file)
+        elif is_part:
+            parts.append(file)
+        else:
+            problems.add(f"case {image_id(file)}: found {num_volumes} channel(s), expected {_expected(channels)}")
+    cases = [*_whole_cases(whole, len(channels)), *_joined_cases(parts, channels, problems)]
+    problems.check()
+    return cases
+
+
+def _expected(channels: Sequence[str]) -> str:
+    count = len(channels)
+    if count == 1:
+        return f"1 ({channels[0]}); give the file of that channel"
+    return f"{count} ({', '.join(channels)}); give one 4D file, or <id>_0000 to <id>_{count - 1:04d}"
+
+
+def _count_volumes(file: Path, num_channels: int) -> int:
+    """Return a file's number of volumes by its header; what is unreadable is taken for what its name says."""
+    try:
+        return read_geometry(str(file)).num_volumes
+    except InputError:
+        return 1 if CHANNEL_SUFFIX.match(image_id(file)) else num_channels
+
+
+def _whole_cases(files: list[Path], num_channels: int) -> list[Case]:
+    """Return a case per file; `_0000` is dropped where a single channel is written so throughout."""
+    is_numbered = num_channels == 1 and all(image_id(file).endswith("_0000") for file in files)
+    indices = range(num_channels) if num_channels > 1 else [None]
+    return [
+        build_case(
+            file,
+            case_id=image_id(file).removesuffix("_0000") if is_numbered else image_id(file),
+            images=[ImageFile(path=str(file), index=index) for index in indices],
+        )
+        for file in files
+    ]
+
+
+def _joined_cases(files: list[Path], channels: Sequence[str], problems: Problems) -> list[Case]:
+    """Return a case per `<id>` of files `<id>_<number>`."""
+    found: dict[str, dict[int, Path]] = {}
+    for file in files:
+        if match := CHANNEL_SUFFIX.match(image_id(file)):
+            found.setdefault(match[1], {})[int(match[2])] = file
+    cases = []
+    for case_id, numbered in found.items():
+        if sorted(numbered) != list(range(len(channels))):
+            problems.add(f"case {case_id}: found channels {sorted(numbered)}, expected {_expected(channels)}")
+        images = [ImageFile(path=str(numbered[number])) for number in sorted(numbered)]
+        cases.append(build_case(files[0].parent, case_id=case_id, images=images))
+    return cases
+
+
+def _check_ids(case_ids: Iterable[str]) -> None:
+    if repeated := repeated_values(case_ids):
+        raise InputError(
+            f"found two cases called {', '.join(repeated[:5])}, expected different ids; rename or leave one out"
+        )

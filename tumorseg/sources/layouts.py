@@ -1,0 +1,47 @@
+"""The layouts that a folder can have, in the order in which they are tried."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from tumorseg.errors import InputError
+from tumorseg.schema.dataset import Dataset
+from tumorseg.sources import brats, manifest, msd, nnunet
+from tumorseg.sources.folders import Listing
+
+
+class Layout(NamedTuple):
+    """How a dataset can lie on disk."""
+
+    recognize: Callable[[Path], bool]
+    read: Callable[[Path], Dataset]
+    """The training cases."""
+    list_cases: Callable[[Path], Listing]
+    """Every case there is, for prediction and scoring."""
+    needs: str
+    """What a folder must have, for messages."""
+
+
+LAYOUTS: dict[str, Layout] = {
+    "manifest": Layout(manifest.is_manifest, manifest.read_manifest, manifest.list_manifest, manifest.NEEDS),
+    "MSD": Layout(msd.is_msd, msd.read_msd, msd.list_msd, msd.NEEDS),
+    "nnU-Net": Layout(nnunet.is_nnunet, nnunet.read_nnunet, nnunet.list_nnunet, nnunet.NEEDS),
+    "BraTS 2021": Layout(brats.is_brats, brats.read_brats, brats.list_brats, brats.NEEDS),
+}
+
+
+def find_layout(path: Path) -> Layout | None:
+    """Return the first layout that a folder or manifest file has, or None.
+
+    Raises:
+        InputError: a dataset.json is there, but is not JSON.
+    """
+    return next((layout for layout in LAYOUTS.values() if layout.recognize(path)), None)
+
+
+def unknown_layout(path: Path) -> InputError:
+    """Return the error for a folder without known layout: what was tried, and what each would need."""
+    tried = "; ".join(f"{name} needs {layout.needs}" for name, layout in LAYOUTS.items())
+    return InputError(
+        f"{path}: found no dataset that tumorseg knows; tried: {tried}; arrange the files, or write a manifest"
+    )

@@ -1,0 +1,197 @@
+"""A table of files that a user writes: `manifest.csv`, `manifest.json`, or any file of those endings.
+
+CSV has the columns `case_id`, one per channel, `label`, and perhaps `group`, `site` and empty ones headed `label:NAME=VALUE`.
+JSON is `{"name", "channels", "labels", "regions", "ignore_label", "cases"}`, of which `channels` and `cases` are required;
+a case is `{"case_id", "images": {channel: path} or [path, …], "label", "group", "site"}`. Relative paths start at the
+manifest's folder. As the file is the user's own, paths may lead anywhere.
+"""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tumorseg.errors import InputError
+from tumorseg.schema.base import Record, parse_record
+from tumorseg.schema.dataset import Case, Dataset, Name, NamedChannel, Region, repeated_values
+from tumorseg.sources.folders import Listing, Problems, build_case, build_dataset, folder_name
+from tumorseg.storage.images import read_segmentation
+from tumorseg.storage.json_files import read_json
+
+NEEDS = "manifest.csv or manifest.json with `case_id`, a path per channel and `label`"
+FILE_NAMES = ("manifest.csv", "manifest.json")
+RESERVED = ("case_id", "label", "group", "site")
+"""CSV columns that are no channel."""
+LABEL_PREFIX = "label:"
+
+
+class ManifestCase(Record):
+    """One case as written in a manifest."""
+
+    case_id: Name
+    images: dict[str, str] | tuple[str, ...]
+    """A path per channel: by name, or in the order of `channels`."""
+    label: str | None = None
+    group: str | None = None
+    site: str | None = None
+
+
+class Manifest(Record):
+    """A manifest as written; a CSV one becomes this too."""
+
+    name: Name | None = None
+    """null: the folder's name."""
+    channels: tuple[NamedChannel, ...]
+    labels: dict[str, int] | None = None
+    """null: every value in the label files is a label, called `label_<value>`."""
+    regions: tuple[Region, ...] = ()
+    ignore_label: int | None = None
+    cases: tuple[ManifestCase, ...]
+
+
+def is_manifest(path: Path) -> bool:
+    """Tell whether a path is a CSV or JSON file, or a folder with a manifest.csv or manifest.json."""
+    if path.is_dir():
+        return any((path / name).is_file() for name in FILE_NAMES)
+    return path.is_file() and path.suffix.lower() in (".csv", ".json")
+
+
+def read_manifest(path: Path) -> Dataset:
+    """Read a manifest, or the one in a folder.
+
+    Raises:
+        InputError: it is malformed, or files are missing; all such are listed.
+    """
+    file = _find_manifest(path)
+    manifest = _parse_manifest(file)
+    cases = _cases(file, manifest)
+    labels = _discover_labels(cases) if manifest.labels is None else manifest.labels
+    return build_dataset(
+        file,
+        cases,
+        name=manifest.name or folder_name(file.parent),
+        channels=manifest.channels,
+        labels=labels if 0 in labels.values() else {"background": 0, **labels},
+        regions=manifest.regions,
+        ignore_label=manifest.ignore_label,
+    )
+
+
+def list_manifest(path: Path) -> Listing:
+    """List the cases without looking into their labels.
+
+    Raises:
+        InputError: as from `read_manifest`.
+    """
+    file = _find_manifest(path)
+    manifest = _parse_manifest(file)
+    return Listing(tuple(channel.name for channel in manifest.channels), tuple(_cases(file, manifest)))
+
+
+def _find_manifest(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    found = [path / name for name in FILE_NAMES if (path / name).is_file()]
+    if len(found) > 1:
+        raise InputError(f"{path}: found both {' and '.join(FILE_NAMES)}; name the one that is meant")
+    return found[0] if found else path / FILE_NAMES[0]
+
+
+def _parse_manifest(file: Path) -> Manifest:
+    content = _read_csv(file) if file.suffix.lower() == ".csv" else read_json(file, InputError)
+    return parse_record(Manifest, content, source=str(file), error=InputError)
+
+
+def _read_csv(file: Path) -> dict[str, Any]:
+    """Return a CSV manifest as a JSON one."""
+    header, *rows = _csv_rows(file) or [[]]
+    header = [name.strip() for name in header]
+    if "case_id" not in header or (repeated := repeated_values(header)):
+        found = f"{', '.join(map(repr, repeated))} twice" if "case_id" in header else f"{header}"
+        raise InputError(
+            f"{file}: found the columns {found}, expected `case_id`, one per channel, `label`; mend line 1"
+        )
+    channels = [name for name in header if name not in RESERVED and not name.startswith(LABEL_PREFIX)]
+    labels = dict(_parse_label(file, name) for name in header if name.startswith(LABEL_PREFIX))
+    cases = [_csv_case(file, dict(zip(header, row, strict=True)), channels) for row in _check_rows(file, header, rows)]
+    return {"channels": channels, "labels": labels or None, "cases": cases}
+
+
+def _csv_rows(file: Path) -> list[list[str]]:
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+        return [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror}), expected a manifest; check the path") from None
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{file}: found bytes that are not UTF-8 at position {error.start}; save it as UTF-8"
+        ) from None
+    except csv.Error as error:
+        raise InputError(f"{file}: is not CSV ({error}); mend the file") from None
+
+
+def _check_rows(file: Path, header: list[str], rows: list[list[str]]) -> list[list[str]]:
+    problems = Problems(file)
+    for number, row in enumerate(rows, start=1):
+        if len(row) != len(header):
+            problems.add(f"row {number} ({row[0]}): found {len(row)} cells, expected {len(header)} as in the header")
+    problems.check()
+    return rows
+
+
+def _parse_label(file: Path, header: str) -> tuple[str, int]:
+    """Return name and value of a `label:NAME=VALUE` header."""
+    name, _, value = header.removeprefix(LABEL_PREFIX).rpartition("=")
+    try:
+        return name.strip(), int(value)
+    except ValueError:
+        raise InputError(f"{file}: found the column {header!r}, expected label:NAME=INTEGER; mend line 1") from None
+
+
+def _csv_case(file: Path, row: dict[str, str], channels: list[str]) -> dict[str, Any]:
+    cells = {name: cell.strip() for name, cell in row.items()}
+    if filled := [name for name, cell in cells.items() if name.startswith(LABEL_PREFIX) and cell]:
+        raise InputError(f"{file}: case {cells['case_id']}: column {filled[0]!r} must be empty; its header says it all")
+    optional = {name: cells.get(name) or None for name in ("label", "group", "site")}
+    return {"case_id": cells["case_id"], "images": {name: cells[name] for name in channels}, **optional}
+
+
+def _cases(file: Path, manifest: Manifest) -> list[Case]:
+    """Return the cases with absolute or manifest-relative paths resolved, every missing file noted."""
+    problems = Problems(file)
+    cases = [_case(file, case, manifest, problems) for case in manifest.cases]
+    problems.check()
+    return cases
+
+
+def _case(file: Path, case: ManifestCase, manifest: Manifest, problems: Problems) -> Case:
+    paths = _image_paths(case, [channel.name for channel in manifest.channels], problems)
+    for stated in (*paths, *([case.label] if case.label else [])):
+        if not stated or not (file.parent / stated).is_file():
+            problems.add(f"case {case.case_id}: {stated or 'an empty path'}: no such file beside the manifest; mend it")
+    images = [{"path": str(file.parent / path)} for path in paths]
+    label = str(file.parent / case.label) if case.label else None
+    return build_case(file, case_id=case.case_id, images=images, label=label, group=case.group, site=case.site)
+
+
+def _image_paths(case: ManifestCase, channels: list[str], problems: Problems) -> list[str]:
+    """Return a case's paths in channel order."""
+    named = case.images if isinstance(case.images, dict) else dict(zip(channels, case.images, strict=False))
+    if set(named) != set(channels) or len(case.images) != len(channels):
+        found = ", ".join(named) if isinstance(case.images, dict) else f"{len(case.images)} paths"
+        problems.add(
+            f"case {case.case_id}: found the images {found or 'none'}, expected {', '.join(channels)}; mend it"
+        )
+    return [named[channel] for channel in channels if channel in named]
+
+
+def _discover_labels(cases: list[Case]) -> dict[str, int]:
+    """Return a name for every value in the label files."""
+    values: set[int] = set()
+    for case in cases:
+        if case.label is not None:
+            values.update(np.unique(read_segmentation(case.label).array).tolist())
+    return {f"label_{value}": value for value in sorted(values) if value != 0}

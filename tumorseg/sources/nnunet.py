@@ -1,0 +1,183 @@
+"""The raw layout of nnU-Net v2: dataset.json, imagesTr/<id>_0000.nii.gz, labelsTr/<id>.nii.gz, or files listed by case.
+
+References:
+    nnU-Net's documentation/dataset_format.md and region_based_training.md (v2).
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from tumorseg.errors import InputError
+from tumorseg.schema.base import Record, parse_record
+from tumorseg.schema.dataset import Case, Dataset, ImageFile
+from tumorseg.sources.folders import (
+    Listing,
+    Problems,
+    build_case,
+    build_dataset,
+    dataset_json,
+    folder_name,
+    image_files,
+    image_id,
+)
+from tumorseg.storage.images import ENDINGS
+
+NEEDS = "dataset.json with `channel_names`, `labels` and `file_ending`"
+CHANNEL_SUFFIX = re.compile(r"^(.+)_(\d{4})$")
+"""`<id>_<channel number>`."""
+
+
+class _Files(Record, extra="ignore"):
+    """One case of the optional key `dataset`."""
+
+    images: tuple[str, ...]
+    label: str | None = None
+
+
+class _Description(Record, extra="ignore"):
+    """What tumorseg reads of nnU-Net's dataset.json."""
+
+    channel_names: dict[int, str]
+    labels: dict[str, int | tuple[int, ...]]
+    file_ending: str
+    regions_class_order: tuple[int, ...] | None = None
+    dataset: dict[str, _Files] | None = None
+
+
+def is_nnunet(folder: Path) -> bool:
+    """Tell whether a folder's dataset.json is nnU-Net v2's."""
+    return "channel_names" in dataset_json(folder)
+
+
+def read_nnunet(folder: Path) -> Dataset:
+    """Read the training cases.
+
+    Raises:
+        InputError: dataset.json is malformed, or a file is missing or lies outside the folder; all such are listed.
+    """
+    description = _read_description(folder)
+    problems = Problems(folder)
+    if description.dataset is None:
+        cases = _scan(folder, "Tr", description, problems=problems)
+    else:
+        cases = [_listed_case(folder, *item, problems=problems) for item in description.dataset.items()]
+        _check_counts(cases, description, problems)
+    problems.check()
+    return build_dataset(
+        folder / "dataset.json",
+        cases,
+        name=folder_name(folder),
+        channels=_channels(description),
+        **_targets(folder / "dataset.json", description),
+    )
+
+
+def list_nnunet(folder: Path) -> Listing:
+    """List the training cases and those of imagesTs/.
+
+    Raises:
+        InputError: as from `read_nnunet`.
+    """
+    dataset = read_nnunet(folder)
+    problems = Problems(folder)
+    tests = _scan(folder, "Ts", _read_description(folder), problems=problems)
+    problems.check()
+    return Listing(tuple(channel.name for channel in dataset.channels), (*dataset.cases, *tests))
+
+
+def _read_description(folder: Path) -> _Description:
+    source = folder / "dataset.json"
+    description = parse_record(_Description, dataset_json(folder), source=str(source), error=InputError)
+    numbers = sorted(description.channel_names)
+    if numbers != list(range(len(numbers))) or not numbers:
+        raise InputError(f"{source}: `channel_names` numbers {numbers}, expected 0, 1, … without a gap; renumber")
+    if description.file_ending not in ENDINGS:
+        raise InputError(
+            f"{source}: found `file_ending` {description.file_ending!r}, expected {' or '.join(ENDINGS)}; convert the images"
+        )
+    return description
+
+
+def _channels(description: _Description) -> list[str]:
+    return [description.channel_names[number] for number in sorted(description.channel_names)]
+
+
+def _scan(folder: Path, part: str, description: _Description, *, problems: Problems) -> list[Case]:
+    """Return the cases of imagesTr or imagesTs; what does not fit the pattern is noted."""
+    images, labels, ending = f"images{part}", f"labels{part}", description.file_ending
+    expected = range(len(description.channel_names))
+    found = _channel_numbers(folder / images, ending, problems)
+    labelled = {image_id(path) for path in image_files(folder / labels)}
+    for case_id in sorted(labelled - set(found)):
+        problems.add(f"case {case_id}: found a label, but no image in {folder / images}; restore or remove it")
+    cases = []
+    for case_id, numbers in found.items():
+        if extra := sorted(numbers - set(expected)):
+            problems.add(
+                f"case {case_id}: found channels {extra}, expected only the {len(expected)} of `channel_names`"
+            )
+        paths = tuple(f"{images}/{case_id}_{number:04d}{ending}" for number in expected)
+        files = _Files(images=paths, label=f"{labels}/{case_id}{ending}" if case_id in labelled else None)
+        cases.append(_listed_case(folder, case_id, files, problems=problems))
+    return cases
+
+
+def _channel_numbers(folder: Path, ending: str, problems: Problems) -> dict[str, set[int]]:
+    """Return the channel numbers that lie in a folder for each case id."""
+    found: dict[str, set[int]] = {}
+    for path in image_files(folder):
+        match = CHANNEL_SUFFIX.match(path.name.removesuffix(ending))
+        if match is None or not path.name.endswith(ending):
+            problems.add(f"{path}: expected the name <id>_0000{ending}; rename or remove the file")
+        else:
+            found.setdefault(match[1], set()).add(int(match[2]))
+    return found
+
+
+def _listed_case(folder: Path, case_id: str, files: _Files, *, problems: Problems) -> Case:
+    images = [ImageFile(path=problems.confined_file(folder, image, case_id=case_id)) for image in files.images]
+    label = None if files.label is None else problems.confined_file(folder, files.label, case_id=case_id)
+    return build_case(folder / "dataset.json", case_id=case_id, images=images, label=label)
+
+
+def _check_counts(cases: list[Case], description: _Description, problems: Problems) -> None:
+    expected = len(description.channel_names)
+    for case in cases:
+        if len(case.images) != expected:
+            problems.add(f"case {case.case_id}: found {len(case.images)} images, expected {expected}, one per channel")
+
+
+def _targets(source: Path, description: _Description) -> dict[str, Any]:
+    """Return labels, regions and ignore label."""
+    values = {name: (v,) if isinstance(v, int) else v for name, v in description.labels.items() if name != "ignore"}
+    ignore = description.labels.get("ignore")
+    if isinstance(ignore, tuple):
+        raise InputError(f"{source}: label `ignore` is {list(ignore)}, expected one integer; mend it")
+    ignored = {} if ignore is None else {"ignore": ignore}
+    plain = {name: v[0] for name, v in values.items() if len(v) == 1}
+    if not any(isinstance(value, tuple) for value in description.labels.values()):
+        return {"labels": {**_background(plain), **plain, **ignored}, "ignore_label": ignore}
+    names = {value: name for name, value in plain.items()}
+    union = sorted({value for region in values.values() for value in region})
+    labels = {names.get(value, f"label_{value}"): value for value in union}
+    regions = _regions(source, values, description.regions_class_order)
+    return {"labels": {**_background(labels), **labels, **ignored}, "regions": regions, "ignore_label": ignore}
+
+
+def _background(labels: dict[str, int]) -> dict[str, int]:
+    return {} if 0 in labels.values() else {"background": 0}
+
+
+def _regions(source: Path, values: dict[str, tuple[int, ...]], order: tuple[int, ...] | None) -> list[dict[str, Any]]:
+    """Return the regions in `labels` order, which is that of regions_class_order too."""
+    foreground = {name: labels for name, labels in values.items() if set(labels) != {0}}
+    if order is None or len(order) != len(foreground):
+        raise InputError(
+            f"{source}: found `regions_class_order` {None if order is None else list(order)}, expected one label value "
+            f"for each of the regions {', '.join(foreground)}; add it"
+        )
+    return [
+        {"name": name, "labels": labels, "value": value}
+        for (name, labels), value in zip(foreground.items(), order, strict=True)
+    ]

@@ -1,0 +1,95 @@
+"""From what `-d` says to a Dataset."""
+
+import difflib
+from pathlib import Path
+from typing import NamedTuple
+
+from tumorseg.errors import InputError
+from tumorseg.schema.dataset import Dataset
+from tumorseg.sources.folders import folder_name, visible
+from tumorseg.sources.layouts import find_layout, unknown_layout
+
+
+class Registered(NamedTuple):
+    """A public dataset that tumorseg knows by name."""
+
+    folder: str
+    """As its archive unpacks, below the data root."""
+    how_to_get: str
+    """One sentence."""
+
+
+def _decathlon(folder: str) -> Registered:
+    return Registered(folder, f"get {folder}.tar from medicaldecathlon.com and unpack it below the data root")
+
+
+REGISTERED: dict[str, Registered] = {
+    "MSD_Brain": _decathlon("Task01_BrainTumour"),
+    "MSD_Heart": _decathlon("Task02_Heart"),
+    "MSD_Liver": _decathlon("Task03_Liver"),
+    "MSD_Hippocampus": _decathlon("Task04_Hippocampus"),
+    "MSD_Prostate": _decathlon("Task05_Prostate"),
+    "MSD_Lung": _decathlon("Task06_Lung"),
+    "MSD_Pancreas": _decathlon("Task07_Pancreas"),
+    "MSD_HepaticVessel": _decathlon("Task08_HepaticVessel"),
+    "MSD_Spleen": _decathlon("Task09_Spleen"),
+    "MSD_Colon": _decathlon("Task10_Colon"),
+    "BraTS2021": Registered(
+        "BraTS2021",
+        "get the RSNA-ASNR-MICCAI BraTS 2021 training data from synapse.org (registration needed) and unpack its case "
+        "folders into BraTS2021 below the data root",
+    ),
+}
+"""Name to folder."""
+
+
+def open_dataset(name: str, data_root: Path) -> Dataset:
+    """Open a dataset by its registered name, its folder, its folder's name below the data root, or its manifest file.
+
+    Args:
+        name: what `-d` says.
+        data_root: where registered names and folder names are looked for.
+
+    Returns:
+        The dataset; one in a registered folder bears the registered name however it was opened.
+
+    Raises:
+        InputError: there is no such dataset, it has no known layout, or its files are wrong.
+    """
+    places = _places(name, data_root)
+    if (path := next((place for place in places if place.exists()), None)) is None:
+        raise _not_found(name, data_root, places)
+    if (layout := find_layout(path)) is None:
+        raise unknown_layout(path)
+    dataset = layout.read(path)
+    return dataset.model_copy(update={"name": _registered_name(path) or dataset.name})
+
+
+def _places(name: str, data_root: Path) -> list[Path]:
+    """Return where a dataset may be, the likeliest first."""
+    if name in REGISTERED:
+        return list(dict.fromkeys([data_root / REGISTERED[name].folder, data_root / name, Path(name)]))
+    return [Path(name), data_root / name] if name else []
+
+
+def _registered_name(path: Path) -> str | None:
+    if not path.is_dir():
+        return None
+    found = folder_name(path)
+    return next((name for name, known in REGISTERED.items() if found in (known.folder, name)), None)
+
+
+def _not_found(name: str, data_root: Path, places: list[Path]) -> InputError:
+    looked = ", ".join(str(place) for place in places)
+    entries = [entry.name for entry in visible(data_root.iterdir()) if entry.is_dir()] if data_root.is_dir() else []
+    near = [known for known in _near_names(name, [*REGISTERED, *entries]) if known != name]
+    known = next((entry for key, entry in REGISTERED.items() if name in (key, entry.folder)), None)
+    advice = known.how_to_get if known else f"registered names are {', '.join(REGISTERED)}"
+    meant = "" if known or not near else f"did you mean {' or '.join(near)}? "
+    return InputError(f"dataset {name!r} is not there; looked for {looked}; {meant}{advice}; or give --data-root")
+
+
+def _near_names(name: str, known: list[str]) -> list[str]:
+    """Return up to three names that resemble one, whatever the case of letters."""
+    lowered = {entry.casefold(): entry for entry in known}
+    return [lowered[match] for match in difflib.get_close_matches(name.casefold(), lowered, n=3, cutoff=0.6)]

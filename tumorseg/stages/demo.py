@@ -1,0 +1,156 @@
+"""The whole main job on a built-in phantom, ending in a report."""
+
+import logging
+from pathlib import Path
+from typing import NamedTuple
+
+from tumorseg.ops.geometry import orient, orientation_of, spacing_of
+from tumorseg.ops.labels import to_indices
+from tumorseg.planning.overrides import Override
+from tumorseg.reports.overlays import OverlayInput, overlay_png
+from tumorseg.reports.page import Picture, ReportInput, report_html
+from tumorseg.schema.base import Record
+from tumorseg.schema.dataset import Case
+from tumorseg.schema.metrics import MetricsReport
+from tumorseg.schema.plan import Plan
+from tumorseg.schema.targets import targets_of
+from tumorseg.sources.phantom import write_phantom
+from tumorseg.sources.registry import open_dataset
+from tumorseg.stages.evaluate import EvaluateRequest, evaluate
+from tumorseg.stages.plan import PlanRequest, plan
+from tumorseg.stages.planned import Roots
+from tumorseg.stages.predict import PredictRequest, predict
+from tumorseg.stages.preprocess import PreprocessRequest, preprocess
+from tumorseg.stages.train import Trained, TrainRequest, train
+from tumorseg.storage.atomic import write_text
+from tumorseg.storage.images import read_image, read_segmentation
+from tumorseg.tracking.epochs import read_epochs
+
+logger = logging.getLogger(__name__)
+
+NUM_UNSEEN = 3
+"""Phantoms that are made apart and never trained on."""
+UNSEEN_SEED = 1000
+NUM_OVERLAYS = 4
+OVERRIDES = {"training.epochs": 24, "training.iterations_per_epoch": 20}
+
+
+class DemoRequest(Record):
+    """What `demo` is asked for."""
+
+    roots: Roots = Roots()
+    """The phantom is made below the work folder; the data root is not used."""
+    num_cases: int = 16
+    """Phantoms to train and validate on."""
+    epochs: int | None = None
+    """Instead of the demo's own number."""
+    device: str | None = None
+    """The best there is if None."""
+
+
+class Demo(NamedTuple):
+    """What the demo leaves behind."""
+
+    report: Path
+    metrics: MetricsReport
+    """Of phantoms that the model has never seen."""
+
+
+def demo(request: DemoRequest) -> Demo:
+    """Make phantoms, plan, preprocess, train fold 0, predict unseen phantoms, evaluate them, and write the report.
+
+    What an earlier, interrupted demo finished is not done again.
+
+    Raises:
+        TumorsegError: a stage failed.
+    """
+    home = request.roots.work / "demo"
+    roots = Roots(data_root=home / "data", work=home)
+    data = _phantoms(roots.data_root / f"Phantom{request.num_cases}", request.num_cases, seed=0)
+    unseen = _phantoms(roots.data_root / "Unseen", NUM_UNSEEN, seed=UNSEEN_SEED)
+    overrides = OVERRIDES | ({"training.epochs": request.epochs} if request.epochs else {})
+    logger.info("1/5 plan")
+    written = plan(
+        PlanRequest(
+            roots=roots,
+            dataset=str(data),
+            preset="fast_prototyping",
+            overrides=tuple(Override(field=field, value=value) for field, value in overrides.items()),
+            output=home / "plans" / f"demo_{overrides['training.epochs']}.json",
+        )
+    )
+    logger.info("2/5 preprocess")
+    preprocess(PreprocessRequest(roots=roots, plan=written.plan, configurations=("3d_fullres",)))
+    logger.info("3/5 train and validate fold 0")
+    trained = train(TrainRequest(roots=roots, plan=written.plan, fold="0", device=request.device))
+    logger.info("4/5 predict %d unseen phantoms", NUM_UNSEEN)
+    images, labels, output = unseen / "imagesTr", unseen / "labelsTr", trained.folder.root / "unseen"
+    predict(PredictRequest(models=(trained.folder.root,), inputs=(images,), output=output, device=request.device))
+    logger.info("5/5 evaluate and report")
+    metrics = evaluate(
+        EvaluateRequest(roots=roots, predictions=(output,), references=(labels,), dataset=str(unseen), output=output)
+    )
+    report = home / "report.html"
+    write_text(report, _report(written.plan, trained, metrics, unseen))
+    return Demo(report, metrics)
+
+
+def _phantoms(folder: Path, num_cases: int, *, seed: int) -> Path:
+    """Write phantoms unless they are there; dataset.json is written last."""
+    return folder if (folder / "dataset.json").is_file() else write_phantom(folder, num_cases=num_cases, seed=seed)
+
+
+def _report(plan: Plan, trained: Trained, metrics: MetricsReport, unseen: Path) -> str:
+    configuration = plan.configurations[plan.default_configuration]
+    facts = {
+        "Dataset": [
+            ("Cases", f"{plan.fingerprint.num_cases}, {len(plan.folds[0])} of them held out"),
+            ("Channels", ", ".join(channel.name for channel in plan.dataset.channels)),
+            ("Labels", ", ".join(name for name, value in plan.dataset.labels.items() if value)),
+        ],
+        "Plan": [
+            ("Network", f"{configuration.network.name}"),
+            ("Spacing (mm)", " × ".join(f"{edge:.2f}" for edge in configuration.spacing_mm)),
+            ("Patch", " × ".join(map(str, configuration.patch_size)) + f", batch {configuration.batch_size}"),
+            ("Loss", configuration.loss.preset),
+            ("Training", f"{plan.training.epochs} epochs of {plan.training.iterations_per_epoch} iterations"),
+        ],
+    }
+    return report_html(
+        ReportInput(
+            title="tumorseg demo",
+            subtitle=f"Scores of {NUM_UNSEEN} phantoms that the model has never seen",
+            facts=facts,
+            log=read_epochs(trained.folder.log),
+            metrics=metrics,
+            overlays=_overlays(plan, trained, unseen),
+        )
+    )
+
+
+def _overlays(plan: Plan, trained: Trained, unseen: Path) -> list[Picture]:
+    dataset = open_dataset(str(unseen), unseen.parent)
+    cases = dataset.cases[:NUM_OVERLAYS]
+    return [Picture(case.case_id, _overlay(plan, case, trained.folder.root / "unseen")) for case in cases]
+
+
+def _overlay(plan: Plan, case: Case, predictions: Path) -> bytes:
+    """Draw the channel in which the tumour's rim is bright, or the only one."""
+    targets = targets_of(plan.dataset)
+    names = [channel.name.casefold() for channel in plan.dataset.channels]
+    volume = read_image(case.images[names.index("t1gd") if "t1gd" in names else 0])
+    orientation = orientation_of(volume.affine)
+    reference, prediction = (
+        orient(to_indices(read_segmentation(file).array, targets), orientation)
+        for file in (str(case.label), str(predictions / f"{case.case_id}.nii.gz"))
+    )
+    return overlay_png(
+        OverlayInput(
+            case_id=case.case_id,
+            image=orient(volume.array, orientation),
+            spacing_mm=spacing_of(volume.affine, orientation),
+            reference=reference,
+            prediction=prediction,
+            class_names=targets.label_names,
+        )
+    )

@@ -1,0 +1,178 @@
+"""Score predictions against references, case by case and label by label."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from tumorseg.errors import InputError
+from tumorseg.ops.geometry import orient, orientation_of, spacing_of
+from tumorseg.ops.labels import count_values, to_indices
+from tumorseg.ops.metrics import case_metrics, score_segmentation
+from tumorseg.ops.summaries import metrics_report
+from tumorseg.reports.tables import metrics_csv
+from tumorseg.schema.base import Record
+from tumorseg.schema.dataset import DatasetDescription
+from tumorseg.schema.metrics import CaseMetrics, MetricsReport
+from tumorseg.schema.targets import Targets, targets_of
+from tumorseg.sources.inputs import open_labels
+from tumorseg.sources.regions import choose_regions
+from tumorseg.sources.registry import open_dataset
+from tumorseg.stages.planned import Roots, failed_cases
+from tumorseg.stages.reading import check_same_grid
+from tumorseg.storage.atomic import write_text
+from tumorseg.storage.images import read_segmentation
+from tumorseg.storage.json_files import write_record
+from tumorseg.tracking.progress import progress
+from tumorseg.workers.machine import default_num_workers
+from tumorseg.workers.outcomes import Failure
+from tumorseg.workers.pool import run_cases
+
+logger = logging.getLogger(__name__)
+
+BYTES_PER_WORKER = 2 * 2**30
+SERIAL_CASES = 4
+"""So few cases are scored here rather than in processes that have to start."""
+
+
+class EvaluateRequest(Record):
+    """What `evaluate` is asked for."""
+
+    roots: Roots = Roots()
+    """Data and work folder."""
+    predictions: tuple[Path, ...]
+    """Files, folders of `<case_id>.nii.gz`, or any layout."""
+    references: tuple[Path, ...]
+    """Likewise."""
+    dataset: str | None = None
+    """Where labels and regions are defined; every value found is a label if None."""
+    regions: str | None = None
+    """`brats`, `none`, or a JSON file; the dataset's own if None."""
+    tolerance_mm: float = 1.0
+    """Distance at which a border still counts as right for NSD."""
+    output: Path
+    """Folder for metrics.json and metrics.csv."""
+    jobs: int | None = None
+    """Processes; as many as the machine holds if None."""
+
+
+class ScoreTask(NamedTuple):
+    """What a worker needs to score one case."""
+
+    case_id: str
+    prediction: str
+    reference: str
+    targets: Targets
+    tolerance_mm: float
+
+
+def evaluate(request: EvaluateRequest) -> MetricsReport:
+    """Score every reference that has a prediction, and write metrics.json and metrics.csv.
+
+    Raises:
+        InputError: nothing to compare, or a reference without a prediction.
+        TumorsegError: cases could not be scored; all are listed.
+    """
+    predictions, references = open_labels(request.predictions), open_labels(request.references)
+    pairs = _pair(predictions, references)
+    targets = _targets(request, pairs)
+    return score_pairs(pairs, targets, request.output, tolerance_mm=request.tolerance_mm, jobs=request.jobs)
+
+
+def score_pairs(
+    pairs: Mapping[str, tuple[str, str]],
+    targets: Targets,
+    output: Path,
+    *,
+    tolerance_mm: float = 1.0,
+    jobs: int | None = None,
+) -> MetricsReport:
+    """Score pairs of prediction and reference by case_id, and write the result into a folder.
+
+    Raises:
+        TumorsegError: cases could not be scored; all are listed, and nothing is written.
+    """
+    scored: dict[str, tuple[CaseMetrics, ...]] = {}
+    failures: list[Failure] = []
+    num_workers = jobs or (1 if len(pairs) <= SERIAL_CASES else default_num_workers(BYTES_PER_WORKER))
+
+    def tasks() -> Iterator[tuple[str, ScoreTask]]:
+        for case_id, (prediction, reference) in sorted(pairs.items()):
+            yield case_id, ScoreTask(case_id, prediction, reference, targets, tolerance_mm)
+
+    with progress("evaluate", len(pairs)) as advance:
+        for outcome in run_cases(score_case, tasks(), num_workers=num_workers):
+            if isinstance(outcome, Failure):
+                failures.append(outcome)
+            else:
+                scored[outcome.case_id] = outcome.value
+            advance()
+    if failures:
+        raise failed_cases(failures, len(pairs), "evaluation")
+    cases = [metrics for case_id in sorted(scored) for metrics in scored[case_id]]
+    report = metrics_report(cases, tolerance_mm=tolerance_mm)
+    write_record(output / "metrics.json", report)
+    write_text(output / "metrics.csv", metrics_csv(report))
+    return report
+
+
+def score_case(task: ScoreTask) -> tuple[CaseMetrics, ...]:
+    """Score one case; called in a worker process.
+
+    Raises:
+        InputError: a file cannot be read, or the two do not lie on one grid.
+    """
+    prediction, reference = read_segmentation(task.prediction), read_segmentation(task.reference)
+    check_same_grid(task.case_id, task.prediction, prediction, reference, other=task.reference)
+    orientation = orientation_of(reference.affine)
+    scores = score_segmentation(
+        orient(to_indices(prediction.array, task.targets), orientation),
+        orient(to_indices(reference.array, task.targets), orientation),
+        targets=task.targets,
+        spacing_mm=spacing_of(reference.affine, orientation),
+        tolerance_mm=task.tolerance_mm,
+    )
+    return case_metrics(task.case_id, scores)
+
+
+def _pair(predictions: Mapping[str, str], references: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Pair by case_id; one prediction and one reference belong together whatever they are called."""
+    if len(predictions) == len(references) == 1:
+        ((case_id, reference),) = references.items()
+        return {case_id: (next(iter(predictions.values())), reference)}
+    missing = sorted(set(references) - set(predictions))
+    if not set(references) & set(predictions):
+        raise InputError(
+            f"no prediction has the case_id of a reference: predictions are {_some(predictions)}, references {_some(references)}"
+        )
+    if missing:
+        raise InputError(
+            f"{len(missing)} of {len(references)} references have no prediction: {_some(missing)}; predict them too"
+        )
+    if extra := sorted(set(predictions) - set(references)):
+        logger.warning("%d predictions have no reference and are not scored: %s", len(extra), _some(extra))
+    return {case_id: (predictions[case_id], reference) for case_id, reference in references.items()}
+
+
+def _some(names: Mapping[str, str] | list[str]) -> str:
+    listed = list(names)
+    return ", ".join(listed[:5]) + (", …" if len(listed) > 5 else "")
+
+
+def _targets(request: EvaluateRequest, pairs: Mapping[str, tuple[str, str]]) -> Targets:
+    if request.dataset is None:
+        return _found_targets(pairs)
+    dataset = open_dataset(request.dataset, request.roots.data_root)
+    return targets_of(choose_regions(dataset, request.regions) if request.regions else dataset)
+
+
+def _found_targets(pairs: Mapping[str, tuple[str, str]]) -> Targets:
+    """Return every value that occurs as a label of its own."""
+    values: set[int] = set()
+    for files in pairs.values():
+        for file in files:
+            values.update(count_values(read_segmentation(file).array)[0])
+    labels = {"background": 0} | {f"label_{value}": value for value in sorted(values - {0})}
+    if len(labels) == 1:
+        raise InputError("predictions and references are all background; give -d DATASET so that its labels are scored")
+    return targets_of(DatasetDescription(name="evaluation", channels=("image",), labels=labels))

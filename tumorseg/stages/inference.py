@@ -1,0 +1,154 @@
+"""One case through a model: files in, label values on the case's own grid out."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from tumorseg.engine.averaging import Views, averaged_forward
+from tumorseg.engine.learner import PRECISIONS
+from tumorseg.engine.restoration import segment_slabs
+from tumorseg.engine.sliding_window import Tiling, predict_slabs
+from tumorseg.errors import InputError, PlanError
+from tumorseg.networks.registry import build_network
+from tumorseg.ops.cropping import box_shape, box_slices
+from tumorseg.ops.geometry import restore_orientation
+from tumorseg.ops.labels import smallest_dtype
+from tumorseg.ops.preprocessing import prepare_image, resampling_orders
+from tumorseg.schema.plan import Configuration, Plan
+from tumorseg.schema.targets import targets_of
+from tumorseg.stages.planned import preprocessing_of
+from tumorseg.stages.reading import CaseImage
+from tumorseg.stages.runs import fold_plan, model_folds, read_run
+from tumorseg.storage.checkpoints import load_checkpoint
+from tumorseg.storage.hashing import hash_files
+from tumorseg.storage.layout import FoldFolder
+from tumorseg.types import Segmentation
+
+PLANES_PER_PASS = 8
+"""Slices that a network of two axes sees in one batch."""
+
+
+class Model(NamedTuple):
+    """The folds of one model, ready to predict."""
+
+    plan: Plan
+    configuration: Configuration
+    networks: tuple[nn.Module, ...]
+    """On the device, in eval mode."""
+    device: torch.device
+    weight_hashes: tuple[str, ...]
+    """Of the checkpoints that were loaded."""
+
+
+def load_model(paths: Sequence[Path], device: str, folds: Sequence[str] = ()) -> Model:
+    """Load the networks of model folders or fold folders, which must be folds of one model.
+
+    Args:
+        paths: model folders (their folds are averaged) or folds' folders.
+        device: where to compute.
+        folds: which folds of a model folder; all if empty.
+
+    Raises:
+        PlanError: no training, folds that are not there, or folds of different models.
+        StorageError: a checkpoint is missing or damaged.
+    """
+    folders = [folder for path in paths for folder in _wanted(model_folds(path), path, folds)]
+    runs = [read_run(folder) for folder in folders]
+    if len({(run.plan_hash, run.configuration) for run in runs}) > 1:
+        found = ", ".join(sorted({f"{run.plan_name}/{run.configuration}" for run in runs}))
+        raise PlanError(
+            f"the models given are folds of different plans or configurations: {found}; give folds of one model"
+        )
+    plan = fold_plan(folders[0])
+    configuration = plan.configurations[runs[0].configuration]
+    checkpoints = [weights_file(folder) for folder in folders]
+    return Model(
+        plan,
+        configuration,
+        tuple(_load_network(plan, configuration, path, device) for path in checkpoints),
+        torch.device(device),
+        tuple(state[2] for state in hash_files(map(str, checkpoints)).values()),
+    )
+
+
+def _wanted(found: Sequence[FoldFolder], path: Path, folds: Sequence[str]) -> list[FoldFolder]:
+    if not folds:
+        return list(found)
+    by_name = {folder.root.name.removeprefix("fold_"): folder for folder in found}
+    if missing := [fold for fold in folds if fold not in by_name]:
+        raise PlanError(f"{path} has no fold {', '.join(missing)}; it has {', '.join(sorted(by_name))}")
+    return [by_name[fold] for fold in folds]
+
+
+def weights_file(folder: FoldFolder) -> Path:
+    """Return the checkpoint to predict with: the last one of a finished training, else the best so far."""
+    if folder.latest.is_file() and folder.best.is_file():
+        done = load_checkpoint(folder.latest)["progress"]["iteration"]
+        training = fold_plan(folder).training
+        planned = training.epochs * training.iterations_per_epoch
+        return folder.latest if done >= planned else folder.best
+    return folder.latest
+
+
+def _load_network(plan: Plan, configuration: Configuration, path: Path, device: str) -> nn.Module:
+    network = build_network(
+        configuration.network,
+        num_channels=len(plan.dataset.channels),
+        num_outputs=targets_of(plan.dataset).num_outputs,
+    )
+    network.load_state_dict(load_checkpoint(path, device)["network"])
+    return network.to(device).eval()
+
+
+def segment(model: Model, found: CaseImage, *, mirroring: bool) -> Segmentation:
+    """Segment one image.
+
+    Args:
+        model: the networks and their plan.
+        found: channels in the plan's axis order.
+        mirroring: whether mirrored views are averaged, along the axes that the plan allows.
+
+    Returns:
+        Label values (Z, Y, X) in the axis order in which the image was stored.
+
+    Raises:
+        InputError: the number of channels is not the plan's.
+    """
+    expected = len(model.plan.dataset.channels)
+    if found.image.shape[0] != expected:
+        names = ", ".join(channel.name for channel in model.plan.dataset.channels)
+        raise InputError(f"the image has {found.image.shape[0]} channels, the model needs {expected}: {names}")
+    targets = targets_of(model.plan.dataset)
+    spec = preprocessing_of(model.plan, model.configuration)
+    prepared = prepare_image(found.image, found.spacing_mm, spec)
+    slabs = predict_slabs(
+        torch.from_numpy(np.ascontiguousarray(prepared.image)),
+        averaged_forward(_views(model, mirroring=mirroring)),
+        _tiling(model.configuration),
+        num_outputs=targets.num_outputs,
+    )
+    orders = resampling_orders(spec.resampling.logit_order, prepared.target_spacing_mm, prepared.spacing_mm, spec)
+    cropped = segment_slabs(slabs, (prepared.image.shape[1:], box_shape(prepared.box)), orders, targets)
+    whole = np.zeros(found.image.shape[1:], smallest_dtype(targets))
+    whole[box_slices(prepared.box)] = cropped
+    return np.ascontiguousarray(restore_orientation(whole, found.orientation))
+
+
+def _views(model: Model, *, mirroring: bool) -> Views:
+    dtype = PRECISIONS[model.plan.training.precision]
+    is_mixed = model.device.type == "cuda" and dtype is not torch.float32
+    autocast = torch.autocast("cuda", dtype=dtype) if is_mixed else nullcontext()
+    axes = model.configuration.inference.mirroring_axes if mirroring else ()
+    return Views(model.networks, axes, model.configuration.num_axes, autocast, model.device)
+
+
+def _tiling(configuration: Configuration) -> Tiling:
+    inference = configuration.inference
+    is_planar = configuration.num_axes == 2
+    patch = (*((PLANES_PER_PASS,) if is_planar else ()), *configuration.patch_size)
+    return Tiling((patch[0], patch[1], patch[2]), inference.overlap, inference.gaussian_sigma, is_planar)

@@ -1,0 +1,126 @@
+"""Decide everything once: fingerprint a dataset, or take a fingerprint, and write the plan."""
+
+import logging
+from pathlib import Path
+from typing import NamedTuple
+
+from tumorseg.errors import InputError, PlanError
+from tumorseg.planning.overrides import Override
+from tumorseg.planning.planner import PlanOptions, make_plan
+from tumorseg.schema.base import Record
+from tumorseg.schema.dataset import Dataset
+from tumorseg.schema.fingerprint import Fingerprint
+from tumorseg.schema.plan import Plan
+from tumorseg.sources.regions import choose_regions, select_channels
+from tumorseg.sources.registry import open_dataset
+from tumorseg.stages.fingerprint import fingerprint
+from tumorseg.stages.planned import Roots, note_source
+from tumorseg.storage.json_files import read_json, read_record, write_record
+from tumorseg.storage.layout import work_folder
+
+logger = logging.getLogger(__name__)
+
+
+class PlanRequest(Record):
+    """What `plan` is asked for."""
+
+    roots: Roots = Roots()
+    """Data and work folder."""
+    dataset: str | None = None
+    """Name, folder or manifest; or else `fingerprint`."""
+    fingerprint: Path | None = None
+    """A fingerprint to plan from, without the images."""
+    preset: str = "optimized"
+    """Where the plan starts from."""
+    vram_gb: float | None = None
+    """Budget in GB (2^30 bytes); the preset's if None."""
+    max_hours: float | None = None
+    """Time for one fold's training."""
+    network: str | None = None
+    """Architecture; the preset's if None."""
+    channels: tuple[str, ...] = ()
+    """Channels to use, in this order; all if empty."""
+    regions: str | None = None
+    """`brats`, `none`, or a JSON file; the dataset's own if None."""
+    splits: Path | None = None
+    """JSON file of folds; five random folds if None."""
+    overrides: tuple[Override, ...] = ()
+    """Fields to set."""
+    output: Path | None = None
+    """Where to write; plans/<Dataset>__<preset>.json if None."""
+    jobs: int | None = None
+    """Processes for the fingerprint; as many as the machine holds if None."""
+
+
+class WrittenPlan(NamedTuple):
+    """A plan and the file that it was written to."""
+
+    plan: Plan
+    path: Path
+
+
+def open_for_planning(request: PlanRequest) -> Dataset:
+    """Return the dataset that is asked for, with the channels and regions that are asked for.
+
+    Raises:
+        InputError: it is not there, or lacks something that is asked for.
+    """
+    if request.dataset is None:
+        raise InputError("no dataset: give -d DATASET or --fingerprint FILE")
+    dataset = open_dataset(request.dataset, request.roots.data_root)
+    if request.channels:
+        dataset = select_channels(dataset, request.channels)
+    return choose_regions(dataset, request.regions) if request.regions else dataset
+
+
+def plan(request: PlanRequest) -> WrittenPlan:
+    """Fingerprint if need be, plan, and write the plan.
+
+    Raises:
+        InputError: the dataset or a file is not there or unsound.
+        PlanError: no plan fits.
+    """
+    measured = _measure(request)
+    output = request.output or Path("plans") / f"{measured.dataset.name}__{request.preset}.json"
+    options = PlanOptions(
+        preset=request.preset,
+        vram_gb=request.vram_gb,
+        max_hours=request.max_hours,
+        network=request.network,
+        folds=None if request.splits is None else read_splits(request.splits),
+        overrides=request.overrides,
+    )
+    made, warnings = make_plan(measured, output.stem, options)
+    for warning in warnings:
+        logger.warning("%s", warning)
+    write_record(output, made)
+    if request.dataset is not None:
+        note_source(work_folder(request.roots.work, made.dataset.name), request.dataset, request.roots.data_root)
+    return WrittenPlan(made, output)
+
+
+def _measure(request: PlanRequest) -> Fingerprint:
+    if request.fingerprint is None:
+        return fingerprint(open_for_planning(request), request.roots, jobs=request.jobs)
+    if request.dataset or request.channels or request.regions:
+        raise InputError("--fingerprint holds the dataset already; give no -d, --channels or --regions beside it")
+    return read_record(Fingerprint, request.fingerprint, error=InputError)
+
+
+def read_splits(path: Path) -> tuple[tuple[str, ...], ...]:
+    """Read folds: a list of lists of held-out case_ids, or nnU-Net's `splits_final.json`.
+
+    Raises:
+        PlanError: the file is something else.
+    """
+    found = read_json(path, PlanError)
+    if isinstance(found, list) and all(isinstance(fold, dict) and "val" in fold for fold in found):
+        found = [fold["val"] for fold in found]
+    is_folds = isinstance(found, list) and all(
+        isinstance(fold, list) and all(isinstance(case_id, str) for case_id in fold) for fold in found
+    )
+    if not is_folds or not found:
+        raise PlanError(
+            f"{path}: expected a list of folds, each a list of held-out case_ids, or nnU-Net's splits_final.json"
+        )
+    return tuple(tuple(fold) for fold in found)

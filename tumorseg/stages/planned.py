@@ -1,0 +1,120 @@
+"""What every verb after `plan` begins with: the plan, and the dataset that it was made for."""
+
+import logging
+from pathlib import Path
+
+from tumorseg.errors import InputError, PlanError, TumorsegError
+from tumorseg.schema.base import Record
+from tumorseg.schema.cases import Preprocessing
+from tumorseg.schema.dataset import Dataset
+from tumorseg.schema.plan import Configuration, Plan
+from tumorseg.sources.regions import select_channels
+from tumorseg.sources.registry import open_dataset
+from tumorseg.storage.json_files import read_record, write_record
+from tumorseg.storage.layout import WorkFolder, work_folder
+from tumorseg.workers.outcomes import Failure, failure_table
+
+logger = logging.getLogger(__name__)
+
+
+class Roots(Record):
+    """The two folders that every verb knows."""
+
+    data_root: Path = Path("data")
+    """Where datasets are looked for."""
+    work: Path = Path("runs")
+    """Where everything derived is kept."""
+
+
+class SourceNote(Record):
+    """Where `plan` read a dataset."""
+
+    dataset: str
+    """As `-d` named it; a path is absolute."""
+    data_root: str
+    """Absolute."""
+
+
+def note_source(work: WorkFolder, dataset: str, data_root: Path) -> None:
+    """Remember where a dataset was read, for the verbs that come later."""
+    named = str(Path(dataset).resolve()) if Path(dataset).exists() else dataset
+    write_record(work.source, SourceNote(dataset=named, data_root=str(data_root.resolve())))
+
+
+def read_plan(path: Path) -> Plan:
+    """Read a plan.
+
+    Raises:
+        PlanError: it is missing or malformed; the message names every offending field.
+    """
+    return read_record(Plan, path, error=PlanError)
+
+
+def choose_configuration(plan: Plan, name: str | None) -> tuple[str, Configuration]:
+    """Return the configuration that is asked for, or the plan's default.
+
+    Raises:
+        PlanError: the plan has no such configuration.
+    """
+    chosen = name or plan.default_configuration
+    if chosen not in plan.configurations:
+        raise PlanError(
+            f"plan {plan.name} has no configuration {chosen!r}; it has {', '.join(sorted(plan.configurations))}"
+        )
+    return chosen, plan.configurations[chosen]
+
+
+def preprocessing_of(plan: Plan, configuration: Configuration) -> Preprocessing:
+    """Return the part of a plan that decides a preprocessed case."""
+    return Preprocessing(
+        orientation=plan.orientation,
+        transpose=plan.transpose,
+        spacing_mm=configuration.spacing_mm,
+        normalization=configuration.normalization,
+        resampling=configuration.resampling,
+    )
+
+
+def open_planned_dataset(plan: Plan, roots: Roots, dataset: str | None = None) -> Dataset:
+    """Find the dataset of a plan: where `-d` says, else where `plan` read it, else by its name below the data root.
+
+    Raises:
+        InputError: it is not there.
+        PlanError: it is another dataset than the plan's.
+    """
+    found = _open_noted(plan, roots) if dataset is None else open_dataset(dataset, roots.data_root)
+    expected = [channel.name for channel in plan.dataset.channels]
+    if set(expected) <= {channel.name for channel in found.channels}:
+        found = select_channels(found, expected)
+    _check_same_dataset(plan, found)
+    planned = {name: getattr(plan.dataset, name) for name in ("name", "channels", "labels", "regions", "ignore_label")}
+    return found.model_copy(update=planned)
+
+
+def _open_noted(plan: Plan, roots: Roots) -> Dataset:
+    note_path = work_folder(roots.work, plan.dataset.name).source
+    if not note_path.is_file():
+        return open_dataset(plan.dataset.name, roots.data_root)
+    note = read_record(SourceNote, note_path, error=InputError)
+    return open_dataset(note.dataset, Path(note.data_root))
+
+
+def _check_same_dataset(plan: Plan, found: Dataset) -> None:
+    expected = [channel.name for channel in plan.dataset.channels]
+    actual = [channel.name for channel in found.channels]
+    if actual != expected:
+        raise PlanError(
+            f"plan {plan.name} is for channels {expected}, dataset {found.name} has {actual}; plan this dataset anew"
+        )
+    values, planned = set(found.labels.values()), set(plan.dataset.labels.values())
+    if values | {0} != planned | {0}:
+        raise PlanError(
+            f"plan {plan.name} is for label values {sorted(planned)}, dataset {found.name} has {sorted(values)}; "
+            "plan this dataset anew"
+        )
+
+
+def failed_cases(failures: list[Failure], num_cases: int, what: str) -> TumorsegError:
+    """Return the error that ends a stage of which some cases failed: one line for each."""
+    table = failure_table(sorted(failures))
+    return TumorsegError(f"{what}: {len(failures)} of {num_cases} cases failed, the others are finished:\n{table}")

@@ -1,0 +1,153 @@
+"""Segment cases with a trained model, each result in its input's own geometry."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from tumorseg.errors import InputError
+from tumorseg.ops.geometry import AS_STORED, orient, orientation_of, spacing_of
+from tumorseg.schema.base import Record
+from tumorseg.schema.dataset import Case
+from tumorseg.sources.inputs import open_inputs
+from tumorseg.stages.devices import choose_device
+from tumorseg.stages.inference import Model, load_model, segment
+from tumorseg.stages.planned import failed_cases
+from tumorseg.stages.reading import CaseImage, read_case_image
+from tumorseg.storage.hashing import case_files, combine_hashes, hash_files
+from tumorseg.storage.images import write_segmentation
+from tumorseg.storage.json_files import read_record, write_record
+from tumorseg.tracking.progress import progress
+from tumorseg.types import Affine, Image, Segmentation
+from tumorseg.workers.outcomes import Failure, attempt, log_failure
+
+logger = logging.getLogger(__name__)
+
+RECORD = "predictions.json"
+
+
+class PredictRequest(Record):
+    """What `predict` is asked for."""
+
+    models: tuple[Path, ...]
+    """Model folders or folds' folders, all of one model."""
+    inputs: tuple[Path, ...]
+    """Files, folders of cases in any layout, or manifests."""
+    output: Path
+    """Folder for `<case_id>.nii.gz`."""
+    folds: tuple[str, ...] = ()
+    """Folds of a model folder; all if empty."""
+    mirroring: bool | None = None
+    """Whether mirrored views are averaged; as the plan says if None."""
+    device: str | None = None
+    """The best there is if None."""
+
+
+class Predictions(Record):
+    """Which model made the predictions in a folder, and of which inputs."""
+
+    weight_hashes: tuple[str, ...]
+    """Of the checkpoints."""
+    mirroring: bool
+    """Whether mirrored views were averaged."""
+    cases: dict[str, str]
+    """Hash of each case's input files by case_id."""
+
+
+class Predicted(NamedTuple):
+    """What was written."""
+
+    output: Path
+    files: dict[str, Path]
+    """By case_id."""
+
+
+def predict(request: PredictRequest) -> Predicted:
+    """Segment every case; those that this model already segmented, and whose files are the same, are left alone.
+
+    Raises:
+        InputError: inputs are not there or have other channels than the model's.
+        PlanError: no such model.
+        TumorsegError: cases failed; all are listed, and the others are written.
+    """
+    model = load_model(request.models, choose_device(request.device), request.folds)
+    cases = open_inputs(request.inputs, [channel.name for channel in model.plan.dataset.channels])
+    mirroring = model.configuration.inference.mirroring if request.mirroring is None else request.mirroring
+    return predict_cases(model, cases, request.output, mirroring=mirroring)
+
+
+def predict_cases(model: Model, cases: Sequence[Case], output: Path, *, mirroring: bool) -> Predicted:
+    """Segment cases into a folder.
+
+    Raises:
+        TumorsegError: cases failed; all are listed, and the others are written.
+    """
+    done = _earlier(output, model, mirroring)
+    failures: list[Failure] = []
+    files = {case.case_id: output / f"{case.case_id}.nii.gz" for case in cases}
+
+    def work(case: Case) -> None:
+        states = hash_files(case_files(case))
+        found = combine_hashes(case, {path: state[2] for path, state in states.items()})
+        if done.get(case.case_id) == found and files[case.case_id].is_file():
+            return
+        _predict_file(model, case, files[case.case_id], mirroring=mirroring)
+        done[case.case_id] = found
+        made = Predictions(weight_hashes=model.weight_hashes, mirroring=mirroring, cases=done)
+        write_record(output / RECORD, made)
+
+    with progress("predict", len(cases)) as advance:
+        for case in cases:
+            outcome = attempt(work, case.case_id, case)
+            if isinstance(outcome, Failure):
+                log_failure(outcome)
+                failures.append(outcome)
+            advance(case.case_id)
+    if failures:
+        raise failed_cases(failures, len(cases), "prediction")
+    return Predicted(output, files)
+
+
+def _earlier(output: Path, model: Model, mirroring: bool) -> dict[str, str]:
+    """Return the input hashes of what the same model predicted into the folder before."""
+    if not (output / RECORD).is_file():
+        return {}
+    before = read_record(Predictions, output / RECORD, error=InputError)
+    is_same = (before.weight_hashes, before.mirroring) == (model.weight_hashes, mirroring)
+    return dict(before.cases) if is_same else {}
+
+
+def _predict_file(model: Model, case: Case, path: Path, *, mirroring: bool) -> None:
+    is_stored = model.plan.orientation == "as_stored"
+    unlabelled = case.model_copy(update={"label": None})
+    found = read_case_image(unlabelled, transpose=model.plan.transpose, as_stored=is_stored)
+    segmentation = segment(model, found, mirroring=mirroring)
+    write_segmentation(path, segmentation, like=case.images[0].path)
+
+
+def predict_array(model: Model, image: Image, affine: Affine, *, mirroring: bool = True) -> Segmentation:
+    """Segment an array.
+
+    Args:
+        model: as from `load_model`.
+        image: (C, Z, Y, X), channels in the plan's order.
+        affine: (4, 4), voxels (x, y, z) to RAS+ mm.
+        mirroring: whether mirrored views are averaged.
+
+    Returns:
+        Label values (Z, Y, X) on the image's own grid.
+
+    Raises:
+        InputError: shape, channels or affine are not what the model needs.
+    """
+    if image.ndim != 4:
+        raise InputError(f"the image has {image.ndim} axes; expected (C, Z, Y, X)")
+    if not np.isfinite(image).all():
+        raise InputError("the image has voxels that are NaN or infinite; expected finite intensities")
+    as_stored = model.plan.orientation == "as_stored"
+    orientation = AS_STORED if as_stored else orientation_of(affine, model.plan.transpose)
+    oriented = np.ascontiguousarray(orient(image.astype(np.float32), orientation))
+    found = CaseImage(oriented, spacing_of(affine, orientation), orientation, affine, image.shape[1:])
+    return segment(model, found, mirroring=mirroring)

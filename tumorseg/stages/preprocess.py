@@ -1,0 +1,168 @@
+"""Fill the case store: every case on the network's grid, once."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from tumorseg.errors import PlanError
+from tumorseg.ops.labels import class_locations
+from tumorseg.ops.preprocessing import prepare_image, prepare_segmentation
+from tumorseg.schema.base import Record
+from tumorseg.schema.cases import Preprocessing, StoredCase
+from tumorseg.schema.dataset import Case, Dataset
+from tumorseg.schema.plan import Plan
+from tumorseg.schema.targets import Targets, targets_of
+from tumorseg.stages.planned import Roots, choose_configuration, failed_cases, open_planned_dataset, preprocessing_of
+from tumorseg.stages.reading import read_case_image, read_case_indices
+from tumorseg.storage.cases import CaseArrays, case_key, is_stored, remove_stale, store_case
+from tumorseg.storage.hashing import HashCache, case_files, combine_hashes, dataset_hash, hash_files
+from tumorseg.storage.layout import work_folder
+from tumorseg.tracking.progress import progress
+from tumorseg.workers.machine import default_num_workers
+from tumorseg.workers.outcomes import Failure
+from tumorseg.workers.pool import run_cases
+
+logger = logging.getLogger(__name__)
+
+SEED = 1234
+BYTES_PER_WORKER = 3 * 2**30
+
+
+class PreprocessRequest(Record):
+    """What `preprocess` is asked for."""
+
+    roots: Roots = Roots()
+    """Data and work folder."""
+    plan: Plan
+    """What to carry out."""
+    configurations: tuple[str, ...] = ()
+    """Which configurations; all if empty."""
+    dataset: str | None = None
+    """Where the dataset is, if it moved."""
+    jobs: int | None = None
+    """Processes; as many as the machine holds if None."""
+
+
+class StoredCases(NamedTuple):
+    """Where the preprocessed cases of a configuration are."""
+
+    folder: Path
+    keys: dict[str, str]
+    """By case_id."""
+
+
+class PreprocessTask(NamedTuple):
+    """What a worker needs to preprocess one case."""
+
+    case: Case
+    preprocessing: Preprocessing
+    targets: Targets
+    folder: Path
+    key: str
+
+
+def preprocess(request: PreprocessRequest) -> dict[str, StoredCases]:
+    """Preprocess every case that is not in the store yet.
+
+    Returns:
+        Where the cases of each configuration are.
+
+    Raises:
+        PlanError: the dataset's content is not what was planned.
+        TumorsegError: cases failed; all are listed, and the others are stored.
+    """
+    plan = request.plan
+    dataset = open_planned_dataset(plan, request.roots, request.dataset)
+    names = request.configurations or tuple(sorted(plan.configurations))
+    chosen = [choose_configuration(plan, name) for name in names]
+    hashes = _case_hashes(dataset, request)
+    _check_content(plan, dataset_hash(hashes))
+    folder = work_folder(request.roots.work, dataset.name).cases
+    remove_stale(folder)
+    stored: dict[str, StoredCases] = {}
+    done: set[str] = set()
+    for name, configuration in chosen:
+        preprocessing = preprocessing_of(plan, configuration)
+        keys = {case_id: case_key(found, preprocessing, targets_of(dataset)) for case_id, found in hashes.items()}
+        stored[name] = StoredCases(folder, keys)
+        if not done.issuperset(keys.values()):
+            _fill(dataset, stored[name], preprocessing, request.jobs)
+            done.update(keys.values())
+    return stored
+
+
+def _case_hashes(dataset: Dataset, request: PreprocessRequest) -> dict[str, str]:
+    """Return the hash of every case, reading only files that changed since they were last hashed."""
+    cache = HashCache(work_folder(request.roots.work, dataset.name).hashes)
+    hashes, is_new = {}, False
+    for case in dataset.cases:
+        found = cache.case_hash(case)
+        if found is None:
+            states = hash_files(case_files(case))
+            cache.remember(states)
+            found, is_new = combine_hashes(case, {path: state[2] for path, state in states.items()}), True
+        hashes[case.case_id] = found
+    if is_new:
+        cache.save()
+    return hashes
+
+
+def _check_content(plan: Plan, found: str) -> None:
+    expected = plan.dataset.content_hash
+    if expected is not None and found != expected:
+        raise PlanError(
+            f"plan {plan.name} was made for {plan.dataset.name} with content {expected}, the dataset found has {found}: "
+            "files were changed, added or removed; plan it anew, or point -d at the dataset that was planned"
+        )
+
+
+def _fill(dataset: Dataset, stored: StoredCases, preprocessing: Preprocessing, jobs: int | None) -> None:
+    targets = targets_of(dataset)
+    missing = [case for case in dataset.cases if not is_stored(stored.folder, stored.keys[case.case_id])]
+    if not missing:
+        return
+    failures: list[Failure] = []
+    done = len(dataset.cases) - len(missing)
+    num_workers = min(jobs or default_num_workers(BYTES_PER_WORKER), len(missing))
+    tasks = _tasks(missing, stored, preprocessing, targets)
+    with progress("preprocess", len(dataset.cases), done) as advance:
+        for outcome in run_cases(preprocess_case, tasks, num_workers=num_workers):
+            if isinstance(outcome, Failure):
+                failures.append(outcome)
+            advance(outcome.case_id)
+    if failures:
+        raise failed_cases(failures, len(dataset.cases), f"preprocessing of {dataset.name}")
+
+
+def _tasks(
+    cases: Sequence[Case], stored: StoredCases, preprocessing: Preprocessing, targets: Targets
+) -> Iterator[tuple[str, PreprocessTask]]:
+    for case in cases:
+        task = PreprocessTask(case, preprocessing, targets, stored.folder, stored.keys[case.case_id])
+        yield case.case_id, task
+
+
+def preprocess_case(task: PreprocessTask) -> None:
+    """Bring one case to the network's grid and put it into the store; called in a worker process.
+
+    Raises:
+        InputError: the case cannot be read or is unsound.
+        StorageError: the store cannot be written.
+    """
+    spec = task.preprocessing
+    found = read_case_image(task.case, transpose=spec.transpose, as_stored=spec.orientation == "as_stored")
+    prepared = prepare_image(found.image, found.spacing_mm, spec)
+    indices = prepare_segmentation(read_case_indices(task.case, found, task.targets), prepared, spec)
+    locations, starts = class_locations(indices, task.targets, np.random.default_rng(SEED))
+    shape, spacing = prepared.image.shape, prepared.target_spacing_mm
+    record = StoredCase(
+        case_id=task.case.case_id,
+        shape=(shape[1], shape[2], shape[3]),
+        spacing_mm=(spacing[0], spacing[1], spacing[2]),
+        num_channels=shape[0],
+        location_starts=tuple(starts),
+    )
+    store_case(task.folder, task.key, record, CaseArrays(prepared.image, indices, locations))

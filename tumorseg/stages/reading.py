@@ -1,0 +1,114 @@
+"""Reading one case: files to checked arrays, in the axis order that is asked for."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tumorseg.errors import InputError
+from tumorseg.ops.geometry import (
+    AS_STORED,
+    CANONICAL,
+    Orientation,
+    grid_mismatch_mm,
+    orient,
+    orientation_of,
+    spacing_of,
+)
+from tumorseg.ops.labels import to_indices
+from tumorseg.schema.dataset import Case
+from tumorseg.schema.targets import Targets
+from tumorseg.storage.images import Volume, read_image, read_segmentation
+from tumorseg.types import Affine, Image, Segmentation
+
+MOST_MISMATCH = 0.5
+"""Share of the finest voxel edge by which two grids of one case may differ; more would move a mask."""
+
+
+class CaseImage(NamedTuple):
+    """All channels of a case."""
+
+    image: Image
+    """(C, Z, Y, X) in the orientation's axis order."""
+    spacing_mm: tuple[float, float, float]
+    """Voxel edges in that order."""
+    orientation: Orientation
+    """The way there from the stored order."""
+    affine: Affine
+    """(4, 4) as stored."""
+    stored_shape: tuple[int, ...]
+    """Voxels (Z, Y, X) as stored."""
+
+
+def read_case_image(case: Case, *, transpose: Sequence[int] = CANONICAL, as_stored: bool = False) -> CaseImage:
+    """Read and check the channels of a case.
+
+    Args:
+        case: where the files lie.
+        transpose: axis order after canonical orientation.
+        as_stored: leave the axes as the file has them.
+
+    Raises:
+        InputError: a file cannot be read, channels differ in grid, or voxels are not finite.
+    """
+    volumes = [read_image(file) for file in case.images]
+    first = volumes[0]
+    for file, volume in zip(case.images[1:], volumes[1:], strict=True):
+        check_same_grid(case.case_id, file.path, volume, first, other=case.images[0].path)
+    image = np.stack([volume.array for volume in volumes])
+    _check_finite(case, image)
+    orientation = AS_STORED if as_stored else orientation_of(first.affine, transpose)
+    return CaseImage(
+        np.ascontiguousarray(orient(image, orientation)),
+        spacing_of(first.affine, orientation),
+        orientation,
+        first.affine,
+        first.array.shape,
+    )
+
+
+def read_case_indices(case: Case, found: CaseImage, targets: Targets) -> Segmentation:
+    """Read a case's reference segmentation as class indices, in the axis order of its image.
+
+    Raises:
+        InputError: there is none, it does not lie on the image's grid, or it holds unknown values.
+    """
+    if case.label is None:
+        raise InputError(f"case {case.case_id}: there is no label file; the dataset must name one for training")
+    volume = read_segmentation(case.label)
+    image = Volume(np.empty(found.stored_shape, np.bool_), found.affine)
+    check_same_grid(case.case_id, case.label, volume, image, other=case.images[0].path)
+    try:
+        indices = to_indices(volume.array, targets)
+    except InputError as error:
+        raise InputError(f"case {case.case_id}: {case.label}: {error}") from None
+    return np.ascontiguousarray(orient(indices, found.orientation))
+
+
+def check_same_grid(case_id: str, path: str, volume: Volume, reference: Volume, *, other: str) -> None:
+    """Check that two files of a case lie on one grid.
+
+    Raises:
+        InputError: they differ in shape, or by over half a voxel in the world.
+    """
+    if volume.array.shape != reference.array.shape:
+        raise InputError(
+            f"case {case_id}: {path} has {list(volume.array.shape)} voxels (Z, Y, X), {other} has "
+            f"{list(reference.array.shape)}; all files of a case must lie on one grid; resample it onto the other"
+        )
+    mismatch = grid_mismatch_mm(volume.affine, reference.affine, volume.array.shape)
+    allowed = MOST_MISMATCH * min(spacing_of(reference.affine))
+    if mismatch > allowed:
+        raise InputError(
+            f"case {case_id}: {path} lies {mismatch:.3g} mm away from {other} (at most {allowed:.3g} mm, half a voxel); "
+            "correct the header of the wrong one, or resample it onto the other"
+        )
+
+
+def _check_finite(case: Case, image: Image) -> None:
+    for file, channel in zip(case.images, image, strict=True):
+        if not np.isfinite(channel.sum(dtype=np.float64)) and (bad := int((~np.isfinite(channel)).sum())):
+            raise InputError(
+                f"case {case.case_id}: {file.path} has {bad} voxels that are NaN or infinite; expected finite "
+                "intensities; replace them, for example by the background's value"
+            )

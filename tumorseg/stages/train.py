@@ -1,0 +1,195 @@
+"""Train one fold: sequence preprocessing, the fit loop, its files, and validation."""
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from tumorseg.engine.learner import Learner
+from tumorseg.engine.loop import Data, Fit, Hooks
+from tumorseg.reports.figures import progress_png
+from tumorseg.schema.base import Record
+from tumorseg.schema.logs import EpochLog
+from tumorseg.schema.metrics import MetricsReport
+from tumorseg.schema.plan import Plan
+from tumorseg.schema.targets import targets_of
+from tumorseg.stages.calibrate import fit_to_hours, seconds_per_step
+from tumorseg.stages.devices import choose_device
+from tumorseg.stages.planned import Roots, choose_configuration
+from tumorseg.stages.preprocess import PreprocessRequest, StoredCases, preprocess
+from tumorseg.stages.runs import (
+    Run,
+    TrainOptions,
+    begin_run,
+    claim_folder,
+    fold_plan,
+    read_run,
+    resolve_options,
+    write_run,
+)
+from tumorseg.stages.validate import ValidateRequest, validate
+from tumorseg.storage.atomic import write_bytes
+from tumorseg.storage.cases import CaseStore
+from tumorseg.storage.checkpoints import load_checkpoint, save_checkpoint
+from tumorseg.storage.layout import ALL_CASES, FoldFolder, fold_folder, work_folder
+from tumorseg.tracking.epochs import append_epoch, read_epochs, truncate_epochs
+from tumorseg.tracking.progress import progress
+
+logger = logging.getLogger(__name__)
+
+
+class TrainRequest(Record):
+    """What `train` is asked for."""
+
+    roots: Roots = Roots()
+    """Data and work folder."""
+    plan: Plan
+    """What to carry out."""
+    fold: str
+    """Number of the fold, or `all` for every case and no validation."""
+    configuration: str | None = None
+    """The plan's default if None."""
+    options: TrainOptions = TrainOptions()
+    """Overrides of the plan, resolved once into the fold's own plan."""
+    device: str | None = None
+    """`cpu`, `cuda`, `cuda:1`, …; the best there is if None."""
+    restart: bool = False
+    """Move an earlier training aside."""
+    has_validation: bool = True
+    """Whether the held-out cases are predicted at full resolution in the end."""
+    dataset: str | None = None
+    """Where the dataset is, if it moved."""
+    jobs: int | None = None
+    """Processes for preprocessing."""
+
+
+class Trained(NamedTuple):
+    """What came of a training."""
+
+    folder: FoldFolder
+    is_finished: bool
+    """False if a signal ended it early; the same command goes on."""
+    metrics: MetricsReport | None
+    """Of the held-out cases; None with `--fold all`, without validation, or if not finished."""
+
+
+def train(request: TrainRequest) -> Trained:
+    """Train a fold to its planned end, going on from a checkpoint if there is one.
+
+    Raises:
+        PlanError: no such fold or configuration, or the folder holds another training.
+        TrainingError: the loss is no longer finite, or there is no such device.
+        TumorsegError: a case cannot be preprocessed or predicted.
+    """
+    name, _ = choose_configuration(request.plan, request.configuration)
+    run = begin_run(request.plan, name, request.fold, request.options)
+    device = choose_device(request.device)
+    model = work_folder(request.roots.work, request.plan.dataset.name).model(request.plan.name, name)
+    folder = fold_folder(model, request.fold)
+    is_begun = claim_folder(folder, run, restart=request.restart)
+    stored = preprocess(
+        PreprocessRequest(
+            roots=request.roots,
+            plan=request.plan,
+            configurations=(name,),
+            dataset=request.dataset,
+            jobs=request.jobs,
+        )
+    )[name]
+    data = _open_data(request, stored)
+    fit = _begin(request, run, folder, data, device) if not is_begun else _continue(request, folder, data, device)
+    if not _run_fit(fit, folder):
+        return Trained(folder, False, None)
+    if not request.has_validation or request.fold == ALL_CASES:
+        return Trained(folder, True, None)
+    asked = ValidateRequest(roots=request.roots, model=folder.root, device=device, dataset=request.dataset)
+    return Trained(folder, True, validate(asked))
+
+
+def _open_data(request: TrainRequest, stored: StoredCases) -> Data:
+    if request.fold == ALL_CASES:
+        return Data(CaseStore(stored.folder, stored.keys), None)
+    held_out = set(request.plan.folds[int(request.fold)])
+    training = {case_id: key for case_id, key in stored.keys.items() if case_id not in held_out}
+    validation = {case_id: key for case_id, key in stored.keys.items() if case_id in held_out}
+    return Data(CaseStore(stored.folder, training), CaseStore(stored.folder, validation))
+
+
+def _begin(request: TrainRequest, run: Run, folder: FoldFolder, data: Data, device: str) -> Fit:
+    """Resolve the plan, hours into iterations included, and write it before the first step."""
+    plan = resolve_options(request.plan, request.options)
+    fit = _build_fit(plan, run.configuration, data, device)
+    if plan.training.max_hours is not None:
+        step_s = seconds_per_step(fit.learner, data.training, fit.configuration, plan.training)
+        training = fit_to_hours(plan.training, step_s, has_validation=data.validation is not None)
+        plan = plan.model_copy(update={"training": training})
+        logger.info("%.3f s a step: %d epochs of %d", step_s, training.epochs, training.iterations_per_epoch)
+        fit = _build_fit(plan, run.configuration, data, device)
+    write_run(folder, plan, run)
+    return fit
+
+
+def _continue(request: TrainRequest, folder: FoldFolder, data: Data, device: str) -> Fit:
+    run = read_run(folder)
+    fit = _build_fit(fold_plan(folder), run.configuration, data, device)
+    if folder.latest.is_file():
+        fit.restore(load_checkpoint(folder.latest, device))
+        logger.info("going on from iteration %d of %d", fit.progress.iteration, fit.num_iterations)
+    return fit
+
+
+def _build_fit(plan: Plan, name: str, data: Data, device: str) -> Fit:
+    configuration = plan.configurations[name]
+    learner = Learner(
+        configuration,
+        plan.training,
+        num_channels=len(plan.dataset.channels),
+        targets=targets_of(plan.dataset),
+        device=device,
+    )
+    return Fit(learner, configuration, plan.training, data, _NO_HOOKS)
+
+
+def _run_fit(fit: Fit, folder: FoldFolder) -> bool:
+    """Run to the planned end; False if a signal asked to stop before it."""
+    length = fit.training.iterations_per_epoch
+    truncate_epochs(folder.log, fit.progress.iteration // length)
+    with progress("train", fit.num_iterations, fit.progress.iteration) as advance, _stop_on_signal() as should_stop:
+
+        def on_iteration(iteration: int, loss: float) -> None:
+            advance(f"epoch {(iteration - 1) // length + 1}/{fit.training.epochs}, loss {loss:.3f}")
+
+        def on_epoch(log: EpochLog, state: dict[str, Any], is_best: bool) -> None:
+            _keep_epoch(folder, log, state, is_best=is_best)
+
+        fit.hooks = Hooks(on_iteration, on_epoch, should_stop, lambda state: save_checkpoint(folder.latest, state))
+        return fit.run()
+
+
+def _keep_epoch(folder: FoldFolder, log: EpochLog, state: dict[str, Any], *, is_best: bool) -> None:
+    """Write log, picture and checkpoints; the latest checkpoint last, since it makes the epoch count."""
+    append_epoch(folder.log, log)
+    write_bytes(folder.progress, progress_png(read_epochs(folder.log)))
+    if is_best:
+        save_checkpoint(folder.best, {"network": state["network"], "iteration": log.iteration})
+    save_checkpoint(folder.latest, state)
+    logger.debug("epoch %d: loss %.4f, dsc %s", log.epoch, log.train_loss, log.dsc)
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[Callable[[], bool]]:
+    """Turn SIGTERM into a wish to stop after the present step, where signals can be caught (the main thread)."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+_NO_HOOKS = Hooks(lambda *_: None, lambda *_: None, lambda: False, lambda _: None)

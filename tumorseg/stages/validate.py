@@ -1,0 +1,52 @@
+"""Predict and score a fold's held-out cases at full resolution."""
+
+import logging
+from pathlib import Path
+
+from tumorseg.errors import PlanError
+from tumorseg.schema.base import Record
+from tumorseg.schema.metrics import MetricsReport
+from tumorseg.schema.targets import targets_of
+from tumorseg.stages.devices import choose_device
+from tumorseg.stages.evaluate import score_pairs
+from tumorseg.stages.inference import load_model
+from tumorseg.stages.planned import Roots, open_planned_dataset
+from tumorseg.stages.predict import predict_cases
+from tumorseg.stages.runs import read_run
+from tumorseg.storage.layout import ALL_CASES, FoldFolder
+
+logger = logging.getLogger(__name__)
+
+
+class ValidateRequest(Record):
+    """What `validate` is asked for."""
+
+    roots: Roots = Roots()
+    """Data and work folder."""
+    model: Path
+    """One fold's folder."""
+    device: str | None = None
+    """The best there is if None."""
+    dataset: str | None = None
+    """Where the dataset is, if it moved."""
+
+
+def validate(request: ValidateRequest) -> MetricsReport:
+    """Segment the cases that a fold did not train on, into its `validation` folder, and score them there.
+
+    Raises:
+        PlanError: the folder is no fold, or one that trained on every case.
+        TumorsegError: cases failed; all are listed.
+    """
+    folder = FoldFolder(request.model)
+    run = read_run(folder)
+    if run.fold == ALL_CASES:
+        raise PlanError(f"{folder.root} trained on every case, so none is held out; predict and evaluate other cases")
+    model = load_model([folder.root], choose_device(request.device))
+    dataset = open_planned_dataset(model.plan, request.roots, request.dataset)
+    held_out = set(model.plan.folds[int(run.fold)])
+    cases = [case for case in dataset.cases if case.case_id in held_out]
+    mirroring = model.configuration.inference.mirroring
+    predicted = predict_cases(model, cases, folder.validation, mirroring=mirroring)
+    pairs = {case.case_id: (str(predicted.files[case.case_id]), str(case.label)) for case in cases}
+    return score_pairs(pairs, targets_of(model.plan.dataset), folder.validation)

@@ -1,0 +1,153 @@
+"""The case store: preprocessed cases, each in a folder named by the hash of what it was made from.
+
+A case's folder appears whole or not at all. Arrays are blosc2 frames, compressed in blocks, so that a patch is read
+without the rest.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import blosc2
+import numpy as np
+from numpy.typing import NDArray
+
+from tumorseg.errors import StorageError
+from tumorseg.ops.cropping import inside
+from tumorseg.schema.base import content_hash
+from tumorseg.schema.cases import Preprocessing, StoredCase
+from tumorseg.schema.targets import Targets
+from tumorseg.storage.atomic import storage_error, write_bytes
+from tumorseg.storage.json_files import read_record, write_record
+from tumorseg.types import Box, Image, Segmentation
+
+IMAGE, SEGMENTATION, LOCATIONS, RECORD = "image.b2nd", "segmentation.b2nd", "locations.b2nd", "case.json"
+CHUNK_EDGE, BLOCK_EDGE = 64, 32
+STALE_S = 3600.0
+
+
+def case_key(case_hash: str, preprocessing: Preprocessing, targets: Targets) -> str:
+    """Return the address of a preprocessed case: its bytes, what is done to them, and what its labels mean."""
+    meaning = [list(targets.label_values), targets.ignore_value]
+    return content_hash([case_hash, preprocessing.model_dump(mode="json"), meaning])
+
+
+def is_stored(cases: Path, key: str) -> bool:
+    """Return whether a case is in the store."""
+    return (cases / key / RECORD).is_file()
+
+
+def store_case(cases: Path, key: str, record: StoredCase, arrays: "CaseArrays") -> None:
+    """Put a case into the store.
+
+    Raises:
+        StorageError: the disk is full, or the folder cannot be written; nothing is left behind.
+    """
+    partial = cases / f".partial-{key}-{os.getpid()}"
+    try:
+        write_bytes(partial / IMAGE, _compress(arrays.image))
+        write_bytes(partial / SEGMENTATION, _compress(arrays.segmentation))
+        write_bytes(partial / LOCATIONS, _compress(arrays.locations))
+        write_record(partial / RECORD, record)
+        _move_into_place(partial, cases / key)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+class CaseArrays:
+    """The arrays of one preprocessed case."""
+
+    def __init__(self, image: Image, segmentation: Segmentation, locations: NDArray[np.int32]) -> None:
+        """Hold the image (C, Z, Y, X), class indices (Z, Y, X) and locations (N, 3)."""
+        self.image, self.segmentation, self.locations = image, segmentation, locations
+
+
+def _move_into_place(partial: Path, final: Path) -> None:
+    """Rename; another run may have been first, and then its folder is as good."""
+    try:
+        partial.rename(final)
+    except OSError as error:
+        if not (final / RECORD).is_file():
+            raise storage_error(final, error) from error
+
+
+def _compress(array: NDArray[Any]) -> bytes:
+    """Return a blosc2 frame; spatial axes are cut into blocks of some ten kilobytes."""
+    contiguous = np.ascontiguousarray(array)
+    if array.size == 0 or array.ndim == 2:
+        frame = blosc2.asarray(contiguous, cparams={"codec": blosc2.Codec.LZ4})
+        return bytes(frame.to_cframe())
+    lead = (1,) * (array.ndim - 3)
+    chunks = lead + tuple(min(CHUNK_EDGE, size) for size in array.shape[-3:])
+    blocks = lead + tuple(min(BLOCK_EDGE, size) for size in array.shape[-3:])
+    cparams = {"codec": blosc2.Codec.ZSTD, "clevel": 3, "nthreads": 1}
+    return bytes(blosc2.asarray(contiguous, chunks=chunks, blocks=blocks, cparams=cparams).to_cframe())
+
+
+def remove_stale(cases: Path) -> None:
+    """Remove what killed runs left unfinished, unless it is so new that a run may be at it."""
+    for partial in cases.glob(".partial-*"):
+        if time.time() - partial.stat().st_mtime > STALE_S:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+class CaseStore:
+    """Read access to the preprocessed cases of one configuration, patch by patch.
+
+    Only records are kept in memory; arrays are mapped when a patch is read.
+    """
+
+    def __init__(self, cases: Path, keys: Mapping[str, str]) -> None:
+        """Open the cases of these keys by case_id.
+
+        Raises:
+            StorageError: a case is not in the store, or damaged.
+        """
+        self._folders = {case_id: cases / key for case_id, key in keys.items()}
+        self._records = {case_id: _read_case(folder, case_id) for case_id, folder in self._folders.items()}
+
+    @property
+    def case_ids(self) -> tuple[str, ...]:
+        """Return the cases in the order in which they were given."""
+        return tuple(self._folders)
+
+    def shape(self, case_id: str) -> tuple[int, int, int]:
+        """Return a case's voxels (Z, Y, X)."""
+        return self._records[case_id].shape
+
+    def num_locations(self, case_id: str, class_index: int) -> int:
+        """Return how many voxels of a class are remembered."""
+        starts = self._records[case_id].location_starts
+        return starts[class_index + 1] - starts[class_index]
+
+    def location(self, case_id: str, class_index: int, number: int) -> tuple[int, int, int]:
+        """Return one remembered voxel of a class."""
+        row = self._records[case_id].location_starts[class_index] + number
+        z, y, x = self._open(case_id, LOCATIONS)[row].tolist()
+        return (z, y, x)
+
+    def read(self, case_id: str, box: Box) -> tuple[Image, Segmentation]:
+        """Return image (C, …) and class indices of the part of a box that lies inside the case."""
+        found = tuple(slice(lower, upper) for lower, upper in inside(box, self.shape(case_id)))
+        image = self._open(case_id, IMAGE)[(slice(None), *found)]
+        return image, self._open(case_id, SEGMENTATION)[found]
+
+    def _open(self, case_id: str, name: str) -> Any:
+        path = self._folders[case_id] / name
+        try:
+            return blosc2.open(str(path), mode="r", mmap_mode="r", dparams={"nthreads": 1})
+        except (RuntimeError, OSError) as error:
+            raise _damaged(path, case_id) from error
+
+
+def _read_case(folder: Path, case_id: str) -> StoredCase:
+    if not folder.is_dir():
+        raise StorageError(f"{case_id}: not in the case store ({folder} is missing); run `tumorseg preprocess`")
+    return read_record(StoredCase, folder / RECORD, error=StorageError)
+
+
+def _damaged(path: Path, case_id: str) -> StorageError:
+    return StorageError(f"{case_id}: {path} is damaged; delete the folder {path.parent} and run `tumorseg preprocess`")

@@ -1,0 +1,37 @@
+"""Checkpoints: full training state in, full training state out, no code in between."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tumorseg.errors import StorageError
+from tumorseg.storage.atomic import write_bytes
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write tensors and plain values atomically.
+
+    Raises:
+        StorageError: the file cannot be written; an older one is untouched.
+    """
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_bytes(path, buffer.getbuffer())
+
+
+def load_checkpoint(path: Path, device: str = "cpu") -> dict[str, Any]:
+    """Read what `save_checkpoint` wrote; nothing but tensors and plain values is accepted.
+
+    Raises:
+        StorageError: the file is missing or damaged.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError:
+        raise StorageError(f"{path}: there is no checkpoint; train the fold first") from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise StorageError(f"{path}: the checkpoint is damaged ({reason}); delete it and train again") from error
+    return state

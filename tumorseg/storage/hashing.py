@@ -1,0 +1,105 @@
+"""Content hashes of files, remembered by path, size and modification time."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from tumorseg.errors import InputError
+from tumorseg.schema.base import content_hash, json_text
+from tumorseg.schema.dataset import Case
+from tumorseg.storage.atomic import write_text
+
+FileState = tuple[int, int, str]
+"""Size in bytes, modification time in ns, hash."""
+
+
+class HashCache:
+    """Hashes of files that have not changed since they were last read."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the cache; one that is missing or damaged is empty."""
+        self._path = path
+        self._known: dict[str, FileState] = _read_states(path)
+
+    def case_hash(self, case: Case) -> str | None:
+        """Return the hash of a case's files, or None if one of them has to be read first.
+
+        Raises:
+            InputError: a file is missing.
+        """
+        hashes = {path: self._file_hash(path) for path in case_files(case)}
+        return None if None in hashes.values() else combine_hashes(case, {k: v for k, v in hashes.items() if v})
+
+    def _file_hash(self, path: str) -> str | None:
+        size, time_ns = file_state(path)
+        known = self._known.get(path)
+        return known[2] if known is not None and (known[0], known[1]) == (size, time_ns) else None
+
+    def remember(self, states: Mapping[str, FileState]) -> None:
+        """Add what was read."""
+        self._known.update(states)
+
+    def save(self) -> None:
+        """Write the cache."""
+        write_text(self._path, json_text(self._known))
+
+
+def _read_states(path: Path) -> dict[str, FileState]:
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        return {file: (int(size), int(time_ns), str(digest)) for file, (size, time_ns, digest) in found.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def case_files(case: Case) -> list[str]:
+    """Return the files of a case, each once, images before the label."""
+    files = [image.path for image in case.images] + ([case.label] if case.label else [])
+    return list(dict.fromkeys(files))
+
+
+def file_state(path: str) -> tuple[int, int]:
+    """Return a file's size and modification time in ns.
+
+    Raises:
+        InputError: the file is missing.
+    """
+    try:
+        found = Path(path).stat()
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); the dataset names this file; restore it"
+        ) from None
+    return found.st_size, found.st_mtime_ns
+
+
+def hash_files(files: Iterable[str]) -> dict[str, FileState]:
+    """Read files and return their states.
+
+    Raises:
+        InputError: a file is missing or cannot be read.
+    """
+    return {path: (*file_state(path), _digest(path)) for path in files}
+
+
+def _digest(path: str) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        with Path(path).open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    return digest.hexdigest()
+
+
+def combine_hashes(case: Case, hashes: Mapping[str, str]) -> str:
+    """Return the hash of a case from those of its files."""
+    images = [[hashes[image.path], image.index] for image in case.images]
+    return content_hash([images, hashes[case.label] if case.label else None])
+
+
+def dataset_hash(case_hashes: Mapping[str, str]) -> str:
+    """Return the hash of a dataset from those of its cases by case_id."""
+    return content_hash(dict(case_hashes))

@@ -1,0 +1,107 @@
+"""The name of every file and folder that tumorseg keeps."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+ALL_CASES = "all"
+"""The fold that trains on every case."""
+
+
+@dataclass(frozen=True)
+class WorkFolder:
+    """`<work>/<dataset>`: everything that is derived from one dataset."""
+
+    root: Path
+    """The dataset's folder."""
+
+    @property
+    def source(self) -> Path:
+        """Where the dataset was read from, as `plan` noted."""
+        return self.root / "source.json"
+
+    @property
+    def hashes(self) -> Path:
+        """Hashes of files by path, size and time."""
+        return self.root / "hashes.json"
+
+    @property
+    def fingerprint(self) -> Path:
+        """The fingerprint with its case table."""
+        return self.root / "fingerprint.json"
+
+    @property
+    def measurements(self) -> Path:
+        """What was measured of each case, so that an interrupted fingerprint goes on."""
+        return self.root / "measurements"
+
+    @property
+    def cases(self) -> Path:
+        """The case store."""
+        return self.root / "cases"
+
+    def model(self, plan_name: str, configuration: str) -> Path:
+        """Return the model folder, which holds the folds."""
+        return self.root / "models" / plan_name / configuration
+
+
+def work_folder(work: Path, dataset_name: str) -> WorkFolder:
+    """Return the folder of one dataset below the work folder."""
+    return WorkFolder(work / dataset_name)
+
+
+@dataclass(frozen=True)
+class FoldFolder:
+    """`<model>/fold_<k>`: one training, complete in itself."""
+
+    root: Path
+    """The fold's folder."""
+
+    @property
+    def plan(self) -> Path:
+        """The plan with train's own overrides resolved."""
+        return self.root / "plan.json"
+
+    @property
+    def run(self) -> Path:
+        """Which plan, configuration and fold this is, and which options train was given."""
+        return self.root / "run.json"
+
+    @property
+    def log(self) -> Path:
+        """One JSON object an epoch."""
+        return self.root / "log.jsonl"
+
+    @property
+    def progress(self) -> Path:
+        """Learning curve."""
+        return self.root / "progress.png"
+
+    @property
+    def latest(self) -> Path:
+        """Full state at the last finished epoch."""
+        return self.root / "latest.ckpt"
+
+    @property
+    def best(self) -> Path:
+        """Weights with the best running mean of validation DSC."""
+        return self.root / "best.ckpt"
+
+    @property
+    def validation(self) -> Path:
+        """Segmentations of the fold's held-out cases, and their metrics."""
+        return self.root / "validation"
+
+    @property
+    def metrics(self) -> Path:
+        """Scores of the held-out cases."""
+        return self.validation / "metrics.json"
+
+
+def fold_folder(model: Path, fold: int | str) -> FoldFolder:
+    """Return a fold's folder in a model folder."""
+    return FoldFolder(model / f"fold_{fold}")
+
+
+def is_fold_folder(folder: Path) -> bool:
+    """Return whether a folder holds one training."""
+    return FoldFolder(folder).run.is_file()

@@ -1,0 +1,64 @@
+"""What becomes of each case that is handed to workers."""
+
+import logging
+import traceback
+from collections.abc import Callable, Iterable
+from typing import Generic, NamedTuple, TypeVar
+
+from tumorseg.errors import TumorsegError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_logger = logging.getLogger(__name__)
+
+
+class Success(NamedTuple, Generic[R]):
+    """A case that went through."""
+
+    case_id: str
+    value: R
+
+
+class Failure(NamedTuple):
+    """A case that did not."""
+
+    case_id: str
+    message: str
+    """One line: what happened."""
+    traceback: str | None = None
+    """Of a bug; None for an error that a user can mend and for a worker that died."""
+
+
+Outcome = Success[R] | Failure
+
+
+def attempt(function: Callable[[T], R], case_id: str, argument: T) -> Outcome[R]:
+    """Call a function on one case; whatever it raises becomes a `Failure`.
+
+    This is the one place that catches everything: a bug in one case must not cost the others.
+    """
+    try:
+        return Success(case_id, function(argument))
+    except TumorsegError as error:
+        return Failure(case_id, str(error))
+    except Exception as error:
+        return Failure(case_id, f"{type(error).__name__}: {one_line(str(error))}", traceback.format_exc())
+
+
+def one_line(text: str) -> str:
+    """Return a text with every run of white space made one blank."""
+    return " ".join(text.split())
+
+
+def log_failure(failure: Failure) -> None:
+    """Log what failed at once, with its traceback if there is one: the table comes only at the end."""
+    details = f"\n{failure.traceback.rstrip()}" if failure.traceback else ""
+    _logger.error("%s: %s%s", failure.case_id, failure.message, details)
+
+
+def failure_table(failures: Iterable[Failure]) -> str:
+    """Return one line per failed case, sorted by case_id: the id, then the message."""
+    ordered = sorted(failures)
+    width = max((len(failure.case_id) for failure in ordered), default=0)
+    return "\n".join(f"{failure.case_id:<{width}}  {one_line(failure.message)}" for failure in ordered)

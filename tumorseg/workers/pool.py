@@ -1,0 +1,151 @@
+"""The one supervised process pool that preprocessing, loading and prediction share.
+
+The standard library's pools hang or fall as a whole when a worker is killed, which is what running out of memory looks
+like on Linux. Here each worker has a pipe of its own, so the parent knows which case a dead one was working on.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from multiprocessing import connection as mp_connection
+from typing import Generic, TypeVar
+
+from tumorseg.workers.child import READY, encode
+from tumorseg.workers.outcomes import Failure, Outcome, Success, attempt, log_failure
+from tumorseg.workers.worker import Worker, describe_death, retire_worker, start_worker
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+POLL_S = 0.5
+"""How often the parent notes the memory of its workers and looks whether they live."""
+
+MOST_FAILED_STARTS = 2
+"""Workers in a row that may die before their first word; then it is no accident."""
+
+
+def run_cases(function: Callable[[T], R], items: Iterable[tuple[str, T]], *, num_workers: int) -> Iterator[Outcome[R]]:
+    """Call a function on every case, in several processes, and yield what becomes of each as soon as it is known.
+
+    A case that raises, or whose worker is killed, becomes a `Failure`; the others go on. No more than `num_workers`
+    cases are in flight, so neither the items nor the results pile up here. Closing the iterator, or any exception in
+    this process, ends the workers at once; they also end by themselves if this process dies.
+
+    Args:
+        function: stands at the top of a module.
+        items: (case_id, argument) pairs, drawn one at a time.
+        num_workers: processes; at most 1 means to work in this process.
+
+    Yields:
+        A `Success` or a `Failure` for each item, in the order of completion.
+
+    Raises:
+        TypeError: the function or an argument cannot be sent to a worker process.
+    """
+    if num_workers <= 1:
+        return _run_here(function, iter(items))
+    encode(function, f"the function {getattr(function, '__qualname__', function)!r}")
+    return _run_in_pool(_Pool(function, iter(items), num_workers))
+
+
+def _run_here(function: Callable[[T], R], items: Iterator[tuple[str, T]]) -> Iterator[Outcome[R]]:
+    for case_id, argument in items:
+        outcome = attempt(function, case_id, argument)
+        if isinstance(outcome, Failure):
+            log_failure(outcome)
+        yield outcome
+
+
+def _run_in_pool(pool: "_Pool[T, R]") -> Iterator[Outcome[R]]:
+    with closing(pool):
+        while True:
+            yield from pool.fill()
+            if not pool.workers:
+                return
+            for worker in pool.wait():
+                outcome = pool.advance(worker)
+                if isinstance(outcome, Failure):
+                    log_failure(outcome)
+                if outcome is not None:
+                    yield outcome
+
+
+class _Pool(Generic[T, R]):
+    """The workers that live, each holding the case that it works on or is started for."""
+
+    def __init__(self, function: Callable[[T], R], items: Iterator[tuple[str, T]], num_workers: int) -> None:
+        self.workers: list[Worker] = []
+        self._function = function
+        self._items = items
+        self._num_workers = num_workers
+        self._returned: list[tuple[str, T]] = []  # cases whose worker died before it was ready
+        self._failed_starts = 0
+        self._start_message = ""
+
+    def fill(self) -> Iterator[Failure]:
+        """Start workers while there are cases for them; fail the cases if none can start."""
+        while len(self.workers) < self._num_workers:
+            hopeless = self._failed_starts >= MOST_FAILED_STARTS
+            if hopeless and self.workers:  # those that could start take the cases
+                return
+            task = self._next_task()
+            if task is None:
+                return
+            if hopeless:
+                yield Failure(task[0], self._start_message)
+            else:
+                self.workers.append(start_worker(self._function, task, self._num_workers))
+
+    def wait(self) -> list[Worker]:
+        """Return the workers that have something to say, or nothing any more."""
+        wanted = [end for worker in self.workers for end in (worker.connection, worker.process.sentinel)]
+        ready = set(mp_connection.wait(wanted, timeout=POLL_S))
+        for worker in self.workers:
+            worker.note_memory()
+        return [
+            worker
+            for worker in self.workers
+            if worker.connection in ready or worker.process.sentinel in ready or not worker.process.is_alive()
+        ]
+
+    def advance(self, worker: Worker) -> Outcome[R] | None:
+        """Take a worker's message and hand it what comes next; None if no case came to its end."""
+        case_id = worker.task[0]
+        try:
+            message = worker.receive()
+        except (EOFError, OSError):
+            return self._bury(worker)
+        if message == READY:
+            self._failed_starts = 0
+            worker.is_ready = True
+            worker.send_task()
+            return None
+        self._hand_next(worker)
+        return message if isinstance(message, Failure) else Success(case_id, message[0])
+
+    def close(self) -> None:
+        """End all workers at once."""
+        for worker in self.workers:
+            worker.kill()
+        self.workers.clear()
+
+    def _next_task(self) -> tuple[str, T] | None:
+        return self._returned.pop() if self._returned else next(self._items, None)
+
+    def _hand_next(self, worker: Worker) -> None:
+        task = self._next_task()
+        if task is None:
+            self.workers.remove(worker)
+            retire_worker(worker)
+        else:
+            worker.task = task
+            worker.send_task()
+
+    def _bury(self, worker: Worker) -> Failure | None:
+        self.workers.remove(worker)
+        message = describe_death(worker, num_workers=self._num_workers)
+        if worker.is_ready:
+            return Failure(worker.task[0], message)
+        self._failed_starts += 1
+        self._start_message = f"no worker process can start: {message}"
+        self._returned.append(worker.task)
+        return None

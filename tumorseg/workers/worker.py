@@ -1,0 +1,142 @@
+"""One worker as its parent sees it: start it, talk to it, say what it died of."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from typing import Any
+
+from tumorseg.workers import child
+from tumorseg.workers.child import VALUE, encode
+from tumorseg.workers.machine import GB, available_bytes, num_cores, peak_bytes
+
+_SPAWN = multiprocessing.get_context("spawn")  # forking a process that has threads (torch, BLAS) can deadlock
+_GRACE_S = 5.0
+
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLOSC_NTHREADS",
+    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
+)
+
+
+@dataclass
+class Worker:
+    """A process, the pipe to it, and the case that it works on."""
+
+    process: SpawnProcess
+    connection: Connection
+    task: tuple[str, Any]
+    is_ready: bool = False
+    peak_memory_bytes: int = 0
+
+    def receive(self) -> Any:
+        """Return `READY`, a `Failure`, or a value in a list of one.
+
+        Raises:
+            EOFError: the worker has died.
+            OSError: the worker has died.
+        """
+        if not self.connection.poll():
+            raise EOFError
+        message = self.connection.recv()
+        return [self.connection.recv()] if message == VALUE else message
+
+    def send_task(self) -> None:
+        """Send the worker its case; if it has died meanwhile, the next `receive` says so."""
+        message = encode(self.task, f"the argument of case {self.task[0]}")
+        try:
+            self.connection.send_bytes(message)
+        except OSError:
+            return
+
+    def note_memory(self) -> None:
+        """Remember how much memory the worker has held at most, while that can still be asked."""
+        self.peak_memory_bytes = peak_bytes(self.process.ident or 0) or self.peak_memory_bytes
+
+    def kill(self) -> None:
+        """End the process at once and free what it held here."""
+        self.connection.close()
+        self.process.kill()
+        self.process.join()
+        self.process.close()
+
+
+def start_worker(function: Callable[[Any], Any], task: tuple[str, Any], num_workers: int) -> Worker:
+    """Start a process that will take a case as soon as it is ready.
+
+    Args:
+        function: what it calls on every case.
+        task: (case_id, argument) of its first case.
+        num_workers: workers that share the cores.
+    """
+    here, there = _SPAWN.Pipe()
+    process = _SPAWN.Process(target=child.main, args=(there, function), daemon=True)
+    with _thread_limit(max(1, num_cores() // num_workers)), _interrupts_held():
+        process.start()
+    there.close()  # or the death of the worker would not close the pipe
+    return Worker(process, here, task)
+
+
+def retire_worker(worker: Worker) -> None:
+    """Hang up on an idle worker, which ends it; kill it if it does not."""
+    worker.connection.close()
+    worker.process.join(_GRACE_S)
+    worker.kill()
+
+
+def describe_death(worker: Worker, *, num_workers: int) -> str:
+    """Reap a dead worker and return one line: the cause and the memory figures."""
+    free = available_bytes()
+    worker.process.join(_GRACE_S)
+    code = worker.process.exitcode
+    worker.kill()
+    figures = (
+        [f"the worker's peak memory was {worker.peak_memory_bytes / GB:.2f} GB"] if worker.peak_memory_bytes else []
+    )
+    figures += [f"{free / GB:.2f} GB of memory are free now"] if free is not None else []
+    figures.append(f"{num_workers} workers were asked for")
+    advice = "; try again with fewer workers" if code == -signal.SIGKILL else ""
+    return f"worker process {_describe_exit(code)}; {', '.join(figures)}{advice}"
+
+
+def _describe_exit(code: int | None) -> str:
+    if code is None:
+        return "closed its pipe without ending"
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = "unknown"
+    return f"was killed by signal {-code} ({name}{', out of memory?' if name == 'SIGKILL' else ''})"
+
+
+@contextmanager
+def _thread_limit(num_threads: int) -> Iterator[None]:
+    """Let processes started meanwhile use so many threads, unless the user has said otherwise."""
+    added = [name for name in _THREAD_VARIABLES if name not in os.environ]
+    os.environ.update(dict.fromkeys(added, str(num_threads)))
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Start processes with SIGINT blocked: Ctrl-C while they import must not fill the screen with their tracebacks."""
+    resource_tracker.ensure_running()  # spawn would start it, and that unblocks SIGINT
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
