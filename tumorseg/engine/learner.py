@@ -3,8 +3,9 @@
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from tumorseg.engine.placement import place
 from tumorseg.engine.schedules import Schedule, build_optimizer, build_schedule
 from tumorseg.errors import TrainingError
 from tumorseg.losses.registry import build_loss
@@ -35,7 +36,7 @@ class Learner:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(training.seed)
             network = build_network(configuration.network, num_channels=num_channels, num_outputs=targets.num_outputs)
-        self.network: nn.Module = network.to(self.device)
+        self.network = place(network, self.device)
         self.loss = build_loss(configuration.loss, targets)
         self.optimizer = build_optimizer(configuration.optimizer, self.network.parameters())
         self.schedule: Schedule = build_schedule(

@@ -160,14 +160,14 @@ def _csv_case(file: Path, row: dict[str, str], channels: list[str]) -> dict[str,
 
 
 def _cases(file: Path, manifest: Manifest) -> list[Case]:
-    """Return the cases with absolute or manifest-relative paths resolved, every missing file noted."""
+    """Return the cases sorted by id, their paths no longer relative to the manifest; every missing file is told."""
     problems = Problems(file)
-    cases = [_case(file, case, manifest, problems) for case in manifest.cases]
+    cases = [_case(file, case, manifest, problems=problems) for case in manifest.cases]
     problems.check()
-    return cases
+    return sorted(cases, key=lambda case: case.case_id)
 
 
-def _case(file: Path, case: ManifestCase, manifest: Manifest, problems: Problems) -> Case:
+def _case(file: Path, case: ManifestCase, manifest: Manifest, *, problems: Problems) -> Case:
     paths = _image_paths(case, [channel.name for channel in manifest.channels], problems)
     for stated in (*paths, *([case.label] if case.label else [])):
         if not stated or not (file.parent / stated).is_file():

@@ -89,7 +89,8 @@ def _head_depth(grid: _Grid, generator: np.random.Generator) -> FloatArray:
     radii = np.array([0.80, 0.90, 0.74]) * generator.uniform(0.93, 1.03, 3)
     shift = generator.uniform(-0.05, 0.05, 3)
     scaled = (grid.points - shift[:, None, None, None]) / radii[:, None, None, None]
-    return np.linalg.norm(scaled, axis=0) * (1 + 0.02 * _smooth_noise(grid, generator, width=0.5))
+    depth: FloatArray = np.linalg.norm(scaled, axis=0) * (1 + 0.02 * _smooth_noise(grid, generator, width=0.5))
+    return depth
 
 
 def _head_tissues(grid: _Grid, depth: FloatArray, generator: np.random.Generator) -> NDArray[np.intp]:
@@ -133,7 +134,8 @@ def _acquire(grid: _Grid, tissue: NDArray[np.intp], generator: np.random.Generat
     channels = []
     for contrast in CONTRASTS:
         signal = contrast * generator.uniform(0.94, 1.06, contrast.shape)
-        clean = ndimage.gaussian_filter(signal[tissue], blur) * (1 + 0.03 * _smooth_noise(grid, generator, width=0.1))
+        texture = ndimage.gaussian_filter(generator.standard_normal(tissue.shape), 1.0)
+        clean = ndimage.gaussian_filter(signal[tissue], blur) * (1 + 0.15 * texture)
         biased = clean * np.exp(0.10 * _smooth_noise(grid, generator, width=0.9))
         noisy = np.hypot(biased + 0.03 * generator.standard_normal(tissue.shape), 0.02)
         stored = np.rint(noisy * generator.uniform(300, 1500))

@@ -11,6 +11,7 @@ from torch import nn
 
 from tumorseg.engine.averaging import Views, averaged_forward
 from tumorseg.engine.learner import PRECISIONS
+from tumorseg.engine.placement import place
 from tumorseg.engine.restoration import segment_slabs
 from tumorseg.engine.sliding_window import Tiling, predict_slabs
 from tumorseg.errors import InputError, PlanError
@@ -102,7 +103,7 @@ def _load_network(plan: Plan, configuration: Configuration, path: Path, device: 
         num_outputs=targets_of(plan.dataset).num_outputs,
     )
     network.load_state_dict(load_checkpoint(path, device)["network"])
-    return network.to(device).eval()
+    return place(network, torch.device(device)).eval()
 
 
 def segment(model: Model, found: CaseImage, *, mirroring: bool) -> Segmentation:

@@ -18,7 +18,7 @@ from tumorseg.ops.geometry import (
 from tumorseg.ops.labels import to_indices
 from tumorseg.schema.dataset import Case
 from tumorseg.schema.targets import Targets
-from tumorseg.storage.images import Volume, read_image, read_segmentation
+from tumorseg.storage.images import Volume, read_images, read_segmentation
 from tumorseg.types import Affine, Image, Segmentation
 
 MOST_MISMATCH = 0.5
@@ -51,7 +51,7 @@ def read_case_image(case: Case, *, transpose: Sequence[int] = CANONICAL, as_stor
     Raises:
         InputError: a file cannot be read, channels differ in grid, or voxels are not finite.
     """
-    volumes = [read_image(file) for file in case.images]
+    volumes = read_images(case.images)
     first = volumes[0]
     for file, volume in zip(case.images[1:], volumes[1:], strict=True):
         check_same_grid(case.case_id, file.path, volume, first, other=case.images[0].path)

@@ -1,0 +1,126 @@
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from tests.sources import layouts
+from tumorseg.errors import InputError
+from tumorseg.sources.brats import is_brats, read_brats
+from tumorseg.sources.layouts import LAYOUTS, find_layout
+from tumorseg.sources.manifest import is_manifest, read_manifest
+from tumorseg.sources.msd import is_msd, read_msd
+from tumorseg.sources.nnunet import is_nnunet, read_nnunet
+from tumorseg.sources.registry import open_dataset
+from tumorseg.storage.images import read_images, read_segmentation
+
+
+class Source(NamedTuple):
+    write: object
+    recognize: object
+    read: object
+    channels: tuple
+    victim: str
+    """A file of case_a, without which the dataset is refused."""
+
+
+SOURCES = {
+    "msd": Source(layouts.write_msd, is_msd, read_msd, ("FLAIR", "T1w"), "imagesTr/case_a.nii.gz"),
+    "nnunet": Source(layouts.write_nnunet, is_nnunet, read_nnunet, ("CT", "PET"), "imagesTr/case_a_0001.nii.gz"),
+    "nnunet listed": Source(
+        layouts.write_nnunet_listed, is_nnunet, read_nnunet, ("CT", "PET"), "imagesTr/case_a_0001.nii.gz"
+    ),
+    "brats": Source(layouts.write_brats, is_brats, read_brats, layouts.BRATS, "case_a/case_a_t2.nii.gz"),
+    "csv": Source(layouts.write_csv, is_manifest, read_manifest, ("T1", "T2"), "T2/case_a.nii.gz"),
+    "json": Source(layouts.write_json_manifest, is_manifest, read_manifest, ("T1", "T2"), "T2/case_a.nii.gz"),
+}
+
+
+@pytest.fixture(params=SOURCES)
+def source(request):
+    return SOURCES[request.param]
+
+
+@pytest.fixture
+def folder(source, tmp_path):
+    return source.write(tmp_path / "three cases")
+
+
+def test_it_names_dataset_channels_and_labels(source, folder):
+    dataset = source.read(folder)
+    assert dataset.name == "three cases"
+    assert tuple(channel.name for channel in dataset.channels) == source.channels
+    assert list(dataset.labels.values()) == [0, 1, 2, 4]
+    assert "background" in dataset.labels
+
+
+def test_cases_are_sorted_by_id_and_every_file_exists(source, folder):
+    dataset = source.read(folder)
+    assert [case.case_id for case in dataset.cases] == sorted(layouts.IDS)
+    for case in dataset.cases:
+        assert len(case.images) == len(source.channels)
+        assert all(Path(file.path).is_file() for file in (*case.images,))
+        assert Path(case.label).is_file()
+
+
+def test_each_image_is_that_case_and_channel(source, folder):
+    for case in source.read(folder).cases:
+        number = layouts.IDS.index(case.case_id)
+        found = [volume.array[0, 0, 0] for volume in read_images(case.images)]
+        assert found == [10 * number + channel for channel in range(len(source.channels))]
+        np.testing.assert_array_equal(read_segmentation(case.label).array, layouts.label(number).T)
+
+
+def test_reading_twice_gives_equal_records(source, folder):
+    assert source.read(folder) == source.read(folder)
+
+
+def test_a_missing_image_is_an_error_that_names_case_and_file(source, folder):
+    (folder / source.victim).unlink()
+    with pytest.raises(InputError, match="case case_a") as error:
+        source.read(folder)
+    assert Path(source.victim).name in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_all_missing_images_are_named_at_once(source, folder):
+    for case_id in ("case_a", "case_c"):
+        (folder / source.victim.replace("case_a", case_id)).unlink()
+    with pytest.raises(InputError, match="2 problems") as error:
+        source.read(folder)
+    assert str(error.value).count("\n") == 2
+    assert "case case_c" in str(error.value)
+
+
+def test_hidden_files_beside_the_images_are_no_cases(source, folder):
+    for path in [*folder.rglob("*.nii.gz")]:
+        (path.parent / f"._{path.name}").write_bytes(b"finder")
+    assert len(source.read(folder).cases) == 3
+
+
+def test_the_folder_itself_may_be_a_link(source, folder, tmp_path):
+    (tmp_path / "link").symlink_to(folder)
+    dataset = source.read(tmp_path / "link")
+    assert dataset.name == "link"
+    assert len(dataset.cases) == 3
+
+
+def test_no_other_layout_claims_the_folder(source, folder, tmp_path):
+    claims = [layout for layout in LAYOUTS.values() if layout.recognize(folder)]
+    assert [layout.read for layout in claims] == [source.read]
+    assert find_layout(folder).read is source.read
+    (tmp_path / "empty").mkdir()
+    for wrong in (tmp_path / "empty", tmp_path, tmp_path / "none", folder / source.victim):
+        assert not source.recognize(wrong)
+
+
+def test_it_opens_by_path_and_by_name_below_the_data_root(source, folder, tmp_path):
+    expected = source.read(folder)
+    assert open_dataset(str(folder), tmp_path / "nowhere") == expected
+    assert open_dataset("three cases", tmp_path) == expected
+
+
+def test_every_case_is_offered_for_prediction(source, folder):
+    listing = find_layout(folder).list_cases(folder)
+    assert listing.channels == source.channels
+    assert listing.cases == source.read(folder).cases

@@ -1,0 +1,48 @@
+import pytest
+
+from tumorseg.errors import InputError, PlanError
+from tumorseg.schema.dataset import ImageFile
+from tumorseg.storage.json_files import read_json, read_record, write_record
+
+
+def test_a_record_survives_the_round_trip(tmp_path):
+    record = ImageFile(path="é.nii.gz", index=2)
+    write_record(tmp_path / "new" / "a.json", record)
+    assert read_record(ImageFile, tmp_path / "new" / "a.json") == record
+    assert (tmp_path / "new" / "a.json").read_text("utf-8") == '{\n  "index": 2,\n  "path": "é.nii.gz"\n}\n'
+
+
+def test_a_byte_order_mark_is_no_harm(tmp_path):
+    (tmp_path / "a.json").write_bytes(b"\xef\xbb\xbf[1]")
+    assert read_json(tmp_path / "a.json", InputError) == [1]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff\xfe", "not UTF-8 at position 0"),
+        (b"{", "is not JSON"),
+        (b"", "is not JSON"),
+        (b'{"a": NaN}', "found NaN, which JSON does not know"),
+        (b"[" * 100_000, "is not JSON"),
+    ],
+)
+def test_what_is_no_json_is_one_clear_line(tmp_path, content, message):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(PlanError, match=message) as error:
+        read_json(tmp_path / "a.json", PlanError)
+    assert str(error.value).startswith(str(tmp_path / "a.json"))
+    assert "\n" not in str(error.value)
+
+
+def test_missing_and_unreadable_files_are_told_apart(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        read_json(tmp_path / "none.json", InputError)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_json(tmp_path, InputError)
+
+
+def test_an_unknown_key_is_named(tmp_path):
+    (tmp_path / "a.json").write_text('{"path": "x", "colour": 1}')
+    with pytest.raises(PlanError, match=r"a\.json: colour: unknown key"):
+        read_record(ImageFile, tmp_path / "a.json", error=PlanError)
