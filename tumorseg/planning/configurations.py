@@ -43,7 +43,7 @@ def plan_configuration(subject: Subject, preset: Preset, *, num_axes: int, vram_
     grid = subject.grid if num_axes == 3 else _plane(subject.grid)
     found = search_patch(grid, preset, vram_gb)
     batch_dice = num_axes == 2 or wants_lowres(grid, found.patch_size, preset, vram_gb)
-    axes = _mirroring_axes(num_axes, subject.lateral_axis)
+    axes = _mirroring_axes(num_axes, subject.lateral_axis) if preset.mirroring else ()
     weights = deep_supervision_weights(found.network.num_stages - 1)
     configuration = Configuration(
         spacing_mm=grid.spacing_mm,
@@ -60,7 +60,7 @@ def plan_configuration(subject: Subject, preset: Preset, *, num_axes: int, vram_
         optimizer=preset.optimizer,
         schedule=preset.schedule,
         sampling=SamplingSpec(),
-        inference=InferenceSpec(mirroring_axes=axes),
+        inference=InferenceSpec(mirroring=bool(axes), mirroring_axes=axes),
     )
     needed = predicted_bytes(preset.memory, num_axes, found.elements, found.batch_size)
     return Planned(configuration, needed, _reasons(configuration, found, preset, needed))

@@ -185,6 +185,14 @@ def _reasons(
     return reasons
 
 
+def _mirroring_rule(preset: Preset, *, has_pairs: bool) -> str:
+    if not preset.mirroring:
+        return f"none: trainings of preset {preset.name} are too short to learn what mirrored anatomy looks like"
+    return (
+        "not across left and right, which labels tell apart" if has_pairs else "all axes: no label depends on its side"
+    )
+
+
 def _nested_reasons(planned: dict[str, Planned]) -> dict[str, Reason]:
     return {
         f"configurations.{name}.{field}": reason

@@ -52,6 +52,8 @@ class Preset(Record):
     """Most of the dataset's voxels that one batch may hold."""
     max_batch_size: int | None = None
     """Most patches in a batch; null for no limit of its own."""
+    mirroring: bool = True
+    """Whether patches are mirrored in training, and views in prediction: worth it only in long trainings."""
     loss: str = "dice_ce"
     """Loss preset."""
     optimizer: OptimizerSpec
@@ -102,6 +104,7 @@ PRESETS: dict[str, Preset] = {
         memory=PLAIN_REFERENCE,
         max_dataset_covered=1.0,
         max_batch_size=2,
+        mirroring=False,
         optimizer=AdamW(lr=2e-3),
         schedule=PlateauSchedule(),
         training=SHORT,

@@ -1,0 +1,109 @@
+"""Plan, preprocess, train fold 0 and validate on Task04_Hippocampus, as a user would, and write down what came of it.
+
+    python benchmarks/hippocampus.py [--data-root ../shared/data] [--max-hours 0.2] [--device cpu]
+
+The result goes to benchmarks/results/hippocampus.json: machine, commit, minutes, held-out DSC per label.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+BARS = {"Anterior": 0.84, "Posterior": 0.82}
+MOST_MINUTES = 20.0
+RESULT = Path(__file__).parent / "results" / "hippocampus.json"
+
+
+def tumorseg(*arguments: str) -> dict[str, Any]:
+    """Run a verb and return what it prints as JSON."""
+    command = [sys.executable, "-m", "tumorseg", "--json", *arguments]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures depend on."""
+    import torch
+
+    cpu = next((line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "")
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], stdout=subprocess.PIPE, text=True, check=False)
+    return {
+        "cpu": cpu or platform.processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "commit": commit.stdout.strip(),
+    }
+
+
+def _lines(path: str) -> list[str]:
+    file = Path(path)
+    return file.read_text().splitlines() if file.is_file() else []
+
+
+def run(data_root: str, max_hours: float, device: str, work: str) -> dict[str, Any]:
+    """Run the job and return its figures."""
+    roots = ["--data-root", data_root, "--work", f"{work}/runs"]
+    plan = f"{work}/hippocampus.json"
+    started = time.perf_counter()
+    planning = ["plan", "-d", "MSD_Hippocampus", "--preset", "fast_prototyping", "--max-hours", str(max_hours)]
+    tumorseg(*roots, *planning, "-o", plan)
+    planned = time.perf_counter()
+    tumorseg(*roots, "preprocess", "-p", plan)
+    preprocessed = time.perf_counter()
+    trained = tumorseg(*roots, "train", "-p", plan, "--fold", "0", "--device", device)
+    ended = time.perf_counter()
+    log = (Path(trained["folder"]) / "log.jsonl").read_text().splitlines()
+    summary = trained["metrics"]["summary"]
+    return {
+        "minutes": {
+            "plan": round((planned - started) / 60, 2),
+            "preprocess": round((preprocessed - planned) / 60, 2),
+            "train_and_validate": round((ended - preprocessed) / 60, 2),
+            "in_all": round((ended - started) / 60, 2),
+        },
+        "iterations": json.loads(log[-1])["iteration"],
+        "cases": len({case["case_id"] for case in trained["metrics"]["cases"]}),
+        "held_out": {
+            label: {
+                "dsc": round(found["dsc"]["mean"], 4),
+                "dsc_ci95": [round(bound, 4) for bound in found["dsc"]["ci95"]],
+                "nsd": round(found["nsd"]["mean"], 4),
+                "hd95_mm": round(found["hd95_mm"]["mean"], 3),
+            }
+            for label, found in summary.items()
+        },
+    }
+
+
+def main() -> int:
+    """Run, write the result, and say whether the bars are met."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-root", default="../shared/data")
+    parser.add_argument("--max-hours", type=float, default=0.2)
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as work:
+        figures = run(options.data_root, options.max_hours, options.device, work)
+    scores = {label: found["dsc"] for label, found in figures["held_out"].items()}
+    is_met = figures["minutes"]["in_all"] <= MOST_MINUTES and all(scores[label] >= bar for label, bar in BARS.items())
+    bars = {"dsc": BARS, "minutes": MOST_MINUTES, "is_met": is_met}
+    command = " ".join(["python", "benchmarks/hippocampus.py", "--max-hours", str(options.max_hours)])
+    RESULT.parent.mkdir(exist_ok=True)
+    result = {"command": command, "machine": machine(), "bars": bars, **figures}
+    RESULT.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
+    print(json.dumps(result, indent=2, sort_keys=True))
+    return 0 if is_met else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,16 @@
+import os
+from pathlib import Path
+
+import pytest
+
+REAL = Path(__file__).parents[1].parent / "shared" / "data"
+
+# Child processes that tests start on purpose must not oversubscribe the cores of CI.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    if not REAL.is_dir():
+        pytest.skip(f"no real data beside the checkout ({REAL.name})")
+    return REAL

@@ -1,0 +1,127 @@
+"""Small trainings: cases in memory, configurations of tiny networks."""
+
+import numpy as np
+import torch
+
+from tumorseg.engine.learner import Learner
+from tumorseg.engine.loop import Data, Fit, Hooks
+from tumorseg.losses.presets import loss_preset
+from tumorseg.ops.cropping import box_slices, inside
+from tumorseg.schema.augmentation import AugmentationSpec
+from tumorseg.schema.networks import PlainUNet
+from tumorseg.schema.optimizers import AdamW, PolySchedule
+from tumorseg.schema.plan import Configuration, InferenceSpec, SamplingSpec, Training
+from tumorseg.schema.preprocessing import NoNormalization, ResamplingSpec
+from tumorseg.schema.targets import Targets
+
+CLASSES = Targets(label_values=(0, 1, 4), label_names=("background", "edema", "core"), ignore_value=None)
+REGIONS = CLASSES.model_copy(
+    update={"region_names": ("whole", "core"), "regions": ((1, 2), (2,)), "region_values": (1, 4)}
+)
+NUM_CHANNELS = 2
+
+
+class Cases:
+    """Cases in memory, read as the store is read."""
+
+    def __init__(self, arrays):
+        self.arrays = arrays
+        self.boxes = []
+
+    @property
+    def case_ids(self):
+        return tuple(self.arrays)
+
+    def shape(self, case_id):
+        return self.arrays[case_id][1].shape
+
+    def num_locations(self, case_id, class_index):
+        return int((self.arrays[case_id][1] == class_index).sum()) if class_index else 0
+
+    def location(self, case_id, class_index, number):
+        return tuple(np.argwhere(self.arrays[case_id][1] == class_index)[number].tolist())
+
+    def read(self, case_id, box):
+        self.boxes.append((case_id, box))
+        image, segmentation = self.arrays[case_id]
+        index = box_slices(inside(box, segmentation.shape))
+        return image[index], segmentation[index]
+
+
+def tumour(shape, seed=0):
+    """Return an image (2, Z, Y, X) and class indices: an edema with a core, both bright, in noise."""
+    rng = np.random.default_rng(seed)
+    centre = [rng.uniform(0.35, 0.65) * size for size in shape]
+    grid = np.indices(shape)
+    distance = np.sqrt(sum(((axis - c) / size) ** 2 for axis, c, size in zip(grid, centre, shape, strict=True)))
+    segmentation = (distance < 0.3).astype(np.int8) + (distance < 0.15)
+    image = np.stack([segmentation > 0, segmentation == 2]) + rng.normal(size=(2, *shape)) * 0.2
+    return image.astype(np.float32), segmentation.astype(np.int8)
+
+
+def cases_of(count=2, shape=(13, 17, 15), seed=0):
+    return Cases({f"case {number}": tumour(shape, seed + number) for number in range(count)})
+
+
+def configuration_of(num_axes=3, edge=8, features=(4, 6), targets=CLASSES, transforms=(), **changes):
+    fields = {
+        "spacing_mm": (1.0,) * num_axes,
+        "median_shape": (16,) * num_axes,
+        "patch_size": (edge,) * num_axes,
+        "batch_size": 2,
+        "normalization": (NoNormalization(),) * NUM_CHANNELS,
+        "resampling": ResamplingSpec(),
+        "network": PlainUNet(
+            features_per_stage=features,
+            strides=((1,) * num_axes, (2,) * num_axes),
+            kernel_sizes=((3,) * num_axes,) * 2,
+            decoder_convs_per_stage=(1,),
+            convs_per_stage=(1, 1),
+        ),
+        "augmentation": AugmentationSpec(transforms=transforms),
+        "loss": loss_preset(
+            "dice_ce", has_regions=targets.has_regions, batch_dice=False, deep_supervision_weights=(1.0,)
+        ),
+        "optimizer": AdamW(lr=1e-2),
+        "schedule": PolySchedule(),
+        "sampling": SamplingSpec(),
+        "inference": InferenceSpec(mirroring_axes=tuple(range(num_axes))),
+    }
+    return Configuration(**(fields | changes))
+
+
+def training_of(epochs=2, iterations_per_epoch=3, **changes):
+    fields = {"validation_iterations": 2, "precision": "fp32"} | changes
+    return Training(epochs=epochs, iterations_per_epoch=iterations_per_epoch, **fields)
+
+
+def learner_of(configuration=None, training=None, targets=CLASSES):
+    return Learner(
+        configuration or configuration_of(),
+        training or training_of(),
+        num_channels=NUM_CHANNELS,
+        targets=targets,
+        device="cpu",
+    )
+
+
+def silent(**changes):
+    hooks = Hooks(lambda *_: None, lambda *_: None, lambda: False, lambda _: None)
+    return hooks._replace(**changes)
+
+
+def fit_of(configuration=None, training=None, data=None, targets=CLASSES, **hooks):
+    configuration, training = configuration or configuration_of(), training or training_of()
+    data = data or Data(cases_of(2), cases_of(1, seed=9))
+    return Fit(learner_of(configuration, training, targets), configuration, training, data, silent(**hooks))
+
+
+def weights_of(learner):
+    return torch.cat([value.flatten() for value in learner.network.state_dict().values()]).clone()
+
+
+def batch_of(seed=0, edge=8, num_axes=3):
+    generator = torch.Generator().manual_seed(seed)
+    segmentations = torch.randint(0, 3, (2, *(edge,) * num_axes), generator=generator)
+    images = torch.stack([segmentations > 0, segmentations == 2], dim=1).float()
+    return images + 0.1 * torch.randn(images.shape, generator=generator), segmentations

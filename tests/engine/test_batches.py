@@ -1,0 +1,216 @@
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from tests.engine.phantoms import Cases, cases_of, tumour
+from tumorseg.engine.batches import (
+    READ_AHEAD,
+    TRAINING,
+    VALIDATION,
+    PatchSpec,
+    first_forced,
+    read_ahead,
+    read_batch,
+    torch_generator,
+)
+
+EACH_LABEL = ((1,), (2,))
+
+
+def spec_of(patch=(6, 9, 7), source=None, batch_size=3, foreground=0.33, scored=EACH_LABEL):
+    return PatchSpec(patch, source or patch, batch_size, foreground, scored)
+
+
+def read(reader, spec=None, seed=0, stream=TRAINING, number=0):
+    return read_batch(reader, spec or spec_of(), seed=seed, stream=stream, number=number)
+
+
+def is_equal(one, other):
+    return torch.equal(one.images, other.images) and torch.equal(one.segmentations, other.segmentations)
+
+
+def single(*voxels, shape=(20, 21, 22), value=1):
+    """Return one case whose image holds each voxel's own number, with labels at the given voxels."""
+    segmentation = np.zeros(shape, np.int8)
+    for voxel in voxels:
+        segmentation[voxel] = value
+    image = np.arange(1, segmentation.size + 1, dtype=np.float32).reshape(1, *shape)
+    return Cases({"one": (image, segmentation)})
+
+
+def test_a_batch_has_the_shapes_and_types_that_training_needs():
+    batch = read(cases_of(3))
+    assert batch.images.shape == (3, 2, 6, 9, 7)
+    assert batch.images.dtype == torch.float32
+    assert batch.segmentations.shape == (3, 6, 9, 7)
+    assert batch.segmentations.dtype == torch.int64
+    assert len(batch.case_ids) == 3
+
+
+def test_a_batch_follows_from_seed_stream_and_number_alone():
+    reader = cases_of(4)
+    later = [read(reader, number=number) for number in (5, 3, 4)]
+    again = cases_of(4)
+    for number, batch in zip((5, 3, 4), later, strict=True):
+        assert is_equal(read(again, number=number), batch)
+        assert read(again, number=number).case_ids == batch.case_ids
+    others = [read(reader, seed=1, number=5), read(reader, stream=VALIDATION, number=5), read(reader, number=6)]
+    assert not any(is_equal(later[0], other) for other in others)
+
+
+def test_augmentation_draws_follow_from_seed_stream_and_number_and_differ_between_them():
+    draws = {
+        tuple(torch.rand(4, generator=torch_generator(*key)).tolist())
+        for key in [(0, 0, 0), (0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]
+    }
+    assert len(draws) == 4
+
+
+def test_labels_stay_on_their_voxels():
+    reader = cases_of(2)
+    for image, segmentation in zip(read(reader).images, read(reader).segmentations, strict=True):
+        assert (
+            torch.equal(image[0] > 0.5, segmentation > 0)
+            or ((image[0] > 0.5) == (segmentation > 0)).float().mean() > 0.9
+        )
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "fraction", "expected"),
+    [(2, 0.33, 1), (1, 0.33, 0), (3, 0.33, 2), (9, 0.33, 6), (12, 0.33, 8), (2, 0, 2), (2, 1, 0), (4, 0.01, 3)],
+)
+def test_how_many_patches_are_forced_is_nnunets_rounding_but_at_least_one(batch_size, fraction, expected):
+    assert first_forced(batch_size, fraction) == expected
+
+
+@pytest.mark.parametrize("number", range(20))
+def test_forced_patches_hold_foreground(number):
+    reader = single((2, 3, 4), (19, 20, 21), (0, 0, 0))
+    batch = read(reader, spec_of((3, 5, 4), foreground=1.0), number=number)
+    assert all((segmentation == 1).any() for segmentation in batch.segmentations)
+
+
+def test_each_label_that_a_case_has_is_chosen_as_often_however_small():
+    reader = single((10, 10, 10), value=2)
+    reader.arrays["one"][1][:5] = 1
+    spec = spec_of((1, 1, 1), batch_size=1, foreground=1.0)
+    found = [int(read(reader, spec, number=number).segmentations) for number in range(60)]
+    assert set(found) == {1, 2}
+    assert 18 <= found.count(2) <= 42
+
+
+def test_a_region_is_found_by_any_of_its_labels():
+    spec = spec_of((1, 1, 1), batch_size=1, foreground=1.0, scored=((1, 2), (2,)))
+    assert all(int(read(single((4, 4, 4)), spec, number=number).segmentations) == 1 for number in range(10))
+
+
+@pytest.mark.parametrize("voxel", [(0, 0, 0), (19, 20, 21), (18, 1, 21), (10, 10, 10), (17, 19, 20)])
+def test_a_patch_never_leaves_an_image_that_it_fits_into(voxel):
+    spec = spec_of((7, 8, 5), foreground=1.0)
+    for number in range(5):
+        batch = read(single(voxel), spec, number=number)
+        assert (batch.images > 0).all()  # padding is 0, no voxel is
+        assert (batch.segmentations == 1).sum(dim=(1, 2, 3)).eq(1).all()
+
+
+def test_a_patch_is_centred_on_its_voxel_where_there_is_room():
+    batch = read(single((10, 10, 10)), spec_of((5, 7, 6), batch_size=1, foreground=1.0))
+    assert torch.nonzero(batch.segmentations[0]).tolist() == [[2, 3, 3]]
+
+
+def test_random_patches_reach_every_corner():
+    reader = single()
+    spec = spec_of((18, 19, 20), batch_size=1, foreground=0)
+    for number in range(150):
+        read(reader, spec, number=number)
+    assert {box[0] for _, box in reader.boxes} == {(0, 18), (1, 19), (2, 20)}
+    assert {box[2] for _, box in reader.boxes} == {(0, 20), (1, 21), (2, 22)}
+
+
+@pytest.mark.parametrize("foreground", [0, 1.0])
+def test_a_small_image_lies_in_the_middle_of_its_patch(foreground):
+    reader = single((1, 2, 3), shape=(3, 4, 5))
+    batch = read(reader, spec_of((7, 4, 8), batch_size=2, foreground=foreground))
+    image, segmentation = reader.arrays["one"]
+    for patch, labels in zip(batch.images, batch.segmentations, strict=True):
+        inner = (slice(2, 5), slice(0, 4), slice(1, 6))
+        assert torch.equal(patch[(0, *inner)], torch.from_numpy(image[0]))
+        assert torch.equal(labels[inner], torch.from_numpy(segmentation).long())
+        assert int((patch != 0).sum()) == image.size
+
+
+def test_what_is_read_around_a_patch_has_the_patch_in_its_middle():
+    reader = single((10, 10, 10), (0, 0, 0))
+    narrow = spec_of((4, 5, 6), batch_size=4)
+    wide = narrow._replace(source_size=(9, 9, 6))
+    for number in range(6):
+        inner = read(reader, wide, number=number).images[:, :, 2:6, 2:7]
+        assert torch.equal(inner, read(reader, narrow, number=number).images)
+
+
+def test_planes_are_read_for_a_network_of_two_axes():
+    reader = single((7, 3, 4), (12, 20, 21))
+    spec = spec_of((6, 9), (8, 11), batch_size=4, foreground=1.0)
+    batch = read(reader, spec)
+    assert batch.images.shape == (4, 1, 8, 11)
+    assert batch.segmentations.shape == (4, 8, 11)
+    assert batch.segmentations.eq(1).sum(dim=(1, 2)).eq(1).all()
+    assert {box[0] for _, box in reader.boxes} <= {(7, 8), (12, 13)}
+
+
+def test_a_case_of_background_gives_random_patches():
+    batch = read(single(), spec_of((5, 5, 5), foreground=1.0))
+    assert (batch.segmentations == 0).all()
+    assert (batch.images > 0).all()
+
+
+def test_every_case_is_read():
+    reader = Cases({f"case {number}": tumour((8, 8, 8), number) for number in range(5)})
+    found = {case_id for number in range(20) for case_id in read(reader, number=number).case_ids}
+    assert found == set(reader.case_ids)
+
+
+def test_batches_are_read_ahead_in_order():
+    asked = []
+
+    def load(number):
+        asked.append(number)
+        return number
+
+    batches = read_ahead(load, range(10))
+    assert next(batches) == 0
+    assert asked[:1] == [0]
+    assert list(batches) == list(range(1, 10))
+    assert asked == list(range(10))
+    assert list(read_ahead(load, [])) == []
+
+
+def test_no_more_is_read_ahead_than_a_few_batches():
+    asked = []
+    batches = read_ahead(lambda number: asked.append(number) or number, range(100))
+    for number in range(5):
+        assert next(batches) == number
+    batches.close()
+    assert len(asked) <= 5 + READ_AHEAD
+
+
+def test_an_error_comes_up_at_its_own_batch():
+    def load(number):
+        if number == 4:
+            raise ValueError("batch 4")
+        return number
+
+    batches = read_ahead(load, range(9))
+    assert [next(batches) for _ in range(4)] == [0, 1, 2, 3]
+    with pytest.raises(ValueError, match="batch 4"):
+        next(batches)
+
+
+def test_no_thread_is_left_when_reading_is_closed_early():
+    before = threading.active_count()
+    batches = read_ahead(lambda number: number, range(1000))
+    next(batches)
+    batches.close()
+    assert threading.active_count() == before

@@ -1,0 +1,100 @@
+import pytest
+import torch
+
+from tests.engine.phantoms import batch_of, configuration_of, learner_of, training_of, weights_of
+from tumorseg.engine.placement import place
+from tumorseg.errors import TrainingError
+from tumorseg.networks.registry import build_network
+from tumorseg.schema.optimizers import PlateauSchedule, PolySchedule, Sgd
+from tumorseg.storage.checkpoints import load_checkpoint, save_checkpoint
+
+
+def steps(learner, numbers):
+    return [float(learner.step(*batch_of(number), number).total) for number in numbers]
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
+    first, again = learner_of(), learner_of()
+    assert torch.equal(weights_of(first), weights_of(again))
+    assert not torch.equal(weights_of(first), weights_of(learner_of(training=training_of(seed=1))))
+
+
+def test_building_a_learner_leaves_the_global_generator_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(3)
+    torch.manual_seed(3)
+    learner_of()
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("num_axes", [2, 3])
+def test_steps_lower_the_loss(num_axes):
+    learner = learner_of(configuration_of(num_axes), training_of(epochs=100))
+    batch = batch_of(num_axes=num_axes)
+    losses = [float(learner.step(*batch, 0).total) for _ in range(25)]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_a_step_returns_the_components_of_the_loss():
+    result = learner_of().step(*batch_of(), 0)
+    assert set(result.components) == {"dice", "cross_entropy"}
+    assert not result.total.requires_grad
+    assert float(result.total) == pytest.approx(sum(map(float, result.components.values())), rel=1e-5)
+
+
+def test_the_schedule_decides_the_lr_of_a_step():
+    learner = learner_of(configuration_of(schedule=PolySchedule(exponent=1)))
+    learner.step(*batch_of(), 0)
+    assert learner.optimizer.param_groups[0]["lr"] == 1e-2
+    learner.step(*batch_of(), 4)
+    assert learner.optimizer.param_groups[0]["lr"] == pytest.approx(0.5e-2)
+
+
+@pytest.mark.parametrize("clip", [1e-3, 0.1])
+def test_gradients_are_clipped_to_the_plans_norm(clip):
+    optimizer = Sgd(lr=1.0, momentum=0, weight_decay=0)
+    learner = learner_of(configuration_of(optimizer=optimizer), training_of(gradient_clip_norm=clip))
+    before = weights_of(learner)
+    learner.step(*batch_of(), 0)
+    assert float((weights_of(learner) - before).norm()) == pytest.approx(clip, rel=1e-2)
+
+
+@pytest.mark.parametrize("optimizer", [None, Sgd()], ids=["adamw", "sgd"])
+def test_a_learner_restored_from_a_checkpoint_goes_on_bit_for_bit(tmp_path, optimizer):
+    changes = {} if optimizer is None else {"optimizer": optimizer}
+    configuration = configuration_of(schedule=PlateauSchedule(patience=0), **changes)
+    learner = learner_of(configuration)
+    steps(learner, range(3))
+    learner.schedule.end_epoch(1.0, 1.0)
+    learner.schedule.end_epoch(1.0, 1.0)
+    save_checkpoint(tmp_path / "a.ckpt", learner.state())
+    restored = learner_of(configuration, training_of(seed=77))
+    restored.restore(load_checkpoint(tmp_path / "a.ckpt"))
+    assert steps(restored, range(3, 6)) == steps(learner, range(3, 6))
+    assert torch.equal(weights_of(restored), weights_of(learner))
+
+
+def test_a_state_of_another_network_is_refused():
+    other = learner_of(configuration_of(features=(4, 8)))
+    with pytest.raises(TrainingError, match="the checkpoint does not fit the plan's network: "):
+        learner_of().restore(other.state())
+
+
+def test_the_cpu_computes_in_full_precision():
+    learner = learner_of(training=training_of(precision="fp16"))
+    with learner.autocast():
+        assert learner.network.eval()(batch_of()[0]).dtype == torch.float32
+
+
+@pytest.mark.parametrize(("num_axes", "order"), [(2, torch.channels_last), (3, torch.channels_last_3d)])
+def test_weights_on_the_cpu_lie_channels_last_and_mean_the_same(num_axes, order):
+    spec = configuration_of(num_axes).network
+    torch.manual_seed(0)
+    network = build_network(spec, num_channels=2, num_outputs=3).eval()
+    images = batch_of(num_axes=num_axes)[0]
+    expected = network(images)
+    placed = place(network, torch.device("cpu"))
+    weights = [parameter for parameter in placed.parameters() if parameter.ndim == num_axes + 2]
+    assert weights
+    assert all(weight.is_contiguous(memory_format=order) for weight in weights)
+    assert torch.allclose(placed(images), expected, atol=1e-5)

@@ -1,0 +1,256 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from tests.engine.phantoms import (
+    CLASSES,
+    REGIONS,
+    Cases,
+    cases_of,
+    configuration_of,
+    fit_of,
+    learner_of,
+    silent,
+    training_of,
+    tumour,
+    weights_of,
+)
+from tumorseg.engine.loop import Data, Fit
+from tumorseg.engine.scores import PooledDice
+from tumorseg.errors import TrainingError
+from tumorseg.schema.augmentation import AffineTransform, GaussianNoise, MirrorTransform
+from tumorseg.schema.optimizers import AdamW, PlateauSchedule, Sgd
+from tumorseg.storage.checkpoints import load_checkpoint, save_checkpoint
+
+AUGMENTED = configuration_of(
+    transforms=(
+        AffineTransform(rotation_deg=(30, 30, 30), rotation_probability=0.9, scaling_probability=0.9),
+        GaussianNoise(probability=0.9),
+        MirrorTransform(axes=(0, 1, 2)),
+    ),
+    schedule=PlateauSchedule(patience=0),
+)
+MEASURED = {"seconds", "data_wait_fraction", "memory_bytes"}
+NUM_ITERATIONS = 6
+
+
+class Recorder:
+    """Keeps logs and checkpoints as `stages.train` does."""
+
+    def __init__(self, path, stop_at=None, kill_at=None):
+        self.path, self.stop_at, self.kill_at = path, stop_at, kill_at
+        self.logs, self.best, self.iterations = [], [], []
+
+    def hooks(self):
+        return silent(
+            on_iteration=self._on_iteration,
+            on_epoch=self._on_epoch,
+            should_stop=lambda: self.iterations[-1][0] == self.stop_at,
+            on_stop=lambda state: save_checkpoint(self.path, state),
+        )
+
+    def _on_iteration(self, iteration, loss):
+        self.iterations.append((iteration, loss))
+        if iteration == self.kill_at:
+            raise KeyboardInterrupt
+
+    def _on_epoch(self, log, state, is_best):
+        self.logs.append(log.model_dump(exclude=MEASURED))
+        self.best.append(is_best)
+        save_checkpoint(self.path, state)
+
+
+def start(recorder, configuration=AUGMENTED, data=None, **training):
+    fit = fit_of(configuration, training_of(**training), data)
+    fit.hooks = recorder.hooks()
+    return fit
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    recorder = Recorder(tmp_path_factory.mktemp("whole") / "latest.ckpt")
+    fit = start(recorder)
+    assert fit.run()
+    return recorder, weights_of(fit.learner)
+
+
+def test_a_training_tells_every_iteration_and_epoch(whole):
+    recorder, _ = whole
+    assert [iteration for iteration, _ in recorder.iterations] == [1, 2, 3, 4, 5, 6]
+    assert [(log["epoch"], log["iteration"]) for log in recorder.logs] == [(0, 3), (1, 6)]
+    losses = [loss for _, loss in recorder.iterations]
+    for log, mean in zip(recorder.logs, (sum(losses[:3]) / 3, sum(losses[3:]) / 3), strict=True):
+        assert log["train_loss"] == pytest.approx(mean)
+        assert sum(log["train_losses"].values()) == pytest.approx(mean, rel=1e-5)
+        assert log["loss_weights"] == {"dice": 1.0, "cross_entropy": 1.0}
+        assert math.isfinite(log["validation_loss"])
+        assert set(log["dsc"]) == {"edema", "core"}
+    assert recorder.best[0]
+
+
+def test_the_same_seed_gives_the_same_training_and_another_seed_another(whole, tmp_path):
+    recorder, weights = whole
+    again, other = Recorder(tmp_path / "a"), Recorder(tmp_path / "b")
+    fit = start(again)
+    fit.run()
+    assert torch.equal(weights_of(fit.learner), weights)
+    assert again.logs == recorder.logs
+    start(other, seed=1).run()
+    assert other.logs != recorder.logs
+
+
+@pytest.mark.parametrize("stop_at", range(1, NUM_ITERATIONS + 1))
+def test_a_training_stopped_after_any_iteration_goes_on_bit_for_bit(whole, tmp_path, stop_at):
+    recorder, weights = whole
+    first, second = Recorder(tmp_path / "a.ckpt", stop_at=stop_at), Recorder(tmp_path / "a.ckpt")
+    assert start(first).run() == (stop_at == NUM_ITERATIONS)
+    fit = start(second)
+    fit.restore(load_checkpoint(tmp_path / "a.ckpt"))
+    assert fit.progress.iteration == stop_at
+    assert fit.run()
+    assert torch.equal(weights_of(fit.learner), weights)
+    assert first.logs + second.logs == recorder.logs
+    assert first.iterations + second.iterations == recorder.iterations
+    assert first.best + second.best == recorder.best
+
+
+@pytest.mark.parametrize("kill_at", [4, 5, 6])
+def test_a_training_killed_in_an_epoch_goes_on_from_its_beginning_bit_for_bit(whole, tmp_path, kill_at):
+    recorder, weights = whole
+    killed, second = Recorder(tmp_path / "a.ckpt", kill_at=kill_at), Recorder(tmp_path / "a.ckpt")
+    with pytest.raises(KeyboardInterrupt):
+        start(killed).run()
+    fit = start(second)
+    fit.restore(load_checkpoint(tmp_path / "a.ckpt"))
+    assert fit.progress.iteration == 3
+    assert fit.run()
+    assert torch.equal(weights_of(fit.learner), weights)
+    assert killed.logs + second.logs == recorder.logs
+
+
+def test_a_finished_training_has_nothing_left_to_do(whole, tmp_path):
+    recorder, weights = whole
+    idle = Recorder(tmp_path / "a.ckpt")
+    fit = start(idle)
+    fit.restore(load_checkpoint(recorder.path))
+    assert fit.run()
+    assert idle.iterations == []
+    assert torch.equal(weights_of(fit.learner), weights)
+
+
+def test_a_tiny_phantom_is_learned_by_heart():
+    configuration = configuration_of(edge=16, features=(8, 16), optimizer=AdamW(lr=2e-2))
+    cases = cases_of(1, shape=(16, 17, 19))
+    logs = []
+    fit = fit_of(
+        configuration,
+        training_of(1, 40, validation_iterations=2),
+        Data(cases, cases),
+        on_epoch=lambda log, state, is_best: logs.append(log),
+    )
+    assert fit.run()
+    assert min(logs[-1].dsc.values()) > 0.85
+    assert logs[-1].validation_loss < 0.5
+
+
+def test_regions_are_trained_and_scored():
+    logs = []
+    fit = fit_of(
+        configuration_of(targets=REGIONS),
+        training_of(1, 2),
+        targets=REGIONS,
+        on_epoch=lambda log, state, is_best: logs.append(log),
+    )
+    assert fit.run()
+    assert set(logs[0].dsc) == {"whole", "core"}
+    assert set(logs[0].train_losses) == {"dice", "binary_cross_entropy"}
+
+
+def test_planes_are_trained():
+    logs = []
+    fit = fit_of(configuration_of(2), training_of(1, 2), on_epoch=lambda log, state, is_best: logs.append(log))
+    assert fit.run()
+    assert math.isfinite(logs[0].validation_loss)
+
+
+def test_without_validation_the_training_loss_decides_the_best_epoch():
+    logs, best = [], []
+    fit = fit_of(
+        configuration_of(optimizer=Sgd(lr=1e-9, momentum=0), schedule=PlateauSchedule()),
+        training_of(3, 2),
+        Data(cases_of(2), None),
+        on_epoch=lambda log, state, is_best: (logs.append(log), best.append(is_best)),
+    )
+    assert fit.run()
+    assert [log.validation_loss for log in logs] == [None] * 3
+    assert [log.dsc for log in logs] == [{}] * 3
+    running, record, expected = None, -math.inf, []
+    for log in logs:
+        running = -log.train_loss if running is None else 0.9 * running - 0.1 * log.train_loss
+        expected.append(running > record)
+        record = max(record, running)
+    assert best == expected
+
+
+def test_the_best_epoch_is_that_of_the_running_mean_of_the_validation_dsc(whole):
+    recorder, _ = whole
+    running, record, expected = None, -math.inf, []
+    for log in recorder.logs:
+        known = [value for value in log["dsc"].values() if value is not None]
+        value = sum(known) / len(known) if known else 0.0
+        running = value if running is None else 0.9 * running + 0.1 * value
+        expected.append(running > record)
+        record = max(record, running)
+    assert recorder.best == expected
+
+
+def test_cases_of_background_train():
+    image = np.random.default_rng(0).normal(size=(2, 9, 11, 10)).astype(np.float32)
+    empty = Cases({"empty": (image, np.zeros((9, 11, 10), np.int8))})
+    logs = []
+    fit = fit_of(
+        training=training_of(1, 3),
+        data=Data(empty, empty),
+        on_epoch=lambda log, state, is_best: logs.append(log),
+    )
+    assert fit.run()
+    assert math.isfinite(logs[0].train_loss)
+
+
+def with_infinity(case_id="broken"):
+    image, segmentation = tumour((9, 9, 9))
+    image[0] = np.inf
+    return Cases({case_id: (image, segmentation)})
+
+
+def test_a_loss_that_is_not_finite_names_iteration_and_cases():
+    fit = fit_of(data=Data(with_infinity(), None))
+    with pytest.raises(TrainingError, match=r"the loss became nan at iteration 0 on cases broken, broken; look at"):
+        fit.run()
+
+
+def test_a_validation_loss_that_is_not_finite_is_a_training_error():
+    fit = fit_of(data=Data(cases_of(1), with_infinity("held out")))
+    with pytest.raises(TrainingError, match="nan"):
+        fit.run()
+
+
+def test_validation_looks_at_the_same_patches_each_time_and_trains_nothing():
+    held_out = cases_of(1, seed=9)
+    fit = fit_of(training=training_of(3, 1), data=Data(cases_of(1), held_out))
+    before = []
+    fit.hooks = silent(on_epoch=lambda log, state, is_best: before.append(list(held_out.boxes)))
+    fit.run()
+    first, second, third = (boxes[-4:] for boxes in before)
+    assert first == second == third
+    learner = learner_of(configuration_of(), training_of())
+    weights = weights_of(learner)
+    idle = Fit(learner, configuration_of(), training_of(), Data(cases_of(1), held_out), silent())
+    idle._validate()
+    assert torch.equal(weights_of(learner), weights)
+
+
+def test_the_pooled_dsc_of_an_untrained_network_is_that_of_its_own_output():
+    assert PooledDice(CLASSES).dsc() == {"edema": None, "core": None}

@@ -1,0 +1,248 @@
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from tumorseg.ops.resampling import (
+    AxisOrders,
+    apply_matrices,
+    axis_matrix,
+    axis_orders,
+    resample_image,
+    resample_segmentation,
+    resampled_shape,
+    separate_axis,
+)
+
+FROZEN = Path(__file__).with_name("skimage_resize.npz")
+NUM_FROZEN = 8
+CUBIC, LINEAR = axis_orders(3, None, 0), axis_orders(1, None, 0)
+
+shapes = st.tuples(*[st.integers(1, 14)] * 3)
+seeds = st.integers(0, 2**32 - 1)
+
+
+def image_of(shape, seed=0):
+    return (np.random.default_rng(seed).normal(size=shape) * 40 + 100).astype(np.float32)
+
+
+def zoomed(channel, new_shape, order):
+    """Resample by scipy, kept within the range as skimage does."""
+    factors = [new / old for new, old in zip(new_shape, channel.shape, strict=True)]
+    result = ndimage.zoom(channel.astype(np.float64), factors, order=order, mode="nearest", grid_mode=True)
+    return np.clip(result, channel.min(), channel.max())
+
+
+def nearest_slices(planes, new_size, axis):
+    """Take the nearest slice along one axis, as nnU-Net does."""
+    where = planes.shape[axis] / new_size * (np.arange(new_size) + 0.5) - 0.5
+    coordinates = np.meshgrid(
+        *[where if other == axis else np.arange(size) for other, size in enumerate(planes.shape)], indexing="ij"
+    )
+    return ndimage.map_coordinates(planes, coordinates, order=0, mode="nearest")
+
+
+def zoomed_separately(channel, new_shape, order, axis):
+    plane = [size for other, size in enumerate(new_shape) if other != axis]
+    planes = np.stack([zoomed(part, plane, order) for part in np.moveaxis(channel, axis, 0)], axis=axis)
+    return nearest_slices(planes, new_shape[axis], axis)
+
+
+def blobs(shape, num_labels, seed=0):
+    """Return smooth labels 0 to num_labels, as organs are."""
+    rng = np.random.default_rng(seed)
+    fields = [ndimage.gaussian_filter(rng.normal(size=shape), 2) for _ in range(num_labels + 1)]
+    return np.argmax(fields, axis=0).astype(np.int16)
+
+
+def resampled_naively(segmentation, new_shape, orders):
+    """Interpolate the whole mask of each label in turn; later labels win. Return also where a mask is no tie."""
+    matrices = [
+        axis_matrix(*pair, order).astype(np.float64)
+        for *pair, order in zip(segmentation.shape, new_shape, orders.orders, strict=True)
+    ]
+    result, is_clear = np.zeros(new_shape, segmentation.dtype), np.ones(new_shape, bool)
+    for label in np.unique(segmentation):
+        mask = np.einsum("ai,bj,ck,ijk->abc", *matrices, (segmentation == label).astype(np.float64), optimize=True)
+        result[mask >= 0.5] = label
+        is_clear &= np.abs(mask - 0.5) > 1e-5
+    return result, is_clear
+
+
+@pytest.mark.parametrize("number", range(NUM_FROZEN))
+def test_images_equal_scikit_images_resize_as_nnunet_calls_it(number):
+    with np.load(FROZEN, allow_pickle=False) as frozen:
+        order, separate = frozen["rules"][number].tolist()
+        image, expected = frozen[f"image_{number}"], frozen[f"result_{number}"]
+    orders = axis_orders(order, None if separate < 0 else separate, 0)
+    found = resample_image(image[None], expected.shape, orders)[0]
+    assert found.dtype == np.float32
+    assert np.abs(found - expected).max() < 1e-3 * image.std()
+
+
+@given(shapes, shapes, st.sampled_from([1, 3]), seeds)
+@settings(max_examples=60, deadline=None)
+def test_images_equal_scipys_zoom_up_and_down(shape, new_shape, order, seed):
+    image = image_of((2, *shape), seed)
+    found = resample_image(image, new_shape, axis_orders(order, None, 0))
+    for channel, result in zip(image, found, strict=True):
+        assert result.shape == new_shape
+        assert np.abs(result - zoomed(channel, new_shape, order)).max() <= 1e-3 * channel.std() + 1e-4
+
+
+@given(shapes, shapes, st.sampled_from([1, 3]), st.integers(0, 2), seeds)
+@settings(max_examples=40, deadline=None)
+def test_a_separate_axis_is_resampled_in_planes_then_to_the_nearest(shape, new_shape, order, axis, seed):
+    image = image_of((1, *shape), seed)
+    found = resample_image(image, new_shape, axis_orders(order, axis, 0))[0]
+    if shape == new_shape:
+        assert np.array_equal(found, image[0])
+        return
+    where = shape[axis] / new_shape[axis] * (np.arange(new_shape[axis]) + 0.5) - 0.5
+    expected = zoomed_separately(image[0], new_shape, order, axis)
+    is_tie = np.isclose(where % 1, 0.5)  # halfway between two slices either one is the nearest
+    compared = [slice(None)] * 3
+    compared[axis] = ~is_tie
+    difference = np.abs(found - expected)[tuple(compared)]
+    assert difference.max(initial=0) <= 1e-3 * image.std() + 1e-4
+
+
+@pytest.mark.parametrize("orders", [CUBIC, LINEAR, axis_orders(3, 0, 0), axis_orders(3, 2, 1)])
+def test_the_range_is_kept_and_a_constant_stays_constant(orders):
+    image = image_of((1, 5, 9, 7))
+    found = resample_image(image, (11, 4, 13), orders)
+    assert found.min() >= image.min() - 1e-4
+    assert found.max() <= image.max() + 1e-4
+    assert np.allclose(resample_image(np.full_like(image, 3.7), (11, 4, 13), orders), 3.7, atol=1e-5)
+
+
+def test_separate_slices_keep_their_own_range():
+    image = np.stack([np.zeros((6, 5), np.float32), image_of((6, 5))])[None]
+    found = resample_image(image, (4, 13, 11), axis_orders(3, 0, 0))
+    assert (found[0, :2] == 0).all()
+
+
+def test_the_same_shape_is_not_touched():
+    image, segmentation = image_of((1, 3, 4, 5)), blobs((3, 4, 5), 2)
+    assert resample_image(image, (3, 4, 5), CUBIC) is image
+    assert resample_segmentation(segmentation, (3, 4, 5), LINEAR) is segmentation
+
+
+@pytest.mark.parametrize("new_shape", [(4, 1, 1), (1, 9, 1), (1, 1, 1), (3, 2, 5)])
+@pytest.mark.parametrize("shape", [(1, 7, 6), (5, 1, 6), (1, 1, 1), (5, 7, 1)])
+@pytest.mark.parametrize("order", [0, 1, 3])
+def test_axes_of_one_voxel_are_extended_and_reached(shape, new_shape, order):
+    image = image_of((1, *shape))
+    found = resample_image(image, new_shape, axis_orders(order, None, 0))
+    assert found.shape == (1, *new_shape)
+    expected = zoomed(image[0], new_shape, order)
+    assert np.abs(found[0] - expected).max() <= 1e-3 * max(image.std(), 1)
+    segmentation = blobs(shape, 2)
+    assert resample_segmentation(segmentation, new_shape, axis_orders(1, None, 0)).shape == new_shape
+
+
+@given(st.integers(1, 20), st.integers(1, 20), st.sampled_from([0, 1, 3]))
+@settings(deadline=None)
+def test_rows_of_a_matrix_sum_to_1_and_a_matrix_to_its_own_size_is_the_identity(size, new_size, order):
+    matrix = axis_matrix(size, new_size, order)
+    assert matrix.shape == (new_size, size)
+    assert np.allclose(matrix.sum(axis=1), 1, atol=1e-5)
+    assert np.allclose(axis_matrix(size, size, order), np.eye(size), atol=1e-6)
+
+
+def test_matrices_act_on_their_own_axis():
+    rng = np.random.default_rng(0)
+    array = rng.normal(size=(2, 3, 4, 5)).astype(np.float32)
+    matrices = [rng.normal(size=(7, size)).astype(np.float32) for size in (3, 4, 5)]
+    expected = np.einsum("ai,bj,ck,nijk->nabc", *matrices, array)
+    assert np.allclose(apply_matrices(array, matrices), expected, atol=1e-4)
+    assert np.array_equal(apply_matrices(array, [None, None, None]), array)
+
+
+@pytest.mark.parametrize("new_shape", [(23, 31, 19), (9, 14, 11), (21, 9, 30), (8, 8, 8)])
+@pytest.mark.parametrize("orders", [LINEAR, axis_orders(1, 0, 0), axis_orders(1, 2, 0), axis_orders(0, None, 0)])
+def test_labels_equal_a_naive_implementation(new_shape, orders):
+    segmentation = blobs((15, 22, 17), 4)
+    found = resample_segmentation(segmentation, new_shape, orders)
+    assert found.dtype == segmentation.dtype
+    assert found.shape == new_shape
+    expected, is_clear = resampled_naively(segmentation, new_shape, orders)
+    assert (found == expected)[is_clear].mean() >= 0.9995
+    assert is_clear.mean() > 0.9
+
+
+def test_labels_are_claimed_from_one_half_and_later_ones_win_a_tie():
+    segmentation = np.array([1, 1, 2, 2]).reshape(1, 1, 4)
+    assert resample_segmentation(segmentation, (1, 1, 2), LINEAR).ravel().tolist() == [1, 2]
+    assert resample_segmentation(np.array([1, 2]).reshape(1, 1, 2), (1, 1, 1), LINEAR).item() == 2
+    assert resample_segmentation(np.array([0, 2]).reshape(1, 1, 2), (1, 1, 1), LINEAR).item() == 2
+
+
+@pytest.mark.parametrize("new_shape", [(6, 15, 11), (13, 31, 25)])
+def test_no_label_is_invented_whatever_the_values(new_shape):
+    values = np.array([0, -1, 7, 300, 2035], np.int16)
+    found = resample_segmentation(values[blobs((9, 22, 17), 4)], new_shape, LINEAR)
+    assert set(np.unique(found)) <= set(values.tolist())
+    assert len(np.unique(found)) == 5
+
+
+def test_a_label_map_of_background_stays_so():
+    assert not resample_segmentation(np.zeros((3, 4, 5), np.int8), (6, 3, 7), LINEAR).any()
+
+
+def test_many_labels_never_become_a_one_hot_volume():
+    edge, new_edge = 48, 56
+    segmentation = np.zeros((edge,) * 3, np.int16)
+    for label, corner in enumerate(np.ndindex(6, 6, 6), start=1):
+        segmentation[tuple(slice(8 * c + 1, 8 * c + 7) for c in corner)] = label
+    tracemalloc.start()
+    resample_segmentation(segmentation, (new_edge,) * 3, LINEAR)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert segmentation.max() == 216
+    assert peak < 4 * 4 * new_edge**3
+
+
+@pytest.mark.parametrize(
+    ("spacing", "new_spacing", "expected"),
+    [
+        ((1, 1, 1), (1, 1, 1), None),
+        ((3, 1, 1), (1, 1, 1), None),  # exactly 3 times is not over 3
+        ((3.1, 1, 1), (1, 1, 1), 0),
+        ((1, 1, 5), (1, 1, 1), 2),
+        ((1, 1, 1), (1, 5, 1), 1),  # decided by the new spacing
+        ((1, 6, 2), (9, 1, 1), 1),  # the present one comes first
+        ((5, 5, 1), (1, 1, 1), None),  # two tie
+        ((5, 5, 1), (9, 1, 1), None),  # and the new spacing is not asked any more
+        ((5, 5.0000001, 1), (1, 1, 1), None),
+        ((1, 1, 1), (4, 4, 1), None),
+    ],
+)
+def test_which_axis_is_separate(spacing, new_spacing, expected):
+    assert separate_axis(spacing, new_spacing) == expected
+
+
+def test_the_ratio_can_be_set():
+    assert separate_axis((2.5, 1, 1), (1, 1, 1), ratio=2) == 0
+
+
+def test_orders_differ_along_the_separate_axis_only():
+    assert axis_orders(3, None, 0) == AxisOrders((3, 3, 3), None)
+    assert axis_orders(3, 1, 0) == AxisOrders((3, 0, 3), 1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing", "new_spacing", "expected"),
+    [
+        ((10, 20, 30), (1, 1, 1), (1, 1, 1), (10, 20, 30)),
+        ((10, 21, 33), (2, 1, 1), (1, 2, 3), (20, 10, 11)),
+        ((1, 5, 5), (1, 1, 1), (9, 1, 1), (1, 5, 5)),
+        ((155, 240, 240), (1, 0.97, 0.97), (1, 1, 1), (155, 233, 233)),
+    ],
+)
+def test_the_resampled_shape_covers_the_same_extent(shape, spacing, new_spacing, expected):
+    assert resampled_shape(shape, spacing, new_spacing) == expected

@@ -1,0 +1,45 @@
+"""Fingerprints made by hand."""
+
+from tumorseg.planning.overrides import parse_override
+from tumorseg.planning.planner import PlanOptions, make_plan
+from tumorseg.schema.fingerprint import CaseMeasurement, Fingerprint, IntensityStatistics
+
+MR = IntensityStatistics(
+    mean=410.0, median=380.0, std=120.0, min=0.0, max=2100.0, percentile_00_5=12.0, percentile_99_5=900.0
+)
+CT = IntensityStatistics(
+    mean=99.5, median=101.0, std=39.4, min=-983.0, max=5420.0, percentile_00_5=-17.0, percentile_99_5=201.0
+)
+LABELS = {"background": 0, "tumour": 1}
+
+
+def case(case_id="a", spacing_mm=(1.0, 1.0, 1.0), shape=(36, 50, 35), **fields):
+    return CaseMeasurement(
+        case_id=case_id, spacing_mm=spacing_mm, shape=shape, shape_after_crop=fields.pop("cropped", shape), **fields
+    )
+
+
+def equal_cases(count, spacing_mm=(1.0, 1.0, 1.0), shape=(36, 50, 35)):
+    return [case(f"case_{number:04}", spacing_mm, shape) for number in range(count)]
+
+
+def fingerprint(cases=None, *, channels=("MRI",), labels=LABELS, intensities=MR, relative_size=1.0, **dataset):
+    return Fingerprint.model_validate(
+        {
+            "schema_version": 1,
+            "dataset": {"name": "Toy", "channels": list(channels), "labels": labels, **dataset},
+            "cases": [measured.model_dump() for measured in (equal_cases(10) if cases is None else cases)],
+            "intensities": {
+                channel if isinstance(channel, str) else channel["name"]: intensities.model_dump()
+                for channel in channels
+            },
+            "median_relative_size_after_cropping": relative_size,
+        }
+    )
+
+
+def planned(measured=None, *settings, **options):
+    """Return the plan of a fingerprint, with `field=value` settings."""
+    overrides = tuple(parse_override(text) for text in settings)
+    made = make_plan(measured or fingerprint(), "Toy__plan", PlanOptions(overrides=overrides, **options))
+    return made.plan

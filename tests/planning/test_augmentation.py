@@ -1,0 +1,42 @@
+"""Which augmentation suits a patch."""
+
+import pytest
+
+from tumorseg.planning.augmentation import choose_augmentation, is_thick
+
+
+@pytest.mark.parametrize(
+    ("patch_size", "rotation_deg", "in_plane"),
+    [
+        ((128, 128, 128), (30.0, 30.0, 30.0), False),
+        ((40, 120, 96), (30.0, 30.0, 30.0), False),
+        ((40, 121, 96), (180.0, 0.0, 0.0), True),
+        ((160, 40, 40), (30.0, 30.0, 30.0), False),
+        ((64, 64), (180.0,), False),
+        ((96, 64), (180.0,), False),
+        ((97, 64), (15.0,), False),
+        ((64, 97), (15.0,), False),
+    ],
+)
+def test_the_patch_decides_the_rotation(patch_size, rotation_deg, in_plane):
+    affine = choose_augmentation(patch_size, (0, 1)).transforms[0]
+    assert (affine.name, affine.rotation_deg, affine.in_plane) == ("affine", rotation_deg, in_plane)
+    assert is_thick(patch_size) == in_plane
+
+
+def test_transforms_have_nnunets_probabilities_and_order():
+    transforms = choose_augmentation((32, 32, 32), (0, 1, 2)).transforms
+    assert [transform.name for transform in transforms] == [
+        "affine",
+        "gaussian_noise",
+        "brightness",
+        "contrast",
+        "mirror",
+    ]
+    assert (transforms[0].rotation_probability, transforms[0].scaling_probability) == (0.2, 0.2)
+    assert [transform.probability for transform in transforms[1:]] == [0.1, 0.15, 0.15, 0.5]
+
+
+def test_mirroring_is_along_the_axes_given_or_left_out():
+    assert choose_augmentation((32, 32, 32), (0, 1)).transforms[-1].axes == (0, 1)
+    assert "mirror" not in {transform.name for transform in choose_augmentation((32, 32, 32), ()).transforms}

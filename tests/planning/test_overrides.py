@@ -1,0 +1,188 @@
+"""`--set field=value`."""
+
+import pytest
+
+from tests.planning.measured import fingerprint, planned
+from tumorseg.errors import PlanError
+from tumorseg.planning.overrides import apply_overrides, parse_override
+from tumorseg.schema.losses import BinaryCrossEntropyLoss, CrossEntropyLoss, DiceLoss
+from tumorseg.schema.optimizers import AdamW, PlateauSchedule, Sgd
+from tumorseg.schema.preprocessing import NoNormalization
+
+NAMES = ("2d", "3d_fullres")
+
+
+@pytest.fixture(scope="module")
+def plan():
+    return planned()
+
+
+def with_set(plan, *settings):
+    return apply_overrides(plan, [parse_override(text) for text in settings])
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "value"),
+    [
+        ("training.epochs=4", "training.epochs", 4),
+        ("optimizer.lr=1e-3", "optimizer.lr", 1e-3),
+        ("loss.preset=dice_ce", "loss.preset", "dice_ce"),
+        ('loss.preset="dice_ce"', "loss.preset", "dice_ce"),
+        ("inference.mirroring=false", "inference.mirroring", False),
+        ("training.max_hours=null", "training.max_hours", None),
+        ("configurations.2d.patch_size=[32, 32]", "configurations.2d.patch_size", [32, 32]),
+        (" a =b=c", "a", "b=c"),
+        ("a=", "a", ""),
+    ],
+)
+def test_a_value_is_json_or_else_a_string(text, field, value):
+    override = parse_override(text)
+    assert (override.field, override.value) == (field, value)
+
+
+@pytest.mark.parametrize("text", ["training.epochs", "", "=4", "  =4"])
+def test_a_setting_without_field_or_value_is_refused(text):
+    with pytest.raises(PlanError, match=r"is not of the form field=value, such as training\.epochs=4"):
+        parse_override(text)
+
+
+@pytest.mark.xfail(strict=True, reason="pydantic's ValidationError of JsonValue escapes parse_override")
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_a_number_that_is_not_finite_is_refused(plan, value):
+    with pytest.raises(PlanError, match=r"optimizer\.lr"):
+        with_set(plan, f"optimizer.lr={value}")
+
+
+def test_nothing_set_returns_the_same_plan(plan):
+    assert apply_overrides(plan, []) is plan
+
+
+def test_a_field_of_training_is_set(plan):
+    changed = with_set(plan, "training.epochs=4", "training.precision=bf16", "training.max_hours=0.5")
+    assert (changed.training.epochs, changed.training.precision, changed.training.max_hours) == (4, "bf16", 0.5)
+    assert changed.configurations == plan.configurations
+
+
+def test_a_field_without_a_configuration_is_set_in_all(plan):
+    changed = with_set(plan, "optimizer.lr=0.5", "sampling.foreground_fraction=0")
+    assert [changed.configurations[name].optimizer.lr for name in NAMES] == [0.5, 0.5]
+    assert [changed.configurations[name].sampling.foreground_fraction for name in NAMES] == [0, 0]
+
+
+def test_a_field_of_one_configuration_is_set_there_only(plan):
+    changed = with_set(plan, "configurations.2d.batch_size=8")
+    assert changed.configurations["2d"].batch_size == 8
+    assert changed.configurations["3d_fullres"] == plan.configurations["3d_fullres"]
+
+
+def test_a_whole_record_can_be_set(plan):
+    changed = with_set(plan, 'optimizer={"name": "adamw", "lr": 0.25}')
+    assert {configuration.optimizer for configuration in changed.configurations.values()} == {AdamW(lr=0.25)}
+
+
+def test_the_default_configuration_can_be_set(plan):
+    assert with_set(plan, "default_configuration=2d").default_configuration == "2d"
+
+
+def test_an_entry_of_a_list_is_set_by_its_index(plan):
+    changed = with_set(
+        plan,
+        "loss.components.1.weight=3",
+        "augmentation.transforms.0.rotation_probability=0",
+        "configurations.3d_fullres.patch_size.0=48",
+        'normalization.0={"name": "none"}',
+    )
+    for configuration in changed.configurations.values():
+        assert configuration.loss.components[1].weight == 3
+        assert configuration.augmentation.transforms[0].rotation_probability == 0
+        assert configuration.normalization == (NoNormalization(),)
+    assert changed.configurations["3d_fullres"].patch_size == (48, 56, 40)
+
+
+def test_naming_another_optimizer_begins_with_its_defaults(plan):
+    changed = with_set(plan, "optimizer.name=adamw", "schedule.name=plateau")
+    for configuration in changed.configurations.values():
+        assert configuration.optimizer == AdamW()
+        assert configuration.schedule == PlateauSchedule()
+
+
+@pytest.mark.xfail(strict=True, reason="the new optimizer's fields are not there until the plan is validated")
+def test_a_field_of_the_optimizer_just_named_can_be_set(plan):
+    changed = with_set(plan, "optimizer.name=adamw", "optimizer.lr=0.5")
+    assert changed.configurations["2d"].optimizer == AdamW(lr=0.5)
+
+
+def test_naming_the_same_optimizer_keeps_its_values(plan):
+    changed = with_set(plan, "optimizer.lr=0.5", "optimizer.name=sgd")
+    assert changed.configurations["2d"].optimizer == Sgd(lr=0.5)
+
+
+def test_a_loss_preset_is_expanded_and_keeps_what_the_plan_decided(plan):
+    changed = with_set(plan, "loss.components.0.smooth=1", "loss.preset=nnunet")
+    for name, batch in zip(NAMES, (True, False), strict=True):
+        before, after = plan.configurations[name].loss, changed.configurations[name].loss
+        assert after.preset == "nnunet"
+        assert after.components == (DiceLoss(batch=batch), CrossEntropyLoss())
+        assert after.deep_supervision_weights == before.deep_supervision_weights
+
+
+def test_a_loss_preset_of_regions_is_binary():
+    regions = [{"name": "whole", "labels": [1], "value": 1}]
+    changed = planned(fingerprint(regions=regions), "loss.preset=nnunet")
+    assert isinstance(changed.configurations["2d"].loss.components[1], BinaryCrossEntropyLoss)
+
+
+def test_what_was_set_is_recorded_with_what_was_planned(plan):
+    changed = with_set(plan, "training.epochs=4", "optimizer.lr=0.5")
+    reason = changed.reasons["training.epochs"]
+    assert reason.rule == "set by the user"
+    assert reason.inputs == {"value": 4, "planned": 1000}
+    for name in NAMES:
+        assert changed.reasons[f"configurations.{name}.optimizer.lr"].inputs == {"value": 0.5, "planned": 0.01}
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("epochs=4", r"--set epochs: there is no such field; a field begins with one of training, "),
+        ("folds=[]", r"--set folds: there is no such field"),
+        ("dataset.name=x", r"--set dataset\.name: there is no such field"),
+        ("training.epoch=4", r"--set training\.epoch: there is no such field; known here: epochs, "),
+        ("training.epochs.x=4", r"--set training\.epochs\.x: there is no such field; known here: nothing"),
+        ("optimizer.beta=4", r"--set configurations\.2d\.optimizer\.beta: .*known here: name, lr, "),
+        ("configurations.4d.batch_size=4", r"--set configurations\.4d: .*known here: 2d, 3d_fullres"),
+        ("loss.components.2.weight=1", r"--set configurations\.2d\.loss\.components\.2: .*known here: 0, 1"),
+        ("loss.components.x.weight=1", r"--set configurations\.2d\.loss\.components\.x: .*known here: 0, 1"),
+        ("loss.components.-1.weight=1", r"components\.-1: .*known here: 0, 1"),
+        ("training.epochs=four", r"training\.epochs: .*valid integer.*found 'four'"),
+        ("training.epochs=0", r"training\.epochs: .*greater than or equal to 1, found '0'"),
+        ("training.precision=fp8", r"training\.precision: .*'fp32', 'fp16' or 'bf16'"),
+        ("training=3", r"training: .*found '3'"),
+        ("configurations=3", r"configurations: .*found '3'"),
+        ("optimizer.name=adam", r"configurations\.2d\.optimizer: .*'sgd', 'adamw'"),
+        ("optimizer.lr=-1", r"configurations\.2d\.optimizer\.sgd\.lr: .*greater than 0, found '-1'"),
+        ("network.name=unext", r"configurations\.2d\.network: .*known are plain_unet, residual_unet"),
+        ("loss.preset=dice_focl", r"loss preset 'dice_focl'; known are dice_ce, nnunet"),
+        ("patch_size=[40, 56]", r"configurations\.3d_fullres: patch_size, spacing_mm and median_shape"),
+        ("configurations.2d.patch_size=[41, 56]", r"patch_size \[41, 56\] must be multiples of \[8, 8\]"),
+        ("network.deep_supervision=false", r"configurations\.2d: loss\.deep_supervision_weights"),
+        ("default_configuration=5d", r"default_configuration '5d' is not in configurations"),
+        ("inference.mirroring_axes=[3]", r"mirroring_axes \(3,\) has an axis not in 0 to 1"),
+    ],
+)
+def test_a_bad_setting_is_one_line_that_names_the_field(plan, setting, message):
+    with pytest.raises(PlanError, match=message) as refused:
+        with_set(plan, setting)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.xfail(strict=True, reason="_expand_loss validates with pydantic's own error")
+def test_a_bad_loss_before_a_preset_is_one_line_too(plan):
+    with pytest.raises(PlanError, match="weight"):
+        with_set(plan, "loss.components.0.weight=heavy", "loss.preset=nnunet")
+
+
+@pytest.mark.xfail(strict=True, reason="the prediction is not made again after overrides")
+@pytest.mark.parametrize("setting", ["configurations.3d_fullres.batch_size=100", "default_configuration=2d"])
+def test_the_predicted_memory_follows_what_was_set(plan, setting):
+    assert with_set(plan, setting).budget.predicted_bytes != plan.budget.predicted_bytes

@@ -1,0 +1,185 @@
+"""Unions over `name`: networks, losses, transforms, optimizers, normalisation."""
+
+import re
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from tumorseg.errors import PlanError
+from tumorseg.schema.augmentation import AugmentationSpec, MirrorTransform, Range, TransformSpec
+from tumorseg.schema.base import describe_validation
+from tumorseg.schema.extensions import External, load_external
+from tumorseg.schema.losses import CrossEntropyLoss, DiceLoss, ExternalLoss, LossComponent, LossSpec
+from tumorseg.schema.networks import NetworkSpec, PlainUNet, ResidualUNet
+from tumorseg.schema.optimizers import AdamW, OptimizerSpec, PlateauSchedule, PolySchedule, ScheduleSpec, Sgd
+from tumorseg.schema.preprocessing import NoNormalization, NormalizationSpec, ZScoreNormalization
+
+UNET = {
+    "features_per_stage": [8, 16],
+    "strides": [[1, 1], [2, 2]],
+    "kernel_sizes": [[3, 3], [3, 3]],
+    "decoder_convs_per_stage": [1],
+}
+PLAIN = UNET | {"name": "plain_unet", "convs_per_stage": [2, 2]}
+ORIGIN = {"distribution": "tiny-nets", "version": "1.2"}
+
+
+def read(union, value):
+    return TypeAdapter(union).validate_python(value)
+
+
+@pytest.mark.parametrize(
+    ("union", "value", "expected"),
+    [
+        (NetworkSpec, PLAIN, PlainUNet),
+        (NetworkSpec, UNET | {"name": "residual_unet", "blocks_per_stage": [1, 1]}, ResidualUNet),
+        (NetworkSpec, {"name": "tiny", "parameters": {"k": [3]}} | ORIGIN, External),
+        (LossComponent, {"name": "dice"}, DiceLoss),
+        (LossComponent, {"name": "cross_entropy", "weight": 2}, CrossEntropyLoss),
+        (LossComponent, {"name": "boundary", "weight": 2} | ORIGIN, ExternalLoss),
+        (TransformSpec, {"name": "mirror", "axes": [0]}, MirrorTransform),
+        (TransformSpec, {"name": "elastic"} | ORIGIN, External),
+        (OptimizerSpec, {"name": "sgd"}, Sgd),
+        (OptimizerSpec, {"name": "adamw"}, AdamW),
+        (ScheduleSpec, {"name": "poly"}, PolySchedule),
+        (ScheduleSpec, {"name": "plateau"}, PlateauSchedule),
+        (NormalizationSpec, {"name": "zscore", "masked": True}, ZScoreNormalization),
+        (NormalizationSpec, {"name": "none"}, NoNormalization),
+    ],
+)
+def test_the_name_chooses_the_record(union, value, expected):
+    found = read(union, value)
+    assert type(found) is expected
+    adapter = TypeAdapter(union)
+    assert adapter.validate_json(adapter.dump_json(found)) == found
+    assert adapter.validate_python(found) == found
+
+
+@pytest.mark.parametrize(
+    ("union", "message"),
+    [
+        (NetworkSpec, "network has an unknown name; known are plain_unet, residual_unet, or one of another package"),
+        (LossComponent, "loss has an unknown name; known are dice, cross_entropy, binary_cross_entropy, or one"),
+        (
+            TransformSpec,
+            "transform has an unknown name; known are affine, mirror, gaussian_noise, brightness, contrast",
+        ),
+        (OptimizerSpec, "'sgd', 'adamw'"),
+        (ScheduleSpec, "'poly', 'plateau'"),
+        (NormalizationSpec, "'ct', 'zscore', 'rescale_to_0_1', 'rgb_to_0_1', 'none'"),
+    ],
+)
+@pytest.mark.parametrize("value", [{"name": "unext"}, {}, {"name": None}, 3])
+def test_an_unknown_name_lists_those_there_are(union, message, value):
+    with pytest.raises(ValidationError) as refused:
+        read(union, value)
+    line = describe_validation(refused.value)
+    assert "\n" not in line
+    if value == {"name": "unext"}:
+        assert message in line
+
+
+@pytest.mark.parametrize("missing", ["version", "parameters"])
+def test_an_external_name_needs_its_distribution_and_version(missing):
+    value = {name: part for name, part in ({"name": "tiny", "parameters": {}} | ORIGIN).items() if name != missing}
+    if missing == "version":
+        with pytest.raises(ValidationError, match="Field required"):
+            read(NetworkSpec, value)
+    else:
+        assert read(NetworkSpec, value).parameters == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"features_per_stage": [8]}, "at least 2 items"),
+        ({"strides": [[1, 1]]}, "differ in length"),
+        ({"decoder_convs_per_stage": [1, 1]}, "differ in length"),
+        ({"kernel_sizes": [[3, 3], [3, 3, 3]]}, "2 axes, or every one 3"),
+        ({"strides": [[1], [2]], "kernel_sizes": [[3], [3]]}, "2 axes, or every one 3"),
+        ({"strides": [[2, 1], [2, 2]]}, "those of the first stage 1"),
+        ({"strides": [[1, 1], [0, 2]]}, "at least 1"),
+        ({"kernel_sizes": [[3, 3], [2, 3]]}, "must be odd"),
+        ({"kernel_sizes": [[3, 3], [-1, 3]]}, "must be odd"),
+        ({"convs_per_stage": [2]}, "convs_per_stage has 1 entries for 2 stages"),
+        ({"norm_eps": 0}, "greater than 0"),
+    ],
+)
+def test_an_unsound_topology_is_refused(changes, message):
+    with pytest.raises(ValidationError, match=message):
+        read(NetworkSpec, PLAIN | changes)
+
+
+def test_residual_blocks_are_counted_too():
+    with pytest.raises(ValidationError, match="blocks_per_stage has 3 entries for 2 stages"):
+        read(NetworkSpec, UNET | {"name": "residual_unet", "blocks_per_stage": [1, 1, 1]})
+
+
+def test_a_topology_knows_its_stages_and_axes():
+    network = read(NetworkSpec, PLAIN)
+    assert (network.num_stages, network.num_axes) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"components": []}, "at least 1 item"),
+        ({"components": [{"name": "dice", "weight": 0}]}, "weights of the loss components sum to 0"),
+        ({"components": [{"name": "dice", "weight": -1}]}, "greater than or equal to 0"),
+        ({"deep_supervision_weights": []}, "positive weight for the full resolution"),
+        ({"deep_supervision_weights": [0, 1]}, "positive weight for the full resolution"),
+        ({"deep_supervision_weights": [1, -1]}, "must not be negative"),
+    ],
+)
+def test_an_unsound_loss_is_refused(changes, message):
+    with pytest.raises(ValidationError, match=message):
+        LossSpec.model_validate({"preset": "x", "components": [{"name": "dice"}]} | changes)
+
+
+def test_a_range_is_not_empty():
+    assert Range(low=1, high=1).low == 1
+    with pytest.raises(ValidationError, match=re.escape("low 2.0 is above high 1.0")):
+        Range(low=2, high=1)
+
+
+@pytest.mark.parametrize("probability", [-0.1, 1.1])
+def test_a_probability_is_between_0_and_1(probability):
+    with pytest.raises(ValidationError):
+        AugmentationSpec.model_validate({"transforms": [{"name": "contrast", "probability": probability}]})
+
+
+def spec(**changes):
+    return External(**({"name": "join", "distribution": "tiny-nets", "version": "1.2"} | changes))
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    info = tmp_path / "Tiny_Nets-1.2.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: Tiny_Nets\nVersion: 1.2\n")
+    (info / "entry_points.txt").write_text("[tumorseg.tests]\njoin = posixpath:join\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.usefixtures("installed")
+def test_an_entry_point_is_loaded_whatever_the_spelling_of_its_distribution():
+    assert load_external(spec(distribution="tiny.NETS"), "tumorseg.tests")("a", "b") == "a/b"
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"version": "1.3"}, r"'join' of tiny-nets 1\.3, but tiny-nets 1\.2 is installed; install tiny-nets==1\.3"),
+        ({"distribution": "huge"}, r"'join' of huge 1\.2, but tiny-nets 1\.2 is installed"),
+        ({"name": "split"}, r"no installed package has it .*\(installed there: join\); install tiny-nets==1\.2"),
+    ],
+)
+def test_another_package_than_the_plans_is_refused(changes, message):
+    with pytest.raises(PlanError, match=message):
+        load_external(spec(**changes), "tumorseg.tests")
+
+
+def test_without_any_package_none_is_listed():
+    with pytest.raises(PlanError, match=r"\(installed there: none\)"):
+        load_external(spec(), "tumorseg.tests")

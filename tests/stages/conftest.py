@@ -1,0 +1,42 @@
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.toys import write_toy
+from tumorseg.planning.overrides import Override
+from tumorseg.schema.plan import Plan
+from tumorseg.stages.plan import PlanRequest, plan
+from tumorseg.stages.planned import Roots
+from tumorseg.stages.train import Trained, TrainRequest, train
+
+SHORT = {"training.epochs": 2, "training.iterations_per_epoch": 3, "training.validation_iterations": 1}
+
+
+class Toy(NamedTuple):
+    data: Path
+    roots: Roots
+    plan: Plan
+    plan_path: Path
+
+
+def plan_toy(root: Path, data: Path, preset: str = "fast_prototyping", **overrides) -> Toy:
+    roots = Roots(data_root=data.parent, work=root / "runs")
+    given = tuple(Override(field=field, value=value) for field, value in (SHORT | overrides).items())
+    written = plan(
+        PlanRequest(roots=roots, dataset=data.name, preset=preset, overrides=given, output=root / "toy.json", jobs=1)
+    )
+    return Toy(data, roots, written.plan, written.path)
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory) -> Toy:
+    root = tmp_path_factory.mktemp("toy")
+    return plan_toy(root, write_toy(root / "data" / "Toy"))
+
+
+@pytest.fixture(scope="session")
+def trained(toy) -> Trained:
+    done = train(TrainRequest(roots=toy.roots, plan=toy.plan, fold="0", device="cpu", jobs=1))
+    assert done.is_finished
+    return done

@@ -1,0 +1,302 @@
+import json
+import os
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK
+
+from tests.stages.conftest import plan_toy
+from tests.toys import LABELS, save, toy_arrays, write_toy
+from tumorseg.errors import InputError, PlanError, TumorsegError
+from tumorseg.schema.base import record_hash
+from tumorseg.stages.evaluate import EvaluateRequest, evaluate
+from tumorseg.stages.inference import load_model
+from tumorseg.stages.plan import PlanRequest, plan
+from tumorseg.stages.planned import Roots, read_plan
+from tumorseg.stages.predict import PredictRequest, predict, predict_array
+from tumorseg.stages.preprocess import PreprocessRequest, preprocess
+from tumorseg.stages.runs import TrainOptions
+from tumorseg.stages.train import TrainRequest, train
+from tumorseg.stages.validate import ValidateRequest, validate
+from tumorseg.storage.cases import CaseStore
+
+
+def request_of(toy, **fields):
+    return TrainRequest(roots=toy.roots, plan=toy.plan, device="cpu", jobs=1, **fields)
+
+
+def test_the_plan_on_disk_is_the_plan_returned_and_knows_its_source(toy):
+    assert read_plan(toy.plan_path) == toy.plan
+    note = json.loads((toy.roots.work / "Toy" / "source.json").read_text())
+    assert note["dataset"] == "Toy" and note["data_root"] == str(toy.data.parent)
+
+
+def test_labels_with_gaps_keep_their_values(toy):
+    assert toy.plan.dataset.labels == LABELS
+
+
+def test_planning_again_gives_the_same_bytes(toy, tmp_path):
+    before = toy.plan_path.read_bytes()
+    plan_toy(toy.plan_path.parent, toy.data)
+    assert toy.plan_path.read_bytes() == before
+
+
+def test_planning_from_the_fingerprint_alone_gives_the_same_decisions(toy, tmp_path):
+    found = toy.roots.work / "Toy" / "fingerprint.json"
+    written = plan(PlanRequest(fingerprint=found, preset="fast_prototyping", output=tmp_path / "toy.json"))
+    assert written.plan.configurations.keys() == toy.plan.configurations.keys()
+    assert written.plan.folds == toy.plan.folds
+
+
+def test_preprocessing_brings_every_case_to_the_plans_grid_and_axis_order(toy):
+    stored = preprocess(PreprocessRequest(roots=toy.roots, plan=toy.plan, jobs=1))["3d_fullres"]
+    store = CaseStore(stored.folder, stored.keys)
+    for case_id in store.case_ids:
+        image, indices = store.read(case_id, tuple((0, size) for size in store.shape(case_id)))
+        assert image.shape == (2, *store.shape(case_id)) and image.dtype == np.float32
+        assert set(np.unique(indices)) <= {0, 1, 2}
+    assert store.num_locations("case_5", 1) == 0
+    assert store.num_locations("case_0", 1) > 0
+
+
+def test_a_second_preprocessing_writes_nothing(toy):
+    request = PreprocessRequest(roots=toy.roots, plan=toy.plan, jobs=1)
+    preprocess(request)
+    cases = toy.roots.work / "Toy" / "cases"
+    before = {path: path.stat().st_mtime_ns for path in cases.rglob("*")}
+    preprocess(request)
+    assert {path: path.stat().st_mtime_ns for path in cases.rglob("*")} == before
+
+
+def test_another_patch_size_or_loss_redoes_no_case(toy):
+    configuration = toy.plan.configurations["3d_fullres"]
+    other = configuration.model_copy(update={"batch_size": 7})
+    changed = toy.plan.model_copy(update={"configurations": toy.plan.configurations | {"3d_fullres": other}})
+    first = preprocess(PreprocessRequest(roots=toy.roots, plan=toy.plan, jobs=1))["3d_fullres"]
+    assert preprocess(PreprocessRequest(roots=toy.roots, plan=changed, jobs=1))["3d_fullres"] == first
+
+
+def test_training_leaves_a_complete_model_folder(trained):
+    names = {path.name for path in trained.folder.root.iterdir()}
+    expected = {"plan.json", "run.json", "log.jsonl", "progress.png", "latest.ckpt", "best.ckpt", "validation"}
+    assert expected <= names
+    lines = [json.loads(line) for line in trained.folder.log.read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [0, 1]
+    for field in ("train_losses", "loss_weights", "lr", "dsc", "seconds", "data_wait_fraction", "memory_bytes"):
+        assert field in lines[0]
+
+
+def test_validation_scores_exactly_the_held_out_cases_at_full_resolution(toy, trained):
+    metrics = json.loads(trained.folder.metrics.read_text())
+    assert {case["case_id"] for case in metrics["cases"]} == set(toy.plan.folds[0])
+    assert {case["label"] for case in metrics["cases"]} == {"shell", "core"}
+    for case_id in toy.plan.folds[0]:
+        reference = nibabel.load(toy.data / case_id / "seg.nii.gz")
+        assert nibabel.load(trained.folder.validation / f"{case_id}.nii.gz").shape == reference.shape
+
+
+def test_an_all_background_case_is_scored_by_the_empty_mask_policy(toy, trained, tmp_path):
+    done = predict(PredictRequest(models=(trained.folder.root,), inputs=(toy.data,), output=tmp_path, device="cpu"))
+    report = evaluate(
+        EvaluateRequest(
+            roots=toy.roots, predictions=(tmp_path,), references=(toy.data,), dataset="Toy", output=tmp_path, jobs=1
+        )
+    )
+    empty = [case for case in report.cases if case.case_id == "case_5"]
+    assert len(done.files) == 6 and len(empty) == 2
+    for case in empty:
+        assert case.dsc in (None, 0.0) and case.hd95_mm is None
+
+
+def test_training_that_is_finished_does_nothing_when_asked_again(toy, trained):
+    before = trained.folder.latest.read_bytes()
+    again = train(request_of(toy, fold="0"))
+    assert again.is_finished and again.metrics == trained.metrics
+    assert trained.folder.latest.read_bytes() == before
+
+
+def test_validate_alone_repeats_the_scores(toy, trained):
+    found = validate(ValidateRequest(roots=toy.roots, model=trained.folder.root, device="cpu"))
+    assert found == trained.metrics
+
+
+def test_every_case_is_trained_on_with_fold_all(toy, tmp_path):
+    done = train(request_of(toy, fold="all", configuration="2d"))
+    assert done.is_finished and done.metrics is None
+    log = [json.loads(line) for line in done.folder.log.read_text().splitlines()]
+    assert log[-1]["validation_loss"] is None and log[-1]["dsc"] == {}
+    made = predict(PredictRequest(models=(done.folder.root.parent,), inputs=(toy.data,), output=tmp_path, device="cpu"))
+    assert len(made.files) == 6
+    with pytest.raises(PlanError, match="trained on every case"):
+        validate(ValidateRequest(roots=toy.roots, model=done.folder.root))
+
+
+def test_options_of_train_are_resolved_once_into_the_folds_plan(toy):
+    options = TrainOptions(epochs=1, iterations=2, seed=3)
+    done = train(request_of(toy, fold="1", options=options, has_validation=False))
+    resolved = read_plan(done.folder.plan).training
+    assert (resolved.epochs, resolved.iterations_per_epoch, resolved.seed) == (1, 2, 3)
+    with pytest.raises(PlanError, match="--epochs 1, --iterations 2, --seed 3"):
+        train(request_of(toy, fold="1", options=TrainOptions(epochs=5), has_validation=False))
+    again = train(
+        request_of(toy, fold="1", options=TrainOptions(epochs=1, iterations=1), has_validation=False, restart=True)
+    )
+    aside = [path for path in again.folder.root.parent.iterdir() if path.name.startswith("fold_1.")]
+    assert len(aside) == 1 and read_plan(again.folder.plan).training.iterations_per_epoch == 1
+
+
+def test_hours_become_iterations_before_the_first_step(toy):
+    options = TrainOptions(max_hours=20 / 3600)
+    done = train(request_of(toy, fold="2", options=options, has_validation=False))
+    resolved = read_plan(done.folder.plan).training
+    assert resolved.max_hours == pytest.approx(20 / 3600)
+    assert (resolved.epochs, resolved.iterations_per_epoch) != (2, 3)
+    lines = done.folder.log.read_text().splitlines()
+    assert len(lines) == resolved.epochs
+
+
+def test_a_folder_of_another_plan_is_not_trained_into(toy, trained):
+    other = toy.plan.model_copy(update={"training": toy.plan.training.model_copy(update={"seed": 99})})
+    with pytest.raises(PlanError) as caught:
+        train(TrainRequest(roots=toy.roots, plan=other, fold="0", device="cpu"))
+    assert record_hash(toy.plan) in str(caught.value) and record_hash(other) in str(caught.value)
+
+
+@pytest.mark.parametrize("fold", ["6", "99", "x", "-1"])
+def test_a_fold_that_is_not_there_is_refused(toy, fold):
+    with pytest.raises(PlanError, match="no fold"):
+        train(request_of(toy, fold=fold))
+
+
+def test_predictions_have_exactly_the_inputs_geometry(toy, trained, tmp_path):
+    made = predict(PredictRequest(models=(trained.folder.root,), inputs=(toy.data,), output=tmp_path, device="cpu"))
+    for case_id, path in made.files.items():
+        source = toy.data / case_id / "T1.nii.gz"
+        a, b = nibabel.load(source), nibabel.load(path)
+        assert a.shape == b.shape and np.array_equal(a.affine, b.affine)
+        assert set(np.unique(np.asanyarray(b.dataobj))) <= set(LABELS.values())
+        x, y = SimpleITK.ReadImage(str(source)), SimpleITK.ReadImage(str(path))
+        assert x.GetSize() == y.GetSize()
+        assert x.GetDirection() == y.GetDirection() and x.GetOrigin() == y.GetOrigin()
+
+
+def test_one_image_stored_in_any_order_is_segmented_alike(trained, tmp_path):
+    channels, _ = toy_arrays(3)
+    affine = np.diag([1.0, 1.1, 1.2, 1.0])
+    codes = ("RAS", "LPS", "PIR", "SAL", "ILA")
+    for code in codes:
+        for number in range(2):
+            save(channels[..., number], affine, tmp_path / "in" / f"case{code}_000{number}.nii.gz", code)
+    made = predict(
+        PredictRequest(models=(trained.folder.root,), inputs=(tmp_path / "in",), output=tmp_path / "out", device="cpu")
+    )
+    found = [
+        np.asanyarray(nibabel.as_closest_canonical(nibabel.load(made.files[f"case{code}"])).dataobj) for code in codes
+    ]
+    assert all(np.array_equal(found[0], other) for other in found[1:])
+
+
+def test_an_array_is_segmented_like_its_file(toy, trained, tmp_path):
+    made = predict(
+        PredictRequest(
+            models=(trained.folder.root,), inputs=(toy.data / "manifest.csv",), output=tmp_path, device="cpu"
+        )
+    )
+    model = load_model([trained.folder.root], "cpu")
+    images = [nibabel.load(toy.data / "case_1" / f"{name}.nii.gz") for name in ("T1", "T2")]
+    array = np.stack([image.get_fdata(dtype=np.float32).T for image in images])
+    found = predict_array(model, array, images[0].affine)
+    assert np.array_equal(found, np.asanyarray(nibabel.load(made.files["case_1"]).dataobj).T)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((3, 5, 5, 5), np.float32), "3 channels, the model needs 2: T1, T2"),
+        (np.zeros((5, 5, 5), np.float32), "3 axes"),
+        (np.full((2, 5, 5, 5), np.nan, np.float32), "NaN"),
+    ],
+)
+def test_an_array_that_does_not_fit_is_refused(trained, image, message):
+    with pytest.raises(InputError, match=message):
+        predict_array(load_model([trained.folder.root], "cpu"), image, np.eye(4))
+
+
+def test_predicting_again_leaves_finished_cases_alone(toy, trained, tmp_path):
+    request = PredictRequest(models=(trained.folder.root,), inputs=(toy.data,), output=tmp_path, device="cpu")
+    predict(request)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.nii.gz")}
+    (tmp_path / "case_2.nii.gz").unlink()
+    predict(request)
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.nii.gz")}
+    assert {path.name for path in after if after[path] != before[path]} == {"case_2.nii.gz"}
+    predict(request.model_copy(update={"mirroring": False}))
+    assert all(path.stat().st_mtime_ns != after[path] for path in after)
+
+
+def test_folds_are_averaged_and_can_be_chosen(toy, trained, tmp_path):
+    train(request_of(toy, fold="3", has_validation=False))
+    model = trained.folder.root.parent
+    assert len(load_model([model], "cpu", folds=["0", "3"]).networks) == 2
+    with pytest.raises(PlanError, match="no fold 4"):
+        load_model([model], "cpu", folds=["4"])
+
+
+def test_folds_of_different_models_are_not_averaged(toy, trained):
+    done = train(request_of(toy, fold="4", configuration="2d", has_validation=False))
+    with pytest.raises(PlanError, match="different plans or configurations"):
+        load_model([trained.folder.root, done.folder.root], "cpu")
+
+
+def test_evaluation_without_a_dataset_scores_every_value_found(toy, tmp_path):
+    reference = toy.data / "case_0" / "seg.nii.gz"
+    report = evaluate(EvaluateRequest(predictions=(reference,), references=(reference,), output=tmp_path, jobs=1))
+    assert {case.label: case.dsc for case in report.cases} == {"label_2": 1.0, "label_7": 1.0}
+    assert (tmp_path / "metrics.csv").read_text().startswith("case_id,")
+
+
+def test_a_reference_without_prediction_is_an_error(toy, trained, tmp_path):
+    files = sorted(trained.folder.validation.glob("*.nii.gz"))
+    with pytest.raises(InputError, match="have no prediction"):
+        evaluate(EvaluateRequest(predictions=tuple(files), references=(toy.data,), output=tmp_path))
+
+
+def test_a_prediction_on_another_grid_is_an_error_that_names_the_case(toy, tmp_path):
+    _, labels = toy_arrays(0)
+    save(np.roll(labels, 1)[:-1], np.eye(4), tmp_path / "in" / "case_0.nii.gz")
+    with pytest.raises(TumorsegError, match=r"case_0.*voxels"):
+        evaluate(
+            EvaluateRequest(
+                predictions=(tmp_path / "in",), references=(toy.data / "case_0" / "seg.nii.gz",), output=tmp_path / "o"
+            )
+        )
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_moved_dataset_is_found_by_d(toy, tmp_path):
+    moved = tmp_path / "elsewhere" / "Renamed"
+    moved.parent.mkdir()
+    os.symlink(toy.data, moved)
+    found = preprocess(
+        PreprocessRequest(roots=Roots(work=tmp_path / "runs"), plan=toy.plan, dataset=str(moved), jobs=1)
+    )
+    assert len(found["3d_fullres"].keys) == 6
+
+
+def test_regions_are_trained_predicted_and_scored(tmp_path):
+    data = write_toy(tmp_path / "data" / "Regions", num_cases=3)
+    regions = tmp_path / "regions.json"
+    whole = [{"name": "whole", "labels": ["shell", "core"], "value": 2}, {"name": "core", "labels": [7], "value": 7}]
+    regions.write_text(json.dumps(whole))
+    roots = Roots(data_root=tmp_path / "data", work=tmp_path / "runs")
+    made = plan(
+        PlanRequest(
+            roots=roots, dataset="Regions", preset="fast_prototyping", regions=str(regions), output=tmp_path / "r.json"
+        )
+    ).plan
+    options = TrainOptions(epochs=1, iterations=2)
+    done = train(TrainRequest(roots=roots, plan=made, fold="0", device="cpu", options=options, jobs=1))
+    assert done.metrics is not None and set(done.metrics.summary) == {"whole", "core"}
+    predicted = nibabel.load(next(done.folder.validation.glob("*.nii.gz")))
+    assert set(np.unique(np.asanyarray(predicted.dataobj))) <= {0, 2, 7}

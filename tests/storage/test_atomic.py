@@ -1,0 +1,74 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tumorseg.errors import StorageError
+from tumorseg.storage.atomic import write_bytes, write_text
+
+# Writes 4096 bytes where no file may grow beyond 1024, as on a full disk; prints the error.
+FAILING_WRITE = """
+import resource, sys
+from pathlib import Path
+from tumorseg.errors import StorageError
+from tumorseg.storage.atomic import write_bytes
+resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
+try:
+    write_bytes(Path(sys.argv[1]), bytes(4096))
+except StorageError as error:
+    print(error)
+"""
+
+
+def fail_to_write(path):
+    done = subprocess.run([sys.executable, "-c", FAILING_WRITE, str(path)], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_a_file_is_written_with_its_folders_and_replaced(tmp_path):
+    path = tmp_path / "new" / "folder" / "a.bin"
+    write_bytes(path, b"old")
+    write_bytes(path, memoryview(b"new"))
+    assert path.read_bytes() == b"new"
+    assert os.listdir(path.parent) == ["a.bin"]
+
+
+def test_others_may_read_what_was_written(tmp_path):
+    write_text(tmp_path / "a.txt", "é")
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o644
+    assert (tmp_path / "a.txt").read_bytes() == "é".encode()
+
+
+def test_a_failing_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    message = fail_to_write(path)
+    assert message.startswith(f"{path}: cannot write: File too large; nothing was changed; free disk space")
+    assert "\n" not in message
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a.bin"]
+
+
+def test_a_failing_first_write_leaves_nothing(tmp_path):
+    assert "cannot write" in fail_to_write(tmp_path / "a.bin")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StorageError, match="cannot write"):
+        write_bytes(tmp_path / "file" / "a.bin", b"")
+
+
+def test_a_folder_in_the_way_is_a_storage_error_that_leaves_nothing(tmp_path):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(StorageError, match=r"a: cannot write: Is a directory"):
+        write_bytes(tmp_path / "a", b"x")
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_folder_without_permission_is_a_storage_error():
+    with pytest.raises(StorageError, match="cannot write"):
+        write_bytes(Path("/proc/tumorseg/a.bin"), b"x")

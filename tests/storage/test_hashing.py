@@ -1,0 +1,124 @@
+import hashlib
+import os
+
+import pytest
+
+from tumorseg.errors import InputError
+from tumorseg.schema.dataset import Case, ImageFile
+from tumorseg.storage.hashing import HashCache, case_files, combine_hashes, dataset_hash, file_state, hash_files
+
+
+@pytest.fixture
+def case(tmp_path):
+    for name, content in {"a": b"image", "b": b"other image", "label": b"label"}.items():
+        (tmp_path / name).write_bytes(content)
+    return case_of(tmp_path)
+
+
+def case_of(folder, images=("a", "b"), label="label", indices=(None, None)):
+    files = tuple(ImageFile(path=str(folder / name), index=index) for name, index in zip(images, indices, strict=True))
+    return Case(case_id="1", images=files, label=label and str(folder / label))
+
+
+def remembered(folder, case):
+    cache = HashCache(folder / "hashes.json")
+    cache.remember(hash_files(case_files(case)))
+    cache.save()
+    return HashCache(folder / "hashes.json")
+
+
+def change(path, content):
+    """Replace a file's content and see that its time differs, as after an hour."""
+    path.write_bytes(content)
+    then = path.stat().st_mtime_ns + 3_600_000_000_000
+    os.utime(path, ns=(then, then))
+
+
+def test_a_case_is_unknown_until_it_was_read_and_known_ever_after(tmp_path, case):
+    cache = HashCache(tmp_path / "hashes.json")
+    assert cache.case_hash(case) is None
+    cache.remember(hash_files(case_files(case)))
+    found = cache.case_hash(case)
+    assert found is not None
+    cache.save()
+    assert HashCache(tmp_path / "hashes.json").case_hash(case) == found
+
+
+def test_hashes_are_blake2b_of_the_bytes(tmp_path, case):
+    states = hash_files(case_files(case))
+    for path, (size, time_ns, digest) in states.items():
+        content = (tmp_path / path).read_bytes()
+        assert digest == hashlib.blake2b(content, digest_size=16).hexdigest()
+        assert (size, time_ns) == file_state(path)
+        assert size == len(content)
+
+
+def test_a_file_of_another_size_is_read_again(tmp_path, case):
+    cache = remembered(tmp_path, case)
+    state = (tmp_path / "b").stat().st_mtime_ns
+    (tmp_path / "b").write_bytes(b"longer than before")
+    os.utime(tmp_path / "b", ns=(state, state))
+    assert cache.case_hash(case) is None
+
+
+def test_a_file_of_another_time_is_read_again_and_has_its_hash_if_it_is_the_same(tmp_path, case):
+    cache = remembered(tmp_path, case)
+    before = cache.case_hash(case)
+    change(tmp_path / "label", b"label")
+    assert cache.case_hash(case) is None
+    cache.remember(hash_files(case_files(case)))
+    assert cache.case_hash(case) == before
+    change(tmp_path / "label", b"LABEL")
+    cache.remember(hash_files(case_files(case)))
+    assert cache.case_hash(case) != before
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"3", b"\xff\xfe", b'{"a": [1, 2]}', b'{"a": ["x", 1, "h"]}', b'{"a": null}']
+)
+def test_a_damaged_cache_is_empty_and_can_be_written_again(tmp_path, case, content):
+    (tmp_path / "hashes.json").write_bytes(content)
+    assert HashCache(tmp_path / "hashes.json").case_hash(case) is None
+    assert remembered(tmp_path, case).case_hash(case) is not None
+
+
+def test_a_missing_file_is_an_input_error_that_names_it(tmp_path, case):
+    (tmp_path / "b").unlink()
+    for look in (lambda: HashCache(tmp_path / "hashes.json").case_hash(case), lambda: hash_files(case_files(case))):
+        with pytest.raises(InputError, match=r"b: cannot be read \(No such file or directory\)"):
+            look()
+
+
+def test_a_file_that_cannot_be_read_is_an_input_error(tmp_path):
+    with pytest.raises(InputError, match=r"cannot be read \(Is a directory\)"):
+        hash_files([str(tmp_path)])
+
+
+def test_a_4d_file_counts_once_and_images_come_before_the_label(tmp_path, case):
+    four = case_of(tmp_path, ("a", "a"), indices=(0, 1))
+    assert case_files(four) == [str(tmp_path / "a"), str(tmp_path / "label")]
+    assert case_files(case_of(tmp_path, label=None)) == [str(tmp_path / "a"), str(tmp_path / "b")]
+
+
+def test_the_hash_of_a_case_depends_on_bytes_and_channels_not_on_names(tmp_path, case):
+    def hash_of(one):
+        return combine_hashes(one, {path: state[2] for path, state in hash_files(case_files(one)).items()})
+
+    before = hash_of(case)
+    renamed = tmp_path / "elsewhere"
+    renamed.mkdir()
+    for name in ("a", "b", "label"):
+        (renamed / name).write_bytes((tmp_path / name).read_bytes())
+    assert hash_of(case_of(renamed)) == before
+    others = [
+        case_of(tmp_path, ("b", "a")),
+        case_of(tmp_path, label=None),
+        case_of(tmp_path, label="a"),
+        case_of(tmp_path, indices=(0, 1)),
+    ]
+    assert len({before, *map(hash_of, others)}) == 5
+
+
+def test_the_hash_of_a_dataset_does_not_depend_on_the_order_of_its_cases():
+    assert dataset_hash({"a": "1", "b": "2"}) == dataset_hash({"b": "2", "a": "1"})
+    assert dataset_hash({"a": "1", "b": "2"}) != dataset_hash({"a": "2", "b": "1"})

@@ -1,0 +1,122 @@
+import os
+import pty
+import sys
+import time
+
+import pytest
+
+from tumorseg.tracking import progress as module
+from tumorseg.tracking.progress import progress, set_quiet
+
+
+@pytest.fixture
+def loud():
+    yield
+    set_quiet(False)
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Put stderr on a terminal; return a function that tells what it shows."""
+    leader, follower = pty.openpty()
+    stream = os.fdopen(follower, "w", encoding="utf-8")
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    shown = []
+
+    def read():
+        stream.flush()
+        os.set_blocking(leader, False)
+        try:
+            while block := os.read(leader, 65536):
+                shown.append(block)
+        except BlockingIOError:
+            pass
+        return b"".join(shown).decode()
+
+    yield read
+    stream.close()
+    os.close(leader)
+
+
+def work(title="train", total=3, done=0, steps=None, pause_s=0.0):
+    with progress(title, total, done) as advance:
+        for step in range(total - done if steps is None else steps):
+            time.sleep(pause_s)
+            advance(f"loss {step}")
+
+
+def test_plain_lines_go_to_stderr_where_there_is_no_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(module, "LINE_EVERY_S", 0.0)
+    work()
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "\r" not in err
+    lines = err.splitlines()
+    assert lines[0] == "train: 1/3, 0:00 left  loss 0"
+    assert lines[-1] == "train: 3/3, took 0:00  loss 2"
+    assert len(lines) == 3
+
+
+def test_lines_in_between_are_left_out_but_never_the_last(capsys):
+    work(total=500)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) <= 2
+    assert lines[-1].startswith("train: 500/500, took ")
+
+
+def test_a_line_needs_no_text(capsys):
+    with progress("read", 1) as advance:
+        advance()
+    assert capsys.readouterr().err == "read: 1/1, took 0:00\n"
+
+
+def test_the_time_left_is_that_of_the_steps_of_this_run(capsys, monkeypatch):
+    monkeypatch.setattr(module, "LINE_EVERY_S", 0.0)
+    work(total=2000, done=1000, steps=1, pause_s=0.1)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("train: 1001/2000, 1:4") or line.startswith("train: 1001/2000, 1:5")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0:00"), (59.4, "0:59"), (59.6, "1:00"), (61, "1:01"), (3600, "1:00:00"), (90061, "25:01:01")],
+)
+def test_durations_are_written_as_clocks_do(seconds, text):
+    assert module._duration(seconds) == text
+
+
+@pytest.mark.parametrize("where", ["terminal", "elsewhere"])
+def test_nothing_is_shown_when_quiet(request, capsys, loud, where):
+    read = request.getfixturevalue("terminal") if where == "terminal" else lambda: capsys.readouterr().err
+    set_quiet(True)
+    work()
+    assert read() == ""
+    set_quiet(False)
+    work()
+    assert read() != ""
+
+
+def test_a_bar_with_title_position_and_text_is_drawn_on_a_terminal(terminal, capsys):
+    work(total=4)
+    shown = terminal()
+    assert "\r" in shown
+    assert "train" in shown
+    assert "4/4" in shown
+    assert "loss 3" in shown
+    assert "100%" in shown or "[####" in shown
+    assert capsys.readouterr().out == ""
+
+
+def test_a_bar_begins_at_what_was_done_before(terminal):
+    work(total=10, done=6)
+    shown = terminal()
+    assert "6/10" in shown
+    assert "10/10" in shown
+    assert "3/10" not in shown
+
+
+def test_a_bar_shows_the_time_left_of_the_steps_of_this_run(terminal):
+    work(total=2000, done=1000, steps=2, pause_s=1.1)
+    shown = terminal()
+    assert "00:18:" in shown or "00:19:" in shown  # 998 steps of 1.1 s
