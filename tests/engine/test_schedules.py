@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -79,7 +80,7 @@ def test_the_last_fifth_is_annealed_linearly_to_one_percent():
     rates = [schedule.lr(iteration) for iteration in range(100)]
     assert rates[:80] == [1.0] * 80
     assert rates[-1] == pytest.approx(0.01)
-    steps = [before - after for before, after in zip(rates[79:], rates[80:], strict=False)]
+    steps = [before - after for before, after in itertools.pairwise(rates)]
     assert steps == pytest.approx([0.99 / 20] * 20)
 
 

@@ -13,8 +13,8 @@ from tumorseg.ops.geometry import (
     Orientation,
     grid_mismatch_mm,
     orient,
-    oriented_affine,
     orientation_of,
+    oriented_affine,
     restore_orientation,
     spacing_of,
 )

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -137,7 +139,7 @@ def located(indices, targets, seed=0):
 
 
 def by_class(voxels, starts):
-    return [voxels[low:high] for low, high in zip(starts, starts[1:], strict=False)]
+    return [voxels[low:high] for low, high in itertools.pairwise(starts)]
 
 
 def test_every_location_is_of_its_class_and_none_comes_twice():

@@ -1,5 +1,4 @@
 import json
-import os
 
 import nibabel
 import numpy as np
@@ -29,7 +28,8 @@ def request_of(toy, **fields):
 def test_the_plan_on_disk_is_the_plan_returned_and_knows_its_source(toy):
     assert read_plan(toy.plan_path) == toy.plan
     note = json.loads((toy.roots.work / "Toy" / "source.json").read_text())
-    assert note["dataset"] == "Toy" and note["data_root"] == str(toy.data.parent)
+    assert note["dataset"] == "Toy"
+    assert note["data_root"] == str(toy.data.parent)
 
 
 def test_labels_with_gaps_keep_their_values(toy):
@@ -54,7 +54,8 @@ def test_preprocessing_brings_every_case_to_the_plans_grid_and_axis_order(toy):
     store = CaseStore(stored.folder, stored.keys)
     for case_id in store.case_ids:
         image, indices = store.read(case_id, tuple((0, size) for size in store.shape(case_id)))
-        assert image.shape == (2, *store.shape(case_id)) and image.dtype == np.float32
+        assert image.shape == (2, *store.shape(case_id))
+        assert image.dtype == np.float32
         assert set(np.unique(indices)) <= {0, 1, 2}
     assert store.num_locations("case_5", 1) == 0
     assert store.num_locations("case_0", 1) > 0
@@ -104,15 +105,18 @@ def test_an_all_background_case_is_scored_by_the_empty_mask_policy(toy, trained,
         )
     )
     empty = [case for case in report.cases if case.case_id == "case_5"]
-    assert len(done.files) == 6 and len(empty) == 2
+    assert len(done.files) == 6
+    assert len(empty) == 2
     for case in empty:
-        assert case.dsc in (None, 0.0) and case.hd95_mm is None
+        assert case.dsc in (None, 0.0)
+        assert case.hd95_mm is None
 
 
 def test_training_that_is_finished_does_nothing_when_asked_again(toy, trained):
     before = trained.folder.latest.read_bytes()
     again = train(request_of(toy, fold="0"))
-    assert again.is_finished and again.metrics == trained.metrics
+    assert again.is_finished
+    assert again.metrics == trained.metrics
     assert trained.folder.latest.read_bytes() == before
 
 
@@ -123,9 +127,11 @@ def test_validate_alone_repeats_the_scores(toy, trained):
 
 def test_every_case_is_trained_on_with_fold_all(toy, tmp_path):
     done = train(request_of(toy, fold="all", configuration="2d"))
-    assert done.is_finished and done.metrics is None
+    assert done.is_finished
+    assert done.metrics is None
     log = [json.loads(line) for line in done.folder.log.read_text().splitlines()]
-    assert log[-1]["validation_loss"] is None and log[-1]["dsc"] == {}
+    assert log[-1]["validation_loss"] is None
+    assert log[-1]["dsc"] == {}
     made = predict(PredictRequest(models=(done.folder.root.parent,), inputs=(toy.data,), output=tmp_path, device="cpu"))
     assert len(made.files) == 6
     with pytest.raises(PlanError, match="trained on every case"):
@@ -143,7 +149,8 @@ def test_options_of_train_are_resolved_once_into_the_folds_plan(toy):
         request_of(toy, fold="1", options=TrainOptions(epochs=1, iterations=1), has_validation=False, restart=True)
     )
     aside = [path for path in again.folder.root.parent.iterdir() if path.name.startswith("fold_1.")]
-    assert len(aside) == 1 and read_plan(again.folder.plan).training.iterations_per_epoch == 1
+    assert len(aside) == 1
+    assert read_plan(again.folder.plan).training.iterations_per_epoch == 1
 
 
 def test_hours_become_iterations_before_the_first_step(toy):
@@ -160,7 +167,8 @@ def test_a_folder_of_another_plan_is_not_trained_into(toy, trained):
     other = toy.plan.model_copy(update={"training": toy.plan.training.model_copy(update={"seed": 99})})
     with pytest.raises(PlanError) as caught:
         train(TrainRequest(roots=toy.roots, plan=other, fold="0", device="cpu"))
-    assert record_hash(toy.plan) in str(caught.value) and record_hash(other) in str(caught.value)
+    assert record_hash(toy.plan) in str(caught.value)
+    assert record_hash(other) in str(caught.value)
 
 
 @pytest.mark.parametrize("fold", ["6", "99", "x", "-1"])
@@ -174,11 +182,13 @@ def test_predictions_have_exactly_the_inputs_geometry(toy, trained, tmp_path):
     for case_id, path in made.files.items():
         source = toy.data / case_id / "T1.nii.gz"
         a, b = nibabel.load(source), nibabel.load(path)
-        assert a.shape == b.shape and np.array_equal(a.affine, b.affine)
+        assert a.shape == b.shape
+        assert np.array_equal(a.affine, b.affine)
         assert set(np.unique(np.asanyarray(b.dataobj))) <= set(LABELS.values())
         x, y = SimpleITK.ReadImage(str(source)), SimpleITK.ReadImage(str(path))
         assert x.GetSize() == y.GetSize()
-        assert x.GetDirection() == y.GetDirection() and x.GetOrigin() == y.GetOrigin()
+        assert x.GetDirection() == y.GetDirection()
+        assert x.GetOrigin() == y.GetOrigin()
 
 
 def test_one_image_stored_in_any_order_is_segmented_alike(trained, tmp_path):
@@ -277,7 +287,7 @@ def test_a_prediction_on_another_grid_is_an_error_that_names_the_case(toy, tmp_p
 def test_a_moved_dataset_is_found_by_d(toy, tmp_path):
     moved = tmp_path / "elsewhere" / "Renamed"
     moved.parent.mkdir()
-    os.symlink(toy.data, moved)
+    moved.symlink_to(toy.data)
     found = preprocess(
         PreprocessRequest(roots=Roots(work=tmp_path / "runs"), plan=toy.plan, dataset=str(moved), jobs=1)
     )
@@ -285,7 +295,7 @@ def test_a_moved_dataset_is_found_by_d(toy, tmp_path):
 
 
 def test_regions_are_trained_predicted_and_scored(tmp_path):
-    data = write_toy(tmp_path / "data" / "Regions", num_cases=3)
+    write_toy(tmp_path / "data" / "Regions", num_cases=3)
     regions = tmp_path / "regions.json"
     whole = [{"name": "whole", "labels": ["shell", "core"], "value": 2}, {"name": "core", "labels": [7], "value": 7}]
     regions.write_text(json.dumps(whole))
@@ -297,6 +307,7 @@ def test_regions_are_trained_predicted_and_scored(tmp_path):
     ).plan
     options = TrainOptions(epochs=1, iterations=2)
     done = train(TrainRequest(roots=roots, plan=made, fold="0", device="cpu", options=options, jobs=1))
-    assert done.metrics is not None and set(done.metrics.summary) == {"whole", "core"}
+    assert done.metrics is not None
+    assert set(done.metrics.summary) == {"whole", "core"}
     predicted = nibabel.load(next(done.folder.validation.glob("*.nii.gz")))
     assert set(np.unique(np.asanyarray(predicted.dataobj))) <= {0, 2, 7}

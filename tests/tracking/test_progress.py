@@ -75,7 +75,7 @@ def test_the_time_left_is_that_of_the_steps_of_this_run(capsys, monkeypatch):
     monkeypatch.setattr(module, "LINE_EVERY_S", 0.0)
     work(total=2000, done=1000, steps=1, pause_s=0.1)
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("train: 1001/2000, 1:4") or line.startswith("train: 1001/2000, 1:5")
+    assert line.startswith(("train: 1001/2000, 1:4", "train: 1001/2000, 1:5"))
 
 
 @pytest.mark.parametrize(
