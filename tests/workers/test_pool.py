@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.workers.conftest import ROOT
 
 from tests.workers import jobs
-from tests.workers.conftest import ROOT
 from tumorseg.workers.outcomes import Failure, Success
 from tumorseg.workers.pool import run_cases
 
