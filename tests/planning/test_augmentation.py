@@ -19,7 +19,7 @@ from tumorseg.planning.augmentation import choose_augmentation, is_thick
     ],
 )
 def test_the_patch_decides_the_rotation(patch_size, rotation_deg, in_plane):
-    affine = choose_augmentation(patch_size, (0, 1)).transforms[0]
+    affine = choose_augmentation(patch_size, tuple(range(len(patch_size)))).transforms[0]
     assert (affine.name, affine.rotation_deg, affine.in_plane) == ("affine", rotation_deg, in_plane)
     assert is_thick(patch_size) == in_plane
 

@@ -50,7 +50,6 @@ def test_other_names_state_none(name):
     assert kind_from_name(name) is None
 
 
-@pytest.mark.xfail(strict=True, reason="t1 and t2 are looked for inside words")
 @pytest.mark.parametrize("name", ["input1", "input_t2b", "part2"])
 def test_t1_within_a_word_is_no_mr_contrast(name):
     assert kind_from_name(name) is None

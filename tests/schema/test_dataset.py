@@ -60,7 +60,6 @@ def test_an_unsound_description_is_refused(changes, message):
         described(**changes)
 
 
-@pytest.mark.xfail(strict=True, reason="DatasetDescription takes any ignore label, also the background")
 def test_the_background_is_not_ignored():
     with pytest.raises(ValidationError, match="ignore_label"):
         described(ignore_label=0)

@@ -135,7 +135,6 @@ def test_a_configuration_knows_its_axes():
     assert [configurations[name].num_axes for name in ("2d", "3d_fullres")] == [2, 3]
 
 
-@pytest.mark.xfail(strict=True, reason="Configuration does not look into the transforms")
 @pytest.mark.parametrize(
     "transform",
     [

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.workers.conftest import ROOT
 
 from tests.workers import jobs
 from tumorseg.workers.outcomes import Failure, Success
 from tumorseg.workers.pool import run_cases
+
+ROOT = str(Path(__file__).parents[2])
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 15.0) -> bool:

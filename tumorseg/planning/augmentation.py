@@ -21,7 +21,16 @@ HALF_TURN_DEG, SMALL_DEG_3D, SMALL_DEG_2D = 180.0, 30.0, 15.0
 def choose_augmentation(patch_size: Sequence[int], mirroring_axes: Sequence[int]) -> AugmentationSpec:
     """Return the transforms for a patch; mirroring only along the axes given."""
     mirror = [MirrorTransform(axes=tuple(mirroring_axes))] if mirroring_axes else []
-    return AugmentationSpec(transforms=(_choose_affine(patch_size), GaussianNoise(), Brightness(), Contrast(), *mirror))
+    has_lateral_axis = 0 < len(mirroring_axes) < len(patch_size)
+    return AugmentationSpec(
+        transforms=(
+            _choose_affine(patch_size, has_lateral_axis=has_lateral_axis),
+            GaussianNoise(),
+            Brightness(),
+            Contrast(),
+            *mirror,
+        )
+    )
 
 
 def is_thick(patch_size: Sequence[int]) -> bool:
@@ -29,10 +38,12 @@ def is_thick(patch_size: Sequence[int]) -> bool:
     return len(patch_size) == 3 and max(patch_size) / patch_size[0] > THICK_PATCH
 
 
-def _choose_affine(patch_size: Sequence[int]) -> AffineTransform:
+def _choose_affine(patch_size: Sequence[int], *, has_lateral_axis: bool) -> AffineTransform:
+    """Return the rotation; a half turn and a flip would mirror left and right, so one of them is left out."""
     if len(patch_size) == 2:
         is_long = max(patch_size) / min(patch_size) > LONG_PATCH_2D
-        return AffineTransform(rotation_deg=(SMALL_DEG_2D if is_long else HALF_TURN_DEG,))
+        return AffineTransform(rotation_deg=(SMALL_DEG_2D if is_long or has_lateral_axis else HALF_TURN_DEG,))
     if is_thick(patch_size):
-        return AffineTransform(rotation_deg=(HALF_TURN_DEG, 0.0, 0.0), in_plane=True)
+        largest = SMALL_DEG_3D if has_lateral_axis else HALF_TURN_DEG
+        return AffineTransform(rotation_deg=(largest, 0.0, 0.0), in_plane=True)
     return AffineTransform(rotation_deg=(SMALL_DEG_3D,) * 3)

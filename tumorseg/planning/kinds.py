@@ -18,7 +18,7 @@ NAME_PATTERNS: dict[ChannelKind, str] = {
     "ct": r"(^|[^a-z])(ct|cta|cect|ncct|cbct)([^a-z]|$)",
     "pet": r"(^|[^a-z])(pet|suv|fdg|pt)([^a-z]|$)",
     "rgb": r"^(rgb|red|green|blue|r|g|b|rgb_to_0_1)$",
-    "mr": r"mr|t1|t2|flair|dwi|adc|dce|swi|dixon|cine|perf|bold|(^|[^a-z])pd([^a-z]|$)",
+    "mr": r"mr|(^|[^a-z]|ce)t[12](w|c|ce|gd|n|f|map|post|_|[^a-z]|$)|flair|dwi|adc|dce|swi|dixon|cine|perf|bold|(^|[^a-z])pd([^a-z]|$)",
 }
 """What a channel's name (lower case) says; the first that matches counts."""
 NNUNET_SCHEMES: dict[str, NormalizationSpec] = {

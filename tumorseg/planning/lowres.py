@@ -4,6 +4,7 @@ References:
     nnU-Net's rule for `3d_lowres`.
 """
 
+from tumorseg.errors import PlanError
 from tumorseg.planning.patch_search import Grid, search_patch
 from tumorseg.planning.presets import Preset
 
@@ -19,7 +20,10 @@ def wants_lowres(grid: Grid, patch_size: tuple[int, ...], preset: Preset, vram_g
     """Return whether nnU-Net would plan a `3d_lowres` configuration beside this full-resolution grid."""
     if _share(patch_size, grid.median_shape) >= SHARE_SEEN:
         return False
-    coarser = lowres_grid(grid, preset, vram_gb)
+    try:
+        coarser = lowres_grid(grid, preset, vram_gb)
+    except PlanError:  # no network fits a grid so coarse
+        return False
     return _voxels(grid.median_shape) / _voxels(coarser.median_shape) >= LEAST_GAIN
 
 

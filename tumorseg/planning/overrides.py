@@ -10,6 +10,7 @@ from tumorseg.errors import PlanError
 from tumorseg.losses.presets import loss_preset
 from tumorseg.schema.base import Record, parse_record
 from tumorseg.schema.losses import DiceLoss, LossSpec
+from tumorseg.schema.optimizers import AdamW, PlateauSchedule, PolySchedule, Sgd
 from tumorseg.schema.plan import Configuration, Plan, Reason
 
 SETTABLE = ("training", "default_configuration", "configurations")
@@ -34,9 +35,10 @@ def parse_override(text: str) -> Override:
     if not equals or not field.strip():
         raise PlanError(f"--set {text!r} is not of the form field=value, such as training.epochs=4")
     try:
-        return Override(field=field.strip(), value=json.loads(value))
+        read = json.loads(value)
     except json.JSONDecodeError:
-        return Override(field=field.strip(), value=value)
+        read = value
+    return parse_record(Override, {"field": field.strip(), "value": read}, source=f"--set {text}", error=PlanError)
 
 
 def apply_overrides(plan: Plan, overrides: Sequence[Override]) -> Plan:
@@ -81,12 +83,22 @@ def _set(document: dict[str, Any], path: list[str], value: JsonValue) -> JsonVal
         parent.update(_expand_loss(parent, str(value), bool(document["dataset"]["regions"])))
     elif path[-1] == "name" and before != value:
         parent.clear()
-        parent["name"] = value
+        parent.update(_defaults(path[-2], value))
     elif isinstance(parent, list):
         parent[int(path[-1])] = value
     else:
         parent[path[-1]] = value
     return before
+
+
+def _defaults(part: str, name: JsonValue) -> dict[str, Any]:
+    """Return the record of another optimizer or schedule with its defaults; of other parts, the name alone."""
+    records: dict[str, dict[str, type[Record]]] = {
+        "optimizer": {"sgd": Sgd, "adamw": AdamW},
+        "schedule": {"poly": PolySchedule, "plateau": PlateauSchedule},
+    }
+    record = records.get(part, {}).get(str(name))
+    return {"name": name} if record is None else record().model_dump(mode="json")
 
 
 def _child(parent: Any, key: str, path: list[str]) -> Any:
@@ -100,7 +112,7 @@ def _child(parent: Any, key: str, path: list[str]) -> Any:
 
 
 def _expand_loss(document: dict[str, Any], preset: str, has_regions: bool) -> dict[str, Any]:
-    loss = LossSpec.model_validate(document)
+    loss = parse_record(LossSpec, document, source="--set loss.preset", error=PlanError)
     batch_dice = any(isinstance(component, DiceLoss) and component.batch for component in loss.components)
     expanded: LossSpec = loss_preset(
         preset,

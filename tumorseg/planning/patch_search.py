@@ -58,6 +58,11 @@ def search_patch(grid: Grid, preset: Preset, vram_gb: float) -> Found:
     budget = elements_budget(preset.memory, len(grid.spacing_mm), vram_gb)
     initial = initial_patch(grid, preset)
     topology = choose_topology(grid.spacing_mm, initial)
+    if topology.num_stages < 2:
+        raise PlanError(
+            f"the median case of {[round(size) for size in grid.median_shape]} voxels is too small for a U-Net, which needs "
+            f"{2 * MIN_EDGE} voxels in some axis; plan a finer grid, or larger images"
+        )
     while not _fits(found := _elements(topology, grid, preset), budget, grid, preset):
         topology = _shrink(topology, grid, preset, vram_gb)
     by_memory, batch_size = _choose_batch(budget / found, topology.patch_size, grid, preset)
@@ -103,7 +108,9 @@ def _shrink(topology: Topology, grid: Grid, preset: Preset, vram_gb: float) -> T
         step = choose_topology(grid.spacing_mm, smaller).divisors[axis]
         if patch[axis] - step >= min(MIN_EDGE, grid.median_shape[axis]):
             smaller[axis] = patch[axis] - step
-            return choose_topology(grid.spacing_mm, smaller)
+            shrunk = choose_topology(grid.spacing_mm, smaller)
+            if shrunk.num_stages > 1:
+                return shrunk
     raise PlanError(
         f"a budget of {vram_gb:g} GB is too small for any patch of preset {preset.name} "
         f"(smallest tried: {list(patch)}); give a larger --vram or a preset with fewer features"

@@ -9,14 +9,15 @@ from tumorseg.errors import PlanError
 from tumorseg.planning.configurations import Planned, Subject, plan_configuration
 from tumorseg.planning.kinds import KindDecision, choose_normalization, decide_kind
 from tumorseg.planning.laterality import mirror_pairs
-from tumorseg.planning.memory import GB
+from tumorseg.planning.memory import GB, feature_map_elements, predicted_bytes
 from tumorseg.planning.overrides import Override, apply_overrides
 from tumorseg.planning.patch_search import Grid
-from tumorseg.planning.presets import Preset, preset_named
+from tumorseg.planning.presets import PLAIN_REFERENCE, RESIDUAL_M_REFERENCE, Preset, preset_named
 from tumorseg.planning.spacing import TargetGrid, target_grid
 from tumorseg.planning.splits import check_folds, split_folds
 from tumorseg.schema.base import Record, record_hash
 from tumorseg.schema.fingerprint import Fingerprint
+from tumorseg.schema.networks import PlainUNet, ResidualUNet
 from tumorseg.schema.plan import Budget, FingerprintSummary, Plan, PlannedDataset, Reason
 
 LATERAL_AXIS = 2
@@ -78,7 +79,18 @@ def make_plan(fingerprint: Fingerprint, name: str, options: PlanOptions) -> Plan
         reasons=_reasons(fingerprint, kinds, target, preset) | _nested_reasons(planned),
     )
     warnings = tuple(decision.warning for decision in kinds if decision.warning)
-    return PlanResult(apply_overrides(plan, options.overrides), warnings)
+    return PlanResult(_predict_memory(apply_overrides(plan, options.overrides), preset), warnings)
+
+
+def _predict_memory(plan: Plan, preset: Preset) -> Plan:
+    """Return the plan with the memory predicted for what it holds now; another package's network is not counted."""
+    configuration = plan.configurations[plan.default_configuration]
+    if not isinstance(configuration.network, PlainUNet | ResidualUNet):
+        return plan
+    num_outputs = len(set(plan.dataset.labels.values()) | {0})
+    elements = feature_map_elements(configuration.network, configuration.patch_size, num_outputs)
+    needed = predicted_bytes(preset.memory, configuration.num_axes, elements, configuration.batch_size)
+    return plan.model_copy(update={"budget": plan.budget.model_copy(update={"predicted_bytes": needed})})
 
 
 def _chosen_preset(options: PlanOptions) -> Preset:
@@ -91,7 +103,10 @@ def _chosen_preset(options: PlanOptions) -> Preset:
         return preset
     if options.network not in ("plain_unet", "residual_unet"):
         raise PlanError(f"network {options.network!r} is unknown to the planner; choose plain_unet or residual_unet")
-    return preset.model_copy(update={"network": options.network})
+    if options.network == preset.network:
+        return preset
+    reference = PLAIN_REFERENCE if options.network == "plain_unet" else RESIDUAL_M_REFERENCE
+    return preset.model_copy(update={"network": options.network, "memory": reference})
 
 
 def _decide_kinds(fingerprint: Fingerprint) -> list[KindDecision]:

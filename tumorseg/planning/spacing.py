@@ -57,7 +57,7 @@ def target_grid(fingerprint: Fingerprint) -> TargetGrid:
 
 def axis_order(spacing_mm: np.ndarray, shapes: np.ndarray) -> tuple[int, int, int]:
     """Return the axis order with the coarse axis first: of flat images the axis of one voxel, else the coarsest."""
-    flat = [axis for axis in range(3) if (shapes[:, axis] == 1).all()]
+    flat = [axis for axis in range(3) if np.median(shapes[:, axis]) == 1]
     first = flat[0] if flat else int(np.argmax(spacing_mm))
     second, third = (axis for axis in range(3) if axis != first)
     return (first, second, third)

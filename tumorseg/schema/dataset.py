@@ -29,13 +29,14 @@ def _channel_from_name(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
-NamedChannel = Annotated[Channel, BeforeValidator(_channel_from_name)]
+NamedChannel = Annotated[Channel, BeforeValidator(_channel_from_name, json_schema_input_type=str | Channel)]
 
 
 class Region(Record):
     """Labels that are predicted and scored together, such as the whole tumour of BraTS."""
 
     name: Name
+    """As scores call it."""
     labels: tuple[int, ...] = Field(min_length=1)
     """Label values that the region joins."""
     value: int = Field(gt=0)
@@ -46,6 +47,7 @@ class DatasetDescription(Record):
     """What is common to all cases of a dataset."""
 
     name: Name
+    """The registered one, else the manifest's, else the folder's; folders below the work folder are called so."""
     channels: tuple[NamedChannel, ...] = Field(min_length=1)
     """In the order in which networks see them."""
     labels: dict[str, int]
@@ -66,6 +68,8 @@ class DatasetDescription(Record):
         _check_unique("channel", [channel.name for channel in self.channels])
         _check_unique("label value", list(self.labels.values()))
         _check_unique("region", [region.name for region in self.regions])
+        if self.ignore_label == 0:
+            raise ValueError("ignore_label is 0, which is the background")
         foreground = {value for value in self.labels.values() if value not in (0, self.ignore_label)}
         for region in self.regions:
             if unknown := sorted((set(region.labels) | {region.value}) - foreground):
@@ -78,6 +82,7 @@ class ImageFile(Record):
     """Where one channel of one case lies."""
 
     path: str
+    """Absolute, or relative to where the command runs."""
     index: int | None = None
     """Volume along the last axis of a 4D file; null for a file of one volume."""
 
@@ -86,6 +91,7 @@ class Case(Record):
     """One study."""
 
     case_id: Name
+    """Unique in the dataset; results are called so."""
     images: tuple[ImageFile, ...]
     """One per channel of the dataset, in its order."""
     label: str | None = None
@@ -100,6 +106,7 @@ class Dataset(DatasetDescription):
     """A dataset on disk, as a source read it."""
 
     cases: tuple[Case, ...]
+    """Sorted by case_id."""
 
     @model_validator(mode="after")
     def _check_cases(self) -> "Dataset":

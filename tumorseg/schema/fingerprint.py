@@ -5,9 +5,10 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from tumorseg.schema.base import Record
-from tumorseg.schema.dataset import DatasetDescription, Name
+from tumorseg.schema.dataset import DatasetDescription, Name, repeated_values
 
-Shape3 = Annotated[tuple[int, int, int], Field(description="voxels (Z, Y, X), canonical orientation")]
+Voxels = Annotated[int, Field(ge=1)]
+Shape3 = Annotated[tuple[Voxels, Voxels, Voxels], Field(description="voxels (Z, Y, X), canonical orientation")]
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -15,18 +16,26 @@ class IntensityStatistics(Record):
     """One channel's intensities over foreground voxels, each case weighing the same."""
 
     mean: float
+    """In the image's own unit (HU for CT), as all of these."""
     median: float
+    """Percentile 50."""
     std: float = Field(ge=0)
+    """Standard deviation of the population."""
     min: float
+    """Least intensity drawn."""
     max: float
+    """Greatest intensity drawn."""
     percentile_00_5: float
+    """Percentile 0.5."""
     percentile_99_5: float
+    """Percentile 99.5."""
 
 
 class CaseMeasurement(Record):
     """One case's geometry, in canonical orientation."""
 
     case_id: Name
+    """As in the dataset."""
     spacing_mm: tuple[Positive, Positive, Positive]
     """Voxel edge (Z, Y, X) in mm."""
     shape: Shape3
@@ -47,10 +56,13 @@ class Fingerprint(Record):
     """The fingerprint document."""
 
     schema_version: Literal[1]
+    """Of this document's form."""
     dataset: DatasetDescription
+    """What was measured."""
     content_hash: str | None = None
     """Hash of all cases' files; null when the images were not read."""
     cases: tuple[CaseMeasurement, ...] = Field(min_length=1)
+    """In the dataset's order."""
     intensities: dict[str, IntensityStatistics]
     """By channel name."""
     median_relative_size_after_cropping: float = Field(gt=0, le=1)
@@ -58,6 +70,8 @@ class Fingerprint(Record):
 
     @model_validator(mode="after")
     def _check(self) -> "Fingerprint":
+        if repeated := repeated_values(case.case_id for case in self.cases):
+            raise ValueError(f"case_id given twice: {repeated[:5]}")
         expected = {channel.name for channel in self.dataset.channels}
         if set(self.intensities) != expected:
             raise ValueError(f"intensities are of {sorted(self.intensities)}, channels are {sorted(expected)}")

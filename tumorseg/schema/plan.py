@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
-from tumorseg.schema.augmentation import AugmentationSpec
+from tumorseg.schema.augmentation import AffineTransform, AugmentationSpec, MirrorTransform
 from tumorseg.schema.base import Record
 from tumorseg.schema.dataset import DatasetDescription, Name, repeated_values
 from tumorseg.schema.fingerprint import IntensityStatistics
@@ -120,9 +120,20 @@ class Configuration(Record):
             raise ValueError(
                 f"inference.mirroring_axes {self.inference.mirroring_axes} has an axis not in 0 to {self.num_axes - 1}"
             )
+        _check_transforms(self.augmentation, self.num_axes)
         if isinstance(self.network, UNetTopology):
             _check_unet(self.network, self.patch_size, self.loss)
         return self
+
+
+def _check_transforms(augmentation: AugmentationSpec, num_axes: int) -> None:
+    for transform in augmentation.transforms:
+        if isinstance(transform, MirrorTransform) and not set(transform.axes) <= set(range(num_axes)):
+            raise ValueError(f"augmentation mirrors axes {list(transform.axes)} of a patch of {num_axes} axes")
+        if isinstance(transform, AffineTransform) and len(transform.rotation_deg) != (1 if num_axes == 2 else 3):
+            raise ValueError(
+                f"augmentation has {len(transform.rotation_deg)} angles for {num_axes} axes; 2 axes need 1, 3 need 3"
+            )
 
 
 def _check_unet(network: UNetTopology, patch_size: tuple[int, ...], loss: LossSpec) -> None:
@@ -172,6 +183,7 @@ class Plan(Record):
     """The plan document."""
 
     schema_version: Literal[1] = 1
+    """Of this document's form."""
     name: Name
     """Stem of the file's name."""
     parent: str | None = None
