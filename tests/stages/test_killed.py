@@ -1,0 +1,90 @@
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from tests.stages.conftest import plan_toy
+from tests.toys import write_toy
+from tumorseg.storage.checkpoints import load_checkpoint
+
+LENGTH = {"training.epochs": 8, "training.iterations_per_epoch": 6}
+
+
+def start(toy, work):
+    command = [sys.executable, "-m", "tumorseg", "-q", "--data-root", str(toy.roots.data_root), "--work", str(work)]
+    options = ["train", "-p", str(toy.plan_path), "--fold", "0", "--validation", "none", "--device", "cpu"]
+    return subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def finish(toy, work):
+    process = start(toy, work)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+
+
+def weights(work):
+    return load_checkpoint(next(work.glob("Toy/models/*/3d_fullres/fold_0/latest.ckpt")))
+
+
+def same(first, second):
+    if isinstance(first, torch.Tensor):
+        return torch.equal(first, second)
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
+    if isinstance(first, list):
+        return len(first) == len(second) and all(map(same, first, second))
+    return first == second
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    root = tmp_path_factory.mktemp("killed")
+    toy = plan_toy(root, write_toy(root / "data" / "Toy"), **LENGTH)
+    started = time.monotonic()
+    finish(toy, toy.roots.work)
+    return toy, time.monotonic() - started
+
+
+@pytest.mark.slow
+def test_a_training_killed_at_ten_moments_ends_with_the_same_bits(uninterrupted, tmp_path):
+    toy, seconds = uninterrupted
+    expected, work = weights(toy.roots.work), tmp_path / "runs"
+    shutil.copytree(toy.roots.work / "Toy" / "cases", work / "Toy" / "cases")
+    moments, kills = random.Random(0), 0
+    while kills < 10:
+        process = start(toy, work)
+        try:
+            process.wait(moments.uniform(0.3, 0.95) * seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+            continue
+        assert process.returncode == 0, process.stderr.read()
+        assert same(weights(work), expected)
+        shutil.rmtree(work / "Toy" / "models")
+    finish(toy, work)
+    assert same(weights(work), expected)
+
+
+@pytest.mark.slow
+def test_a_training_asked_to_stop_leaves_a_checkpoint_and_exits_75(uninterrupted, tmp_path):
+    toy, seconds = uninterrupted
+    work = tmp_path / "runs"
+    shutil.copytree(toy.roots.work / "Toy" / "cases", work / "Toy" / "cases")
+    process = start(toy, work)
+    deadline = time.monotonic() + 10 * seconds
+    while not list(work.glob("Toy/models/**/latest.ckpt")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGTERM)
+    process.communicate(timeout=120)
+    assert process.returncode == 75
+    assert weights(work)["progress"]["iteration"] < 48
+    finish(toy, work)
+    assert same(weights(work), weights(toy.roots.work))
