@@ -10,6 +10,7 @@ import click
 
 from tumorseg import __version__
 from tumorseg.errors import TumorsegError
+from tumorseg.tracking.progress import set_quiet
 
 VERBS = {
     "demo": "the whole job on a small built-in phantom dataset, in minutes on two CPU cores",
@@ -84,10 +85,7 @@ def cli(context: click.Context, *, data_root: Path, work: Path, verbose: bool, q
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr, force=True)
     logging.getLogger("tumorseg").setLevel(level)
-    if quiet:
-        from tumorseg.tracking.progress import set_quiet
-
-        set_quiet(True)
+    set_quiet(quiet)
     context.obj = Settings(data_root, work, is_json)
 
 

@@ -35,6 +35,7 @@ def read_measured(folder: Path, key: str) -> Measured | None:
     if not record.is_file() or not samples.is_file():
         return None
     try:
-        return Measured(read_record(CaseMeasurement, record, error=StorageError), np.load(samples, allow_pickle=False))
+        array = np.load(io.BytesIO(samples.read_bytes()), allow_pickle=False)
+        return Measured(read_record(CaseMeasurement, record, error=StorageError), array)
     except (StorageError, ValueError, OSError):
         return None
