@@ -241,7 +241,7 @@ def test_predicting_again_leaves_finished_cases_alone(toy, trained, tmp_path):
     predict(request)
     after = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.nii.gz")}
     assert {path.name for path in after if after[path] != before[path]} == {"case_2.nii.gz"}
-    predict(request.model_copy(update={"mirroring": False}))
+    predict(request.model_copy(update={"mirroring": True}))
     assert all(path.stat().st_mtime_ns != after[path] for path in after)
 
 

@@ -208,6 +208,11 @@ class Fit:
                     logits = self.learner.network(images)
                 total += float(self.learner.loss(logits, segmentations).total)
                 pooled.add(logits, segmentations)
+        if not math.isfinite(total):
+            raise TrainingError(
+                f"the validation loss became {total} after iteration {self.progress.iteration}; look at the held-out cases "
+                "for extreme intensities, or set a lower optimizer.lr; the last checkpoint is untouched"
+            )
         return total / count, pooled.dsc()
 
     def _update_best(self, train_loss: float, dsc: dict[str, float | None]) -> bool:

@@ -44,7 +44,7 @@ def count_values(segmentation: Segmentation) -> tuple[list[int], list[int]]:
     """Return the values of a segmentation, sorted, and how many voxels hold each."""
     lowest = int(segmentation.min())
     if int(segmentation.max()) - lowest < 65536:
-        counts = np.bincount((segmentation.astype(np.int32) - lowest).ravel())
+        counts = np.bincount((segmentation.astype(np.int64) - lowest).ravel())
         found = np.flatnonzero(counts)
         return (found + lowest).tolist(), counts[found].tolist()
     values, numbers = np.unique(segmentation, return_counts=True)
@@ -55,7 +55,7 @@ def _look_up(segmentation: Segmentation, values: list[int], replacements: Segmen
     if values[-1] - values[0] < 65536:
         table = np.zeros(values[-1] - values[0] + 1, replacements.dtype)
         table[np.array(values) - values[0]] = replacements
-        return np.asarray(table[segmentation.astype(np.int32) - values[0]])
+        return np.asarray(table[segmentation.astype(np.int64) - values[0]])
     return np.asarray(replacements[np.searchsorted(values, segmentation)])
 
 

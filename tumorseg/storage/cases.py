@@ -67,6 +67,8 @@ class CaseArrays:
 
 def _move_into_place(partial: Path, final: Path) -> None:
     """Rename; another run may have been first, and then its folder is as good."""
+    if final.is_dir() and not (final / RECORD).is_file():
+        shutil.rmtree(final, ignore_errors=True)
     try:
         partial.rename(final)
     except OSError as error:
@@ -126,20 +128,20 @@ class CaseStore:
     def location(self, case_id: str, class_index: int, number: int) -> tuple[int, int, int]:
         """Return one remembered voxel of a class."""
         row = self._records[case_id].location_starts[class_index] + number
-        z, y, x = self._open(case_id, LOCATIONS)[row].tolist()
+        z, y, x = self._read(case_id, LOCATIONS, row).tolist()
         return (z, y, x)
 
     def read(self, case_id: str, box: Box) -> tuple[Image, Segmentation]:
         """Return image (C, …) and class indices of the part of a box that lies inside the case."""
         found = tuple(slice(lower, upper) for lower, upper in inside(box, self.shape(case_id)))
-        image = self._open(case_id, IMAGE)[(slice(None), *found)]
-        return image, self._open(case_id, SEGMENTATION)[found]
+        return self._read(case_id, IMAGE, (slice(None), *found)), self._read(case_id, SEGMENTATION, found)
 
-    def _open(self, case_id: str, name: str) -> Any:
+    def _read(self, case_id: str, name: str, index: Any) -> NDArray[Any]:
         path = self._folders[case_id] / name
         try:
-            return blosc2.open(str(path), mode="r", mmap_mode="r", dparams={"nthreads": 1})
-        except (RuntimeError, OSError) as error:
+            found: NDArray[Any] = blosc2.open(str(path), mode="r", mmap_mode="r", dparams={"nthreads": 1})[index]
+            return found
+        except (RuntimeError, OSError, ValueError) as error:
             raise _damaged(path, case_id) from error
 
 

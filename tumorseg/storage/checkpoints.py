@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ def load_checkpoint(path: Path, device: str = "cpu") -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise StorageError(f"{path}: there is no checkpoint; train the fold first") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StorageError(f"{path}: the checkpoint is damaged ({reason}); delete it and train again") from error
     return state

@@ -3,6 +3,7 @@
 import io
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,5 +38,5 @@ def read_measured(folder: Path, key: str) -> Measured | None:
     try:
         array = np.load(io.BytesIO(samples.read_bytes()), allow_pickle=False)
         return Measured(read_record(CaseMeasurement, record, error=StorageError), array)
-    except (StorageError, ValueError, OSError):
+    except (StorageError, ValueError, OSError, EOFError, BadZipFile):
         return None
