@@ -51,34 +51,54 @@ def progress(title: str, total: int, done: int = 0) -> Iterator[Advance]:
         yield _lines(title, total, done)
 
 
+class _Pace:
+    """How far the work is, and how long the rest takes at the pace of this run's own steps."""
+
+    def __init__(self, total: int, done: int) -> None:
+        """Start the clock; steps that were finished before say nothing of the pace."""
+        self.count, self._total, self._done, self._started = done, total, done, time.monotonic()
+
+    def step(self) -> str:
+        """Count one more step and return the time that is left, or that was taken."""
+        self.count += 1
+        taken = time.monotonic() - self._started
+        if self.count >= self._total:
+            return f"took {_duration(taken)}"
+        return f"{_duration(taken / (self.count - self._done) * (self._total - self.count))} left"
+
+
 def _bar(title: str, total: int, done: int) -> Iterator[Advance]:
-    label = [""]
+    pace, label = _Pace(total, done), [""]
+    # click counts steps of earlier runs into its own estimate, so the time is shown with the text.
     bar: Any = click.progressbar(
-        length=total, label=title, file=sys.stderr, show_pos=True, item_show_func=lambda _: label[0], width=30
+        length=total,
+        label=title,
+        file=sys.stderr,
+        show_pos=True,
+        show_eta=False,
+        item_show_func=lambda _: label[0],
+        width=30,
     )
     with bar as shown:
         if done:
             shown.update(done)
 
         def advance(text: str = "", /) -> None:
-            label[0] = text
+            label[0] = f"{pace.step()}  {text}".rstrip()
             shown.update(1, text)
 
         yield advance
 
 
 def _lines(title: str, total: int, done: int) -> Callable[..., None]:
-    started, last, count = time.monotonic(), [0.0], [done]
+    pace, last = _Pace(total, done), [0.0]
 
     def advance(text: str = "", /) -> None:
-        count[0] += 1
-        now = time.monotonic()
-        if count[0] < total and now - last[0] < LINE_EVERY_S:
+        eta, now = pace.step(), time.monotonic()
+        if pace.count < total and now - last[0] < LINE_EVERY_S:
             return
         last[0] = now
-        left = (now - started) / max(count[0] - done, 1) * (total - count[0])
-        eta = f", {_duration(left)} left" if count[0] < total else f", took {_duration(now - started)}"
-        click.echo(f"{title}: {count[0]}/{total}{eta}{'  ' + text if text else ''}", err=True)
+        click.echo(f"{title}: {pace.count}/{total}, {eta}{'  ' + text if text else ''}", err=True)
 
     return advance
 
