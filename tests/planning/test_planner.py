@@ -10,6 +10,7 @@ from tumorseg.planning.splits import split_folds
 from tumorseg.schema.base import record_hash
 from tumorseg.schema.losses import BinaryCrossEntropyLoss, CrossEntropyLoss
 from tumorseg.schema.optimizers import AdamW
+from tumorseg.schema.plan import Configuration
 from tumorseg.schema.preprocessing import CtNormalization, ZScoreNormalization
 
 SIDES = {"background": 0, "kidney_left": 1, "kidney_right": 2}
@@ -60,7 +61,7 @@ def test_a_disagreement_becomes_a_warning_and_stands_in_the_reasons():
     made = make_plan(fingerprint(channels=("T1", "T2"), intensities=CT), "p", PlanOptions())
     assert len(made.warnings) == 2
     assert made.warnings[0].startswith("channel T1 is taken for mr")
-    assert made.plan.reasons["normalization.T1"].alternative == made.warnings[0]
+    assert made.plan.reasons["configurations.2d.normalization.0"].alternative == made.warnings[0]
 
 
 def test_agreement_gives_no_warnings():
@@ -169,7 +170,9 @@ def test_left_and_right_are_never_mirrored_onto_each_other(spacing_mm, shape, tr
         assert mirrored(plan.configurations[name]) == axes
         lateral = transpose.index(2) - (name == "2d")
         assert lateral not in axes
-    assert plan.reasons["inference.mirroring_axes"].inputs == {"pairs": [["kidney_left", "kidney_right"]]}
+    assert plan.reasons["configurations.3d_fullres.inference.mirroring_axes"].inputs == {
+        "pairs": [["kidney_left", "kidney_right"]]
+    }
 
 
 @pytest.mark.parametrize("name", ["2d", "3d_fullres"])
@@ -208,20 +211,33 @@ def test_folds_do_not_depend_on_the_order_of_the_cases():
 
 
 @pytest.mark.parametrize("network", ["plain_unet", "residual_unet"])
-def test_every_main_decision_has_a_reason(network):
+def test_every_decision_has_a_reason_under_the_field_that_it_explains(network):
     plan = planned(fingerprint(channels=("T1", "CT")), network=network)
-    top = ["transpose", "spacing_mm", "budget.vram_bytes", "training", "folds", "inference.mirroring_axes"]
-    nested = ["patch_size", "batch_size", "network", "loss", "augmentation", "optimizer", "schedule"]
-    expected = {*top, "normalization.T1", "normalization.CT"}
-    expected |= {f"configurations.{name}.{field}" for name in plan.configurations for field in nested}
-    assert set(plan.reasons) == expected
-    assert all(reason.rule for reason in plan.reasons.values())
+    document = plan.model_dump(mode="json")
+    for field, reason in plan.reasons.items():
+        value = document
+        for key in field.split("."):
+            value = value[int(key)] if isinstance(value, list) else value[key]
+        assert reason.rule
+    explained = {".".join(field.split(".")[:3]) for field in plan.reasons}
+    for name in plan.configurations:
+        assert {f"configurations.{name}.{field}" for field in Configuration.model_fields} <= explained
+    assert {"orientation", "transpose", "training", "folds", "default_configuration"} <= explained
+    assert {"configurations.2d.normalization.0", "configurations.2d.normalization.1"} <= plan.reasons.keys()
 
 
 def test_the_reason_for_the_spacing_tells_which_rule_applied():
     coarse = planned(fingerprint(equal_cases(5, (10.0, 1.0, 1.0), (9, 100, 100))))
-    assert "10th percentile" in coarse.reasons["spacing_mm"].rule
-    assert "median spacing" in planned().reasons["spacing_mm"].rule
+    assert "10th percentile" in coarse.reasons["configurations.3d_fullres.spacing_mm"].rule
+    assert "median spacing" in planned().reasons["configurations.3d_fullres.spacing_mm"].rule
+
+
+def test_the_reason_for_mirroring_tells_what_was_decided():
+    sided = {"background": 0, "kidney_left": 1, "kidney_right": 2}
+    field = "configurations.3d_fullres.inference.mirroring_axes"
+    assert "all axes" in planned().reasons[field].rule
+    assert "left and right" in planned(fingerprint(labels=sided)).reasons[field].rule
+    assert "none" in planned(preset="fast_prototyping").reasons[field].rule
 
 
 def test_the_reason_for_the_batch_lists_its_limits():

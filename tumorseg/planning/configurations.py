@@ -3,11 +3,12 @@
 from typing import NamedTuple
 
 from tumorseg.losses.presets import deep_supervision_weights, loss_preset
-from tumorseg.planning.augmentation import choose_augmentation, is_thick
+from tumorseg.planning.augmentation import choose_augmentation
 from tumorseg.planning.lowres import wants_lowres
-from tumorseg.planning.memory import GB, predicted_bytes
-from tumorseg.planning.patch_search import Found, Grid, search_patch
+from tumorseg.planning.memory import predicted_bytes
+from tumorseg.planning.patch_search import Grid, search_patch
 from tumorseg.planning.presets import Preset
+from tumorseg.planning.reasons import configuration_reasons
 from tumorseg.schema.plan import Configuration, InferenceSpec, Reason, SamplingSpec
 from tumorseg.schema.preprocessing import NormalizationSpec, ResamplingSpec
 
@@ -63,7 +64,8 @@ def plan_configuration(subject: Subject, preset: Preset, *, num_axes: int, vram_
         inference=InferenceSpec(mirroring=bool(axes), mirroring_axes=axes),
     )
     needed = predicted_bytes(preset.memory, num_axes, found.elements, found.batch_size)
-    return Planned(configuration, needed, _reasons(configuration, found, preset, needed))
+    reasons = configuration_reasons(configuration, found, preset, needed_bytes=needed, batch_dice=batch_dice)
+    return Planned(configuration, needed, reasons)
 
 
 def _plane(grid: Grid) -> Grid:
@@ -74,37 +76,3 @@ def _mirroring_axes(num_axes: int, lateral_axis: int | None) -> tuple[int, ...]:
     """Return the axes in the configuration's own numbering, the lateral one left out."""
     first = 3 - num_axes
     return tuple(axis - first for axis in range(first, 3) if axis != lateral_axis)
-
-
-def _reasons(configuration: Configuration, found: Found, preset: Preset, needed: int) -> dict[str, Reason]:
-    smaller = ", ".join(f"{count} by {what}" for count, what in _batch_limits(found, preset))
-    affine = "turned in its planes only, the patch being thick" if is_thick(found.patch_size) else "turned in space"
-    return {
-        "patch_size": Reason(
-            rule="begin with the preset's volume shaped like a median case, halve what is largest until the budget holds",
-            inputs={
-                "initial": list(found.initial_patch_size),
-                "feature_map_elements": found.elements,
-                "predicted_gb": round(needed / GB, 2),
-            },
-            alternative="a larger patch needs a larger --vram",
-        ),
-        "batch_size": Reason(
-            rule="what memory and the size of the dataset allow, at least 2", inputs={"limits": smaller}
-        ),
-        "network": Reason(
-            rule=f"{found.network.name} of preset {preset.name}; an axis is halved, and convolved across, once its "
-            "spacing is within twice the finest; no axis below 4 voxels",
-            inputs={"num_stages": found.network.num_stages, "base_features": preset.base_features},
-            alternative="--network residual_unet" if preset.network == "plain_unet" else "--network plain_unet",
-        ),
-        "loss": Reason(rule=f"loss preset {configuration.loss.preset} of preset {preset.name}"),
-        "augmentation": Reason(rule=f"nnU-Net's probabilities and ranges; {affine}"),
-        "optimizer": Reason(rule=f"of preset {preset.name}"),
-        "schedule": Reason(rule=f"of preset {preset.name}"),
-    }
-
-
-def _batch_limits(found: Found, preset: Preset) -> list[tuple[int, str]]:
-    limits = [(found.batch_by_memory, "memory"), (found.batch_size, "all limits together")]
-    return [*limits, (preset.max_batch_size, "preset")] if preset.max_batch_size else limits

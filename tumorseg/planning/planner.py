@@ -13,6 +13,7 @@ from tumorseg.planning.memory import GB, feature_map_elements, predicted_bytes
 from tumorseg.planning.overrides import Override, apply_overrides
 from tumorseg.planning.patch_search import Grid
 from tumorseg.planning.presets import PLAIN_REFERENCE, RESIDUAL_M_REFERENCE, Preset, preset_named
+from tumorseg.planning.reasons import Evidence, plan_reasons, shared_reasons
 from tumorseg.planning.spacing import TargetGrid, target_grid
 from tumorseg.planning.splits import check_folds, split_folds
 from tumorseg.schema.base import Record, record_hash
@@ -65,6 +66,7 @@ def make_plan(fingerprint: Fingerprint, name: str, options: PlanOptions) -> Plan
     target = target_grid(fingerprint)
     subject = _subject(fingerprint, kinds, target)
     planned = _plan_configurations(subject, preset, vram_gb)
+    evidence = Evidence(fingerprint, kinds, target, preset)
     default = "3d_fullres" if "3d_fullres" in planned else "2d"
     plan = Plan(
         name=name,
@@ -76,7 +78,8 @@ def make_plan(fingerprint: Fingerprint, name: str, options: PlanOptions) -> Plan
         configurations={key: found.configuration for key, found in planned.items()},
         training=preset.training.model_copy(update={"max_hours": options.max_hours}),
         folds=_folds(fingerprint, options),
-        reasons=_reasons(fingerprint, kinds, target, preset) | _nested_reasons(planned),
+        reasons=plan_reasons(evidence, has_own_folds=options.folds is not None)
+        | _nested_reasons(planned, shared_reasons(evidence)),
     )
     warnings = tuple(decision.warning for decision in kinds if decision.warning)
     return PlanResult(_predict_memory(apply_overrides(plan, options.overrides), preset), warnings)
@@ -174,43 +177,9 @@ def _folds(fingerprint: Fingerprint, options: PlanOptions) -> tuple[tuple[str, .
     return split_folds(case_ids) if options.folds is None else check_folds(options.folds, case_ids)
 
 
-def _reasons(
-    fingerprint: Fingerprint, kinds: Sequence[KindDecision], target: TargetGrid, preset: Preset
-) -> dict[str, Reason]:
-    pairs = mirror_pairs(fingerprint.dataset.labels)
-    rule = "coarse axis: 10th percentile of its spacings" if target.is_anisotropic else "median spacing of the cases"
-    reasons = {
-        "transpose": Reason(rule="coarse (or flat) axis first", inputs={"target_spacing_mm": list(target.spacing_mm)}),
-        "spacing_mm": Reason(rule=rule, inputs={"median_shape": list(target.median_shape)}),
-        "budget.vram_bytes": Reason(rule=f"--vram, or preset {preset.name}: {preset.purpose}"),
-        "training": Reason(rule=f"length of preset {preset.name}; --max-hours replaces it"),
-        "folds": Reason(rule="nnU-Net's five folds (seed 12345) unless --splits was given"),
-        "inference.mirroring_axes": Reason(
-            rule="not across left and right, which labels tell apart"
-            if pairs
-            else "all axes: no label depends on its side",
-            inputs={"pairs": [list(pair) for pair in pairs]},
-        ),
-    }
-    for channel, decision in zip(fingerprint.dataset.channels, kinds, strict=True):
-        inputs = fingerprint.intensities[channel.name].model_dump()
-        reasons[f"normalization.{channel.name}"] = Reason(
-            rule=f"kind {decision.kind}: {decision.rule}", inputs=inputs, alternative=decision.warning
-        )
-    return reasons
-
-
-def _mirroring_rule(preset: Preset, *, has_pairs: bool) -> str:
-    if not preset.mirroring:
-        return f"none: trainings of preset {preset.name} are too short to learn what mirrored anatomy looks like"
-    return (
-        "not across left and right, which labels tell apart" if has_pairs else "all axes: no label depends on its side"
-    )
-
-
-def _nested_reasons(planned: dict[str, Planned]) -> dict[str, Reason]:
+def _nested_reasons(planned: dict[str, Planned], shared: dict[str, Reason]) -> dict[str, Reason]:
     return {
         f"configurations.{name}.{field}": reason
         for name, found in planned.items()
-        for field, reason in found.reasons.items()
+        for field, reason in (shared | found.reasons).items()
     }

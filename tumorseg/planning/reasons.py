@@ -1,0 +1,141 @@
+"""Why each value of a plan is what it is, written down beside it."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tumorseg.planning.augmentation import is_thick
+from tumorseg.planning.kinds import CROPPED_SHARE, KindDecision
+from tumorseg.planning.laterality import mirror_pairs
+from tumorseg.planning.memory import GB
+from tumorseg.planning.patch_search import Found
+from tumorseg.planning.presets import Preset
+from tumorseg.planning.spacing import TargetGrid
+from tumorseg.schema.fingerprint import Fingerprint
+from tumorseg.schema.plan import Configuration, Reason
+
+
+class Evidence(NamedTuple):
+    """What decisions on the whole plan were made from."""
+
+    fingerprint: Fingerprint
+    kinds: Sequence[KindDecision]
+    """One per channel."""
+    target: TargetGrid
+    preset: Preset
+
+
+def plan_reasons(evidence: Evidence, *, has_own_folds: bool) -> dict[str, Reason]:
+    """Return the reasons of fields that all configurations share, by dotted field.
+
+    Args:
+        evidence: what was decided from.
+        has_own_folds: whether the user gave the folds.
+    """
+    preset, target = evidence.preset, evidence.target
+    num_cases = len(evidence.fingerprint.cases)
+    folds = "of --splits" if has_own_folds else "nnU-Net's five folds (shuffled with seed 12345); fewer for fewer cases"
+    return {
+        "orientation": Reason(rule="one orientation for all images, so that none is learnt or predicted turned"),
+        "transpose": Reason(rule="coarse (or flat) axis first", inputs={"target_spacing_mm": list(target.spacing_mm)}),
+        "budget.vram_bytes": Reason(rule=f"--vram, or preset {preset.name}: {preset.purpose}"),
+        "budget.predicted_bytes": Reason(
+            rule="feature-map elements of the default configuration, scaled from nnU-Net's reference network",
+            inputs={"reference_gb": preset.memory.vram_gb},
+        ),
+        "default_configuration": Reason(
+            rule="3d_fullres where images have depth, else 2d", inputs={"median_shape": list(target.median_shape)}
+        ),
+        "training": Reason(
+            rule=f"length, precision and clipping of preset {preset.name}; --max-hours replaces the length"
+        ),
+        "folds": Reason(rule=folds, inputs={"num_cases": num_cases}),
+    }
+
+
+def shared_reasons(evidence: Evidence) -> dict[str, Reason]:
+    """Return the reasons that every configuration repeats, by dotted field within it."""
+    target, preset = evidence.target, evidence.preset
+    rule = "coarse axis: 10th percentile of its spacings" if target.is_anisotropic else "median spacing of the cases"
+    pairs = [list(pair) for pair in mirror_pairs(evidence.fingerprint.dataset.labels)]
+    reasons = {
+        "spacing_mm": Reason(rule=rule, inputs={"target_spacing_mm": list(target.in_plan_order().spacing_mm)}),
+        "median_shape": Reason(
+            rule="median over cases of the voxels left by cropping, on the target spacing",
+            inputs={"median_shape": list(target.in_plan_order().median_shape)},
+        ),
+        "resampling": Reason(
+            rule="cubic images, linear labels and logits; an axis over 3 times coarser than the finest is not mixed with the others"
+        ),
+        "sampling": Reason(rule="nnU-Net's third of each batch, and at least one patch, centred on foreground"),
+        "inference": Reason(rule="nnU-Net's half-tile overlap and Gaussian weights of an eighth of the tile"),
+        "inference.mirroring_axes": Reason(
+            rule=_mirroring_rule(preset, has_pairs=bool(pairs)), inputs={"pairs": pairs}
+        ),
+    }
+    return reasons | _normalization_reasons(evidence)
+
+
+def _normalization_reasons(evidence: Evidence) -> dict[str, Reason]:
+    measured = evidence.fingerprint
+    relative = measured.median_relative_size_after_cropping
+    reasons = {}
+    for number, (channel, decision) in enumerate(zip(measured.dataset.channels, evidence.kinds, strict=True)):
+        reasons[f"normalization.{number}"] = Reason(
+            rule=f"kind {decision.kind}: {decision.rule}; z-scores are masked where cropping left under {CROPPED_SHARE:g} "
+            "of a median case",
+            inputs={
+                "channel": channel.name,
+                "median_relative_size_after_cropping": relative,
+                **measured.intensities[channel.name].model_dump(),
+            },
+            alternative=decision.warning,
+        )
+    return reasons
+
+
+def _mirroring_rule(preset: Preset, *, has_pairs: bool) -> str:
+    if not preset.mirroring:
+        return f"none: trainings of preset {preset.name} are too short to learn what mirrored anatomy looks like"
+    return (
+        "not across left and right, which labels tell apart" if has_pairs else "all axes: no label depends on its side"
+    )
+
+
+def configuration_reasons(
+    configuration: Configuration, found: Found, preset: Preset, *, needed_bytes: int, batch_dice: bool
+) -> dict[str, Reason]:
+    """Return the reasons of one configuration's own search, by field within it."""
+    limits = ", ".join(f"{count} by {what}" for count, what in _batch_limits(found, preset))
+    affine = "turned in its planes only, the patch being thick" if is_thick(found.patch_size) else "turned in space"
+    dice = "over the batch: a patch sees little of a case" if batch_dice else "per patch"
+    return {
+        "patch_size": Reason(
+            rule="begin with the preset's volume shaped like a median case; shrink what is largest until the budget holds",
+            inputs={
+                "initial": list(found.initial_patch_size),
+                "feature_map_elements": found.elements,
+                "predicted_gb": round(needed_bytes / GB, 2),
+            },
+            alternative="a larger patch needs a larger --vram",
+        ),
+        "batch_size": Reason(
+            rule="what memory and the size of the dataset allow, at least 2", inputs={"limits": limits}
+        ),
+        "network": Reason(
+            rule=f"{found.network.name} of preset {preset.name}; an axis is halved, and convolved across, once its "
+            "spacing is within twice the finest; no axis below 4 voxels",
+            inputs={"num_stages": found.network.num_stages, "base_features": preset.base_features},
+            alternative="--network residual_unet" if preset.network == "plain_unet" else "--network plain_unet",
+        ),
+        "loss": Reason(
+            rule=f"loss preset {configuration.loss.preset} of preset {preset.name}; Dice {dice}; outputs weigh half of the next finer one, the coarsest nothing"
+        ),
+        "augmentation": Reason(rule=f"nnU-Net's probabilities and ranges; {affine}"),
+        "optimizer": Reason(rule=f"of preset {preset.name}"),
+        "schedule": Reason(rule=f"of preset {preset.name}"),
+    }
+
+
+def _batch_limits(found: Found, preset: Preset) -> list[tuple[int, str]]:
+    limits = [(found.batch_by_memory, "memory"), (found.batch_size, "all limits together")]
+    return [*limits, (preset.max_batch_size, "preset")] if preset.max_batch_size else limits
