@@ -1,10 +1,10 @@
-# Targets: setup, demo, test, slow, check, format, bench.
+# Targets: setup, demo, test, slow, check, format, bench, schema, plans.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test slow check format bench schema
+.PHONY: setup demo test slow check format bench schema plans
 
 setup: $(STAMP)
 
@@ -37,6 +37,9 @@ format: $(STAMP)
 schema: $(STAMP)
 	$(BIN)/python -m tests.schema.test_documents
 
+plans: $(STAMP)
+	$(BIN)/python -m tests.planning.test_reference_plans
+
 bench: $(STAMP)
-	$(BIN)/pytest -m long
+	$(BIN)/pytest -m 'long or gpu'
 	$(BIN)/python benchmarks/hippocampus.py

@@ -14,3 +14,12 @@ def real_data() -> Path:
     if not REAL.is_dir():
         pytest.skip(f"no real data beside the checkout ({REAL.name})")
     return REAL
+
+
+@pytest.fixture(scope="session")
+def cuda() -> str:
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    return "cuda"

@@ -1,0 +1,43 @@
+import pytest
+import torch
+
+from tests.engine.phantoms import CLASSES, NUM_CHANNELS, batch_of, configuration_of, training_of
+from tumorseg.engine.learner import Learner
+from tumorseg.storage.checkpoints import load_checkpoint, save_checkpoint
+
+pytestmark = pytest.mark.gpu
+
+
+def learner_on(device, precision):
+    training = training_of(epochs=100, precision=precision)
+    return Learner(configuration_of(), training, num_channels=NUM_CHANNELS, targets=CLASSES, device=device)
+
+
+def losses(learner, numbers):
+    images, segmentations = (tensor.to(learner.device) for tensor in batch_of())
+    return [float(learner.step(images, segmentations, number).total) for number in numbers]
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp16", torch.float16), ("bf16", torch.bfloat16)])
+def test_mixed_precision_runs_the_network_in_the_plans_type_and_learns(cuda, precision, dtype):
+    learner = learner_on(cuda, precision)
+    found = losses(learner, [0] * 25)
+    assert found[-1] < 0.5 * found[0]
+    with learner.autocast():
+        assert learner.network.eval()(batch_of()[0].to(cuda)).dtype is dtype
+    assert all(parameter.dtype is torch.float32 for parameter in learner.network.parameters())
+
+
+def test_one_fp32_step_is_that_of_the_cpu(cuda):
+    assert losses(learner_on(cuda, "fp32"), range(3)) == pytest.approx(
+        losses(learner_on("cpu", "fp32"), range(3)), rel=1e-2
+    )
+
+
+def test_a_checkpoint_holds_the_scaler_and_goes_on(cuda, tmp_path):
+    learner, other = learner_on(cuda, "fp16"), learner_on(cuda, "fp16")
+    losses(learner, range(3))
+    save_checkpoint(tmp_path / "a.ckpt", learner.state())
+    other.restore(load_checkpoint(tmp_path / "a.ckpt", cuda))
+    assert other.state()["scaler"] == learner.state()["scaler"]
+    assert losses(other, range(3, 5)) == pytest.approx(losses(learner, range(3, 5)), rel=1e-2)

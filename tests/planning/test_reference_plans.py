@@ -1,0 +1,40 @@
+"""The reference plans under plans/ are what the planner makes of the fingerprints beside them.
+
+`make plans` writes them anew; the change then shows in review what a rule or a preset does to every kind of dataset.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from tumorseg.errors import InputError
+from tumorseg.planning.planner import PlanOptions, make_plan
+from tumorseg.planning.presets import PRESETS
+from tumorseg.schema.base import to_json
+from tumorseg.schema.fingerprint import Fingerprint
+from tumorseg.storage.json_files import read_record
+
+PLANS = Path(__file__).parents[2] / "plans"
+FINGERPRINTS = ("BrainTumour", "CineHeart", "LiverCT", "Slices2D")
+NAMES = (*(f"BrainTumour__{preset}" for preset in PRESETS), *(f"{name}__optimized" for name in FINGERPRINTS[1:]))
+
+
+def current_plan(name):
+    dataset, _, preset = name.partition("__")
+    measured = read_record(Fingerprint, PLANS / "fingerprints" / f"{dataset}.json", error=InputError)
+    return to_json(make_plan(measured, name, PlanOptions(preset=preset)).plan)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_reference_plan_is_current(name):
+    assert (PLANS / f"{name}.json").read_text("utf-8") == current_plan(name), "run make plans, and look at the change"
+
+
+def test_every_reference_plan_and_fingerprint_is_checked():
+    assert {path.stem for path in (PLANS / "fingerprints").glob("*.json")} == set(FINGERPRINTS)
+    assert {path.stem for path in PLANS.glob("*.json")} >= set(NAMES)
+
+
+if __name__ == "__main__":
+    for reference in NAMES:
+        (PLANS / f"{reference}.json").write_text(current_plan(reference), "utf-8")
