@@ -18,6 +18,10 @@ from tumorseg.planning.laterality import mirror_pairs
         ("lung_left_upper", "lung_right_upper"),
         ("ovarium sinister", "ovarium dexter"),
         ("lt_lung", "rt_lung"),
+        ("leftkidney", "rightkidney"),
+        ("left kidney", "kidney right"),
+        ("KIDNEYLEFT", "KIDNEYRIGHT"),
+        ("LKidney", "RKidney"),
     ],
 )
 def test_a_pair_is_found_whatever_its_spelling(left, right):

@@ -5,6 +5,7 @@ from pydantic import ValidationError
 
 from tests.planning.measured import CT, MR, case, equal_cases, fingerprint, planned
 from tumorseg.errors import PlanError
+from tumorseg.planning.overrides import parse_override
 from tumorseg.planning.planner import PlanOptions, make_plan
 from tumorseg.planning.splits import split_folds
 from tumorseg.schema.base import record_hash
@@ -61,7 +62,7 @@ def test_a_disagreement_becomes_a_warning_and_stands_in_the_reasons():
     made = make_plan(fingerprint(channels=("T1", "T2"), intensities=CT), "p", PlanOptions())
     assert len(made.warnings) == 2
     assert made.warnings[0].startswith("channel T1 is taken for mr")
-    assert made.plan.reasons["configurations.2d.normalization.0"].alternative == made.warnings[0]
+    assert made.plan.reasons["configurations.2d.normalization.0"].inputs["disagreement"] == made.warnings[0]
 
 
 def test_agreement_gives_no_warnings():
@@ -123,7 +124,7 @@ def test_a_dataset_of_background_only_is_refused():
 @pytest.mark.parametrize("voxels", [None, {"tumour": 1}])
 def test_one_case_with_foreground_or_not_counted_is_enough(voxels):
     cases = [case("a", label_voxels={"tumour": 0}), case("b", label_voxels=voxels)]
-    assert planned(fingerprint(cases)).folds == split_folds(["a", "b"])
+    assert planned(fingerprint(cases)).folds == split_folds(dict.fromkeys(["a", "b"]))
 
 
 @pytest.mark.parametrize(
@@ -230,6 +231,62 @@ def test_the_reason_for_the_spacing_tells_which_rule_applied():
     coarse = planned(fingerprint(equal_cases(5, (10.0, 1.0, 1.0), (9, 100, 100))))
     assert "10th percentile" in coarse.reasons["configurations.3d_fullres.spacing_mm"].rule
     assert "median spacing" in planned().reasons["configurations.3d_fullres.spacing_mm"].rule
+
+
+@pytest.mark.parametrize(
+    ("options", "settings", "field", "told"),
+    [
+        ({}, (), "configurations.2d.network", "residual_unet of preset optimized"),
+        ({"network": "plain_unet"}, (), "configurations.2d.network", "plain_unet, as --network says"),
+        ({}, (), "budget.vram_bytes", "preset optimized"),
+        ({"vram_gb": 6.0}, (), "budget.vram_bytes", "--vram"),
+        ({"max_hours": 2.0}, (), "training", "--max-hours decides the length"),
+        ({}, (), "configurations.2d.augmentation", "turned in the plane"),
+        ({}, ("loss.preset=nnunet",), "configurations.2d.loss", "; preset was set by the user"),
+        ({}, ("training.epochs=3",), "training", "; epochs was set by the user"),
+    ],
+)
+def test_reasons_tell_what_applied(options, settings, field, told):
+    assert told in planned(None, *settings, **options).reasons[field].rule
+
+
+def test_a_channel_called_as_nnunets_scheme_says_so():
+    plan = planned(fingerprint(channels=("noNorm",)))
+    assert "nnU-Net reads" in plan.reasons["configurations.2d.normalization.0"].rule
+
+
+def test_a_plan_over_its_budget_is_warned_about():
+    made = make_plan(fingerprint(), "p", PlanOptions(overrides=(parse_override("batch_size=2000"),)))
+    assert any("over its budget of 8.0 GB" in warning for warning in made.warnings)
+
+
+@pytest.mark.parametrize("shape", [(60, 128, 128), (64, 128, 128), (32, 224, 224), (36, 50, 35), (128, 256, 256)])
+@pytest.mark.parametrize("preset", ["optimized", "large_gpu", "fast_prototyping"])
+def test_no_plan_is_predicted_to_need_more_than_its_budget(shape, preset):
+    budget = planned(fingerprint(equal_cases(300, (1.0, 0.8, 0.8), shape)), preset=preset).budget
+    assert budget.predicted_bytes <= budget.vram_bytes
+
+
+@pytest.mark.parametrize("shape", [(2, 512, 512), (2, 640, 640)])
+def test_volumes_of_two_slices_are_planned(shape):
+    assert "3d_fullres" in planned(fingerprint(equal_cases(300, (1.0, 1.5, 1.5), shape))).configurations
+
+
+def test_a_case_too_narrow_for_planes_is_planned_in_3d_alone():
+    assert list(planned(fingerprint(equal_cases(5, (1.0, 1.0, 1.0), (40, 6, 6)))).configurations) == ["3d_fullres"]
+
+
+def test_hours_and_epochs_contradict():
+    with pytest.raises(PlanError, match="contradict"):
+        planned(None, "training.epochs=4", max_hours=1.0)
+
+
+def test_sides_of_regions_count_too():
+    regions = [
+        {"name": f"{side} kidney", "labels": [value], "value": value} for value, side in ((1, "left"), (2, "right"))
+    ]
+    plan = planned(fingerprint(labels={"background": 0, "a": 1, "b": 2}, regions=regions))
+    assert plan.configurations["3d_fullres"].inference.mirroring_axes == (0, 1)
 
 
 def test_the_reason_for_mirroring_tells_what_was_decided():

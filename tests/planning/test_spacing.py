@@ -14,7 +14,7 @@ def grid_of(*cases):
 def test_the_target_is_the_median_of_each_axis():
     grid = grid_of(((1.0, 0.9, 2.0), (10, 20, 30)), ((1.2, 0.8, 2.0), (10, 20, 30)), ((3.0, 0.1, 2.0), (10, 20, 30)))
     assert grid.spacing_mm == (1.2, 0.8, 2.0)
-    assert not grid.is_anisotropic
+    assert grid.rule == "median spacing of the cases"
 
 
 def test_the_median_shape_is_that_of_the_cases_on_the_target_grid():
@@ -27,13 +27,14 @@ def test_the_median_shape_is_that_of_the_cases_on_the_target_grid():
 def test_a_coarse_axis_with_few_slices_takes_the_10th_percentile():
     edges = [4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 10.0, 10.0, 10.0, 10.0]
     grid = grid_of(*(((edge, 1.0, 1.0), (12, 100, 100)) for edge in edges))
-    assert grid.is_anisotropic
+    assert grid.rule.endswith("of the coarse axis the 10th percentile")
     assert grid.spacing_mm == (np.percentile(edges, 10), 1.0, 1.0) == (5.0, 1.0, 1.0)
 
 
 def test_the_coarse_axis_gets_no_finer_than_the_others():
     grid = grid_of(*(((edge, 1.0, 1.0), (12, 100, 100)) for edge in (0.5, 0.5, 8.0, 8.0, 8.0)))
     assert grid.spacing_mm == (1.0 + 1e-5, 1.0, 1.0)
+    assert grid.rule.endswith("but no finer than the other axes")
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,7 @@ def test_the_coarse_axis_gets_no_finer_than_the_others():
 )
 def test_an_axis_that_is_not_coarse_enough_keeps_its_median(spacing_mm, shape):
     grid = grid_of(((1.5, 1.0, 1.0), shape), (spacing_mm, shape), (spacing_mm, shape))
-    assert not grid.is_anisotropic
+    assert grid.rule == "median spacing of the cases"
     assert grid.spacing_mm[0] == spacing_mm[0]
 
 

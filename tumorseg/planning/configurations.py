@@ -64,7 +64,7 @@ def plan_configuration(subject: Subject, preset: Preset, *, num_axes: int, vram_
         inference=InferenceSpec(mirroring=bool(axes), mirroring_axes=axes),
     )
     needed = predicted_bytes(preset.memory, num_axes, found.elements, found.batch_size)
-    reasons = configuration_reasons(configuration, found, preset, needed_bytes=needed, batch_dice=batch_dice)
+    reasons = configuration_reasons(configuration, found, preset, batch_dice=batch_dice)
     return Planned(configuration, needed, reasons)
 
 

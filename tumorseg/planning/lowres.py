@@ -37,7 +37,7 @@ def lowres_grid(grid: Grid, preset: Preset, vram_gb: float) -> Grid:
             edge * STEP if is_fine or not any(fine) else edge for edge, is_fine in zip(spacing, fine, strict=True)
         ]
         ratios = zip(grid.median_shape, grid.spacing_mm, spacing, strict=True)
-        shape = tuple(float(round(size * old / new)) for size, old, new in ratios)
+        shape = tuple(float(max(1, round(size * old / new))) for size, old, new in ratios)
         coarser = grid._replace(spacing_mm=tuple(spacing), median_shape=shape)
         patch = search_patch(coarser, preset, vram_gb).patch_size
     return coarser

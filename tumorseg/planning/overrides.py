@@ -54,9 +54,19 @@ def apply_overrides(plan: Plan, overrides: Sequence[Override]) -> Plan:
         for path in _resolve(override.field, plan):
             before = _set(document, path, override.value)
             reason = Reason(rule="set by the user", inputs={"value": override.value, "planned": before})
-            document["reasons"][".".join(path)] = reason.model_dump(mode="json")
+            _replace_reason(document["reasons"], ".".join(path), reason)
     fields = ", ".join(override.field for override in overrides)
     return parse_record(Plan, document, source=f"plan {plan.name} with {fields} set", error=PlanError)
+
+
+def _replace_reason(reasons: dict[str, Any], field: str, reason: Reason) -> None:
+    """Enter a reason; those of parts of the field go, those of what it is part of say that it was set."""
+    for other in list(reasons):
+        if other.startswith(f"{field}."):
+            del reasons[other]
+        elif field.startswith(f"{other}."):
+            reasons[other]["rule"] += f"; {field.removeprefix(f'{other}.')} was set by the user"
+    reasons[field] = reason.model_dump(mode="json")
 
 
 def _resolve(field: str, plan: Plan) -> list[list[str]]:

@@ -4,6 +4,7 @@ References:
     nnU-Net's `ExperimentPlanner.get_plans_for_configuration` and its ResEnc planners.
 """
 
+import math
 from typing import NamedTuple
 
 from tumorseg.errors import PlanError
@@ -42,6 +43,8 @@ class Found(NamedTuple):
     """Where the search began."""
     batch_by_memory: int
     """Batch size that the budget alone would allow."""
+    batch_by_dataset: int
+    """Batch size at which a batch would hold the most of the dataset that the preset allows."""
 
 
 def search_patch(grid: Grid, preset: Preset, vram_gb: float) -> Found:
@@ -61,13 +64,13 @@ def search_patch(grid: Grid, preset: Preset, vram_gb: float) -> Found:
     if topology.num_stages < 2:
         raise PlanError(
             f"the median case of {[round(size) for size in grid.median_shape]} voxels is too small for a U-Net, which needs "
-            f"{2 * MIN_EDGE} voxels in some axis; plan a finer grid, or larger images"
+            f"{2 * MIN_EDGE} voxels in two axes of like spacing, or {3 * MIN_EDGE} in one; plan a finer grid, or larger images"
         )
     while not _fits(found := _elements(topology, grid, preset), budget, grid, preset):
         topology = _shrink(topology, grid, preset, vram_gb)
-    by_memory, batch_size = _choose_batch(budget / found, topology.patch_size, grid, preset)
+    by_memory, by_dataset, batch_size = _choose_batch(budget / found, topology.patch_size, grid, preset)
     network = build_topology(topology, preset)
-    return Found(network, topology.patch_size, batch_size, found, tuple(map(int, initial)), by_memory)
+    return Found(network, topology.patch_size, batch_size, found, tuple(map(int, initial)), by_memory, by_dataset)
 
 
 def initial_patch(grid: Grid, preset: Preset) -> tuple[float, ...]:
@@ -117,15 +120,16 @@ def _shrink(topology: Topology, grid: Grid, preset: Preset, vram_gb: float) -> T
     )
 
 
-def _choose_batch(ratio: float, patch_size: tuple[int, ...], grid: Grid, preset: Preset) -> tuple[int, int]:
-    """Return the batch size that memory allows, and the one that the size of the dataset allows too."""
-    by_memory = round(ratio * _reference_batch(grid, preset))
+def _choose_batch(ratio: float, patch_size: tuple[int, ...], grid: Grid, preset: Preset) -> tuple[int, int, int]:
+    """Return the batch size that memory allows, the one that the size of the dataset allows, and the one to use."""
+    by_memory = ratio * _reference_batch(grid, preset)
+    by_memory = round(by_memory) if preset.rounds_batch else math.floor(by_memory)
     voxels = 1.0
     for size in patch_size:
         voxels *= size
     by_dataset = round(grid.dataset_voxels * preset.max_dataset_covered / voxels)
     limits = [by_memory, by_dataset, *([preset.max_batch_size] if preset.max_batch_size else [])]
-    return by_memory, max(min(limits), MIN_BATCH_SIZE)
+    return by_memory, by_dataset, max(min(limits), MIN_BATCH_SIZE)
 
 
 def build_topology(topology: Topology, preset: Preset) -> PlainUNet | ResidualUNet:

@@ -13,7 +13,7 @@ from tumorseg.planning.memory import GB, feature_map_elements, predicted_bytes
 from tumorseg.planning.overrides import Override, apply_overrides
 from tumorseg.planning.patch_search import Grid
 from tumorseg.planning.presets import PLAIN_REFERENCE, RESIDUAL_M_REFERENCE, Preset, preset_named
-from tumorseg.planning.reasons import Evidence, plan_reasons, shared_reasons
+from tumorseg.planning.reasons import Evidence, plan_reasons, shared_reasons, sided_names
 from tumorseg.planning.spacing import TargetGrid, target_grid
 from tumorseg.planning.splits import check_folds, split_folds
 from tumorseg.schema.base import Record, record_hash
@@ -66,7 +66,8 @@ def make_plan(fingerprint: Fingerprint, name: str, options: PlanOptions) -> Plan
     target = target_grid(fingerprint)
     subject = _subject(fingerprint, kinds, target)
     planned = _plan_configurations(subject, preset, vram_gb)
-    evidence = Evidence(fingerprint, kinds, target, preset)
+    given = {name for name in ("vram_gb", "max_hours", "folds") if getattr(options, name) is not None}
+    evidence = Evidence(fingerprint, kinds, target, preset, frozenset(given))
     default = "3d_fullres" if "3d_fullres" in planned else "2d"
     plan = Plan(
         name=name,
@@ -78,11 +79,14 @@ def make_plan(fingerprint: Fingerprint, name: str, options: PlanOptions) -> Plan
         configurations={key: found.configuration for key, found in planned.items()},
         training=preset.training.model_copy(update={"max_hours": options.max_hours}),
         folds=_folds(fingerprint, options),
-        reasons=plan_reasons(evidence, has_own_folds=options.folds is not None)
-        | _nested_reasons(planned, shared_reasons(evidence)),
+        reasons=plan_reasons(evidence) | _nested_reasons(planned, shared_reasons(evidence)),
     )
-    warnings = tuple(decision.warning for decision in kinds if decision.warning)
-    return PlanResult(_predict_memory(apply_overrides(plan, options.overrides), preset), warnings)
+    plan = _predict_memory(apply_overrides(plan, options.overrides), preset)
+    warnings = [decision.warning for decision in kinds if decision.warning]
+    if plan.budget.predicted_bytes > plan.budget.vram_bytes:
+        needed, allowed = plan.budget.predicted_bytes / GB, plan.budget.vram_bytes / GB
+        warnings.append(f"the plan is predicted to need {needed:.1f} GB, over its budget of {allowed:.1f} GB")
+    return PlanResult(plan, tuple(warnings))
 
 
 def _predict_memory(plan: Plan, preset: Preset) -> Plan:
@@ -100,6 +104,8 @@ def _chosen_preset(options: PlanOptions) -> Preset:
     preset = preset_named(options.preset)
     if options.vram_gb is not None and options.vram_gb <= 0:
         raise PlanError(f"--vram {options.vram_gb:g} is not a budget; give GB above 0")
+    if options.max_hours is not None and any(override.field == "training.epochs" for override in options.overrides):
+        raise PlanError(f"--max-hours {options.max_hours:g} and --set training.epochs contradict; give one of them")
     if options.max_hours is not None and options.max_hours <= 0:
         raise PlanError(f"--max-hours {options.max_hours:g} is no time to train; give hours above 0")
     if options.network is None:
@@ -126,7 +132,7 @@ def _subject(fingerprint: Fingerprint, kinds: Sequence[KindDecision], target: Ta
     planned = target.in_plan_order()
     voxels = float(np.prod(planned.median_shape)) * len(fingerprint.cases)
     grid = Grid(planned.spacing_mm, planned.median_shape, voxels, len(set(dataset.labels.values()) | {0}))
-    lateral = target.transpose.index(LATERAL_AXIS) if mirror_pairs(dataset.labels) else None
+    lateral = target.transpose.index(LATERAL_AXIS) if mirror_pairs(sided_names(dataset)) else None
     return Subject(grid, normalization, bool(dataset.regions), lateral)
 
 
@@ -142,11 +148,16 @@ def _check_learnable(fingerprint: Fingerprint) -> None:
 
 
 def _plan_configurations(subject: Subject, preset: Preset, vram_gb: float) -> dict[str, Planned]:
-    """Plan `2d`, and `3d_fullres` unless the images are flat."""
-    planned = {"2d": plan_configuration(subject, preset, num_axes=2, vram_gb=vram_gb)}
+    """Plan `3d_fullres` unless the images are flat, and `2d` unless they are so narrow that only the former is possible."""
+    planned = {}
     if min(subject.grid.median_shape) > 1:
         planned["3d_fullres"] = plan_configuration(subject, preset, num_axes=3, vram_gb=vram_gb)
-    return planned
+    try:
+        planned["2d"] = plan_configuration(subject, preset, num_axes=2, vram_gb=vram_gb)
+    except PlanError:
+        if not planned:
+            raise
+    return dict(sorted(planned.items()))
 
 
 def _planned_dataset(fingerprint: Fingerprint, kinds: Sequence[KindDecision]) -> PlannedDataset:
@@ -173,8 +184,8 @@ def _summary(fingerprint: Fingerprint) -> FingerprintSummary:
 
 
 def _folds(fingerprint: Fingerprint, options: PlanOptions) -> tuple[tuple[str, ...], ...]:
-    case_ids = [case.case_id for case in fingerprint.cases]
-    return split_folds(case_ids) if options.folds is None else check_folds(options.folds, case_ids)
+    groups = {case.case_id: case.group for case in fingerprint.cases}
+    return split_folds(groups) if options.folds is None else check_folds(options.folds, list(groups))
 
 
 def _nested_reasons(planned: dict[str, Planned], shared: dict[str, Reason]) -> dict[str, Reason]:

@@ -50,6 +50,8 @@ class Preset(Record):
     """What estimated elements are measured against."""
     max_dataset_covered: float = Field(default=0.05, gt=0)
     """Most of the dataset's voxels that one batch may hold."""
+    rounds_batch: bool = False
+    """Whether the batch that memory allows is rounded to the nearest as nnU-Net does, which may pass the budget."""
     max_batch_size: int | None = None
     """Most patches in a batch; null for no limit of its own."""
     mirroring: bool = True
@@ -115,6 +117,7 @@ PRESETS: dict[str, Preset] = {
         vram_gb=8,
         network="plain_unet",
         memory=PLAIN_REFERENCE,
+        rounds_batch=True,
         loss="nnunet",
         optimizer=Sgd(),
         schedule=PolySchedule(),

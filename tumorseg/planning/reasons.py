@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tumorseg.planning.augmentation import is_thick
-from tumorseg.planning.kinds import CROPPED_SHARE, KindDecision
+from tumorseg.planning.kinds import CROPPED_SHARE, NNUNET_SCHEMES, KindDecision
 from tumorseg.planning.laterality import mirror_pairs
-from tumorseg.planning.memory import GB
 from tumorseg.planning.patch_search import Found
-from tumorseg.planning.presets import Preset
+from tumorseg.planning.presets import PRESETS, Preset
 from tumorseg.planning.spacing import TargetGrid
+from tumorseg.schema.dataset import DatasetDescription
 from tumorseg.schema.fingerprint import Fingerprint
 from tumorseg.schema.plan import Configuration, Reason
 
@@ -22,22 +22,29 @@ class Evidence(NamedTuple):
     """One per channel."""
     target: TargetGrid
     preset: Preset
+    given: frozenset[str]
+    """Which of `vram_gb`, `max_hours` and `folds` the user gave."""
 
 
-def plan_reasons(evidence: Evidence, *, has_own_folds: bool) -> dict[str, Reason]:
-    """Return the reasons of fields that all configurations share, by dotted field.
+def sided_names(dataset: DatasetDescription) -> list[str]:
+    """Return the names that may tell left from right: those of labels and regions."""
+    return [*dataset.labels, *(region.name for region in dataset.regions)]
 
-    Args:
-        evidence: what was decided from.
-        has_own_folds: whether the user gave the folds.
-    """
+
+def plan_reasons(evidence: Evidence) -> dict[str, Reason]:
+    """Return the reasons of fields that all configurations share, by dotted field."""
     preset, target = evidence.preset, evidence.target
     num_cases = len(evidence.fingerprint.cases)
-    folds = "of --splits" if has_own_folds else "nnU-Net's five folds (shuffled with seed 12345); fewer for fewer cases"
+    has_groups = any(case.group for case in evidence.fingerprint.cases)
+    own = "nnU-Net's five folds (shuffled with seed 12345), fewer for fewer cases"
+    folds = "of --splits" if "folds" in evidence.given else own + (", of whole groups" if has_groups else "")
+    length = "--max-hours decides the length" if "max_hours" in evidence.given else "length"
     return {
         "orientation": Reason(rule="one orientation for all images, so that none is learnt or predicted turned"),
         "transpose": Reason(rule="coarse (or flat) axis first", inputs={"target_spacing_mm": list(target.spacing_mm)}),
-        "budget.vram_bytes": Reason(rule=f"--vram, or preset {preset.name}: {preset.purpose}"),
+        "budget.vram_bytes": Reason(
+            rule="--vram" if "vram_gb" in evidence.given else f"preset {preset.name}: {preset.purpose}"
+        ),
         "budget.predicted_bytes": Reason(
             rule="feature-map elements of the default configuration, scaled from nnU-Net's reference network",
             inputs={"reference_gb": preset.memory.vram_gb},
@@ -45,9 +52,7 @@ def plan_reasons(evidence: Evidence, *, has_own_folds: bool) -> dict[str, Reason
         "default_configuration": Reason(
             rule="3d_fullres where images have depth, else 2d", inputs={"median_shape": list(target.median_shape)}
         ),
-        "training": Reason(
-            rule=f"length, precision and clipping of preset {preset.name}; --max-hours replaces the length"
-        ),
+        "training": Reason(rule=f"{length}, precision and clipping of preset {preset.name}"),
         "folds": Reason(rule=folds, inputs={"num_cases": num_cases}),
     }
 
@@ -55,10 +60,9 @@ def plan_reasons(evidence: Evidence, *, has_own_folds: bool) -> dict[str, Reason
 def shared_reasons(evidence: Evidence) -> dict[str, Reason]:
     """Return the reasons that every configuration repeats, by dotted field within it."""
     target, preset = evidence.target, evidence.preset
-    rule = "coarse axis: 10th percentile of its spacings" if target.is_anisotropic else "median spacing of the cases"
-    pairs = [list(pair) for pair in mirror_pairs(evidence.fingerprint.dataset.labels)]
+    pairs = [list(pair) for pair in mirror_pairs(sided_names(evidence.fingerprint.dataset))]
     reasons = {
-        "spacing_mm": Reason(rule=rule, inputs={"target_spacing_mm": list(target.in_plan_order().spacing_mm)}),
+        "spacing_mm": Reason(rule=target.rule, inputs={"target_spacing_mm": list(target.in_plan_order().spacing_mm)}),
         "median_shape": Reason(
             rule="median over cases of the voxels left by cropping, on the target spacing",
             inputs={"median_shape": list(target.in_plan_order().median_shape)},
@@ -81,16 +85,25 @@ def _normalization_reasons(evidence: Evidence) -> dict[str, Reason]:
     reasons = {}
     for number, (channel, decision) in enumerate(zip(measured.dataset.channels, evidence.kinds, strict=True)):
         reasons[f"normalization.{number}"] = Reason(
-            rule=f"kind {decision.kind}: {decision.rule}; z-scores are masked where cropping left under {CROPPED_SHARE:g} "
-            "of a median case",
+            rule=_normalization_rule(channel.name, decision, relative),
             inputs={
                 "channel": channel.name,
+                "disagreement": decision.warning,
                 "median_relative_size_after_cropping": relative,
                 **measured.intensities[channel.name].model_dump(),
             },
-            alternative=decision.warning,
         )
     return reasons
+
+
+def _normalization_rule(channel: str, decision: KindDecision, relative: float) -> str:
+    if channel.casefold() in NNUNET_SCHEMES:
+        return f"the channel is called {channel}, which nnU-Net reads as this normalisation"
+    how = {"ct": "clipped to percentiles of the dataset's foreground, z-score with its mean", "rgb": "divided by 255"}
+    masked = f"inside the non-zero mask, as cropping left {relative:.2f} of a median case, under {CROPPED_SHARE:g}"
+    whole = f"over the whole image, as cropping left {relative:.2f} of a median case, not under {CROPPED_SHARE:g}"
+    zscore = f"z-score of each image {masked if relative < CROPPED_SHARE else whole}"
+    return f"kind {decision.kind} ({decision.rule}): {how.get(decision.kind, zscore)}"
 
 
 def _mirroring_rule(preset: Preset, *, has_pairs: bool) -> str:
@@ -102,11 +115,14 @@ def _mirroring_rule(preset: Preset, *, has_pairs: bool) -> str:
 
 
 def configuration_reasons(
-    configuration: Configuration, found: Found, preset: Preset, *, needed_bytes: int, batch_dice: bool
+    configuration: Configuration, found: Found, preset: Preset, *, batch_dice: bool
 ) -> dict[str, Reason]:
     """Return the reasons of one configuration's own search, by field within it."""
     limits = ", ".join(f"{count} by {what}" for count, what in _batch_limits(found, preset))
-    affine = "turned in its planes only, the patch being thick" if is_thick(found.patch_size) else "turned in space"
+    turned = "space" if len(found.patch_size) == 3 else "the plane"
+    affine = "turned in its planes only, the patch being thick" if is_thick(found.patch_size) else f"turned in {turned}"
+    is_given = preset.network != PRESETS[preset.name].network
+    chosen = f"{found.network.name}, as --network says" if is_given else f"{found.network.name} of preset {preset.name}"
     dice = "over the batch: a patch sees little of a case" if batch_dice else "per patch"
     return {
         "patch_size": Reason(
@@ -114,7 +130,6 @@ def configuration_reasons(
             inputs={
                 "initial": list(found.initial_patch_size),
                 "feature_map_elements": found.elements,
-                "predicted_gb": round(needed_bytes / GB, 2),
             },
             alternative="a larger patch needs a larger --vram",
         ),
@@ -122,8 +137,8 @@ def configuration_reasons(
             rule="what memory and the size of the dataset allow, at least 2", inputs={"limits": limits}
         ),
         "network": Reason(
-            rule=f"{found.network.name} of preset {preset.name}; an axis is halved, and convolved across, once its "
-            "spacing is within twice the finest; no axis below 4 voxels",
+            rule=f"{chosen}; an axis is halved, and convolved across, once its spacing is within twice the finest, and "
+            "halved only where 4 voxels or more are left of it",
             inputs={"num_stages": found.network.num_stages, "base_features": preset.base_features},
             alternative="--network residual_unet" if preset.network == "plain_unet" else "--network plain_unet",
         ),
@@ -137,5 +152,5 @@ def configuration_reasons(
 
 
 def _batch_limits(found: Found, preset: Preset) -> list[tuple[int, str]]:
-    limits = [(found.batch_by_memory, "memory"), (found.batch_size, "all limits together")]
+    limits = [(found.batch_by_memory, "memory"), (found.batch_by_dataset, "size of the dataset")]
     return [*limits, (preset.max_batch_size, "preset")] if preset.max_batch_size else limits

@@ -26,8 +26,8 @@ class TargetGrid(NamedTuple):
     """Median voxels on that grid."""
     transpose: tuple[int, int, int]
     """The plan's axis order."""
-    is_anisotropic: bool
-    """Whether the coarse-axis rule applied."""
+    rule: str
+    """Where the spacing comes from, in words."""
 
     def in_plan_order(self) -> "TargetGrid":
         """Return the same grid with its axes in the plan's order."""
@@ -47,12 +47,16 @@ def target_grid(fingerprint: Fingerprint) -> TargetGrid:
     anisotropic = bool(
         target[coarse] > ANISOTROPY * target[others].max() and sizes[coarse] * ANISOTROPY < sizes[others].min()
     )
+    rule = "median spacing of the cases"
     if anisotropic:
-        finer = np.percentile(spacings[:, coarse], COARSE_PERCENTILE)
-        target[coarse] = finer if finer >= target[others].max() else target[others].max() + 1e-5
+        finer, finest = np.percentile(spacings[:, coarse], COARSE_PERCENTILE), target[others].max()
+        rule += f"; of the coarse axis the {COARSE_PERCENTILE}th percentile"
+        target[coarse] = finer
+        if finer < finest:
+            target[coarse], rule = finest + 1e-5, f"{rule}, but no finer than the other axes"
     new_shapes = [resampled_shape(s, e, target) for s, e in zip(shapes, spacings, strict=True)]
     median = np.median(new_shapes, axis=0)
-    return TargetGrid(tuple(target.tolist()), tuple(median.tolist()), axis_order(target, shapes), anisotropic)
+    return TargetGrid(tuple(target.tolist()), tuple(median.tolist()), axis_order(target, shapes), rule)
 
 
 def axis_order(spacing_mm: np.ndarray, shapes: np.ndarray) -> tuple[int, int, int]:

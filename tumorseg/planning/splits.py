@@ -4,7 +4,7 @@ References:
     The same cases as nnU-Net, which calls scikit-learn's `KFold(5, shuffle=True, random_state=12345)` on sorted case_ids.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -14,18 +14,28 @@ NUM_FOLDS = 5
 SEED = 12345
 
 
-def split_folds(case_ids: Sequence[str], num_folds: int = NUM_FOLDS) -> tuple[tuple[str, ...], ...]:
-    """Return the held-out case_ids of each fold; fewer folds than asked for if there are fewer cases.
+def split_folds(groups: Mapping[str, str | None], num_folds: int = NUM_FOLDS) -> tuple[tuple[str, ...], ...]:
+    """Return the held-out case_ids of each fold; fewer folds than asked for if there are fewer groups.
 
-    A single case cannot be held out: no folds, only `--fold all`.
+    Cases of one group stay together. A single group cannot be held out: no folds, only `--fold all`.
+
+    Args:
+        groups: each case_id's group; a case without one is a group of its own.
+        num_folds: folds at most.
     """
-    ordered = sorted(case_ids)
+    members: dict[tuple[bool, str], list[str]] = {}
+    for case_id, group in sorted(groups.items()):
+        members.setdefault((group is not None, group or case_id), []).append(case_id)
+    ordered = [members[key] for key in sorted(members)]
     count = min(num_folds, len(ordered))
     if count < 2:
         return ()
     indices = np.arange(len(ordered))
     np.random.RandomState(SEED).shuffle(indices)
-    return tuple(tuple(ordered[i] for i in sorted(part)) for part in np.array_split(indices, count))
+    return tuple(
+        tuple(sorted(case_id for index in part for case_id in ordered[index]))
+        for part in np.array_split(indices, count)
+    )
 
 
 def check_folds(folds: Sequence[Sequence[str]], case_ids: Sequence[str]) -> tuple[tuple[str, ...], ...]:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, Tag, model_validator
+from pydantic import AfterValidator, Field, Tag, model_validator
 
 from tumorseg.schema.base import Record
 from tumorseg.schema.extensions import EXTERNAL, External, by_name
@@ -25,6 +25,33 @@ class Range(Record):
         return self
 
 
+def _check_unique_axes(axes: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(axes)) != len(axes):
+        raise ValueError(f"names an axis twice: {list(axes)}")
+    return axes
+
+
+UniqueAxes = Annotated[tuple[int, ...], AfterValidator(_check_unique_axes)]
+
+
+def _check_positive(interval: Range) -> Range:
+    if interval.low <= 0:
+        raise ValueError(f"low is {interval.low}; a factor must be above 0")
+    return interval
+
+
+def _check_not_negative(interval: Range) -> Range:
+    if interval.low < 0:
+        raise ValueError(f"low is {interval.low}; it must not be negative")
+    return interval
+
+
+PositiveRange = Annotated[Range, AfterValidator(_check_positive)]
+"""Of factors."""
+SizeRange = Annotated[Range, AfterValidator(_check_not_negative)]
+"""Of sizes, 0 included."""
+
+
 class AffineTransform(Record):
     """Rotate about the patch's centre and scale, in one resampling: images linearly, labels to the nearest.
 
@@ -38,7 +65,7 @@ class AffineTransform(Record):
     """Largest angle about each axis, in the plan's axis order; one number for 2D."""
     scaling_probability: Probability = 0.2
     """Per sample."""
-    scaling: Range = Range(low=0.7, high=1.4)
+    scaling: PositiveRange = Range(low=0.7, high=1.4)
     """Zoom; below 1 shows more of the image, smaller."""
     in_plane: bool = False
     """Leave the first axis alone (nnU-Net's dummy 2D augmentation for thick slices)."""
@@ -48,7 +75,7 @@ class MirrorTransform(Record):
     """Flip each axis, or not, per sample."""
 
     name: Literal["mirror"] = "mirror"
-    axes: tuple[int, ...]
+    axes: UniqueAxes
     """Spatial axes that may be flipped, in the configuration's own numbering."""
     probability: Probability = 0.5
     """Per axis and sample."""
@@ -60,7 +87,7 @@ class GaussianNoise(Record):
     name: Literal["gaussian_noise"] = "gaussian_noise"
     probability: Probability = 0.1
     """Per sample."""
-    std: Range = Range(low=0.0, high=0.1)
+    std: SizeRange = Range(low=0.0, high=0.1)
     """In units of the normalised intensities."""
 
 
@@ -70,7 +97,7 @@ class Brightness(Record):
     name: Literal["brightness"] = "brightness"
     probability: Probability = 0.15
     """Per sample."""
-    factor: Range = Range(low=0.75, high=1.25)
+    factor: PositiveRange = Range(low=0.75, high=1.25)
     """Drawn per channel."""
 
 
@@ -80,7 +107,7 @@ class Contrast(Record):
     name: Literal["contrast"] = "contrast"
     probability: Probability = 0.15
     """Per sample."""
-    factor: Range = Range(low=0.75, high=1.25)
+    factor: PositiveRange = Range(low=0.75, high=1.25)
     """Drawn per channel."""
 
 

@@ -7,7 +7,7 @@ from tumorseg.schema.preprocessing import NormalizationSpec, ResamplingSpec
 class Preprocessing(Record):
     """The part of a plan that decides a preprocessed case; its hash is part of the case's address."""
 
-    store_version: int = 1
+    store_version: int = 2
     """Raised when the same part would give other arrays."""
     orientation: str
     """As in the plan."""
@@ -32,5 +32,7 @@ class StoredCase(Record):
     """Voxel edges after resampling."""
     num_channels: int
     """Channels of the image."""
+    class_voxels: tuple[int, ...]
+    """Voxels of each class index, background included."""
     location_starts: tuple[int, ...]
     """Row of the locations at which each class index begins; their number at the end."""

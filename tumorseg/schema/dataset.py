@@ -11,9 +11,14 @@ from tumorseg.schema.base import Record
 ChannelKind = Literal["ct", "mr", "pet", "rgb", "other"]
 
 NAME_PATTERN = r"^[^/\\\x00-\x1f]+$"
-"""What a dataset or case may be called: it becomes a file name, so no separators."""
+"""What a channel or region may be called: no separators."""
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=200)]
+
+FILE_NAME_PATTERN = r"^[^/\\\x00-\x1f.\s]([^/\\\x00-\x1f]*[^/\\\x00-\x1f\s])?$"
+"""What becomes the name of a file or folder of its own: besides, no leading dot (`..`, hidden files), no outer blanks."""
+
+FileName = Annotated[str, Field(pattern=FILE_NAME_PATTERN, max_length=200)]
 
 
 class Channel(Record):
@@ -46,7 +51,7 @@ class Region(Record):
 class DatasetDescription(Record):
     """What is common to all cases of a dataset."""
 
-    name: Name
+    name: FileName
     """The registered one, else the manifest's, else the folder's; folders below the work folder are called so."""
     channels: tuple[NamedChannel, ...] = Field(min_length=1)
     """In the order in which networks see them."""
@@ -85,12 +90,14 @@ class ImageFile(Record):
     """Absolute, or relative to where the command runs."""
     index: int | None = None
     """Volume along the last axis of a 4D file; null for a file of one volume."""
+    num_volumes: int | None = None
+    """Volumes that the file must have; null for as many as there are."""
 
 
 class Case(Record):
     """One study."""
 
-    case_id: Name
+    case_id: FileName
     """Unique in the dataset; results are called so."""
     images: tuple[ImageFile, ...]
     """One per channel of the dataset, in its order."""

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from tumorseg.schema.base import Record
-from tumorseg.schema.dataset import DatasetDescription, Name, repeated_values
+from tumorseg.schema.dataset import DatasetDescription, FileName, repeated_values
 
 Voxels = Annotated[int, Field(ge=1)]
 Shape3 = Annotated[tuple[Voxels, Voxels, Voxels], Field(description="voxels (Z, Y, X), canonical orientation")]
@@ -34,7 +34,7 @@ class IntensityStatistics(Record):
 class CaseMeasurement(Record):
     """One case's geometry, in canonical orientation."""
 
-    case_id: Name
+    case_id: FileName
     """As in the dataset."""
     spacing_mm: tuple[Positive, Positive, Positive]
     """Voxel edge (Z, Y, X) in mm."""

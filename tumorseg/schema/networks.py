@@ -8,18 +8,19 @@ from tumorseg.schema.base import Record
 from tumorseg.schema.extensions import EXTERNAL, External, by_name
 
 Axes = tuple[int, ...]
+Counts = tuple[Annotated[int, Field(ge=1)], ...]
 
 
 class UNetTopology(Record):
     """What every U-Net has: stages from full resolution down to the bottleneck."""
 
-    features_per_stage: tuple[int, ...] = Field(min_length=2)
+    features_per_stage: Counts = Field(min_length=2)
     """Channels of each stage."""
     strides: tuple[Axes, ...]
     """Downsampling per stage and axis (plan's axis order) on entering the stage; the first is 1."""
     kernel_sizes: tuple[Axes, ...]
     """Convolution kernel per stage and axis."""
-    decoder_convs_per_stage: tuple[int, ...]
+    decoder_convs_per_stage: Counts
     """Convolutions of each decoder stage, from the bottleneck upwards; one fewer than stages."""
     norm_eps: float = Field(default=1e-5, gt=0)
     """Added to the variance in instance normalisation."""
@@ -58,7 +59,7 @@ class PlainUNet(UNetTopology):
     """Convolution, instance norm, leaky ReLU; strided convolutions down, transposed ones up (nnU-Net's own)."""
 
     name: Literal["plain_unet"] = "plain_unet"
-    convs_per_stage: tuple[int, ...]
+    convs_per_stage: Counts
     """Convolutions of each encoder stage."""
 
     @model_validator(mode="after")
@@ -72,7 +73,7 @@ class ResidualUNet(UNetTopology):
     """The same decoder on an encoder of residual blocks (nnU-Net's ResEnc)."""
 
     name: Literal["residual_unet"] = "residual_unet"
-    blocks_per_stage: tuple[int, ...]
+    blocks_per_stage: Counts
     """Residual blocks of each encoder stage."""
 
     @model_validator(mode="after")

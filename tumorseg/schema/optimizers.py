@@ -6,12 +6,17 @@ from pydantic import Field
 
 from tumorseg.schema.base import Record
 
+MOST_LR = 100.0
+"""Above this no training converges."""
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
 
 class Sgd(Record):
     """Stochastic gradient descent with momentum."""
 
     name: Literal["sgd"] = "sgd"
-    lr: float = Field(default=1e-2, gt=0)
+    lr: float = Field(default=1e-2, gt=0, le=MOST_LR)
     """Initial learning rate."""
     momentum: float = Field(default=0.99, ge=0, lt=1)
     """Share of the last step that is kept."""
@@ -25,9 +30,9 @@ class AdamW(Record):
     """Adam with decoupled weight decay (Loshchilov 2019)."""
 
     name: Literal["adamw"] = "adamw"
-    lr: float = Field(default=1e-3, gt=0)
+    lr: float = Field(default=1e-3, gt=0, le=MOST_LR)
     """Initial learning rate."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     """Decay of the first and second moment."""
     eps: float = Field(default=1e-8, gt=0)
     """Added to the root of the second moment."""

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
-from tumorseg.schema.augmentation import AffineTransform, AugmentationSpec, MirrorTransform
+from tumorseg.schema.augmentation import AffineTransform, AugmentationSpec, MirrorTransform, UniqueAxes
 from tumorseg.schema.base import Record
-from tumorseg.schema.dataset import DatasetDescription, Name, repeated_values
+from tumorseg.schema.dataset import DatasetDescription, FileName, repeated_values
 from tumorseg.schema.fingerprint import IntensityStatistics
 from tumorseg.schema.losses import LossSpec
 from tumorseg.schema.networks import NetworkSpec, UNetTopology
@@ -69,7 +69,7 @@ class InferenceSpec(Record):
 
     mirroring: bool = True
     """Whether predictions are averaged over mirrored views."""
-    mirroring_axes: tuple[int, ...]
+    mirroring_axes: UniqueAxes
     """Axes that may be mirrored, in the configuration's own numbering."""
     overlap: float = Field(default=0.5, ge=0, lt=1)
     """Share of a tile that the next one covers again."""
@@ -134,6 +134,8 @@ def _check_transforms(augmentation: AugmentationSpec, num_axes: int) -> None:
             raise ValueError(
                 f"augmentation has {len(transform.rotation_deg)} angles for {num_axes} axes; 2 axes need 1, 3 need 3"
             )
+        if isinstance(transform, AffineTransform) and transform.in_plane and num_axes == 2:
+            raise ValueError("augmentation turns in_plane, which leaves the first of 3 axes alone; there are 2 axes")
 
 
 def _check_unet(network: UNetTopology, patch_size: tuple[int, ...], loss: LossSpec) -> None:
@@ -142,6 +144,10 @@ def _check_unet(network: UNetTopology, patch_size: tuple[int, ...], loss: LossSp
     divisors = [math.prod(axis) for axis in zip(*network.strides, strict=True)]
     if any(size % divisor for size, divisor in zip(patch_size, divisors, strict=True)):
         raise ValueError(f"patch_size {list(patch_size)} must be multiples of {divisors}, the product of the strides")
+    if all(size == divisor for size, divisor in zip(patch_size, divisors, strict=True)):
+        raise ValueError(
+            f"patch_size {list(patch_size)} leaves one voxel at the bottleneck, which cannot be normalised"
+        )
     num_outputs = network.num_stages - 1 if network.deep_supervision else 1
     if len(loss.deep_supervision_weights) != num_outputs:
         raise ValueError(
@@ -164,7 +170,7 @@ class Training(Record):
     """Gradients are scaled down to this norm."""
     max_hours: float | None = Field(default=None, gt=0)
     """Time for one fold's training without validation; train turns it into a number of iterations before its first step."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     """Decides initial weights, patches and augmentation."""
 
 
@@ -184,7 +190,7 @@ class Plan(Record):
 
     schema_version: Literal[1] = 1
     """Of this document's form."""
-    name: Name
+    name: FileName
     """Stem of the file's name."""
     parent: str | None = None
     """Hash of the plan that this one was refined from."""
@@ -200,7 +206,7 @@ class Plan(Record):
     """GPU memory."""
     default_configuration: str
     """Configuration that verbs use when none is named."""
-    configurations: dict[str, Configuration] = Field(min_length=1)
+    configurations: dict[FileName, Configuration] = Field(min_length=1)
     """By name: `2d`, `3d_fullres`, …"""
     training: Training
     """How long and in what way."""
@@ -224,4 +230,15 @@ class Plan(Record):
                 raise ValueError(
                     f"configurations.{name}.normalization has {len(configuration.normalization)} entries for {len(self.dataset.channels)} channels"
                 )
+            _check_loss(name, configuration.loss, has_regions=bool(self.dataset.regions))
         return self
+
+
+def _check_loss(name: str, loss: LossSpec, *, has_regions: bool) -> None:
+    wrong, right = (
+        ("cross_entropy", "binary_cross_entropy") if has_regions else ("binary_cross_entropy", "cross_entropy")
+    )
+    if any(component.name == wrong for component in loss.components):
+        raise ValueError(
+            f"configurations.{name}.loss has {wrong}, but the dataset has {'regions' if has_regions else 'no regions'}; use {right}"
+        )
