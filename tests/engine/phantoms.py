@@ -38,6 +38,9 @@ class Cases:
     def num_locations(self, case_id, class_index):
         return int((self.arrays[case_id][1] == class_index).sum()) if class_index else 0
 
+    def num_voxels(self, case_id, class_index):
+        return int((self.arrays[case_id][1] == class_index).sum())
+
     def location(self, case_id, class_index, number):
         return tuple(np.argwhere(self.arrays[case_id][1] == class_index)[number].tolist())
 

@@ -98,3 +98,12 @@ def test_weights_on_the_cpu_lie_channels_last_and_mean_the_same(num_axes, order)
     assert weights
     assert all(weight.is_contiguous(memory_format=order) for weight in weights)
     assert torch.allclose(placed(images), expected, atol=1e-5)
+
+
+def test_a_state_of_steps_without_a_scaler_is_taken_up_by_one_with():
+    state = learner_of().state()
+    assert state["scaler"] == {}
+    other = learner_of()
+    other._scaler = torch.amp.GradScaler("cpu", enabled=True)
+    other.restore(state)
+    assert torch.equal(weights_of(other), weights_of(learner_of()))

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from tests.engine.phantoms import (
-    CLASSES,
     REGIONS,
     Cases,
     cases_of,
@@ -18,7 +17,6 @@ from tests.engine.phantoms import (
     weights_of,
 )
 from tumorseg.engine.loop import Data, Fit
-from tumorseg.engine.scores import PooledDice
 from tumorseg.errors import TrainingError
 from tumorseg.schema.augmentation import AffineTransform, GaussianNoise, MirrorTransform
 from tumorseg.schema.optimizers import AdamW, PlateauSchedule, Sgd
@@ -252,5 +250,22 @@ def test_validation_looks_at_the_same_patches_each_time_and_trains_nothing():
     assert torch.equal(weights_of(learner), weights)
 
 
-def test_the_pooled_dsc_of_an_untrained_network_is_that_of_its_own_output():
-    assert PooledDice(CLASSES).dsc() == {"edema": None, "core": None}
+def test_a_gradient_that_is_not_finite_leaves_the_weights_alone_and_ends_the_training():
+    fit = fit_of(data=Data(cases_of(1), None))
+    before = weights_of(fit.learner)
+    for parameter in fit.learner.network.parameters():
+        parameter.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(TrainingError, match="the gradient is not finite at iteration 0"):
+        fit.run()
+    assert torch.equal(weights_of(fit.learner), before)
+
+
+def test_the_log_holds_the_weight_of_every_term_of_a_repeated_loss():
+    loss = configuration_of().loss
+    dice, cross_entropy = loss.components
+    twice = loss.model_copy(update={"components": (dice, cross_entropy, dice.model_copy(update={"weight": 3.0}))})
+    logs = []
+    fit = fit_of(configuration_of(loss=twice), training_of(1, 1), on_epoch=lambda log, *_: logs.append(log))
+    fit.run()
+    assert logs[0].loss_weights == {"dice": 1.0, "cross_entropy": 1.0, "dice_2": 3.0}
+    assert logs[0].train_losses.keys() == logs[0].loss_weights.keys()

@@ -6,8 +6,10 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from tests.engine.phantoms import CLASSES, REGIONS
+from tumorseg.engine import restoration
 from tumorseg.engine.restoration import segment_slabs
 from tumorseg.engine.sliding_window import Slab
+from tumorseg.errors import InputError
 from tumorseg.ops.labels import paint_regions
 from tumorseg.ops.resampling import apply_matrices, axis_matrix, axis_orders
 
@@ -83,15 +85,27 @@ def test_later_regions_are_painted_over_earlier_ones():
     assert found.ravel().tolist() == [0, 1, 4]
 
 
-def test_slices_are_decided_as_soon_as_their_logits_are_there():
+def test_slices_are_decided_as_soon_as_their_logits_are_there(monkeypatch):
     logits = logits_of(3, (40, 5, 6))
-    pulled = []
+    events = []
+    decide = restoration._decide
+    monkeypatch.setattr(restoration, "_decide", lambda *given: events.append("decided") or decide(*given))
 
     def watched():
         for slab in cut(logits, (4,)):
-            pulled.append(slab.start)
+            events.append("pulled")
             yield slab
 
     found = segment_slabs(watched(), ((40, 5, 6), (80, 10, 12)), LINEAR, CLASSES)
     assert found.shape == (80, 10, 12)
-    assert pulled == list(range(0, 40, 4))
+    for number in range(1, 10):  # before the next slab, all but the last few slices of the earlier ones are decided
+        upto = [position for position, event in enumerate(events) if event == "pulled"][number]
+        assert events[:upto].count("decided") >= 8 * number - 2
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_logits_that_are_not_finite_are_never_decided(value):
+    logits = logits_of(3, OLD)
+    logits[1, -1, 0, 0] = value
+    with pytest.raises(InputError, match="not finite"):
+        segment_slabs(cut(logits, (2,)), (OLD, OLD), LINEAR, CLASSES)

@@ -56,6 +56,19 @@ def test_only_a_relative_improvement_above_the_threshold_counts(step, expected):
     assert schedule.lr(0) == expected
 
 
+@pytest.mark.parametrize("patience", [0, 2])
+def test_the_last_fifth_falls_along_one_line_to_one_percent_whatever_the_loss_does(patience):
+    schedule = plateau(epochs=50, iterations=4, patience=patience)
+    lrs = []
+    for epoch in range(50):
+        lrs += [schedule.lr(4 * epoch + step) for step in range(4)]
+        schedule.end_epoch(1.0, 1.0)
+    start, last = lrs[159], lrs[160:]
+    assert last[-1] == pytest.approx(0.01 * start)
+    steps = [before - after for before, after in itertools.pairwise([start, *last])]
+    assert steps == pytest.approx([0.99 * start / 40] * 40)
+
+
 def test_negative_losses_improve_downwards_too():
     schedule = plateau(patience=0)
     for loss in (-0.5, -0.6, -0.7):

@@ -38,6 +38,10 @@ class CaseReader(Protocol):
         """Return how many voxels of a class are known."""
         ...
 
+    def num_voxels(self, case_id: str, class_index: int) -> int:
+        """Return how many voxels of a class the case has."""
+        ...
+
     def location(self, case_id: str, class_index: int, number: int) -> tuple[int, int, int]:
         """Return one of them."""
         ...
@@ -120,7 +124,7 @@ def _read_patch(
 def _foreground_voxel(
     reader: CaseReader, scored_classes: Sequence[Sequence[int]], case_id: str, rng: np.random.Generator
 ) -> tuple[int, int, int] | None:
-    """Return a voxel of a random label or region that the case has; None if it has none."""
+    """Return a random voxel of a random label or region that the case has; None if it has none."""
     present = [
         found
         for classes in scored_classes
@@ -129,7 +133,8 @@ def _foreground_voxel(
     if not present:
         return None
     classes = present[rng.integers(len(present))]
-    index = classes[rng.integers(len(classes))]
+    voxels = np.array([reader.num_voxels(case_id, index) for index in classes], dtype=np.float64)
+    index = classes[rng.choice(len(classes), p=voxels / voxels.sum())] if len(classes) > 1 else classes[0]
     return reader.location(case_id, index, int(rng.integers(reader.num_locations(case_id, index))))
 
 

@@ -21,6 +21,9 @@ class StepResult(NamedTuple):
 
     total: Tensor
     components: dict[str, Tensor]
+    has_stepped: bool
+    """False where the gradient was not finite, so that the weights were left alone. A gradient scaler's own skips, which
+    lower its scale, count as steps."""
 
 
 class Learner:
@@ -70,10 +73,12 @@ class Learner:
         value = self.loss(outputs, segmentations)
         self._scaler.scale(value.total).backward()
         self._scaler.unscale_(self.optimizer)
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self._clip)
-        self._scaler.step(self.optimizer)
-        self._scaler.update()
-        return StepResult(value.total.detach(), value.components)
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self._clip)
+        has_stepped = self._scaler.is_enabled() or bool(torch.isfinite(norm))
+        if has_stepped:
+            self._scaler.step(self.optimizer)
+            self._scaler.update()
+        return StepResult(value.total.detach(), value.components, has_stepped)
 
     def state(self) -> dict[str, Any]:
         """Return everything that changes while training: tensors and plain values only."""
@@ -97,5 +102,6 @@ class Learner:
                 f"the checkpoint does not fit the plan's network: {str(error).splitlines()[-1]}"
             ) from None
         self.optimizer.load_state_dict(state["optimizer"])
-        self._scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty after steps without a scaler, on the CPU or in another precision
+            self._scaler.load_state_dict(state["scaler"])
         self.schedule.restore(state["schedule"])

@@ -141,10 +141,11 @@ class Fit:
         images, segmentations = self._augmented(batch, self.configuration.augmentation, TRAINING, iteration)
         result = self.learner.step(images, segmentations, iteration)
         loss = float(result.total)
-        if not math.isfinite(loss):
+        if not (math.isfinite(loss) and result.has_stepped):
+            found = f"the loss became {loss}" if not math.isfinite(loss) else "the gradient is not finite"
             raise TrainingError(
-                f"the loss became {loss} at iteration {iteration} on cases {', '.join(batch.case_ids)}; look at these "
-                "cases for extreme intensities, or set a lower optimizer.lr; the last checkpoint is untouched"
+                f"{found} at iteration {iteration} on cases {', '.join(batch.case_ids)}; look at these cases for extreme "
+                "intensities, or set a lower optimizer.lr; the checkpoint of the epoch before is untouched"
             )
         self.progress.losses.append(loss)
         for name, value in result.components.items():
@@ -179,7 +180,7 @@ class Fit:
             iteration=progress.iteration,
             train_loss=train_loss,
             train_losses=components,
-            loss_weights={component.name: component.weight for component in self.configuration.loss.components},
+            loss_weights={term.name: term.weight for term in self.learner.loss.terms},
             validation_loss=validation_loss,
             dsc=dsc,
             lr=lr,
@@ -211,7 +212,7 @@ class Fit:
         if not math.isfinite(total):
             raise TrainingError(
                 f"the validation loss became {total} after iteration {self.progress.iteration}; look at the held-out cases "
-                "for extreme intensities, or set a lower optimizer.lr; the last checkpoint is untouched"
+                "for extreme intensities, or set a lower optimizer.lr; the checkpoint of the epoch before is untouched"
             )
         return total / count, pooled.dsc()
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tumorseg.engine.sliding_window import Slab
+from tumorseg.errors import InputError
 from tumorseg.ops.labels import paint_regions, to_values
 from tumorseg.ops.resampling import AxisOrders, axis_matrix
 from tumorseg.schema.targets import Targets
@@ -38,6 +39,9 @@ def segment_slabs(
 
     Returns:
         Label values on the second shape.
+
+    Raises:
+        InputError: logits are not finite, so that no decision could be trusted.
     """
     old, new = shapes
     along, down, across = (
@@ -48,6 +52,7 @@ def segment_slabs(
     result: list[Segmentation] = []
     kept: _Slices | None = None
     for slab in slabs:
+        _check_finite(slab)
         if kept is None:
             down, across = down.to(slab.logits.device), across.to(slab.logits.device)
         kept = _append(kept, slab)
@@ -58,6 +63,14 @@ def segment_slabs(
         if len(result) < new[0]:
             kept = _drop(kept, first[len(result)])
     return np.stack(result)
+
+
+def _check_finite(slab: Slab) -> None:
+    if not bool(torch.isfinite(slab.logits).all()):
+        raise InputError(
+            "the network's logits are not finite; look at the image for extreme intensities; if every image fails, the "
+            "model's weights are damaged: train it again"
+        )
 
 
 def _support(matrix: Tensor) -> tuple[list[int], list[int]]:

@@ -71,20 +71,31 @@ class Plateau:
 
     def __init__(self, spec: PlateauSchedule, base_lr: float, *, epochs: int, iterations_per_epoch: int) -> None:
         """Begin at `base_lr`; the planned end is `epochs * iterations_per_epoch`."""
-        self._spec, self._base, self._total = spec, base_lr, epochs * iterations_per_epoch
-        self._scale, self._best, self._bad_epochs = 1.0, math.inf, 0
+        self._spec, self._base, self._total, self._length = (
+            spec,
+            base_lr,
+            epochs * iterations_per_epoch,
+            iterations_per_epoch,
+        )
+        self._anneal_from = self._total * (1 - spec.anneal_fraction)
+        self._scale, self._best, self._bad_epochs, self._epochs = 1.0, math.inf, 0, 0
         self._running: float | None = None
 
     def lr(self, iteration: int) -> float:
         """Return the learning rate of a step."""
-        start = self._total * (1 - self._spec.anneal_fraction)
-        if iteration < start:
+        if iteration < self._anneal_from:
             return self._base * self._scale
-        done = (iteration - start + 1) / (self._total - start)
+        done = (iteration - self._anneal_from + 1) / (self._total - self._anneal_from)
         return self._base * self._scale * (1 - min(done, 1.0) * (1 - self._spec.anneal_to))
 
     def end_epoch(self, train_loss: float, validation_loss: float | None) -> None:
-        """Watch the validation loss, or the running mean of the training loss where there is none."""
+        """Watch the validation loss, or the running mean of the training loss where there is none.
+
+        Once the lr is annealing, losses no longer matter: it falls along one line to its planned end.
+        """
+        self._epochs += 1
+        if self._epochs * self._length >= self._anneal_from:
+            return
         keep = self._spec.running_mean
         self._running = train_loss if self._running is None else keep * self._running + (1 - keep) * train_loss
         watched = self._running if validation_loss is None else validation_loss
@@ -98,11 +109,17 @@ class Plateau:
 
     def state(self) -> dict[str, Any]:
         """Return what was seen so far."""
-        return {"scale": self._scale, "best": self._best, "bad_epochs": self._bad_epochs, "running": self._running}
+        return {
+            "scale": self._scale,
+            "best": self._best,
+            "bad_epochs": self._bad_epochs,
+            "epochs": self._epochs,
+            "running": self._running,
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up what was seen."""
-        self._scale, self._best = state["scale"], state["best"]
+        self._scale, self._best, self._epochs = state["scale"], state["best"], state["epochs"]
         self._bad_epochs, self._running = state["bad_epochs"], state["running"]
 
 

@@ -55,8 +55,8 @@ def gaussian_weights(tile: Sequence[int], sigma: float) -> Tensor:
     weights = torch.ones(())
     for size in tile:
         position = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
-        weights = weights[..., None] * torch.exp(-0.5 * (position / max(size * sigma, 1e-6)) ** 2)
-    weights = weights / weights.max()
+        exponent = -0.5 * (position / max(size * sigma, 1e-6)) ** 2
+        weights = weights[..., None] * torch.exp(exponent - exponent.max())
     return weights.clamp(min=1e-4)
 
 
