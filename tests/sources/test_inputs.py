@@ -1,3 +1,6 @@
+import json
+import re
+
 import numpy as np
 import pytest
 
@@ -26,8 +29,9 @@ def write_plain(folder, ids=layouts.IDS):
     return folder
 
 
-def ids_of(cases):
-    return [case.case_id for case in cases]
+def ids_of(inputs):
+    assert inputs.refused == ()
+    return [case.case_id for case in inputs.cases]
 
 
 def names_of(case):
@@ -35,15 +39,15 @@ def names_of(case):
 
 
 def test_a_plain_folder_of_4d_files_gives_a_case_per_file(tmp_path):
-    cases = open_inputs([write_4d(tmp_path)], ["a", "b"])
-    assert ids_of(cases) == sorted(layouts.IDS)
-    assert names_of(cases[0]) == [("case_a.nii.gz", 0), ("case_a.nii.gz", 1)]
+    found = open_inputs([write_4d(tmp_path)], ["a", "b"])
+    assert ids_of(found) == sorted(layouts.IDS)
+    assert names_of(found.cases[0]) == [("case_a.nii.gz", 0), ("case_a.nii.gz", 1)]
 
 
 def test_a_plain_folder_of_numbered_files_gives_a_case_per_id(tmp_path):
-    cases = open_inputs([write_numbered(tmp_path)], ["a", "b"])
-    assert ids_of(cases) == sorted(layouts.IDS)
-    assert names_of(cases[0]) == [("case_a_0000.nii.gz", None), ("case_a_0001.nii.gz", None)]
+    found = open_inputs([write_numbered(tmp_path)], ["a", "b"])
+    assert ids_of(found) == sorted(layouts.IDS)
+    assert names_of(found.cases[0]) == [("case_a_0000.nii.gz", None), ("case_a_0001.nii.gz", None)]
 
 
 def test_a_single_channel_may_be_plain_or_numbered(tmp_path):
@@ -52,11 +56,17 @@ def test_a_single_channel_may_be_plain_or_numbered(tmp_path):
     assert ids_of(open_inputs([numbered], ["a"])) == sorted(layouts.IDS)
 
 
-def test_ids_that_end_in_numbers_are_kept_unless_all_are_channel_zero(tmp_path):
-    folder = write_plain(tmp_path, ["scan_0000", "scan_0001"])
-    assert ids_of(open_inputs([folder], ["a"])) == ["scan_0000", "scan_0001"]
+def test_ids_that_end_in_numbers_are_kept_where_files_hold_all_channels(tmp_path):
     folder = write_4d(tmp_path / "4d", ["scan_0000", "scan_0001"])
     assert ids_of(open_inputs([folder], ["a", "b"])) == ["scan_0000", "scan_0001"]
+
+
+def test_two_numbered_files_are_no_two_cases_of_one_channel(tmp_path):
+    found = open_inputs([write_plain(tmp_path, ["scan_0000", "scan_0001", "other"])], ["a"])
+    assert [case.case_id for case in found.cases] == ["other"]
+    (refused,) = found.refused
+    assert refused.case_id == "scan"
+    assert refused.message.startswith("found the files _0000, _0001, expected 1 (a)")
 
 
 def test_files_are_grouped_as_in_a_folder(tmp_path):
@@ -72,23 +82,31 @@ def test_files_are_grouped_as_in_a_folder(tmp_path):
         (write_4d, ["a", "b", "c"], r"found 2 channel\(s\), expected 3 \(a, b, c\)"),
         (write_4d, ["a"], r"found 2 channel\(s\), expected 1 \(a\)"),
         (write_plain, ["a", "b"], r"found 1 channel\(s\), expected 2"),
-        (write_numbered, ["a", "b", "c"], r"found channels \[0, 1\], expected 3"),
+        (write_numbered, ["a", "b", "c"], r"found the files _0000, _0001, expected 3"),
     ],
 )
-def test_a_wrong_number_of_channels_names_every_case(tmp_path, write, channels, message):
-    with pytest.raises(InputError, match=message) as error:
-        open_inputs([write(tmp_path)], channels)
-    for case_id in layouts.IDS:
-        assert f"case {case_id}: found" in str(error.value)
+def test_a_wrong_number_of_channels_refuses_every_case(tmp_path, write, channels, message):
+    found = open_inputs([write(tmp_path)], channels)
+    assert found.cases == ()
+    assert sorted(refused.case_id for refused in found.refused) == sorted(layouts.IDS)
+    assert all(re.match(message, refused.message) for refused in found.refused)
+
+
+def test_a_case_of_another_number_of_channels_does_not_stop_the_others(tmp_path):
+    write_4d(tmp_path, ["good"])
+    write_4d(tmp_path, ["bad"], num_channels=3)
+    found = open_inputs([tmp_path], ["a", "b"])
+    assert [case.case_id for case in found.cases] == ["good"]
+    assert [refused.case_id for refused in found.refused] == ["bad"]
 
 
 def test_a_damaged_file_does_not_stop_the_others(tmp_path):
     (write_plain(tmp_path / "one") / "case_a.nii.gz").write_bytes(b"broken")
-    assert len(open_inputs([tmp_path / "one"], ["a"])) == 3
+    assert len(ids_of(open_inputs([tmp_path / "one"], ["a"]))) == 3
     (write_4d(tmp_path / "4d") / "case_a.nii.gz").write_bytes(b"broken")
-    assert names_of(open_inputs([tmp_path / "4d"], ["a", "b"])[0]) == [("case_a.nii.gz", 0), ("case_a.nii.gz", 1)]
+    assert names_of(open_inputs([tmp_path / "4d"], ["a", "b"]).cases[0]) == [("case_a.nii.gz", 0), ("case_a.nii.gz", 1)]
     (write_numbered(tmp_path / "two") / "case_a_0001.nii.gz").write_bytes(b"broken")
-    assert len(open_inputs([tmp_path / "two"], ["a", "b"])) == 3
+    assert len(ids_of(open_inputs([tmp_path / "two"], ["a", "b"]))) == 3
 
 
 @pytest.mark.parametrize(
@@ -101,9 +119,9 @@ def test_a_damaged_file_does_not_stop_the_others(tmp_path):
     ],
 )
 def test_layouts_are_matched_by_channel_name_whatever_the_case_of_letters(tmp_path, write, channels, files):
-    cases = open_inputs([write(tmp_path)], channels)
-    assert ids_of(cases) == sorted(layouts.IDS)
-    assert names_of(cases[0]) == files
+    found = open_inputs([write(tmp_path)], channels)
+    assert ids_of(found) == sorted(layouts.IDS)
+    assert names_of(found.cases[0]) == files
 
 
 def test_a_channel_that_a_layout_does_not_have_is_refused(tmp_path):
@@ -112,7 +130,7 @@ def test_a_channel_that_a_layout_does_not_have_is_refused(tmp_path):
 
 
 def test_one_brats_case_folder_is_one_case(tmp_path):
-    (case,) = open_inputs([layouts.write_brats(tmp_path) / "case_b"], layouts.BRATS)
+    (case,) = open_inputs([layouts.write_brats(tmp_path) / "case_b"], layouts.BRATS).cases
     assert case.case_id == "case_b"
     assert open_labels([tmp_path / "case_b"]) == {"case_b": str(tmp_path / "case_b/case_b_seg.nii.gz")}
 
@@ -158,3 +176,10 @@ def test_cases_without_labels_cannot_be_scored_against(tmp_path):
     for path in (folder, folder / "case_a"):
         with pytest.raises(InputError, match="no label among them"):
             open_labels([path])
+
+
+def test_a_copy_of_dataset_json_beside_predictions_is_no_dataset(tmp_path):
+    folder = write_plain(tmp_path)
+    description = {"channel_names": {"0": "CT"}, "labels": {"background": 0}, "file_ending": ".nii.gz"}
+    (folder / "dataset.json").write_text(json.dumps(description))
+    assert list(open_labels([folder])) == sorted(layouts.IDS)

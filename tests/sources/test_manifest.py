@@ -96,7 +96,7 @@ def test_a_wrong_number_of_images_names_what_was_expected(tmp_path, images, foun
         (("case_id,T1,label:x", "a,T1/a.nii.gz,"), "expected label:NAME=INTEGER"),
         (("case_id,T1,label:x=one", "a,T1/a.nii.gz,"), "expected label:NAME=INTEGER"),
         (("case_id,T1,label:x=1", "a,T1/a.nii.gz,1"), "must be empty"),
-        (("case_id,T1", "a,"), "case a: an empty path"),
+        (("case_id,T1", "a,"), "case a: found an empty path"),
         (("case_id,T1", "a/b,T1/a.nii.gz"), "case_id"),
         (("case_id,T1", "a,T1/a.nii.gz", "a,T1/a.nii.gz"), "case_id given twice"),
         (("case_id,T1", '"a,T1'), "is not CSV"),

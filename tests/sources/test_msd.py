@@ -1,11 +1,13 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.sources import layouts
 from tumorseg.errors import InputError
 from tumorseg.schema.dataset import ImageFile
 from tumorseg.sources.msd import is_msd, list_msd, read_msd
+from tumorseg.storage.images import read_images
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -27,7 +29,7 @@ def test_channels_of_a_4d_file_have_an_index_and_a_single_one_has_none(tmp_path)
         ("link.nii.gz", "is a link that leaves"),
         ("linked/outside.nii.gz", "is a link that leaves"),
         ("loop.nii.gz", "is a link that leaves|no such file"),
-        ("", "no such file"),
+        ("", "expected one inside"),
     ],
 )
 @pytest.mark.parametrize("part", ["image", "label"])
@@ -40,7 +42,7 @@ def test_nothing_outside_the_folder_is_read(tmp_path, stated, message, part):
     pair = {"image": "imagesTr/case_a.nii.gz", "label": "labelsTr/case_a.nii.gz", part: stated}
     layouts.edit_json(folder, training=[pair])
     if part == "image" and stated == "":
-        message = "case_id|no such file"
+        message = "case_id|expected one inside"
     with pytest.raises(InputError, match=message):
         read_msd(folder)
 
@@ -60,8 +62,16 @@ def test_test_cases_are_listed_for_prediction_only(tmp_path):
     found = list_msd(folder).cases[-1]
     assert (found.case_id, found.label) == ("case_d", None)
     layouts.edit_json(folder, test=[{"image": "./imagesTs/none.nii.gz", "label": ""}])
-    with pytest.raises(InputError, match="case none"):
-        list_msd(folder)
+    assert list_msd(folder).cases[-1].images[0].path.endswith("imagesTs/none.nii.gz")  # fails when it is read
+
+
+def test_a_file_of_more_volumes_than_channels_is_refused_when_it_is_read(tmp_path):
+    folder = layouts.write_msd(tmp_path / "set")
+    case = read_msd(folder).cases[0]
+    volumes = [layouts.image(0, channel) for channel in range(3)]
+    layouts.save(folder / "imagesTr" / f"{case.case_id}.nii.gz", np.stack(volumes, axis=-1))
+    with pytest.raises(InputError, match=r"found 3 volume\(s\) along the last axis, expected 2, one per channel"):
+        read_images(case.images)
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,7 @@ def test_kinds_are_left_to_planning(tmp_path):
         ({"labels": {"whole": [1, 2]}, "regions_class_order": [1, 2]}, r"found `regions_class_order` \[1, 2\]"),
         ({"labels": {"tumour": 1, "ignore": [2]}}, r"label `ignore` is \[2\]"),
         ({"labels": {"tumour": "one"}}, "labels.tumour"),
-        ({"dataset": {"a": {"images": ["/etc/hostname", "x.nii.gz"], "label": "../l.nii.gz"}}}, "3 problems"),
+        ({"dataset": {"a": {"images": ["/etc/hostname", "x.nii.gz"], "label": "../l.nii.gz"}}}, "2 problems"),
         ({"dataset": {"a": {"images": ["imagesTr/case_a_0000.nii.gz"]}}}, "case a: found 1 images, expected 2"),
         ({"dataset": {"../a": {"images": ["imagesTr/case_a_0000.nii.gz"] * 2}}}, "case_id"),
     ],
@@ -97,3 +98,14 @@ def test_the_real_sets_are_read():
     acdc, sarcoma = read_nnunet(REAL / "Dataset027_ACDC"), read_nnunet(REAL / "Dataset051_SarcomaPETCT")
     assert (len(acdc.cases), len(sarcoma.cases)) == (26, 6)
     assert [channel.name for channel in sarcoma.channels] == ["CT", "PET", "T1"]
+
+
+def test_a_folder_of_test_images_alone_is_listed(tmp_path):
+    folder = layouts.write_nnunet(tmp_path)
+    (folder / "imagesTr").rename(folder / "imagesTs")
+    shutil.rmtree(folder / "labelsTr")
+    assert len(list_nnunet(folder).cases) == 3
+    shutil.rmtree(folder / "imagesTs")
+    (folder / "imagesTr").mkdir()
+    with pytest.raises(InputError, match="found no case in imagesTr or imagesTs"):
+        list_nnunet(folder)

@@ -1,3 +1,5 @@
+import gzip
+import json
 import resource
 import subprocess
 import sys
@@ -36,6 +38,14 @@ def shift(path):
     nibabel.save(nibabel.Nifti1Image(np.asanyarray(image.dataobj), affine), path)
 
 
+def spoil_header(path):
+    data = bytearray(gzip.decompress(path.read_bytes()))
+    data[123] = 7  # a unit of length that NIfTI does not know
+    data[252:256] = (1).to_bytes(2, sys.byteorder) + (0).to_bytes(2, sys.byteorder)  # the qform counts, not the sform
+    data[256:268] = np.array([0.9, 0.9, 0.9], np.float32).tobytes()  # no quaternion
+    path.write_bytes(gzip.compress(bytes(data)))
+
+
 DEFECTS = {
     "missing channel file": ("T2.nii.gz", lambda path: path.unlink(), "T2.nii.gz"),
     "label of another shape": ("seg.nii.gz", lambda path: rewrite(path, lambda a: a[:-1]), "voxels"),
@@ -43,6 +53,7 @@ DEFECTS = {
     "label elsewhere in the world": ("seg.nii.gz", shift, "mm away"),
     "NaN voxels": ("T1.nii.gz", lambda path: rewrite(path, with_nan), "NaN"),
     "unknown label value": ("seg.nii.gz", lambda path: rewrite(path, with_unknown_label), "9 (1 voxels)"),
+    "senseless unit and quaternion": ("T1.nii.gz", spoil_header, "T1.nii.gz"),
     "truncated file": ("T1.nii.gz", truncate, "T1.nii.gz"),
 }
 
@@ -59,8 +70,8 @@ def test_a_bad_case_fails_the_plan_with_one_line_and_the_others_are_kept(defect,
     assert told in shown
     assert "Traceback" not in shown
     assert not (tmp_path / "bad.json").exists()
-    if defect != "missing channel file":
-        assert len(list((tmp_path / "runs" / "Bad" / "measurements").glob("*.json"))) == 3
+    assert len(list((tmp_path / "runs" / "Bad" / "measurements").glob("*.json"))) == 3
+    assert shown.count("case_2  ") == 1
 
 
 def test_a_plan_with_an_unknown_key_is_refused_by_name(toy, tmp_path, capfd):
@@ -174,3 +185,67 @@ def test_a_damaged_checkpoint_is_one_line(toy, trained, tmp_path, capfd):
     shown = capfd.readouterr().err
     assert "damaged" in shown
     assert "Traceback" not in shown
+
+
+def test_a_case_of_another_number_of_channels_at_predict_leaves_the_others_finished(trained, tmp_path, capfd):
+    channels, _ = toy_arrays(0)
+    save(channels, np.eye(4), tmp_path / "in" / "good.nii.gz")
+    save(channels[..., 0], np.eye(4), tmp_path / "in" / "bad.nii.gz")
+    arguments = ["predict", "-m", str(trained.folder.root), "-i", str(tmp_path / "in"), "-o", str(tmp_path / "out")]
+    assert run([*arguments, "--no-mirroring", "--device", "cpu"]) == 1
+    assert "bad  found 1 channel(s), expected 2 (T1, T2)" in capfd.readouterr().err
+    assert [path.name for path in (tmp_path / "out").glob("*.nii.gz")] == ["good.nii.gz"]
+
+
+def test_a_result_never_replaces_an_input(trained, tmp_path, capfd):
+    channels, _ = toy_arrays(0)
+    path = save(channels, np.eye(4), tmp_path / "scans" / "one.nii.gz")
+    before = path.read_bytes()
+    assert run(["predict", "-m", str(trained.folder.root), "-i", str(path), "-o", str(tmp_path / "scans")]) == 1
+    assert "is an input of case one" in capfd.readouterr().err
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["..", ".hidden", "../up", " blank"])
+def test_no_name_leads_out_of_the_work_folder(toy, tmp_path, name, capfd):
+    document = json.loads(toy.plan_path.read_text())
+    document["configurations"] = {name: document["configurations"]["3d_fullres"]}
+    document["default_configuration"] = name
+    (tmp_path / "evil.json").write_text(json.dumps(document))
+    work = tmp_path / "deep" / "runs"
+    assert run(["--work", str(work), "train", "-p", str(tmp_path / "evil.json"), "--fold", "0"]) == 1
+    assert "configurations" in capfd.readouterr().err
+    document = json.loads(toy.plan_path.read_text())
+    document["dataset"]["name"] = name
+    (tmp_path / "evil.json").write_text(json.dumps(document))
+    assert run(["--work", str(work), "preprocess", "-p", str(tmp_path / "evil.json"), "-d", str(toy.data)]) == 1
+    assert "dataset.name" in capfd.readouterr().err
+    assert not (tmp_path / "deep").exists()
+
+
+def test_work_inside_the_dataset_is_refused(toy, capfd):
+    root = str(toy.data.parent)
+    assert run(["--data-root", root, "--work", root, "plan", "-d", "Toy", "--jobs", "1"]) == 1
+    assert "the dataset's own folder" in capfd.readouterr().err
+    assert not (toy.data / "hashes.json").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["plan", "-d", "Toy", "--vram", "nan"],
+        ["plan", "-d", "Toy", "--vram", "1e308"],
+        ["plan", "-d", "Toy", "--max-hours", "inf"],
+        ["train", "-p", "p.json", "--fold", "0", "--max-hours", "nan"],
+        ["evaluate", "-i", "a", "-r", "b", "-o", "c", "--tolerance", "nan"],
+    ],
+)
+def test_numbers_that_mean_nothing_are_wrong_usage(arguments, capfd):
+    assert run(arguments) == 2
+    assert "Error: Invalid value" in capfd.readouterr().err
+
+
+def test_regions_without_a_dataset_are_refused(toy, tmp_path, capfd):
+    reference = str(toy.data / "case_0" / "seg.nii.gz")
+    assert run(["evaluate", "-i", reference, "-r", reference, "--regions", "brats", "-o", str(tmp_path)]) == 1
+    assert "give -d DATASET too" in capfd.readouterr().err

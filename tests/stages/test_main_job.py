@@ -1,16 +1,21 @@
 import json
+import shutil
+from contextlib import nullcontext
+from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 import SimpleITK
+import torch
 
 from tests.stages.conftest import plan_toy
 from tests.toys import LABELS, save, toy_arrays, write_toy
-from tumorseg.errors import InputError, PlanError, TumorsegError
+from tumorseg.engine.averaging import Views, averaged_forward
+from tumorseg.errors import InputError, PlanError, TrainingError, TumorsegError
 from tumorseg.schema.base import record_hash
 from tumorseg.stages.evaluate import EvaluateRequest, evaluate
-from tumorseg.stages.inference import load_model
+from tumorseg.stages.inference import load_model, weights_file
 from tumorseg.stages.plan import PlanRequest, plan
 from tumorseg.stages.planned import Roots, read_plan
 from tumorseg.stages.predict import PredictRequest, predict, predict_array
@@ -19,6 +24,9 @@ from tumorseg.stages.runs import TrainOptions
 from tumorseg.stages.train import TrainRequest, train
 from tumorseg.stages.validate import ValidateRequest, validate
 from tumorseg.storage.cases import CaseStore
+from tumorseg.storage.checkpoints import load_checkpoint, save_checkpoint
+from tumorseg.storage.layout import FoldFolder
+from tumorseg.storage.locks import hold_folder
 
 
 def request_of(toy, **fields):
@@ -28,7 +36,7 @@ def request_of(toy, **fields):
 def test_the_plan_on_disk_is_the_plan_returned_and_knows_its_source(toy):
     assert read_plan(toy.plan_path) == toy.plan
     note = json.loads((toy.roots.work / "Toy" / "source.json").read_text())
-    assert note["dataset"] == "Toy"
+    assert note["dataset"] == str(toy.data)
     assert note["data_root"] == str(toy.data.parent)
 
 
@@ -45,8 +53,9 @@ def test_planning_again_gives_the_same_bytes(toy, tmp_path):
 def test_planning_from_the_fingerprint_alone_gives_the_same_decisions(toy, tmp_path):
     found = toy.roots.work / "Toy" / "fingerprint.json"
     written = plan(PlanRequest(fingerprint=found, preset="fast_prototyping", output=tmp_path / "toy.json"))
-    assert written.plan.configurations.keys() == toy.plan.configurations.keys()
+    assert written.plan.configurations == toy.plan.configurations
     assert written.plan.folds == toy.plan.folds
+    assert written.plan.dataset == toy.plan.dataset
 
 
 def test_preprocessing_brings_every_case_to_the_plans_grid_and_axis_order(toy):
@@ -171,7 +180,7 @@ def test_a_folder_of_another_plan_is_not_trained_into(toy, trained):
     assert record_hash(other) in str(caught.value)
 
 
-@pytest.mark.parametrize("fold", ["6", "99", "x", "-1"])
+@pytest.mark.parametrize("fold", ["6", "99", "x", "-1", "00", "٣"])
 def test_a_fold_that_is_not_there_is_refused(toy, fold):
     with pytest.raises(PlanError, match="no fold"):
         train(request_of(toy, fold=fold))
@@ -251,6 +260,55 @@ def test_folds_are_averaged_and_can_be_chosen(toy, trained, tmp_path):
     assert len(load_model([model], "cpu", folds=["0", "3"]).networks) == 2
     with pytest.raises(PlanError, match="no fold 4"):
         load_model([model], "cpu", folds=["4"])
+    assert len(load_model([model, model / "fold_0"], "cpu").networks) == len(load_model([model], "cpu").networks)
+    both, *alone = (load_model([model], "cpu", folds=folds) for folds in (["0", "3"], ["0"], ["3"]))
+    tile = torch.randn(2, *both.configuration.patch_size, generator=torch.Generator().manual_seed(0))
+    views = [
+        averaged_forward(Views(found.networks, (), 3, nullcontext(), found.device))(tile) for found in (both, *alone)
+    ]
+    assert torch.allclose(views[0], (views[1] + views[2]) / 2, atol=1e-5)
+    assert not torch.allclose(views[1], views[2], atol=1e-3)
+
+
+def test_an_unfinished_fold_is_left_out_unless_it_is_named(toy, trained, tmp_path, caplog):
+    model = tmp_path / "model"
+    for fold in ("fold_0", "fold_1", "fold_2"):
+        shutil.copytree(trained.folder.root, model / fold)
+    state = load_checkpoint(model / "fold_1" / "latest.ckpt")
+    state["progress"]["iteration"] -= 1
+    save_checkpoint(model / "fold_1" / "latest.ckpt", state)
+    (model / "fold_2" / "latest.ckpt").unlink()
+    (model / "fold_2" / "best.ckpt").unlink()
+    with caplog.at_level("WARNING", "tumorseg"):
+        assert len(load_model([model], "cpu").networks) == 1
+    assert "left out, because their training is not finished: fold_1, fold_2" in caplog.text
+    assert weights_file(FoldFolder(model / "fold_0")).name == "latest.ckpt"
+    assert weights_file(FoldFolder(model / "fold_1")).name == "best.ckpt"
+    assert len(load_model([model], "cpu", folds=["0", "1"]).networks) == 2
+
+
+def test_a_fold_is_trained_by_one_process_at_a_time(toy, trained):
+    with hold_folder(trained.folder.root), pytest.raises(TrainingError, match="is being trained by another process"):
+        train(request_of(toy, fold="0"))
+
+
+def test_what_a_killed_process_left_half_written_is_removed(toy, trained):
+    leftover = trained.folder.root / ".latest.ckpt.a1b2c3d4"
+    leftover.write_bytes(b"half")
+    train(request_of(toy, fold="0"))
+    assert not leftover.exists()
+    assert trained.folder.latest.is_file()
+
+
+def test_a_restart_that_cannot_begin_leaves_the_earlier_training_in_place(toy, trained):
+    with pytest.raises(InputError, match="not there"):
+        train(request_of(toy, fold="0", restart=True, dataset="Nowhere"))
+    assert trained.folder.latest.is_file()
+
+
+def test_a_plan_is_called_as_its_file(toy, tmp_path):
+    shutil.copy(toy.plan_path, tmp_path / "renamed.json")
+    assert read_plan(tmp_path / "renamed.json").name == "renamed"
 
 
 def test_folds_of_different_models_are_not_averaged(toy, trained):
@@ -282,6 +340,70 @@ def test_a_prediction_on_another_grid_is_an_error_that_names_the_case(toy, tmp_p
             )
         )
     assert not (tmp_path / "o").exists()
+
+
+def test_the_scores_of_the_other_cases_are_written_when_one_fails(toy, tmp_path):
+    for number in range(2):
+        _, labels = toy_arrays(number)
+        save(labels[number:], np.eye(4), tmp_path / "in" / f"case_{number}.nii.gz")
+        save(labels, np.eye(4), tmp_path / "reference" / f"case_{number}.nii.gz")
+    with pytest.raises(TumorsegError, match="case_1"):
+        evaluate(
+            EvaluateRequest(predictions=(tmp_path / "in",), references=(tmp_path / "reference",), output=tmp_path / "o")
+        )
+    written = json.loads((tmp_path / "o" / "metrics.json").read_text())
+    assert {case["case_id"] for case in written["cases"]} == {"case_0"}
+
+
+def test_one_prediction_is_scored_against_one_reference_of_another_name_with_a_warning(toy, tmp_path, caplog):
+    prediction = tmp_path / "other.nii.gz"
+    shutil.copy(toy.data / "case_0" / "seg.nii.gz", prediction)
+    reference = toy.data / "case_0" / "seg.nii.gz"
+    with caplog.at_level("WARNING", "tumorseg"):
+        evaluate(EvaluateRequest(predictions=(prediction,), references=(reference,), output=tmp_path / "o", jobs=1))
+    assert "prediction other is scored against reference seg" in caplog.text
+
+
+def test_changed_labels_are_not_validated_against(toy, trained, tmp_path):
+    moved = tmp_path / "Toy"
+    shutil.copytree(toy.data, moved)
+    case_id = toy.plan.folds[0][0]
+    _, labels = toy_arrays(2)
+    save(np.zeros_like(labels), np.eye(4), moved / case_id / "seg.nii.gz")
+    before = trained.folder.metrics.read_bytes()
+    with pytest.raises(PlanError, match="was made for Toy with content"):
+        validate(ValidateRequest(roots=toy.roots, model=trained.folder.root, device="cpu", dataset=str(moved)))
+    assert trained.folder.metrics.read_bytes() == before
+
+
+def test_a_dataset_that_moved_is_found_below_the_data_root(tmp_path):
+    toy = plan_toy(tmp_path, write_toy(tmp_path / "data" / "Toy", num_cases=3))
+    (tmp_path / "new").mkdir()
+    toy.data.rename(tmp_path / "new" / "Toy")
+    roots = Roots(data_root=tmp_path / "new", work=toy.roots.work)
+    request = PreprocessRequest(roots=roots, plan=toy.plan, configurations=("3d_fullres",), jobs=1)
+    assert len(preprocess(request)["3d_fullres"].keys) == 3
+
+
+def test_the_work_folder_of_a_dataset_is_not_taken_for_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_toy(tmp_path / "data" / "Toy", num_cases=3)
+    roots = Roots(data_root=tmp_path / "data", work=Path())
+    request = PlanRequest(roots=roots, dataset="Toy", preset="fast_prototyping", output=tmp_path / "toy.json", jobs=1)
+    made = plan(request).plan
+    assert (tmp_path / "Toy" / "fingerprint.json").is_file()
+    assert len(preprocess(PreprocessRequest(roots=roots, plan=made, configurations=("2d",), jobs=1))["2d"].keys) == 3
+
+
+def test_another_group_of_a_case_is_seen_although_its_files_are_the_same(tmp_path):
+    data = write_toy(tmp_path / "data" / "Toy", num_cases=4)
+    plan_toy(tmp_path, data)
+    manifest = data / "manifest.csv"
+    header, *rows = manifest.read_text().splitlines()
+    grouped = [f"{row},p{number // 2}" for number, row in enumerate(rows)]
+    manifest.write_text("\n".join([f"{header},group", *grouped]) + "\n")
+    folds = plan_toy(tmp_path, data).plan.folds
+    assert sorted(folds) == [("case_0", "case_1"), ("case_2", "case_3")]
 
 
 def test_a_moved_dataset_is_found_by_d(toy, tmp_path):

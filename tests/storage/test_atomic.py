@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -6,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tumorseg.errors import StorageError
-from tumorseg.storage.atomic import write_bytes, write_text
+from tumorseg.storage.atomic import storage_error, write_bytes, write_text
 
 # Writes 4096 bytes where no file may grow beyond 1024, as on a full disk; prints the error.
 FAILING_WRITE = """
@@ -72,3 +73,21 @@ def test_a_folder_in_the_way_is_a_storage_error_that_leaves_nothing(tmp_path):
 def test_a_folder_without_permission_is_a_storage_error():
     with pytest.raises(StorageError, match="cannot write"):
         write_bytes(Path("/proc/tumorseg/a.bin"), b"x")
+
+
+def test_new_files_are_withheld_as_the_user_asks(tmp_path):
+    before = os.umask(0o077)
+    try:
+        write_bytes(tmp_path / "a", b"x")
+        assert (tmp_path / "a").stat().st_mode & 0o777 == 0o600
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [(errno.ENOSPC, "free disk space"), (errno.EACCES, "right to write"), (errno.EEXIST, "check the path")],
+)
+def test_the_advice_fits_the_cause(tmp_path, number, advice):
+    assert advice in str(storage_error(tmp_path, OSError(number, os.strerror(number))))

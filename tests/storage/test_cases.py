@@ -31,7 +31,7 @@ if limit:
 image = np.random.default_rng(0).normal(size=(2, 9, 70, 37)).astype(np.float32)
 segmentation = (image[0] > 1).astype(np.int8)
 locations = np.argwhere(segmentation).astype(np.int32)
-record = StoredCase(case_id="case 1", shape=segmentation.shape, spacing_mm=(3, 1, 1), num_channels=2,
+record = StoredCase(case_id="case 1", shape=segmentation.shape, spacing_mm=(3, 1, 1), num_channels=2, class_voxels=np.bincount(segmentation.ravel()).tolist(),
                     location_starts=(0, 0, len(locations)))
 for number in range(times):
     store_case(folder, f"key{number}", record, CaseArrays(image, segmentation, locations))
@@ -50,6 +50,7 @@ def record_of(arrays, case_id="case 1"):
         shape=arrays.segmentation.shape,
         spacing_mm=(3, 1, 1),
         num_channels=len(arrays.image),
+        class_voxels=tuple(np.bincount(arrays.segmentation.ravel(), minlength=2).tolist()),
         location_starts=(0, 0, len(arrays.locations)),
     )
 
@@ -95,6 +96,7 @@ def test_reading_a_box_equals_slicing_the_whole(stored, starts):
 def test_locations_are_found_by_class_and_number(stored):
     arrays, store = stored
     assert store.num_locations("case 1", 0) == 0
+    assert [store.num_voxels("case 1", index) for index in (0, 1)] == np.bincount(arrays.segmentation.ravel()).tolist()
     assert store.num_locations("case 1", 1) == len(arrays.locations)
     for number in (0, 17, len(arrays.locations) - 1):
         assert store.location("case 1", 1, number) == tuple(arrays.locations[number].tolist())
@@ -151,10 +153,11 @@ def test_a_missing_case_is_named_with_the_verb_that_mends_it(tmp_path):
 def test_a_damaged_record_is_a_storage_error(tmp_path):
     put(tmp_path)
     (tmp_path / "key" / "case.json").write_text("{")
-    with pytest.raises(StorageError, match=r"case\.json: is not JSON"):
+    with pytest.raises(StorageError, match=r"case\.json is damaged"):
         opened(tmp_path)
+    assert not is_stored(tmp_path, "key")  # so that preprocessing mends it
     (tmp_path / "key" / "case.json").unlink()
-    with pytest.raises(StorageError, match=r"case\.json: no such file"):
+    with pytest.raises(StorageError, match=r"case\.json is damaged"):
         opened(tmp_path)
 
 
@@ -258,7 +261,7 @@ def test_a_case_has_another_address_if_anything_that_shapes_it_changes():
         case_key("a", preprocessing(spacing_mm=(1, 1, 2)), targets_of(1, 2)),
         case_key("a", preprocessing(transpose=(1, 0, 2)), targets_of(1, 2)),
         case_key("a", preprocessing(resampling=ResamplingSpec(image_order=1)), targets_of(1, 2)),
-        case_key("a", preprocessing(store_version=2), targets_of(1, 2)),
+        case_key("a", preprocessing(store_version=99), targets_of(1, 2)),
         case_key("a", preprocessing(), targets_of(1, 3)),
         case_key("a", preprocessing(), targets_of(1, 2, ignore=9)),
     }

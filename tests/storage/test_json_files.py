@@ -9,7 +9,9 @@ def test_a_record_survives_the_round_trip(tmp_path):
     record = ImageFile(path="é.nii.gz", index=2)
     write_record(tmp_path / "new" / "a.json", record)
     assert read_record(ImageFile, tmp_path / "new" / "a.json") == record
-    assert (tmp_path / "new" / "a.json").read_text("utf-8") == '{\n  "index": 2,\n  "path": "é.nii.gz"\n}\n'
+    assert (tmp_path / "new" / "a.json").read_text(
+        "utf-8"
+    ) == '{\n  "index": 2,\n  "num_volumes": null,\n  "path": "é.nii.gz"\n}\n'
 
 
 def test_a_byte_order_mark_is_no_harm(tmp_path):

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from tumorseg.errors import StorageError
 from tumorseg.schema.logs import EpochLog
 from tumorseg.tracking.epochs import append_epoch, read_epochs, truncate_epochs
 
@@ -56,3 +57,9 @@ def test_epochs_beyond_a_checkpoint_are_forgotten_and_the_others_untouched(path,
     assert path.read_text("utf-8") == "".join(before[:left])
     append_epoch(path, log_of(left))
     assert len(read_epochs(path)) == left + 1
+
+
+def test_a_damaged_log_is_a_storage_error(tmp_path):
+    (tmp_path / "log.jsonl").write_text("{")
+    with pytest.raises(StorageError, match="the log is damaged"):
+        read_epochs(tmp_path / "log.jsonl")

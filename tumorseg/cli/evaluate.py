@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from tumorseg.cli.main import Settings
+from tumorseg.cli.numbers import MILLIMETRES
 from tumorseg.cli.output import metrics_json, metrics_text, roots_of, show
 
 PATH = click.Path(path_type=Path)
@@ -16,9 +17,7 @@ PATH = click.Path(path_type=Path)
 @click.option("-r", "--references", type=PATH, multiple=True, required=True, help="Files or folders to score against.")
 @click.option("-d", "--dataset", help="Whose labels and regions are scored.  [default: every value found]")
 @click.option("--regions", help="brats, none, or a JSON file of regions.  [default: the dataset's own]")
-@click.option(
-    "--tolerance", "tolerance_mm", type=click.FloatRange(min=0), default=1.0, show_default=True, help="NSD, mm."
-)
+@click.option("--tolerance", "tolerance_mm", type=MILLIMETRES, default=1.0, show_default=True, help="NSD, mm.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes.  [default: as many as the machine holds]")
 @click.option("-o", "--output", type=PATH, required=True, help="Folder for metrics.json and metrics.csv.")
 @click.pass_obj

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tumorseg.cli.main import Settings
+from tumorseg.cli.numbers import GIGABYTES, HOURS
 from tumorseg.cli.output import roots_of, show
 
 if TYPE_CHECKING:
@@ -20,8 +21,10 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option(
     "--preset", default="optimized", show_default=True, help="optimized, large_gpu, fast_prototyping, nnunet."
 )
-@click.option("--vram", "vram_gb", type=float, help="GPU memory budget in GB (2^30 bytes).  [default: the preset's]")
-@click.option("--max-hours", type=float, help="Time for one fold's training, without validation.")
+@click.option(
+    "--vram", "vram_gb", type=GIGABYTES, help="GPU memory budget in GB (2^30 bytes).  [default: the preset's]"
+)
+@click.option("--max-hours", type=HOURS, help="Time for one fold's training, without validation.")
 @click.option("--network", help="plain_unet or residual_unet.  [default: the preset's]")
 @click.option("--channels", default="", help="Channels to use, in this order, separated by commas.")
 @click.option("--regions", help="brats, none, or a JSON file of regions.  [default: the dataset's own]")

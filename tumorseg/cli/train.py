@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from tumorseg.cli.main import EXIT_CHECKPOINTED, Settings
+from tumorseg.cli.numbers import HOURS
 from tumorseg.cli.output import metrics_json, metrics_text, roots_of, show
 
 OPTIONS = ("epochs", "iterations", "max_hours", "seed")
@@ -17,8 +18,8 @@ OPTIONS = ("epochs", "iterations", "max_hours", "seed")
 @click.option("--configuration", help="[default: the plan's]")
 @click.option("--epochs", type=click.IntRange(min=1), help="Instead of the plan's.")
 @click.option("--iterations", type=click.IntRange(min=1), help="Steps in an epoch, instead of the plan's.")
-@click.option("--max-hours", type=click.FloatRange(min=0, min_open=True), help="Instead of a number of epochs.")
-@click.option("--seed", type=click.IntRange(min=0), help="Instead of the plan's.")
+@click.option("--max-hours", type=HOURS, help="Instead of a number of epochs.")
+@click.option("--seed", type=click.IntRange(min=0, max=2**63 - 1), help="Instead of the plan's.")
 @click.option("--device", help="cpu, cuda, cuda:N.  [default: the best there is]")
 @click.option("--validation", type=click.Choice(["full", "none"]), default="full", show_default=True)
 @click.option("--restart", is_flag=True, help="Move an earlier training aside and begin anew.")

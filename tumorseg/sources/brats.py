@@ -9,7 +9,6 @@ from pathlib import Path
 from tumorseg.schema.dataset import Case, Channel, Dataset, ImageFile, Region
 from tumorseg.sources.folders import (
     Listing,
-    Problems,
     build_case,
     build_dataset,
     find_image,
@@ -44,12 +43,12 @@ def is_brats(folder: Path) -> bool:
 def read_brats(folder: Path) -> Dataset:
     """Read every case folder; folders without any image are no cases. Links are followed.
 
+    A channel whose file is missing is given the path where it should be, so that its own case fails when it is read.
+
     Raises:
-        InputError: a channel's file is missing; every one is listed.
+        InputError: there is no case.
     """
-    problems = Problems(folder)
-    cases = [_read_case(entry, problems) for entry in visible(folder.iterdir()) if image_files(entry)]
-    problems.check()
+    cases = [_read_case(entry) for entry in visible(folder.iterdir()) if image_files(entry)]
     return build_dataset(
         folder,
         cases,
@@ -64,14 +63,11 @@ def list_brats(folder: Path) -> Listing:
     """List the cases of a folder of case folders, or the one case of a case folder.
 
     Raises:
-        InputError: a channel's file is missing; every one is listed.
+        InputError: there is no case.
     """
     if not is_brats_case(folder):
         return Listing(CHANNELS, read_brats(folder).cases)
-    problems = Problems(folder)
-    case = _read_case(folder, problems)
-    problems.check()
-    return Listing(CHANNELS, (case,))
+    return Listing(CHANNELS, (_read_case(folder),))
 
 
 def find_brats_label(folder: Path) -> Path | None:
@@ -79,16 +75,11 @@ def find_brats_label(folder: Path) -> Path | None:
     return find_image(folder, f"{folder_name(folder)}_seg")
 
 
-def _read_case(folder: Path, problems: Problems) -> Case:
+def _read_case(folder: Path) -> Case:
     case_id = folder_name(folder)
     images = []
     for channel in CHANNELS:
         stem = f"{case_id}_{channel}"
-        if (path := find_image(folder, stem)) is None:
-            problems.add(
-                f"case {case_id}: channel {channel} is missing, expected {folder / stem}.nii.gz; restore the file"
-            )
-        else:
-            images.append(ImageFile(path=str(path)))
+        images.append(ImageFile(path=str(find_image(folder, stem) or folder / f"{stem}.nii.gz")))
     label = find_brats_label(folder)
     return build_case(folder, case_id=case_id, images=images, label=str(label) if label else None)

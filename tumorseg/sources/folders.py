@@ -64,24 +64,24 @@ def dataset_json(folder: Path) -> dict[str, Any]:
 
 
 def confined_file(folder: Path, stated: str) -> Path:
-    """Return the file that a dataset.json names, if it exists and lies in the dataset's folder, links followed.
+    """Return the file that a dataset.json names, if it lies in the dataset's folder, links followed.
+
+    Whether it is there shows when its case is read, so that one missing file does not stop the other cases.
 
     Args:
         folder: the dataset; may itself be a link.
         stated: path relative to it.
 
     Raises:
-        InputError: the path is absolute, has `..`, leads outside by a link, or there is no such file.
+        InputError: the path is empty or absolute, has `..`, or leads outside by a link.
     """
     path = Path(stated)
-    if path.is_absolute() or ".." in path.parts or "\\" in stated or "\0" in stated:
+    if not stated or path.is_absolute() or ".." in path.parts or "\\" in stated or "\0" in stated:
         raise InputError(
             f"found the path {stated!r}, expected one inside {folder}; move the file there, or write a manifest"
         )
     if not _stays_inside(folder, folder / path):
         raise InputError(f"{stated!r} is a link that leaves {folder}; put the file itself there, or write a manifest")
-    if not (folder / path).is_file():
-        raise InputError(f"{folder / path}: no such file; expected an image; restore it, or take the case out")
     return folder / path
 
 

@@ -2,18 +2,29 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from tumorseg.errors import InputError
 from tumorseg.schema.dataset import Case, ImageFile, repeated_values
 from tumorseg.sources.brats import find_brats_label, is_brats_case, list_brats
-from tumorseg.sources.folders import Listing, Problems, build_case, folder_name, image_files, image_id
-from tumorseg.sources.layouts import find_layout, unknown_layout
-from tumorseg.sources.nnunet import CHANNEL_SUFFIX
+from tumorseg.sources.folders import Listing, build_case, folder_name, image_files, image_id
+from tumorseg.sources.layouts import LAYOUTS, find_layout, unknown_layout
+from tumorseg.sources.nnunet import CHANNEL_SUFFIX, has_images
 from tumorseg.storage.images import read_geometry, strip_ending
+from tumorseg.workers.outcomes import Failure
 
 
-def open_inputs(paths: Sequence[Path], channels: Sequence[str]) -> tuple[Case, ...]:
-    """Find the cases to predict on, sorted by id.
+class Inputs(NamedTuple):
+    """What `-i` holds."""
+
+    cases: tuple[Case, ...]
+    """Sorted by id."""
+    refused: tuple[Failure, ...]
+    """Cases of another number of channels than the model's."""
+
+
+def open_inputs(paths: Sequence[Path], channels: Sequence[str]) -> Inputs:
+    """Find the cases to predict on.
 
     A layout that names its channels is matched by name, whatever the case of letters. A plain file of as many volumes
     as there are channels is a case; so are files `<id>_0000`, `<id>_0001`, … of one volume each. A file that cannot be
@@ -24,9 +35,10 @@ def open_inputs(paths: Sequence[Path], channels: Sequence[str]) -> tuple[Case, .
         channels: what the model takes, in its order.
 
     Raises:
-        InputError: a path is missing or holds no image, a channel is missing, or two cases have one id.
+        InputError: a path is missing or holds no image, a layout lacks a channel, or two cases have one id.
     """
     cases: list[Case] = []
+    refused: list[Failure] = []
     loose: dict[Path, list[Path]] = {}
     for path in paths:
         if (listing := _list_path(path)) is not None:
@@ -35,9 +47,11 @@ def open_inputs(paths: Sequence[Path], channels: Sequence[str]) -> tuple[Case, .
             for file in _plain_files(path):
                 loose.setdefault(file.parent, []).append(file)
     for folder, files in loose.items():
-        cases += _plain_cases(folder, list(dict.fromkeys(files)), channels)
-    _check_ids(case.case_id for case in cases)
-    return tuple(sorted(cases, key=lambda case: case.case_id))
+        found = _plain_cases(folder, list(dict.fromkeys(files)), channels)
+        cases += found.cases
+        refused += found.refused
+    _check_ids([*(case.case_id for case in cases), *(failure.case_id for failure in refused)])
+    return Inputs(tuple(sorted(cases, key=lambda case: case.case_id)), tuple(refused))
 
 
 def open_labels(paths: Sequence[Path]) -> dict[str, str]:
@@ -77,6 +91,8 @@ def _list_path(path: Path) -> Listing | None:
     if is_brats_case(path):
         return list_brats(path)
     layout = find_layout(path)
+    if layout is LAYOUTS["nnU-Net"] and not has_images(path):
+        return None
     return layout.list_cases(path) if layout else None
 
 
@@ -102,28 +118,35 @@ def _match_channels(path: Path, listing: Listing, channels: Sequence[str]) -> li
     return [case.model_copy(update={"images": tuple(case.images[i] for i in order)}) for case in listing.cases]
 
 
-def _plain_cases(folder: Path, files: list[Path], channels: Sequence[str]) -> list[Case]:
+def _plain_cases(folder: Path, files: list[Path], channels: Sequence[str]) -> Inputs:
     """Return the cases of plain files that lie in one folder."""
-    problems = Problems(folder)
+    refused: list[Failure] = []
     whole, parts = [], []
     for file in files:
         num_volumes = _count_volumes(file, len(channels))
         is_part = num_volumes == 1 and CHANNEL_SUFFIX.match(image_id(file)) is not None
-        if num_volumes == len(channels) > 1 or (len(channels) == 1 and num_volumes == 1):
+        if num_volumes == len(channels) > 1:
             whole.append(file)
         elif is_part:
             parts.append(file)
+        elif len(channels) == num_volumes == 1:
+            whole.append(file)
         else:
-            problems.add(f"case {image_id(file)}: found {num_volumes} channel(s), expected {_expected(channels)}")
-    cases = [*_whole_cases(whole, len(channels)), *_joined_cases(parts, channels, problems)]
-    problems.check()
-    return cases
+            refused.append(_wrong_channels(image_id(file), f"{num_volumes} channel(s)", channels))
+    joined = _joined_cases(folder, parts, channels)
+    return Inputs((*_whole_cases(whole, len(channels)), *joined.cases), (*refused, *joined.refused))
+
+
+def _wrong_channels(case_id: str, found: str, channels: Sequence[str]) -> Failure:
+    return Failure(case_id, f"found {found}, expected {_expected(channels)}")
 
 
 def _expected(channels: Sequence[str]) -> str:
     count = len(channels)
     if count == 1:
-        return f"1 ({channels[0]}); give the file of that channel"
+        return (
+            f"1 ({channels[0]}); give that channel's file, <id>.nii.gz or <id>_0000.nii.gz; a manifest takes any names"
+        )
     return f"{count} ({', '.join(channels)}); give one 4D file, or <id>_0000 to <id>_{count - 1:04d}"
 
 
@@ -136,32 +159,29 @@ def _count_volumes(file: Path, num_channels: int) -> int:
 
 
 def _whole_cases(files: list[Path], num_channels: int) -> list[Case]:
-    """Return a case per file; `_0000` is dropped where a single channel is written so throughout."""
-    is_numbered = num_channels == 1 and all(image_id(file).endswith("_0000") for file in files)
+    """Return a case per file."""
     indices = range(num_channels) if num_channels > 1 else [None]
     return [
-        build_case(
-            file,
-            case_id=image_id(file).removesuffix("_0000") if is_numbered else image_id(file),
-            images=[ImageFile(path=str(file), index=index) for index in indices],
-        )
+        build_case(file, case_id=image_id(file), images=[ImageFile(path=str(file), index=index) for index in indices])
         for file in files
     ]
 
 
-def _joined_cases(files: list[Path], channels: Sequence[str], problems: Problems) -> list[Case]:
-    """Return a case per `<id>` of files `<id>_<number>`."""
-    found: dict[str, dict[int, Path]] = {}
+def _joined_cases(folder: Path, files: list[Path], channels: Sequence[str]) -> Inputs:
+    """Return a case per `<id>` of files `<id>_<number>`, which must be numbered 0000 to the last channel."""
+    numbered: dict[str, dict[int, Path]] = {}
     for file in files:
         if match := CHANNEL_SUFFIX.match(image_id(file)):
-            found.setdefault(match[1], {})[int(match[2])] = file
-    cases = []
-    for case_id, numbered in found.items():
-        if sorted(numbered) != list(range(len(channels))):
-            problems.add(f"case {case_id}: found channels {sorted(numbered)}, expected {_expected(channels)}")
-        images = [ImageFile(path=str(numbered[number])) for number in sorted(numbered)]
-        cases.append(build_case(files[0].parent, case_id=case_id, images=images))
-    return cases
+            numbered.setdefault(match[1], {})[int(match[2])] = file
+    cases, refused = [], []
+    for case_id, found in numbered.items():
+        if sorted(found) == list(range(len(channels))):
+            images = [ImageFile(path=str(found[number])) for number in sorted(found)]
+            cases.append(build_case(folder, case_id=case_id, images=images))
+        else:
+            names = ", ".join(f"_{number:04d}" for number in sorted(found))
+            refused.append(_wrong_channels(case_id, f"the files {names}", channels))
+    return Inputs(tuple(cases), tuple(refused))
 
 
 def _check_ids(case_ids: Iterable[str]) -> None:

@@ -62,7 +62,7 @@ def read_manifest(path: Path) -> Dataset:
     """Read a manifest, or the one in a folder.
 
     Raises:
-        InputError: it is malformed, or files are missing; all such are listed.
+        InputError: it is malformed.
     """
     file = _find_manifest(path)
     manifest = _parse_manifest(file)
@@ -160,7 +160,7 @@ def _csv_case(file: Path, row: dict[str, str], channels: list[str]) -> dict[str,
 
 
 def _cases(file: Path, manifest: Manifest) -> list[Case]:
-    """Return the cases sorted by id, their paths no longer relative to the manifest; every missing file is told."""
+    """Return the cases sorted by id, their paths no longer relative to the manifest."""
     problems = Problems(file)
     cases = [_case(file, case, manifest, problems=problems) for case in manifest.cases]
     problems.check()
@@ -170,8 +170,8 @@ def _cases(file: Path, manifest: Manifest) -> list[Case]:
 def _case(file: Path, case: ManifestCase, manifest: Manifest, *, problems: Problems) -> Case:
     paths = _image_paths(case, [channel.name for channel in manifest.channels], problems)
     for stated in (*paths, *([case.label] if case.label else [])):
-        if not stated or not (file.parent / stated).is_file():
-            problems.add(f"case {case.case_id}: {stated or 'an empty path'}: no such file beside the manifest; mend it")
+        if not stated:
+            problems.add(f"case {case.case_id}: found an empty path, expected an image; mend it")
     images = [{"path": str(file.parent / path)} for path in paths]
     label = str(file.parent / case.label) if case.label else None
     return build_case(file, case_id=case.case_id, images=images, label=label, group=case.group, site=case.site)
@@ -192,6 +192,6 @@ def _discover_labels(cases: list[Case]) -> dict[str, int]:
     """Return a name for every value in the label files."""
     values: set[int] = set()
     for case in cases:
-        if case.label is not None:
+        if case.label is not None and Path(case.label).is_file():  # a missing one fails with its case
             values.update(np.unique(read_segmentation(case.label).array).tolist())
     return {f"label_{value}": value for value in sorted(values) if value != 0}

@@ -49,7 +49,7 @@ def read_msd(folder: Path) -> Dataset:
     """Read the training cases.
 
     Raises:
-        InputError: dataset.json is malformed, or a file is missing or lies outside the folder; all such are listed.
+        InputError: dataset.json is malformed, or a file lies outside the folder; all such are listed.
     """
     source, description = _read_description(folder)
     channels = _channels(source, description)
@@ -118,4 +118,6 @@ def _case(folder: Path, image: str, num_channels: int, *, problems: Problems, la
 
 def _images(path: str, num_channels: int) -> list[ImageFile]:
     """Return one image per channel; a file of one channel has no channel axis."""
-    return [ImageFile(path=path, index=index if num_channels > 1 else None) for index in range(num_channels)]
+    if num_channels == 1:
+        return [ImageFile(path=path)]
+    return [ImageFile(path=path, index=index, num_volumes=num_channels) for index in range(num_channels)]

@@ -54,15 +54,11 @@ def read_nnunet(folder: Path) -> Dataset:
     """Read the training cases.
 
     Raises:
-        InputError: dataset.json is malformed, or a file is missing or lies outside the folder; all such are listed.
+        InputError: dataset.json is malformed, or a file lies outside the folder; all such are listed.
     """
     description = _read_description(folder)
     problems = Problems(folder)
-    if description.dataset is None:
-        cases = _scan(folder, "Tr", description, problems=problems)
-    else:
-        cases = [_listed_case(folder, *item, problems=problems) for item in description.dataset.items()]
-        _check_counts(cases, description, problems)
+    cases = _training_cases(folder, description, problems)
     problems.check()
     return build_dataset(
         folder / "dataset.json",
@@ -79,11 +75,28 @@ def list_nnunet(folder: Path) -> Listing:
     Raises:
         InputError: as from `read_nnunet`.
     """
-    dataset = read_nnunet(folder)
+    description = _read_description(folder)
     problems = Problems(folder)
-    tests = _scan(folder, "Ts", _read_description(folder), problems=problems)
+    cases = _training_cases(folder, description, problems)
+    tests = _scan(folder, "Ts", description, problems=problems)
     problems.check()
-    return Listing(tuple(channel.name for channel in dataset.channels), (*dataset.cases, *tests))
+    if not cases and not tests:
+        raise InputError(f"{folder}: found no case in imagesTr or imagesTs, expected at least one; check the images")
+    return Listing(tuple(_channels(description)), tuple(sorted([*cases, *tests], key=lambda case: case.case_id)))
+
+
+def has_images(folder: Path) -> bool:
+    """Tell whether a folder holds a dataset, rather than predictions with a copy of its dataset.json."""
+    folders = any((folder / part).is_dir() for part in ("imagesTr", "imagesTs"))
+    return folders or _read_description(folder).dataset is not None
+
+
+def _training_cases(folder: Path, description: _Description, problems: Problems) -> list[Case]:
+    if description.dataset is None:
+        return _scan(folder, "Tr", description, problems=problems)
+    cases = [_listed_case(folder, *item, problems=problems) for item in description.dataset.items()]
+    _check_counts(cases, description, problems)
+    return cases
 
 
 def _read_description(folder: Path) -> _Description:

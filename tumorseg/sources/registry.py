@@ -56,13 +56,22 @@ def open_dataset(name: str, data_root: Path) -> Dataset:
     Raises:
         InputError: there is no such dataset, it has no known layout, or its files are wrong.
     """
-    places = _places(name, data_root)
-    if (path := next((place for place in places if place.exists()), None)) is None:
-        raise _not_found(name, data_root, places)
+    if (path := locate_dataset(name, data_root)) is None:
+        raise _not_found(name, data_root, _places(name, data_root))
     if (layout := find_layout(path)) is None:
         raise unknown_layout(path)
     dataset = layout.read(path)
     return dataset.model_copy(update={"name": _registered_name(path) or dataset.name})
+
+
+def locate_dataset(name: str, data_root: Path) -> Path | None:
+    """Return the folder or manifest that a name means, or None: the likeliest place that has a known layout, or is there.
+
+    Raises:
+        InputError: a dataset.json is not JSON.
+    """
+    there = [place for place in _places(name, data_root) if place.exists()]
+    return next((place for place in there if find_layout(place) is not None), there[0] if there else None)
 
 
 def _places(name: str, data_root: Path) -> list[Path]:

@@ -90,7 +90,7 @@ def score_pairs(
     """Score pairs of prediction and reference by case_id, and write the result into a folder.
 
     Raises:
-        TumorsegError: cases could not be scored; all are listed, and nothing is written.
+        TumorsegError: cases could not be scored; all are listed, and the scores of the others are written.
     """
     scored: dict[str, tuple[CaseMetrics, ...]] = {}
     failures: list[Failure] = []
@@ -107,12 +107,14 @@ def score_pairs(
             else:
                 scored[outcome.case_id] = outcome.value
             advance()
+    report = metrics_report(
+        [metrics for case_id in sorted(scored) for metrics in scored[case_id]], tolerance_mm=tolerance_mm
+    )
+    if scored:
+        write_record(output / "metrics.json", report)
+        write_text(output / "metrics.csv", metrics_csv(report))
     if failures:
         raise failed_cases(failures, len(pairs), "evaluation")
-    cases = [metrics for case_id in sorted(scored) for metrics in scored[case_id]]
-    report = metrics_report(cases, tolerance_mm=tolerance_mm)
-    write_record(output / "metrics.json", report)
-    write_text(output / "metrics.csv", metrics_csv(report))
     return report
 
 
@@ -139,6 +141,8 @@ def _pair(predictions: Mapping[str, str], references: Mapping[str, str]) -> dict
     """Pair by case_id; one prediction and one reference belong together whatever they are called."""
     if len(predictions) == len(references) == 1:
         ((case_id, reference),) = references.items()
+        if case_id not in predictions:
+            logger.warning("prediction %s is scored against reference %s", _some(predictions), case_id)
         return {case_id: (next(iter(predictions.values())), reference)}
     missing = sorted(set(references) - set(predictions))
     if not set(references) & set(predictions):
@@ -161,6 +165,8 @@ def _some(names: Mapping[str, str] | list[str]) -> str:
 
 def _targets(request: EvaluateRequest, pairs: Mapping[str, tuple[str, str]]) -> Targets:
     if request.dataset is None:
+        if request.regions:
+            raise InputError(f"--regions {request.regions} needs the labels of a dataset; give -d DATASET too")
         return _found_targets(pairs)
     dataset = open_dataset(request.dataset, request.roots.data_root)
     return targets_of(choose_regions(dataset, request.regions) if request.regions else dataset)

@@ -138,8 +138,6 @@ def measure_case(task: MeasureTask) -> MeasureResult:
         shape_after_crop=(cropped[0], cropped[1], cropped[2]),
         label_voxels=_label_voxels(indices, targets),
         content_hash=case_hash,
-        group=case.group,
-        site=case.site,
     )
     measured = Measured(measurement, samples)
     write_measured(task.folder, _key(task, case_hash), measured)
@@ -152,7 +150,10 @@ def _label_voxels(indices: np.ndarray, targets: Targets) -> dict[str, int]:
 
 
 def _assemble(dataset: Dataset, measured: list[Measured]) -> Fingerprint:
-    measurements = [one.measurement for one in measured]
+    measurements = [
+        one.measurement.model_copy(update={"group": case.group, "site": case.site})  # not part of the measured files
+        for case, one in zip(dataset.cases, measured, strict=True)
+    ]
     relative = [np.prod(one.shape_after_crop) / np.prod(one.shape) for one in measurements]
     with_foreground = [one.samples for one in measured if one.samples.shape[1]]
     return Fingerprint(

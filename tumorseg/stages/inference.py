@@ -1,5 +1,6 @@
 """One case through a model: files in, label values on the case's own grid out."""
 
+import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -30,6 +31,8 @@ from tumorseg.storage.hashing import hash_files
 from tumorseg.storage.layout import FoldFolder
 from tumorseg.types import Segmentation
 
+logger = logging.getLogger(__name__)
+
 PLANES_PER_PASS = 8
 """Slices that a network of two axes sees in one batch."""
 
@@ -58,7 +61,9 @@ def load_model(paths: Sequence[Path], device: str, folds: Sequence[str] = ()) ->
         PlanError: no training, folds that are not there, or folds of different models.
         StorageError: a checkpoint is missing or damaged.
     """
-    folders = [folder for path in paths for folder in _wanted(model_folds(path), path, folds)]
+    folders = list(
+        {folder.root.resolve(): folder for path in paths for folder in _wanted(model_folds(path), path, folds)}.values()
+    )
     runs = [read_run(folder) for folder in folders]
     if len({(run.plan_hash, run.configuration) for run in runs}) > 1:
         found = ", ".join(sorted({f"{run.plan_name}/{run.configuration}" for run in runs}))
@@ -79,21 +84,39 @@ def load_model(paths: Sequence[Path], device: str, folds: Sequence[str] = ()) ->
 
 def _wanted(found: Sequence[FoldFolder], path: Path, folds: Sequence[str]) -> list[FoldFolder]:
     if not folds:
-        return list(found)
+        return _finished(found) if len(found) > 1 else list(found)
     by_name = {folder.root.name.removeprefix("fold_"): folder for folder in found}
     if missing := [fold for fold in folds if fold not in by_name]:
         raise PlanError(f"{path} has no fold {', '.join(missing)}; it has {', '.join(sorted(by_name))}")
     return [by_name[fold] for fold in folds]
 
 
+def _finished(found: Sequence[FoldFolder]) -> list[FoldFolder]:
+    """Return the folds to average: those that are trained to their end, or all if none is."""
+    finished = [folder for folder in found if is_finished(folder)]
+    skipped = ", ".join(folder.root.name for folder in found if folder not in finished)
+    if skipped and finished:
+        logger.warning(
+            "left out, because their training is not finished: %s; name them with --folds to use them", skipped
+        )
+    return finished or list(found)
+
+
+def is_finished(folder: FoldFolder) -> bool:
+    """Return whether a fold was trained to its planned end."""
+    if not folder.latest.is_file():
+        return False
+    training = fold_plan(folder).training
+    done: int = load_checkpoint(folder.latest)["progress"]["iteration"]
+    return done >= training.epochs * training.iterations_per_epoch
+
+
 def weights_file(folder: FoldFolder) -> Path:
     """Return the checkpoint to predict with: the last one of a finished training, else the best so far."""
-    if folder.latest.is_file() and folder.best.is_file():
-        done = load_checkpoint(folder.latest)["progress"]["iteration"]
-        training = fold_plan(folder).training
-        planned = training.epochs * training.iterations_per_epoch
-        return folder.latest if done >= planned else folder.best
-    return folder.latest
+    if is_finished(folder) or not folder.best.is_file():
+        return folder.latest
+    logger.warning("%s is not finished; its best epoch so far predicts", folder.root)
+    return folder.best
 
 
 def _load_network(plan: Plan, configuration: Configuration, path: Path, device: str) -> nn.Module:

@@ -1,6 +1,7 @@
 """What every verb after `plan` begins with: the plan, and the dataset that it was made for."""
 
 import logging
+import os
 from pathlib import Path
 
 from tumorseg.errors import InputError, PlanError, TumorsegError
@@ -9,7 +10,8 @@ from tumorseg.schema.cases import Preprocessing
 from tumorseg.schema.dataset import Dataset
 from tumorseg.schema.plan import Configuration, Plan
 from tumorseg.sources.regions import select_channels
-from tumorseg.sources.registry import open_dataset
+from tumorseg.sources.registry import locate_dataset, open_dataset
+from tumorseg.storage.hashing import HashCache, case_files, combine_hashes, dataset_hash, hash_files
 from tumorseg.storage.json_files import read_record, write_record
 from tumorseg.storage.layout import WorkFolder, work_folder
 from tumorseg.workers.outcomes import Failure, failure_table
@@ -30,24 +32,26 @@ class SourceNote(Record):
     """Where `plan` read a dataset."""
 
     dataset: str
-    """As `-d` named it; a path is absolute."""
+    """Absolute path of the folder or manifest."""
     data_root: str
-    """Absolute."""
+    """Absolute; where `plan` looked."""
 
 
 def note_source(work: WorkFolder, dataset: str, data_root: Path) -> None:
     """Remember where a dataset was read, for the verbs that come later."""
-    named = str(Path(dataset).resolve()) if Path(dataset).exists() else dataset
-    write_record(work.source, SourceNote(dataset=named, data_root=str(data_root.resolve())))
+    found = locate_dataset(dataset, data_root)
+    note = SourceNote(dataset=os.path.abspath(found or dataset), data_root=str(data_root.resolve()))  # noqa: PTH100 (links stay)
+    write_record(work.source, note)
 
 
 def read_plan(path: Path) -> Plan:
-    """Read a plan.
+    """Read a plan; its name is the stem of its file, whatever it was called when it was made.
 
     Raises:
         PlanError: it is missing or malformed; the message names every offending field.
     """
-    return read_record(Plan, path, error=PlanError)
+    plan = read_record(Plan, path, error=PlanError)
+    return plan if plan.name == path.stem else plan.model_copy(update={"name": path.stem})
 
 
 def choose_configuration(plan: Plan, name: str | None) -> tuple[str, Configuration]:
@@ -96,6 +100,9 @@ def _open_noted(plan: Plan, roots: Roots) -> Dataset:
     if not note_path.is_file():
         return open_dataset(plan.dataset.name, roots.data_root)
     note = read_record(SourceNote, note_path, error=InputError)
+    if locate_dataset(note.dataset, Path(note.data_root)) is None:
+        logger.info("%s is no longer there; looking below %s", note.dataset, roots.data_root)
+        return open_dataset(plan.dataset.name, roots.data_root)
     return open_dataset(note.dataset, Path(note.data_root))
 
 
@@ -112,6 +119,35 @@ def _check_same_dataset(plan: Plan, found: Dataset) -> None:
             f"plan {plan.name} is for label values {sorted(planned)}, dataset {found.name} has {sorted(values)}; "
             "plan this dataset anew"
         )
+
+
+def check_content(plan: Plan, dataset: Dataset, roots: Roots) -> dict[str, str]:
+    """Return the hash of every case by case_id, reading only files that changed since they were last hashed.
+
+    Raises:
+        PlanError: the dataset's content is not what was planned.
+        InputError: a file is missing.
+    """
+    cache = HashCache(work_folder(roots.work, dataset.name).hashes)
+    hashes, is_new = {}, False
+    for case in dataset.cases:
+        found = cache.case_hash(case)
+        if found is None:
+            states = hash_files(case_files(case))
+            cache.remember(states)
+            found, is_new = combine_hashes(case, {path: state[2] for path, state in states.items()}), True
+        hashes[case.case_id] = found
+    if is_new:
+        cache.save()
+    expected, actual = plan.dataset.content_hash, dataset_hash(hashes)
+    if expected is not None and actual != expected:
+        raise PlanError(
+            f"plan {plan.name} was made for {plan.dataset.name} with content {expected}, the dataset found has {actual}: "
+            "files were changed, added or removed; plan it anew, or point -d at the dataset that was planned"
+        )
+    if missing := sorted({case_id for fold in plan.folds for case_id in fold} - hashes.keys()):
+        raise PlanError(f"plan {plan.name} holds out cases that {dataset.name} does not have: {', '.join(missing[:5])}")
+    return hashes
 
 
 def failed_cases(failures: list[Failure], num_cases: int, what: str) -> TumorsegError:

@@ -1,7 +1,7 @@
 """Segment cases with a trained model, each result in its input's own geometry."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,20 +73,31 @@ def predict(request: PredictRequest) -> Predicted:
         TumorsegError: cases failed; all are listed, and the others are written.
     """
     model = load_model(request.models, choose_device(request.device), request.folds)
-    cases = open_inputs(request.inputs, [channel.name for channel in model.plan.dataset.channels])
+    found = open_inputs(request.inputs, [channel.name for channel in model.plan.dataset.channels])
     mirroring = model.configuration.inference.mirroring if request.mirroring is None else request.mirroring
-    return predict_cases(model, cases, request.output, mirroring=mirroring)
+    return predict_cases(model, found.cases, request.output, mirroring=mirroring, refused=found.refused)
 
 
-def predict_cases(model: Model, cases: Sequence[Case], output: Path, *, mirroring: bool) -> Predicted:
+def predict_cases(
+    model: Model, cases: Sequence[Case], output: Path, *, mirroring: bool, refused: Sequence[Failure] = ()
+) -> Predicted:
     """Segment cases into a folder.
 
+    Args:
+        model: the networks and their plan.
+        cases: what to segment.
+        output: the folder.
+        mirroring: whether mirrored views are averaged.
+        refused: cases that failed already, when they were looked for.
+
     Raises:
+        InputError: a result would take the place of an input.
         TumorsegError: cases failed; all are listed, and the others are written.
     """
-    done = _earlier(output, model, mirroring)
-    failures: list[Failure] = []
     files = {case.case_id: output / f"{case.case_id}.nii.gz" for case in cases}
+    _check_not_inputs(cases, files)
+    done = _earlier(output, model, mirroring)
+    failures = list(refused)
 
     def work(case: Case) -> None:
         states = hash_files(case_files(case))
@@ -106,8 +117,16 @@ def predict_cases(model: Model, cases: Sequence[Case], output: Path, *, mirrorin
                 failures.append(outcome)
             advance(case.case_id)
     if failures:
-        raise failed_cases(failures, len(cases), "prediction")
+        raise failed_cases(failures, len(cases) + len(refused), "prediction")
     return Predicted(output, files)
+
+
+def _check_not_inputs(cases: Sequence[Case], files: Mapping[str, Path]) -> None:
+    """Refuse to write a mask where an image or a reference lies."""
+    read = {Path(path).resolve(): case.case_id for case in cases for path in case_files(case)}
+    for path in files.values():
+        if (case_id := read.get(path.resolve())) is not None:
+            raise InputError(f"{path} is an input of case {case_id}; give another -o, results never replace inputs")
 
 
 def _earlier(output: Path, model: Model, mirroring: bool) -> dict[str, str]:
@@ -127,14 +146,14 @@ def _predict_file(model: Model, case: Case, path: Path, *, mirroring: bool) -> N
     write_segmentation(path, segmentation, like=case.images[0].path)
 
 
-def predict_array(model: Model, image: Image, affine: Affine, *, mirroring: bool = True) -> Segmentation:
+def predict_array(model: Model, image: Image, affine: Affine, *, mirroring: bool | None = None) -> Segmentation:
     """Segment an array.
 
     Args:
         model: as from `load_model`.
         image: (C, Z, Y, X), channels in the plan's order.
         affine: (4, 4), voxels (x, y, z) to RAS+ mm.
-        mirroring: whether mirrored views are averaged.
+        mirroring: whether mirrored views are averaged; as the plan says if None.
 
     Returns:
         Label values (Z, Y, X) on the image's own grid.
@@ -150,4 +169,5 @@ def predict_array(model: Model, image: Image, affine: Affine, *, mirroring: bool
     orientation = AS_STORED if as_stored else orientation_of(affine, model.plan.transpose)
     oriented = np.ascontiguousarray(orient(image.astype(np.float32), orientation))
     found = CaseImage(oriented, spacing_of(affine, orientation), orientation, affine, image.shape[1:])
-    return segment(model, found, mirroring=mirroring)
+    planned = model.configuration.inference.mirroring
+    return segment(model, found, mirroring=planned if mirroring is None else mirroring)

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tumorseg.errors import PlanError
 from tumorseg.ops.labels import class_locations
 from tumorseg.ops.preprocessing import prepare_image, prepare_segmentation
 from tumorseg.schema.base import Record
@@ -15,10 +14,16 @@ from tumorseg.schema.cases import Preprocessing, StoredCase
 from tumorseg.schema.dataset import Case, Dataset
 from tumorseg.schema.plan import Plan
 from tumorseg.schema.targets import Targets, targets_of
-from tumorseg.stages.planned import Roots, choose_configuration, failed_cases, open_planned_dataset, preprocessing_of
+from tumorseg.stages.planned import (
+    Roots,
+    check_content,
+    choose_configuration,
+    failed_cases,
+    open_planned_dataset,
+    preprocessing_of,
+)
 from tumorseg.stages.reading import read_case_image, read_case_indices
 from tumorseg.storage.cases import CaseArrays, case_key, is_stored, remove_stale, store_case
-from tumorseg.storage.hashing import HashCache, case_files, combine_hashes, dataset_hash, hash_files
 from tumorseg.storage.layout import work_folder
 from tumorseg.tracking.progress import progress
 from tumorseg.workers.machine import default_num_workers
@@ -78,8 +83,7 @@ def preprocess(request: PreprocessRequest) -> dict[str, StoredCases]:
     dataset = open_planned_dataset(plan, request.roots, request.dataset)
     names = request.configurations or tuple(sorted(plan.configurations))
     chosen = [choose_configuration(plan, name) for name in names]
-    hashes = _case_hashes(dataset, request)
-    _check_content(plan, dataset_hash(hashes))
+    hashes = check_content(plan, dataset, request.roots)
     folder = work_folder(request.roots.work, dataset.name).cases
     remove_stale(folder)
     stored: dict[str, StoredCases] = {}
@@ -92,31 +96,6 @@ def preprocess(request: PreprocessRequest) -> dict[str, StoredCases]:
             _fill(dataset, stored[name], preprocessing, request.jobs)
             done.update(keys.values())
     return stored
-
-
-def _case_hashes(dataset: Dataset, request: PreprocessRequest) -> dict[str, str]:
-    """Return the hash of every case, reading only files that changed since they were last hashed."""
-    cache = HashCache(work_folder(request.roots.work, dataset.name).hashes)
-    hashes, is_new = {}, False
-    for case in dataset.cases:
-        found = cache.case_hash(case)
-        if found is None:
-            states = hash_files(case_files(case))
-            cache.remember(states)
-            found, is_new = combine_hashes(case, {path: state[2] for path, state in states.items()}), True
-        hashes[case.case_id] = found
-    if is_new:
-        cache.save()
-    return hashes
-
-
-def _check_content(plan: Plan, found: str) -> None:
-    expected = plan.dataset.content_hash
-    if expected is not None and found != expected:
-        raise PlanError(
-            f"plan {plan.name} was made for {plan.dataset.name} with content {expected}, the dataset found has {found}: "
-            "files were changed, added or removed; plan it anew, or point -d at the dataset that was planned"
-        )
 
 
 def _fill(dataset: Dataset, stored: StoredCases, preprocessing: Preprocessing, jobs: int | None) -> None:
@@ -163,6 +142,7 @@ def preprocess_case(task: PreprocessTask) -> None:
         shape=(shape[1], shape[2], shape[3]),
         spacing_mm=(spacing[0], spacing[1], spacing[2]),
         num_channels=shape[0],
+        class_voxels=tuple(int((indices == index).sum()) for index in range(task.targets.num_classes)),
         location_starts=tuple(starts),
     )
     store_case(task.folder, task.key, record, CaseArrays(prepared.image, indices, locations))

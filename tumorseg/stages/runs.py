@@ -4,13 +4,14 @@ import logging
 import time
 from pathlib import Path
 
+from pydantic import Field
+
 from tumorseg import __version__
 from tumorseg.errors import PlanError
 from tumorseg.schema.base import Record, record_hash
 from tumorseg.schema.plan import Plan
-from tumorseg.stages.planned import read_plan
 from tumorseg.storage.json_files import read_record, write_record
-from tumorseg.storage.layout import ALL_CASES, FoldFolder
+from tumorseg.storage.layout import ALL_CASES, FoldFolder, is_fold_folder
 
 logger = logging.getLogger(__name__)
 
@@ -18,13 +19,13 @@ logger = logging.getLogger(__name__)
 class TrainOptions(Record):
     """Train's own overrides of a plan."""
 
-    epochs: int | None = None
+    epochs: int | None = Field(default=None, ge=1)
     """Replaces `training.epochs`."""
-    iterations: int | None = None
+    iterations: int | None = Field(default=None, ge=1)
     """Replaces `training.iterations_per_epoch`."""
-    max_hours: float | None = None
+    max_hours: float | None = Field(default=None, gt=0)
     """Replaces `training.max_hours`."""
-    seed: int | None = None
+    seed: int | None = Field(default=None, ge=0, lt=2**63)
     """Replaces `training.seed`."""
 
 
@@ -49,9 +50,11 @@ def begin_run(plan: Plan, configuration: str, fold: str, options: TrainOptions) 
     """Return the record of a training that is asked for.
 
     Raises:
-        PlanError: the plan has no such fold.
+        PlanError: the plan has no such fold, or hours and a number of epochs are asked for together.
     """
-    if fold != ALL_CASES and (not fold.isdecimal() or int(fold) >= len(plan.folds)):
+    if options.epochs is not None and options.max_hours is not None:
+        raise PlanError(f"--epochs {options.epochs} and --max-hours {options.max_hours:g} contradict; give one of them")
+    if fold not in (ALL_CASES, *map(str, range(len(plan.folds)))):
         known = ", ".join([*map(str, range(len(plan.folds))), ALL_CASES])
         raise PlanError(f"plan {plan.name} has no fold {fold}; choose one of {known}")
     return Run(
@@ -59,31 +62,33 @@ def begin_run(plan: Plan, configuration: str, fold: str, options: TrainOptions) 
     )
 
 
-def claim_folder(folder: FoldFolder, run: Run, *, restart: bool) -> bool:
-    """Make sure that a folder is this run's own.
+def move_aside(folder: FoldFolder) -> None:
+    """Rename the folder of an earlier training, if there is one."""
+    if folder.root.exists():
+        aside = folder.root.with_name(f"{folder.root.name}.{time.strftime('%Y%m%d-%H%M%S')}")
+        folder.root.rename(aside)
+        logger.info("moved the earlier training to %s", aside)
 
-    Returns:
-        Whether a training was begun here before.
+
+def is_begun(folder: FoldFolder, run: Run) -> bool:
+    """Return whether this run was begun in a folder before; options that are not given are those of then.
 
     Raises:
         PlanError: it holds another plan's training, or one with other options.
     """
-    if restart and folder.root.exists():
-        aside = folder.root.with_name(f"{folder.root.name}.{time.strftime('%Y%m%d-%H%M%S')}")
-        folder.root.rename(aside)
-        logger.info("moved the earlier training to %s", aside)
-    if not folder.run.is_file():
+    if not is_fold_folder(folder.root):
         return False
     before = read_record(Run, folder.run, error=PlanError)
     if before.plan_hash != run.plan_hash:
         raise PlanError(
             f"{folder.root} holds a training of plan {before.plan_name} ({before.plan_hash}), not of plan {run.plan_name} "
-            f"({run.plan_hash}); rename the plan, or give --restart to move the earlier training aside"
+            f"({run.plan_hash}); rename the plan's file, or give --restart to move the earlier training aside"
         )
-    if before.options != run.options:
+    given = run.options.model_dump(exclude_none=True)
+    if given.items() - before.options.model_dump().items():
         raise PlanError(
             f"{folder.root} was begun with {_given(before.options)}, now {_given(run.options)} is asked for; "
-            "give the same options to continue, or --restart to move the earlier training aside"
+            "give the same options or none to continue, or --restart to move the earlier training aside"
         )
     return True
 
@@ -113,7 +118,7 @@ def write_run(folder: FoldFolder, plan: Plan, run: Run) -> None:
 
 def fold_plan(folder: FoldFolder) -> Plan:
     """Return a fold's resolved plan."""
-    return read_plan(folder.plan)
+    return read_record(Plan, folder.plan, error=PlanError)
 
 
 def read_run(folder: FoldFolder) -> Run:
@@ -122,7 +127,7 @@ def read_run(folder: FoldFolder) -> Run:
     Raises:
         PlanError: the folder holds no training.
     """
-    if not folder.run.is_file():
+    if not is_fold_folder(folder.root):
         raise PlanError(
             f"{folder.root} holds no training ({folder.run.name} is missing); give a model folder or one of its folds"
         )
@@ -135,9 +140,9 @@ def model_folds(model: Path) -> tuple[FoldFolder, ...]:
     Raises:
         PlanError: there is no training.
     """
-    if FoldFolder(model).run.is_file():
+    if is_fold_folder(model):
         return (FoldFolder(model),)
-    found = tuple(FoldFolder(path) for path in sorted(model.glob("fold_*")) if FoldFolder(path).run.is_file())
+    found = tuple(FoldFolder(path) for path in sorted(model.glob("fold_*")) if is_fold_folder(path))
     found = tuple(folder for folder in found if "." not in folder.root.name)
     if not found:
         raise PlanError(

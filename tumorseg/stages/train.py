@@ -23,17 +23,19 @@ from tumorseg.stages.runs import (
     Run,
     TrainOptions,
     begin_run,
-    claim_folder,
     fold_plan,
+    is_begun,
+    move_aside,
     read_run,
     resolve_options,
     write_run,
 )
 from tumorseg.stages.validate import ValidateRequest, validate
-from tumorseg.storage.atomic import write_bytes
+from tumorseg.storage.atomic import remove_leftovers, write_bytes
 from tumorseg.storage.cases import CaseStore
 from tumorseg.storage.checkpoints import load_checkpoint, save_checkpoint
 from tumorseg.storage.layout import ALL_CASES, FoldFolder, fold_folder, work_folder
+from tumorseg.storage.locks import hold_folder
 from tumorseg.tracking.epochs import append_epoch, read_epochs, truncate_epochs
 from tumorseg.tracking.progress import progress
 
@@ -80,7 +82,7 @@ def train(request: TrainRequest) -> Trained:
 
     Raises:
         PlanError: no such fold or configuration, or the folder holds another training.
-        TrainingError: the loss is no longer finite, or there is no such device.
+        TrainingError: the loss is no longer finite, or another process trains this fold now.
         TumorsegError: a case cannot be preprocessed or predicted.
     """
     name, _ = choose_configuration(request.plan, request.configuration)
@@ -88,7 +90,8 @@ def train(request: TrainRequest) -> Trained:
     device = choose_device(request.device)
     model = work_folder(request.roots.work, request.plan.dataset.name).model(request.plan.name, name)
     folder = fold_folder(model, request.fold)
-    is_begun = claim_folder(folder, run, restart=request.restart)
+    if not request.restart:
+        is_begun(folder, run)  # before the work of preprocessing
     stored = preprocess(
         PreprocessRequest(
             roots=request.roots,
@@ -99,9 +102,13 @@ def train(request: TrainRequest) -> Trained:
         )
     )[name]
     data = _open_data(request, stored)
-    fit = _begin(request, run, folder, data, device) if not is_begun else _continue(request, folder, data, device)
-    if not _run_fit(fit, folder):
-        return Trained(folder, False, None)
+    if request.restart:
+        move_aside(folder)
+    with hold_folder(folder.root):
+        remove_leftovers(folder.root)
+        fit = _continue(folder, data, device) if is_begun(folder, run) else _begin(request, run, folder, data, device)
+        if not _run_fit(fit, folder):
+            return Trained(folder, False, None)
     if not request.has_validation or request.fold == ALL_CASES:
         return Trained(folder, True, None)
     asked = ValidateRequest(roots=request.roots, model=folder.root, device=device, dataset=request.dataset)
@@ -122,7 +129,7 @@ def _begin(request: TrainRequest, run: Run, folder: FoldFolder, data: Data, devi
     plan = resolve_options(request.plan, request.options)
     fit = _build_fit(plan, run.configuration, data, device)
     if plan.training.max_hours is not None:
-        step_s = seconds_per_step(fit.learner, data.training, fit.configuration, plan.training)
+        step_s = seconds_per_step(fit)  # changes its weights; it is built anew below
         training = fit_to_hours(plan.training, step_s, has_validation=data.validation is not None)
         plan = plan.model_copy(update={"training": training})
         logger.info("%.3f s a step: %d epochs of %d", step_s, training.epochs, training.iterations_per_epoch)
@@ -131,7 +138,7 @@ def _begin(request: TrainRequest, run: Run, folder: FoldFolder, data: Data, devi
     return fit
 
 
-def _continue(request: TrainRequest, folder: FoldFolder, data: Data, device: str) -> Fit:
+def _continue(folder: FoldFolder, data: Data, device: str) -> Fit:
     run = read_run(folder)
     fit = _build_fit(fold_plan(folder), run.configuration, data, device)
     if folder.latest.is_file():

@@ -10,7 +10,7 @@ from tumorseg.schema.targets import targets_of
 from tumorseg.stages.devices import choose_device
 from tumorseg.stages.evaluate import score_pairs
 from tumorseg.stages.inference import load_model
-from tumorseg.stages.planned import Roots, open_planned_dataset
+from tumorseg.stages.planned import Roots, check_content, open_planned_dataset
 from tumorseg.stages.predict import predict_cases
 from tumorseg.stages.runs import read_run
 from tumorseg.storage.layout import ALL_CASES, FoldFolder
@@ -35,7 +35,7 @@ def validate(request: ValidateRequest) -> MetricsReport:
     """Segment the cases that a fold did not train on, into its `validation` folder, and score them there.
 
     Raises:
-        PlanError: the folder is no fold, or one that trained on every case.
+        PlanError: the folder is no fold, or one that trained on every case, or the dataset is not what was planned.
         TumorsegError: cases failed; all are listed.
     """
     folder = FoldFolder(request.model)
@@ -44,6 +44,7 @@ def validate(request: ValidateRequest) -> MetricsReport:
         raise PlanError(f"{folder.root} trained on every case, so none is held out; predict and evaluate other cases")
     model = load_model([folder.root], choose_device(request.device))
     dataset = open_planned_dataset(model.plan, request.roots, request.dataset)
+    check_content(model.plan, dataset, request.roots)
     held_out = set(model.plan.folds[int(run.fold)])
     cases = [case for case in dataset.cases if case.case_id in held_out]
     mirroring = model.configuration.inference.mirroring

@@ -1,10 +1,22 @@
 """Writing so that a file is old or new, never half."""
 
+import errno
 import os
+import re
 import tempfile
 from pathlib import Path
 
 from tumorseg.errors import StorageError
+
+ADVICE = {
+    errno.EACCES: "ask for the right to write there, or choose another folder",
+    errno.EPERM: "ask for the right to write there, or choose another folder",
+    errno.EROFS: "the file system is read-only; choose another folder",
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free disk space, or choose another folder"),
+}
+"""What to do about a failure of the system."""
+LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}")
+"""Name of a temporary file."""
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
@@ -21,7 +33,7 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
+        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
         if temporary is not None:
@@ -34,8 +46,21 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of killed processes from a folder that no other process writes to."""
+    for path in folder.glob(".*"):
+        if LEFTOVER.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    """Return what the user withholds from new files; it can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
 def storage_error(path: Path, error: OSError) -> StorageError:
-    """Return the error that tells a user what could not be written and why."""
-    return StorageError(
-        f"{path}: cannot write: {error.strerror or error}; nothing was changed; free disk space or choose another --work folder"
-    )
+    """Return the error that tells a user what could not be written, why, and what to do."""
+    advice = ADVICE.get(error.errno or 0, "check the path, or choose another folder")
+    return StorageError(f"{path}: cannot write: {error.strerror or error}; nothing was changed; {advice}")

@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,12 @@ def case_key(case_hash: str, preprocessing: Preprocessing, targets: Targets) -> 
 
 
 def is_stored(cases: Path, key: str) -> bool:
-    """Return whether a case is in the store."""
-    return (cases / key / RECORD).is_file()
+    """Return whether a case is in the store, its record sound."""
+    try:
+        read_record(StoredCase, cases / key / RECORD, error=StorageError)
+    except StorageError:
+        return False
+    return True
 
 
 def store_case(cases: Path, key: str, record: StoredCase, arrays: "CaseArrays") -> None:
@@ -67,12 +72,12 @@ class CaseArrays:
 
 def _move_into_place(partial: Path, final: Path) -> None:
     """Rename; another run may have been first, and then its folder is as good."""
-    if final.is_dir() and not (final / RECORD).is_file():
+    if final.is_dir() and not is_stored(final.parent, final.name):
         shutil.rmtree(final, ignore_errors=True)
     try:
         partial.rename(final)
     except OSError as error:
-        if not (final / RECORD).is_file():
+        if not is_stored(final.parent, final.name):
             raise storage_error(final, error) from error
 
 
@@ -92,8 +97,9 @@ def _compress(array: NDArray[Any]) -> bytes:
 def remove_stale(cases: Path) -> None:
     """Remove what killed runs left unfinished, unless it is so new that a run may be at it."""
     for partial in cases.glob(".partial-*"):
-        if time.time() - partial.stat().st_mtime > STALE_S:
-            shutil.rmtree(partial, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another run was faster
+            if time.time() - partial.stat().st_mtime > STALE_S:
+                shutil.rmtree(partial, ignore_errors=True)
 
 
 class CaseStore:
@@ -125,6 +131,10 @@ class CaseStore:
         starts = self._records[case_id].location_starts
         return starts[class_index + 1] - starts[class_index]
 
+    def num_voxels(self, case_id: str, class_index: int) -> int:
+        """Return how many voxels of a class the case has."""
+        return self._records[case_id].class_voxels[class_index]
+
     def location(self, case_id: str, class_index: int, number: int) -> tuple[int, int, int]:
         """Return one remembered voxel of a class."""
         row = self._records[case_id].location_starts[class_index] + number
@@ -148,7 +158,10 @@ class CaseStore:
 def _read_case(folder: Path, case_id: str) -> StoredCase:
     if not folder.is_dir():
         raise StorageError(f"{case_id}: not in the case store ({folder} is missing); run `tumorseg preprocess`")
-    return read_record(StoredCase, folder / RECORD, error=StorageError)
+    try:
+        return read_record(StoredCase, folder / RECORD, error=StorageError)
+    except StorageError:
+        raise _damaged(folder / RECORD, case_id) from None
 
 
 def _damaged(path: Path, case_id: str) -> StorageError:

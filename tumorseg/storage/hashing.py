@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -33,12 +34,12 @@ class HashCache:
 
     def _file_hash(self, path: str) -> str | None:
         size, time_ns = file_state(path)
-        known = self._known.get(path)
+        known = self._known.get(os.path.abspath(path))  # noqa: PTH100 (links stay)
         return known[2] if known is not None and (known[0], known[1]) == (size, time_ns) else None
 
     def remember(self, states: Mapping[str, FileState]) -> None:
         """Add what was read."""
-        self._known.update(states)
+        self._known.update({os.path.abspath(path): state for path, state in states.items()})  # noqa: PTH100
 
     def save(self) -> None:
         """Write the cache."""

@@ -25,8 +25,8 @@ from tumorseg.types import Affine, Segmentation
 
 ENDINGS = (".nii.gz", ".nii")
 """How an image file's name may end."""
-MILLIMETRES = {"meter": 1000.0, "micron": 0.001}
-"""What a header's unit of length is in mm; mm and unknown are mm."""
+MILLIMETRES = {1: 1000.0, 3: 0.001}
+"""What a header's code of the unit of length (metre, micron) is in mm; mm, unknown and senseless codes are mm."""
 UNREADABLE = (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError)
 """What nibabel and gzip raise for a damaged file."""
 MOST_COMPRESSION = 1032
@@ -195,7 +195,7 @@ def _open_image(path: str) -> _Stored:
         raise InputError(f"{path}: no such file; expected an image; check the path")
     try:
         image = nibabel.load(path)
-    except UNREADABLE as error:
+    except (*UNREADABLE, ValueError, OverflowError) as error:
         raise _damaged(path, error) from None
     if not isinstance(image, nibabel.Nifti1Image):
         raise InputError(f"{path}: found the format {type(image).__name__}, expected NIfTI; convert it")
@@ -223,8 +223,12 @@ def _num_volumes(header: Any) -> int:
 def _affine_of(stored: _Stored) -> Affine:
     """Return the affine in mm; a single slice without a third direction gets a unit normal."""
     path, header, _ = stored
-    unit = MILLIMETRES.get(header.get_xyzt_units()[0], 1.0)
-    affine = np.diag([unit, unit, unit, 1.0]) @ np.asarray(header.get_best_affine(), dtype=np.float64)
+    try:
+        best = np.asarray(header.get_best_affine(), dtype=np.float64)
+    except ValueError as error:  # a quaternion that is no rotation
+        raise _damaged(path, error) from None
+    unit = MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0)
+    affine = np.diag([unit, unit, unit, 1.0]) @ best
     if _shape_of(header)[0] == 1 and not affine[:3, 2].any():
         normal = np.cross(affine[:3, 0], affine[:3, 1])
         affine[:3, 2] = normal / (np.linalg.norm(normal) or 1)
@@ -249,6 +253,11 @@ def _has_zero_spacing(path: str, header: Any) -> bool:
 def _volume_index(file: ImageFile, header: Any) -> int:
     """Return which volume of its file a channel is."""
     num_volumes = _num_volumes(header)
+    if file.num_volumes not in (None, num_volumes):
+        raise InputError(
+            f"{file.path}: found {num_volumes} volume(s) along the last axis, expected {file.num_volumes}, one per channel; "
+            "check the number of channels"
+        )
     if file.index is None and num_volumes > 1:
         raise InputError(f"{file.path}: found {num_volumes} volumes along the last axis, expected one; split the file")
     if not 0 <= (file.index or 0) < num_volumes:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tumorseg.errors import StorageError
 from tumorseg.schema.logs import EpochLog
 from tumorseg.storage.atomic import write_text
 
@@ -15,10 +16,19 @@ def append_epoch(path: Path, log: EpochLog) -> None:
 
 
 def read_epochs(path: Path) -> list[dict[str, Any]]:
-    """Return the epochs logged so far."""
+    """Return the epochs logged so far.
+
+    Raises:
+        StorageError: the log is damaged.
+    """
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    try:
+        return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    except ValueError as error:
+        raise StorageError(
+            f"{path}: the log is damaged ({error}); move it away, the training goes on without it"
+        ) from None
 
 
 def truncate_epochs(path: Path, num_epochs: int) -> None:

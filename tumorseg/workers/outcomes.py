@@ -52,13 +52,18 @@ def one_line(text: str) -> str:
 
 
 def log_failure(failure: Failure) -> None:
-    """Log what failed at once, with its traceback if there is one: the table comes only at the end."""
-    details = f"\n{failure.traceback.rstrip()}" if failure.traceback else ""
-    _logger.error("%s: %s%s", failure.case_id, failure.message, details)
+    """Log a bug at once, with its traceback; what a user can mend is told once, in the table at the end (with -v at once)."""
+    if failure.traceback:
+        _logger.error("%s: %s\n%s", failure.case_id, failure.message, failure.traceback.rstrip())
+    else:
+        _logger.debug("%s: %s", failure.case_id, failure.message)
 
 
 def failure_table(failures: Iterable[Failure]) -> str:
     """Return one line per failed case, sorted by case_id: the id, then the message."""
     ordered = sorted(failures)
     width = max((len(failure.case_id) for failure in ordered), default=0)
-    return "\n".join(f"{failure.case_id:<{width}}  {one_line(failure.message)}" for failure in ordered)
+    return "\n".join(
+        f"{failure.case_id:<{width}}  {one_line(failure.message).removeprefix(f'case {failure.case_id}: ')}"
+        for failure in ordered
+    )

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -79,7 +80,7 @@ def start_worker(function: Callable[[Any], Any], task: tuple[str, Any], num_work
     """
     here, there = _SPAWN.Pipe()
     process = _SPAWN.Process(target=child.main, args=(there, function), daemon=True)
-    with _thread_limit(max(1, num_cores() // num_workers)), _interrupts_held():
+    with _thread_limit(max(1, num_cores() // num_workers)), _interrupts_held(), _main_left_out(function):
         process.start()
     there.close()  # or the death of the worker would not close the pipe
     return Worker(process, here, task)
@@ -129,6 +130,26 @@ def _thread_limit(num_threads: int) -> Iterator[None]:
     finally:
         for name in added:
             os.environ.pop(name, None)
+
+
+@contextmanager
+def _main_left_out(function: Callable[[Any], Any]) -> Iterator[None]:
+    """Start processes that do not run the user's script again, which needs no `if __name__ == "__main__"` then.
+
+    Spawn finds the script by these two attributes. It is needed only where the function itself stands in it.
+    """
+    if getattr(function, "__module__", None) == "__main__":
+        yield
+        return
+    names, main = ("__spec__", "__file__"), vars(sys.modules["__main__"])
+    kept = {name: main[name] for name in names if name in main}
+    main.update(__spec__=None)
+    main.pop("__file__", None)
+    try:
+        yield
+    finally:
+        main.pop("__spec__")
+        main.update(kept)
 
 
 @contextmanager
