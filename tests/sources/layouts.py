@@ -75,11 +75,26 @@ def write_nnunet_listed(folder):
     return folder
 
 
-def write_brats(folder, ids=IDS):
+def write_brats(folder, ids=IDS, endings=("_t1", "_t1ce", "_t2", "_flair", "_seg")):
+    *channels, label_ending = endings
     for number, case_id in enumerate(ids):
+        for channel, ending in enumerate(channels):
+            save(folder / case_id / f"{case_id}{ending}.nii.gz", image(number, channel))
+        save(folder / case_id / f"{case_id}{label_ending}.nii.gz", label(number))
+    return folder
+
+
+def write_brats_2023(folder, ids=IDS):
+    return write_brats(folder, ids, ("-t1n", "-t1c", "-t2w", "-t2f", "-seg"))
+
+
+def write_brats_2018(folder, ids=IDS):
+    """Cases lie in folders of grades."""
+    write_brats(folder / "HGG", ids[:2])
+    for number, case_id in enumerate(ids[2:], start=2):
         for channel, name in enumerate(BRATS):
-            save(folder / case_id / f"{case_id}_{name}.nii.gz", image(number, channel))
-        save(folder / case_id / f"{case_id}_seg.nii.gz", label(number))
+            save(folder / "LGG" / case_id / f"{case_id}_{name}.nii.gz", image(number, channel))
+        save(folder / "LGG" / case_id / f"{case_id}_seg.nii.gz", label(number))
     return folder
 
 

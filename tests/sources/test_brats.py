@@ -4,7 +4,7 @@ import pytest
 
 from tests.sources import layouts
 from tumorseg.errors import InputError
-from tumorseg.sources.brats import is_brats, is_brats_case, list_brats, read_brats
+from tumorseg.sources.brats import find_brats_label, is_brats, is_brats_case, list_brats, read_brats
 from tumorseg.storage.images import read_geometry, read_images
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
@@ -19,6 +19,28 @@ def test_channels_are_mr_and_regions_those_of_the_challenge(tmp_path):
         ("ET", (4,), 4),
     ]
     assert dataset.labels == {"background": 0, "necrotic core": 1, "edema": 2, "enhancing tumour": 4}
+
+
+def test_from_2023_on_enhancing_tumour_is_3_and_channels_bear_the_same_names(tmp_path):
+    folder = layouts.write_brats_2023(tmp_path)
+    dataset = read_brats(folder)
+    assert [channel.name for channel in dataset.channels] == ["t1", "t1ce", "t2", "flair"]
+    assert [(region.name, region.labels, region.value) for region in dataset.regions] == [
+        ("WT", (1, 2, 3), 2),
+        ("TC", (1, 3), 1),
+        ("ET", (3,), 3),
+    ]
+    assert dataset.labels["enhancing tumour"] == 3
+    assert find_brats_label(folder / "case_b").name == "case_b-seg.nii.gz"
+
+
+def test_cases_of_years_with_other_label_values_are_not_mixed(tmp_path):
+    layouts.write_brats(tmp_path, ["case_a"])
+    layouts.write_brats_2023(tmp_path, ["case_b"])
+    with pytest.raises(
+        InputError, match="found cases called as in 2018 to 2021 and 2023 and later, whose label values differ"
+    ):
+        read_brats(tmp_path)
 
 
 def test_one_case_folder_is_a_case_but_no_dataset(tmp_path):

@@ -4,8 +4,10 @@ import pytest
 
 from tumorseg.errors import InputError
 from tumorseg.schema.dataset import Case, Dataset, ImageFile
-from tumorseg.sources.brats import LABELS, REGIONS
+from tumorseg.sources.brats import CONVENTIONS
 from tumorseg.sources.regions import choose_regions, select_channels
+
+LABELS, REGIONS = (CONVENTIONS[0].description()[key] for key in ("labels", "regions"))
 
 
 def make_dataset(labels, **changes):

@@ -60,7 +60,7 @@ def test_a_folder_of_no_layout_names_every_layout_and_what_it_needs(tmp_path):
     (tmp_path / "odd").mkdir()
     with pytest.raises(InputError, match="found no dataset") as error:
         open_dataset(str(tmp_path / "odd"), tmp_path)
-    for part in ("MSD needs", "nnU-Net needs", "BraTS 2021 needs", "manifest needs"):
+    for part in ("MSD needs", "nnU-Net needs", "BraTS needs", "manifest needs"):
         assert part in str(error.value)
 
 

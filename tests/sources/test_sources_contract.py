@@ -21,7 +21,9 @@ class Source(NamedTuple):
     read: object
     channels: tuple
     victim: str
-    """A file of case_a, without which the dataset is refused."""
+    """A file of case_a, without which that case fails."""
+    values: tuple = (0, 1, 2, 4)
+    """Label values."""
 
 
 SOURCES = {
@@ -31,6 +33,10 @@ SOURCES = {
         layouts.write_nnunet_listed, is_nnunet, read_nnunet, ("CT", "PET"), "imagesTr/case_a_0001.nii.gz"
     ),
     "brats": Source(layouts.write_brats, is_brats, read_brats, layouts.BRATS, "case_a/case_a_t2.nii.gz"),
+    "brats 2018": Source(layouts.write_brats_2018, is_brats, read_brats, layouts.BRATS, "HGG/case_a/case_a_t2.nii.gz"),
+    "brats 2023": Source(
+        layouts.write_brats_2023, is_brats, read_brats, layouts.BRATS, "case_a/case_a-t2w.nii.gz", (0, 1, 2, 3)
+    ),
     "csv": Source(layouts.write_csv, is_manifest, read_manifest, ("T1", "T2"), "T2/case_a.nii.gz"),
     "json": Source(layouts.write_json_manifest, is_manifest, read_manifest, ("T1", "T2"), "T2/case_a.nii.gz"),
 }
@@ -50,7 +56,7 @@ def test_it_names_dataset_channels_and_labels(source, folder):
     dataset = source.read(folder)
     assert dataset.name == "three cases"
     assert tuple(channel.name for channel in dataset.channels) == source.channels
-    assert list(dataset.labels.values()) == [0, 1, 2, 4]
+    assert tuple(dataset.labels.values()) == source.values
     assert "background" in dataset.labels
 
 

@@ -1,43 +1,74 @@
-"""The layout of BraTS 2021: a folder per case, `<id>/<id>_t1.nii.gz`, `_t1ce`, `_t2`, `_flair`, and `_seg` where labelled.
+"""The layouts of BraTS: a folder per case, with one file per channel and `seg` where labelled.
+
+| years | files of a case | enhancing tumour |
+|---|---|---|
+| 2018 to 2021 | `<id>_t1.nii.gz`, `_t1ce`, `_t2`, `_flair`, `_seg` | 4 |
+| 2023 and later | `<id>-t1n.nii.gz`, `-t1c`, `-t2w`, `-t2f`, `-seg` | 3 |
+
+Cases may lie in folders of grades, as in `HGG/` and `LGG/` of 2018 and 2019. Channels bear the same names in all years, so that
+a model of one year predicts on another.
 
 References:
-    Baid et al., The RSNA-ASNR-MICCAI BraTS 2021 benchmark, arXiv:2107.02314: label values and regions.
+    Menze et al., The Multimodal Brain Tumor Image Segmentation Benchmark, IEEE TMI 2015; Baid et al., The RSNA-ASNR-MICCAI
+    BraTS 2021 benchmark, arXiv:2107.02314; de Verdier et al., The 2024 BraTS challenge, arXiv:2405.18368: label values and regions.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, NamedTuple
 
+from tumorseg.errors import InputError
 from tumorseg.schema.dataset import Case, Channel, Dataset, ImageFile, Region
-from tumorseg.sources.folders import (
-    Listing,
-    build_case,
-    build_dataset,
-    find_image,
-    folder_name,
-    image_files,
-    visible,
-)
+from tumorseg.sources.folders import Listing, build_case, build_dataset, find_image, folder_name, image_files, visible
 
-NEEDS = "a folder per case, <id>/<id>_t1.nii.gz, _t1ce, _t2, _flair, _seg"
+NEEDS = "a folder per case, <id>/<id>_t1.nii.gz, _t1ce, _t2, _flair, _seg (from 2023 on: <id>-t1n.nii.gz, -t1c, -t2w, -t2f, -seg)"
 CHANNELS = ("t1", "t1ce", "t2", "flair")
 """Names of the channels, in the order in which networks see them."""
-LABELS = {"background": 0, "necrotic core": 1, "edema": 2, "enhancing tumour": 4}
-"""BraTS's own label values; there is no 3."""
-REGIONS = (
-    Region(name="WT", labels=(1, 2, 4), value=2),
-    Region(name="TC", labels=(1, 4), value=1),
-    Region(name="ET", labels=(4,), value=4),
+NECROTIC_CORE, EDEMA = 1, 2
+"""BraTS's own label values, the same in all years."""
+
+GRADES = ("HGG", "LGG")
+"""Folders of cases by grade."""
+
+
+class Convention(NamedTuple):
+    """How the files of a case are called, and what their labels mean."""
+
+    years: str
+    endings: tuple[str, ...]
+    """What follows the id, for each of `CHANNELS`."""
+    label_ending: str
+    enhancing: int
+    """Label value of enhancing tumour."""
+
+    def description(self) -> dict[str, Any]:
+        """Return channels, labels and the nested regions that BraTS scores, outermost first: inner ones paint over it."""
+        whole, core, enhancing = (NECROTIC_CORE, EDEMA, self.enhancing), (NECROTIC_CORE, self.enhancing), self.enhancing
+        return {
+            "channels": [Channel(name=name, kind="mr") for name in CHANNELS],
+            "labels": {"background": 0, "necrotic core": NECROTIC_CORE, "edema": EDEMA, "enhancing tumour": enhancing},
+            "regions": (
+                Region(name="WT", labels=whole, value=EDEMA),
+                Region(name="TC", labels=core, value=NECROTIC_CORE),
+                Region(name="ET", labels=(enhancing,), value=enhancing),
+            ),
+        }
+
+
+CONVENTIONS = (
+    Convention("2018 to 2021", ("_t1", "_t1ce", "_t2", "_flair"), "_seg", 4),
+    Convention("2023 and later", ("-t1n", "-t1c", "-t2w", "-t2f"), "-seg", 3),
 )
-"""The nested regions that BraTS scores, outermost first, so that inner ones paint over it."""
 
 
 def is_brats_case(folder: Path) -> bool:
     """Tell whether a folder holds a channel of a BraTS case of the folder's name."""
-    return folder.is_dir() and any(find_image(folder, f"{folder_name(folder)}_{channel}") for channel in CHANNELS)
+    return _convention_of(folder) is not None
 
 
 def is_brats(folder: Path) -> bool:
-    """Tell whether a folder holds folders of BraTS cases."""
-    return folder.is_dir() and any(is_brats_case(entry) for entry in visible(folder.iterdir()))
+    """Tell whether a folder holds folders of BraTS cases, itself or in `HGG` and `LGG`."""
+    return any(is_brats_case(case) for case in _candidates(folder))
 
 
 def read_brats(folder: Path) -> Dataset:
@@ -46,40 +77,65 @@ def read_brats(folder: Path) -> Dataset:
     A channel whose file is missing is given the path where it should be, so that its own case fails when it is read.
 
     Raises:
-        InputError: there is no case.
+        InputError: there is no case, or cases are called by the conventions of different years.
     """
-    cases = [_read_case(entry) for entry in visible(folder.iterdir()) if image_files(entry)]
-    return build_dataset(
-        folder,
-        cases,
-        name=folder_name(folder),
-        channels=[Channel(name=name, kind="mr") for name in CHANNELS],
-        labels=LABELS,
-        regions=REGIONS,
-    )
+    found = {case: _convention_of(case) for case in _candidates(folder) if image_files(case)}
+    conventions = {convention for convention in found.values() if convention is not None}
+    if len(conventions) > 1:
+        years = " and ".join(sorted(convention.years for convention in conventions))
+        raise InputError(
+            f"{folder}: found cases called as in {years}, whose label values differ; keep them in folders of their own"
+        )
+    convention = conventions.pop() if conventions else CONVENTIONS[0]
+    cases = [_read_case(case, convention) for case in found]
+    return build_dataset(folder, cases, name=folder_name(folder), **convention.description())
 
 
 def list_brats(folder: Path) -> Listing:
     """List the cases of a folder of case folders, or the one case of a case folder.
 
     Raises:
-        InputError: there is no case.
+        InputError: as from `read_brats`.
     """
-    if not is_brats_case(folder):
-        return Listing(CHANNELS, read_brats(folder).cases)
-    return Listing(CHANNELS, (_read_case(folder),))
+    convention = _convention_of(folder)
+    cases = read_brats(folder).cases if convention is None else (_read_case(folder, convention),)
+    return Listing(CHANNELS, cases)
 
 
 def find_brats_label(folder: Path) -> Path | None:
     """Return a case folder's segmentation, or None."""
-    return find_image(folder, f"{folder_name(folder)}_seg")
+    convention = _convention_of(folder)
+    return None if convention is None else find_image(folder, f"{folder_name(folder)}{convention.label_ending}")
 
 
-def _read_case(folder: Path) -> Case:
+def _convention_of(folder: Path) -> Convention | None:
+    """Return the convention by which a folder holds a channel of a case of its own name, or None."""
+    if not folder.is_dir():
+        return None
+    stem = folder_name(folder)
+    return next(
+        (
+            convention
+            for convention in CONVENTIONS
+            if any(find_image(folder, f"{stem}{ending}") for ending in convention.endings)
+        ),
+        None,
+    )
+
+
+def _candidates(folder: Path) -> Iterable[Path]:
+    """Return the folders that may be cases: those in a folder, and those in its folders of grades."""
+    if not folder.is_dir():
+        return []
+    grades = [folder / grade for grade in GRADES if (folder / grade).is_dir()]
+    return [entry for upper in (folder, *grades) for entry in visible(upper.iterdir()) if entry.is_dir()]
+
+
+def _read_case(folder: Path, convention: Convention) -> Case:
     case_id = folder_name(folder)
     images = []
-    for channel in CHANNELS:
-        stem = f"{case_id}_{channel}"
+    for ending in convention.endings:
+        stem = f"{case_id}{ending}"
         images.append(ImageFile(path=str(find_image(folder, stem) or folder / f"{stem}.nii.gz")))
-    label = find_brats_label(folder)
+    label = find_image(folder, f"{case_id}{convention.label_ending}")
     return build_case(folder, case_id=case_id, images=images, label=str(label) if label else None)

@@ -26,7 +26,7 @@ LAYOUTS: dict[str, Layout] = {
     "manifest": Layout(manifest.is_manifest, manifest.read_manifest, manifest.list_manifest, manifest.NEEDS),
     "MSD": Layout(msd.is_msd, msd.read_msd, msd.list_msd, msd.NEEDS),
     "nnU-Net": Layout(nnunet.is_nnunet, nnunet.read_nnunet, nnunet.list_nnunet, nnunet.NEEDS),
-    "BraTS 2021": Layout(brats.is_brats, brats.read_brats, brats.list_brats, brats.NEEDS),
+    "BraTS": Layout(brats.is_brats, brats.read_brats, brats.list_brats, brats.NEEDS),
 }
 
 

@@ -23,6 +23,11 @@ def _decathlon(folder: str) -> Registered:
     return Registered(folder, f"get {folder}.tar from medicaldecathlon.com and unpack it below the data root")
 
 
+def _brats(year: int) -> Registered:
+    how = f"get the BraTS {year} training data from synapse.org (registration needed) and unpack its case folders into"
+    return Registered(f"BraTS{year}", f"{how} BraTS{year} below the data root")
+
+
 REGISTERED: dict[str, Registered] = {
     "MSD_Brain": _decathlon("Task01_BrainTumour"),
     "MSD_Heart": _decathlon("Task02_Heart"),
@@ -34,11 +39,7 @@ REGISTERED: dict[str, Registered] = {
     "MSD_HepaticVessel": _decathlon("Task08_HepaticVessel"),
     "MSD_Spleen": _decathlon("Task09_Spleen"),
     "MSD_Colon": _decathlon("Task10_Colon"),
-    "BraTS2021": Registered(
-        "BraTS2021",
-        "get the RSNA-ASNR-MICCAI BraTS 2021 training data from synapse.org (registration needed) and unpack its case "
-        "folders into BraTS2021 below the data root",
-    ),
+    **{f"BraTS{year}": _brats(year) for year in (2018, 2019, 2020, 2021, 2023, 2024)},
 }
 """Name to folder."""
 
