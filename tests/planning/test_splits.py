@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tumorseg.errors import PlanError
-from tumorseg.planning.splits import check_folds, split_folds
+from tumorseg.planning.splits import check_folds, split_folds, split_sites
 
 # scikit-learn 1.9.1: for n, k in ((7, 5), (23, 5), (3, 3), (2, 2)):
 #     [held_out.tolist() for _, held_out in KFold(k, shuffle=True, random_state=12345).split(range(n))]
@@ -69,3 +69,16 @@ def test_cases_of_one_group_stay_together():
         (fold,) = [fold for fold in folds if f"case_{number}" in fold]
         assert f"case_{number + 1}" in fold
     assert split_folds({"a": "one", "b": "one"}) == ()
+
+
+def test_each_site_is_held_out_once():
+    assert split_sites({"a": "y", "b": "x", "c": "y"}) == (("b",), ("a", "c"))
+
+
+@pytest.mark.parametrize(
+    ("sites", "message"),
+    [({"a": "x", "b": None}, r"1 cases have no site: b"), ({"a": "x", "b": "x"}, r"all cases are of the site x")],
+)
+def test_sites_that_cannot_be_held_out_are_refused(sites, message):
+    with pytest.raises(PlanError, match=message):
+        split_sites(sites)

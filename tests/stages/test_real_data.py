@@ -92,7 +92,7 @@ def test_acdc_is_planned_anisotropic_and_runs_in_3d_and_2d(real_data, tmp_path, 
     splits = tmp_path / "splits.json"
     splits.write_text(json.dumps(folds))
     overrides = (Override(field="default_configuration", value=configuration),)
-    roots, made = planned(tmp_path, real_data, "Dataset027_ACDC", splits=splits, overrides=overrides)
+    roots, made = planned(tmp_path, real_data, "Dataset027_ACDC", splits=str(splits), overrides=overrides)
     network = made.configurations["3d_fullres"].network
     assert network.kernel_sizes[0] == (1, 3, 3)
     assert network.strides[1] == (1, 2, 2)

@@ -23,7 +23,7 @@ class Evidence(NamedTuple):
     target: TargetGrid
     preset: Preset
     given: frozenset[str]
-    """Which of `vram_gb`, `max_hours` and `folds` the user gave."""
+    """Which of `vram_gb`, `max_hours` and `folds` the user gave; `sites` if folds are sites."""
 
 
 def sided_names(dataset: DatasetDescription) -> list[str]:
@@ -37,7 +37,9 @@ def plan_reasons(evidence: Evidence) -> dict[str, Reason]:
     num_cases = len(evidence.fingerprint.cases)
     has_groups = any(case.group for case in evidence.fingerprint.cases)
     own = "nnU-Net's five folds (shuffled with seed 12345), fewer for fewer cases"
-    folds = "of --splits" if "folds" in evidence.given else own + (", of whole groups" if has_groups else "")
+    own += ", of whole groups" if has_groups else ""
+    stated = "--splits site: each holds out one" if "sites" in evidence.given else "of --splits"
+    folds = stated if "folds" in evidence.given else own
     length = "--max-hours decides the length" if "max_hours" in evidence.given else "length"
     return {
         "orientation": Reason(rule="one orientation for all images, so that none is learnt or predicted turned"),

@@ -38,6 +38,25 @@ def split_folds(groups: Mapping[str, str | None], num_folds: int = NUM_FOLDS) ->
     )
 
 
+def split_sites(sites: Mapping[str, str | None]) -> tuple[tuple[str, ...], ...]:
+    """Return one fold per site, in the order of their names: each holds out all cases of its site.
+
+    Args:
+        sites: each case_id's site.
+
+    Raises:
+        PlanError: a case has no site, or there is only one.
+    """
+    if unknown := sorted(case_id for case_id, site in sites.items() if site is None):
+        raise PlanError(
+            f"--splits site: {len(unknown)} cases have no site: {', '.join(unknown[:5])}; name it in the manifest"
+        )
+    names = sorted({site for site in sites.values() if site is not None})
+    if len(names) < 2:
+        raise PlanError(f"--splits site: all cases are of the site {', '.join(names)}; leave the option out")
+    return tuple(tuple(sorted(case_id for case_id, site in sites.items() if site == name)) for name in names)
+
+
 def check_folds(folds: Sequence[Sequence[str]], case_ids: Sequence[str]) -> tuple[tuple[str, ...], ...]:
     """Return a user's folds, checked against the dataset.
 

@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from tumorseg.errors import InputError, PlanError
 from tumorseg.planning.overrides import Override
@@ -42,8 +42,8 @@ class PlanRequest(Record):
     """Channels to use, in this order; all if empty."""
     regions: str | None = None
     """`brats`, `none`, or a JSON file; the dataset's own if None."""
-    splits: Path | None = None
-    """JSON file of folds; five random folds if None."""
+    splits: str | None = None
+    """JSON file of folds, or `group` or `site`; five random folds if None."""
     overrides: tuple[Override, ...] = ()
     """Fields to set."""
     output: Path | None = None
@@ -97,7 +97,7 @@ def plan(request: PlanRequest) -> WrittenPlan:
         vram_gb=request.vram_gb,
         max_hours=request.max_hours,
         network=request.network,
-        folds=None if request.splits is None else read_splits(request.splits),
+        folds=_folds(request.splits),
         overrides=request.overrides,
     )
     made, warnings = make_plan(measured, output.stem, options)
@@ -115,6 +115,15 @@ def _measure(request: PlanRequest) -> Fingerprint:
     if request.dataset or request.channels or request.regions:
         raise InputError("--fingerprint holds the dataset already; give no -d, --channels or --regions beside it")
     return read_record(Fingerprint, request.fingerprint, error=InputError)
+
+
+def _folds(splits: str | None) -> tuple[tuple[str, ...], ...] | Literal["group", "site"] | None:
+    """Return what `--splits` asks for; a file called `group` or `site` is given as `./group`."""
+    if splits is None:
+        return None
+    if splits == "group":
+        return "group"
+    return "site" if splits == "site" else read_splits(Path(splits))
 
 
 def read_splits(path: Path) -> tuple[tuple[str, ...], ...]:
