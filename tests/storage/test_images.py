@@ -246,8 +246,8 @@ def test_what_is_no_nifti_is_refused(tmp_path, content):
 def test_missing_files_and_other_formats_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"none\.nii: no such file"):
         read_geometry(str(tmp_path / "none.nii"))
-    with pytest.raises(InputError, match=r"a\.nrrd: unsupported image format"):
-        read_geometry(str(tmp_path / "a.nrrd"))
+    with pytest.raises(InputError, match=r"a\.dcm: unsupported image format"):
+        read_geometry(str(tmp_path / "a.dcm"))
 
 
 @pytest.mark.parametrize("shape", [(5,), (5, 6, 7, 2, 3)])
