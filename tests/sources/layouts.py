@@ -98,6 +98,20 @@ def write_brats_2018(folder, ids=IDS):
     return folder
 
 
+def write_pairs(folder, ids=IDS):
+    for number, case_id in enumerate(ids):
+        save(folder / "images" / f"{case_id}.nii.gz", image(number, 0))
+        save(folder / "labels" / f"{case_id}.nii.gz", label(number))
+    return folder
+
+
+def write_pairs_beside(folder, ids=IDS):
+    for number, case_id in enumerate(ids):
+        save(folder / f"{case_id}.nii.gz", np.stack([image(number, channel) for channel in range(2)], axis=-1))
+        save(folder / f"{case_id}_seg.nii.gz", label(number))
+    return folder
+
+
 def write_images(folder, ids=IDS, channels=("T1", "T2")):
     for number, case_id in enumerate(ids):
         for channel, name in enumerate(channels):

@@ -42,7 +42,7 @@ def test_kinds_are_left_to_planning(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"file_ending": ".png"}, r"found `file_ending` '\.png', expected \.nii\.gz or \.nii"),
+        ({"file_ending": ".dcm"}, r"found `file_ending` '\.dcm', expected \.nii\.gz"),
         ({"channel_names": {"1": "CT"}}, r"`channel_names` numbers \[1\]"),
         ({"labels": {"background": 0, "whole": [1, 2]}}, "found `regions_class_order` None"),
         ({"labels": {"whole": [1, 2]}, "regions_class_order": [1, 2]}, r"found `regions_class_order` \[1, 2\]"),

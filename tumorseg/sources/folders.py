@@ -1,15 +1,21 @@
 """What every layout needs of the file system: files that exist, stay inside their folder, and errors that list them all."""
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from tumorseg.errors import InputError
 from tumorseg.schema.base import parse_record
 from tumorseg.schema.dataset import Case, Dataset
-from tumorseg.storage.images import ENDINGS, strip_ending
+from tumorseg.storage.images import ENDINGS, FLAT_ENDINGS, read_segmentation, strip_ending
 from tumorseg.storage.json_files import read_json
+
+CHANNEL_SUFFIX = re.compile(r"^(.+)_(\d{4})$")
+"""`<id>_<channel number>`, as nnU-Net writes it."""
 
 
 class Listing(NamedTuple):
@@ -18,6 +24,8 @@ class Listing(NamedTuple):
     channels: tuple[str, ...]
     """Names, in the order of each case's images."""
     cases: tuple[Case, ...]
+    is_named: bool = True
+    """Whether the channels' names are the dataset's own; else only their number counts."""
 
 
 def folder_name(folder: Path) -> str:
@@ -31,15 +39,34 @@ def visible(entries: Iterable[Path]) -> list[Path]:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Return the image files directly in a folder, sorted by name; none where there is no such folder."""
+    """Return the image files directly in a folder, sorted by name; none where there is no such folder.
+
+    Pictures beside volumes are thumbnails or plots, and left out.
+    """
     if not folder.is_dir():
         return []
-    return [entry for entry in visible(folder.iterdir()) if strip_ending(entry.name) is not None and entry.is_file()]
+    found = [entry for entry in visible(folder.iterdir()) if strip_ending(entry.name) is not None and entry.is_file()]
+    return [path for path in found if not path.name.lower().endswith(FLAT_ENDINGS)] or found
 
 
 def image_id(path: Path) -> str:
     """Return an image file's name without its ending."""
     return strip_ending(path.name) or path.name
+
+
+def split_channel(stem: str) -> tuple[str, int] | None:
+    """Return id and channel number of a name `<id>_0000`, or None."""
+    match = CHANNEL_SUFFIX.match(stem)
+    return (match[1], int(match[2])) if match else None
+
+
+def discover_labels(cases: Iterable[Case]) -> dict[str, int]:
+    """Return a name, `label_<value>`, for every value in the label files that are there."""
+    values: set[int] = set()
+    for case in cases:
+        if case.label is not None and Path(case.label).is_file():  # a missing one fails with its case
+            values.update(np.unique(read_segmentation(case.label).array).tolist())
+    return {"background": 0} | {f"label_{value}": value for value in sorted(values) if value != 0}
 
 
 def find_image(folder: Path, stem: str) -> Path | None:

@@ -7,10 +7,10 @@ from typing import NamedTuple
 from tumorseg.errors import InputError
 from tumorseg.schema.dataset import Case, ImageFile, repeated_values
 from tumorseg.sources.brats import find_brats_label, is_brats_case, list_brats
-from tumorseg.sources.folders import Listing, build_case, folder_name, image_files, image_id
+from tumorseg.sources.folders import Listing, build_case, folder_name, image_files, image_id, split_channel
 from tumorseg.sources.layouts import LAYOUTS, find_layout, unknown_layout
-from tumorseg.sources.nnunet import CHANNEL_SUFFIX, has_images
-from tumorseg.storage.images import read_geometry, strip_ending
+from tumorseg.sources.nnunet import has_images
+from tumorseg.storage.images import ENDINGS, read_geometry, strip_ending
 from tumorseg.workers.outcomes import Failure
 
 
@@ -102,12 +102,16 @@ def _plain_files(path: Path) -> list[Path]:
             return files
         raise unknown_layout(path)
     if strip_ending(path.name) is None:
-        raise InputError(f"{path}: unsupported file; expected .nii.gz, .nii, a folder, or a .csv or .json manifest")
+        raise InputError(
+            f"{path}: unsupported file; expected {', '.join(ENDINGS)}, a folder, or a .csv or .json manifest"
+        )
     return [path]
 
 
 def _match_channels(path: Path, listing: Listing, channels: Sequence[str]) -> list[Case]:
     """Return cases whose images are the wanted channels."""
+    if not listing.is_named and len(listing.channels) == len(channels):
+        return list(listing.cases)
     positions = {name.casefold(): position for position, name in enumerate(listing.channels)}
     if missing := [name for name in channels if name.casefold() not in positions]:
         raise InputError(
@@ -124,7 +128,7 @@ def _plain_cases(folder: Path, files: list[Path], channels: Sequence[str]) -> In
     whole, parts = [], []
     for file in files:
         num_volumes = _count_volumes(file, len(channels))
-        is_part = num_volumes == 1 and CHANNEL_SUFFIX.match(image_id(file)) is not None
+        is_part = num_volumes == 1 and split_channel(image_id(file)) is not None
         if num_volumes == len(channels) > 1:
             whole.append(file)
         elif is_part:
@@ -155,7 +159,7 @@ def _count_volumes(file: Path, num_channels: int) -> int:
     try:
         return read_geometry(str(file)).num_volumes
     except InputError:
-        return 1 if CHANNEL_SUFFIX.match(image_id(file)) else num_channels
+        return 1 if split_channel(image_id(file)) else num_channels
 
 
 def _whole_cases(files: list[Path], num_channels: int) -> list[Case]:
@@ -171,8 +175,8 @@ def _joined_cases(folder: Path, files: list[Path], channels: Sequence[str]) -> I
     """Return a case per `<id>` of files `<id>_<number>`, which must be numbered 0000 to the last channel."""
     numbered: dict[str, dict[int, Path]] = {}
     for file in files:
-        if match := CHANNEL_SUFFIX.match(image_id(file)):
-            numbered.setdefault(match[1], {})[int(match[2])] = file
+        if named := split_channel(image_id(file)):
+            numbered.setdefault(named[0], {})[named[1]] = file
     cases, refused = [], []
     for case_id, found in numbered.items():
         if sorted(found) == list(range(len(channels))):

@@ -11,13 +11,10 @@ import io
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tumorseg.errors import InputError
 from tumorseg.schema.base import Record, parse_record
 from tumorseg.schema.dataset import Case, Dataset, Name, NamedChannel, Region, repeated_values
-from tumorseg.sources.folders import Listing, Problems, build_case, build_dataset, folder_name
-from tumorseg.storage.images import read_segmentation
+from tumorseg.sources.folders import Listing, Problems, build_case, build_dataset, discover_labels, folder_name
 from tumorseg.storage.json_files import read_json
 
 NEEDS = "manifest.csv or manifest.json with `case_id`, a path per channel and `label`"
@@ -67,7 +64,7 @@ def read_manifest(path: Path) -> Dataset:
     file = _find_manifest(path)
     manifest = _parse_manifest(file)
     cases = _cases(file, manifest)
-    labels = _discover_labels(cases) if manifest.labels is None else manifest.labels
+    labels = discover_labels(cases) if manifest.labels is None else manifest.labels
     return build_dataset(
         file,
         cases,
@@ -186,12 +183,3 @@ def _image_paths(case: ManifestCase, channels: list[str], problems: Problems) ->
             f"case {case.case_id}: found the images {found or 'none'}, expected {', '.join(channels)}; mend it"
         )
     return [named[channel] for channel in channels if channel in named]
-
-
-def _discover_labels(cases: list[Case]) -> dict[str, int]:
-    """Return a name for every value in the label files."""
-    values: set[int] = set()
-    for case in cases:
-        if case.label is not None and Path(case.label).is_file():  # a missing one fails with its case
-            values.update(np.unique(read_segmentation(case.label).array).tolist())
-    return {f"label_{value}": value for value in sorted(values) if value != 0}

@@ -4,7 +4,6 @@ References:
     nnU-Net's documentation/dataset_format.md and region_based_training.md (v2).
 """
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,11 @@ from tumorseg.sources.folders import (
     folder_name,
     image_files,
     image_id,
+    split_channel,
 )
-from tumorseg.storage.images import ENDINGS
+from tumorseg.storage.images import ENDINGS, FLAT_ENDINGS
 
 NEEDS = "dataset.json with `channel_names`, `labels` and `file_ending`"
-CHANNEL_SUFFIX = re.compile(r"^(.+)_(\d{4})$")
-"""`<id>_<channel number>`."""
 
 
 class _Files(Record, extra="ignore"):
@@ -130,7 +128,8 @@ def _scan(folder: Path, part: str, description: _Description, *, problems: Probl
             problems.add(
                 f"case {case_id}: found channels {extra}, expected only the {len(expected)} of `channel_names`"
             )
-        paths = tuple(f"{images}/{case_id}_{number:04d}{ending}" for number in expected)
+        is_joined = ending in FLAT_ENDINGS and numbers == {0}  # one picture of several bands
+        paths = tuple(f"{images}/{case_id}_{0 if is_joined else number:04d}{ending}" for number in expected)
         files = _Files(images=paths, label=f"{labels}/{case_id}{ending}" if case_id in labelled else None)
         cases.append(_listed_case(folder, case_id, files, problems=problems))
     return cases
@@ -140,16 +139,25 @@ def _channel_numbers(folder: Path, ending: str, problems: Problems) -> dict[str,
     """Return the channel numbers that lie in a folder for each case id."""
     found: dict[str, set[int]] = {}
     for path in image_files(folder):
-        match = CHANNEL_SUFFIX.match(path.name.removesuffix(ending))
-        if match is None or not path.name.endswith(ending):
+        named = split_channel(path.name.removesuffix(ending))
+        if named is None or not path.name.endswith(ending):
             problems.add(f"{path}: expected the name <id>_0000{ending}; rename or remove the file")
         else:
-            found.setdefault(match[1], set()).add(int(match[2]))
+            found.setdefault(named[0], set()).add(named[1])
     return found
 
 
 def _listed_case(folder: Path, case_id: str, files: _Files, *, problems: Problems) -> Case:
-    images = [ImageFile(path=problems.confined_file(folder, image, case_id=case_id)) for image in files.images]
+    count = len(files.images)
+    is_joined = count > 1 and len(set(files.images)) == 1
+    images = [
+        ImageFile(
+            path=problems.confined_file(folder, image, case_id=case_id),
+            index=number if is_joined else None,
+            num_volumes=count if is_joined else None,
+        )
+        for number, image in enumerate(files.images)
+    ]
     label = None if files.label is None else problems.confined_file(folder, files.label, case_id=case_id)
     return build_case(folder / "dataset.json", case_id=case_id, images=images, label=label)
 

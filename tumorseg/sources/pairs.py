@@ -1,0 +1,145 @@
+"""A plain folder of images and labels without any description: `images/` beside `labels/`, or `<id>` beside `<id>_label`.
+
+Images of several channels are `<id>_0000`, `<id>_0001`, …, or files of several volumes or bands. What the labels are is
+found in their files: every value is a label of its own.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from tumorseg.errors import InputError
+from tumorseg.schema.dataset import Dataset, ImageFile
+from tumorseg.sources.folders import (
+    Listing,
+    Problems,
+    build_case,
+    build_dataset,
+    discover_labels,
+    folder_name,
+    image_files,
+    image_id,
+    split_channel,
+    visible,
+)
+from tumorseg.storage.images import read_geometry
+
+NEEDS = "images/ and labels/ with files of like names, or <id> (or <id>_image) beside <id>_label, _seg or _mask"
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "scans", "volumes")
+LABEL_FOLDERS = ("labels", "label", "masks", "mask", "segmentations", "segmentation", "segs", "seg", "annotations")
+"""What the two folders may be called, whatever the case of letters."""
+LABEL_SUFFIXES = ("_label", "_labels", "_seg", "_segmentation", "_mask", "-label", "-seg", "-mask")
+"""What follows the id of an image in the name of its label, where both lie in one folder."""
+IMAGE_SUFFIXES = ("_image", "_img", "-image", "-img")
+"""What may follow the id in the name of the image itself."""
+LABEL_STEMS = ("label", "labels", "seg", "segmentation", "mask")
+"""Names of the label of a folder's only case."""
+
+
+class _Pair(NamedTuple):
+    """One case's files."""
+
+    case_id: str
+    images: tuple[Path, ...]
+    label: Path
+
+
+def is_pairs(folder: Path) -> bool:
+    """Tell whether a folder holds images and labels in one of these ways."""
+    return next(_pairs(folder), None) is not None
+
+
+def read_pairs(folder: Path) -> Dataset:
+    """Read every image that has a label; labels are looked into for their values.
+
+    Raises:
+        InputError: cases differ in their number of channels; all are listed.
+    """
+    problems = Problems(folder)
+    cases = [
+        build_case(folder, case_id=pair.case_id, images=_channels_of(pair.images), label=str(pair.label))
+        for pair in _pairs(folder)
+    ]
+    count = max((len(case.images) for case in cases), default=1)
+    for case in cases:
+        if len(case.images) != count:
+            problems.add(
+                f"case {case.case_id}: found {len(case.images)} channel(s), expected {count} as in other cases"
+            )
+    problems.check()
+    return build_dataset(
+        folder,
+        cases,
+        name=folder_name(folder),
+        channels=["image"] if count == 1 else [f"channel_{number}" for number in range(count)],
+        labels=discover_labels(cases),
+    )
+
+
+def list_pairs(folder: Path) -> Listing:
+    """List the cases; their channels have no names of their own.
+
+    Raises:
+        InputError: as from `read_pairs`.
+    """
+    dataset = read_pairs(folder)
+    return Listing(tuple(channel.name for channel in dataset.channels), dataset.cases, is_named=False)
+
+
+def _channels_of(paths: tuple[Path, ...]) -> list[ImageFile]:
+    if len(paths) > 1:
+        return [ImageFile(path=str(path)) for path in paths]
+    try:
+        count = read_geometry(str(paths[0])).num_volumes
+    except InputError:  # fails with its case
+        count = 1
+    if count == 1:
+        return [ImageFile(path=str(paths[0]))]
+    return [ImageFile(path=str(paths[0]), index=index, num_volumes=count) for index in range(count)]
+
+
+def _pairs(folder: Path) -> Iterator[_Pair]:
+    """Yield the cases of a folder."""
+    if not folder.is_dir():
+        return
+    below = {entry.name.casefold(): entry for entry in visible(folder.iterdir()) if entry.is_dir()}
+    images = next((below[name] for name in IMAGE_FOLDERS if name in below), None)
+    labels = next((below[name] for name in LABEL_FOLDERS if name in below), None)
+    if images is not None and labels is not None:
+        yield from _across(images, labels)
+    else:
+        yield from _beside(folder)
+
+
+def _across(images: Path, labels: Path) -> Iterator[_Pair]:
+    """Pair the files of two folders by id."""
+    grouped: dict[str, dict[int, Path]] = {}
+    for path in image_files(images):
+        case_id, number = split_channel(image_id(path)) or (image_id(path), 0)
+        grouped.setdefault(case_id, {})[number] = path
+    found = {_bare_id(image_id(path), grouped): path for path in image_files(labels)}
+    for case_id in sorted({*grouped, *found}):
+        parts = tuple(path for _, path in sorted(grouped.get(case_id, {}).items()))
+        label = found.get(case_id)
+        # What has no partner is given the path where it should be, so that its own case fails when it is read.
+        yield _Pair(case_id, parts or (images / found[case_id].name,), label or labels / parts[0].name)
+
+
+def _bare_id(stem: str, known: dict[str, dict[int, Path]]) -> str:
+    """Return a label's id, without a suffix that says label, where an image is called so."""
+    bare = (stem.removesuffix(suffix) for suffix in LABEL_SUFFIXES)
+    return stem if stem in known else next((name for name in bare if name in known), stem)
+
+
+def _beside(folder: Path) -> Iterator[_Pair]:
+    """Pair the files of one folder: `<id>` and `<id>_label`, or the only two."""
+    files = {image_id(path): path for path in image_files(folder)}
+    if len(files) == 2 and (label := next((files[stem] for stem in LABEL_STEMS if stem in files), None)):
+        (image,) = (path for path in files.values() if path != label)
+        yield _Pair(folder_name(folder), (image,), label)
+        return
+    for stem, path in files.items():
+        case_id = next((stem.removesuffix(suffix) for suffix in IMAGE_SUFFIXES if stem.endswith(suffix)), stem)
+        label = next((files[case_id + suffix] for suffix in LABEL_SUFFIXES if case_id + suffix in files), None)
+        if label not in (None, path):
+            yield _Pair(case_id, (path,), label)
