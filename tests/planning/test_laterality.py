@@ -22,6 +22,13 @@ from tumorseg.planning.laterality import mirror_pairs
         ("left kidney", "kidney right"),
         ("KIDNEYLEFT", "KIDNEYRIGHT"),
         ("LKidney", "RKidney"),
+        ("lkidney", "rkidney"),
+        ("HIPPOCAMPUSL", "HIPPOCAMPUSR"),
+        ("Kidney_L1", "Kidney_R1"),
+        ("LUL", "RUL"),
+        ("left lung left lobe", "right lung right lobe"),
+        ("ovaia sinistra", "ovaia dextra"),
+        ("niere links", "niere rechts"),
     ],
 )
 def test_a_pair_is_found_whatever_its_spelling(left, right):
@@ -35,6 +42,8 @@ def test_a_pair_is_found_whatever_its_spelling(left, right):
         ["left kidney", "right lung"],
         ["left kidney"],
         ["anterior", "posterior"],
+        ["RV", "MYO", "LV"],
+        ["liver", "lung", "ribs"],
         ["cleft", "bright"],
         ["left upper lobe", "right lower lobe"],
         [],

@@ -115,12 +115,12 @@ def test_naming_the_same_optimizer_keeps_its_values(plan):
     assert changed.configurations["2d"].optimizer == Sgd(lr=0.5)
 
 
-def test_a_loss_preset_is_expanded_and_keeps_what_the_plan_decided(plan):
+def test_a_loss_preset_is_expanded_and_keeps_what_the_plan_decided_and_what_is_set_beside_it(plan):
     changed = with_set(plan, "loss.components.0.smooth=1", "loss.preset=nnunet")
     for name, batch in zip(NAMES, (True, False), strict=True):
         before, after = plan.configurations[name].loss, changed.configurations[name].loss
         assert after.preset == "nnunet"
-        assert after.components == (DiceLoss(batch=batch), CrossEntropyLoss())
+        assert after.components == (DiceLoss(smooth=1, batch=batch), CrossEntropyLoss())
         assert after.deep_supervision_weights == before.deep_supervision_weights
 
 
@@ -183,6 +183,17 @@ def test_a_bad_setting_is_one_line_that_names_the_field(plan, setting, message):
     with pytest.raises(PlanError, match=message) as refused:
         with_set(plan, setting)
     assert "\n" not in str(refused.value)
+
+
+def test_a_field_of_another_optimizer_may_be_set_before_its_name(plan):
+    changed = with_set(plan, "optimizer.lr=0.123", "optimizer.name=adamw")
+    assert {found.optimizer.lr for found in changed.configurations.values()} == {0.123}
+    assert {found.optimizer.name for found in changed.configurations.values()} == {"adamw"}
+
+
+def test_a_field_given_twice_is_refused(plan):
+    with pytest.raises(PlanError, match=r"training\.epochs is given twice"):
+        with_set(plan, "training.epochs=7", "training.epochs=9")
 
 
 def test_a_bad_loss_before_a_preset_is_one_line_too(plan):

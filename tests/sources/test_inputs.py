@@ -181,5 +181,11 @@ def test_cases_without_labels_cannot_be_scored_against(tmp_path):
 def test_a_copy_of_dataset_json_beside_predictions_is_no_dataset(tmp_path):
     folder = write_plain(tmp_path)
     description = {"channel_names": {"0": "CT"}, "labels": {"background": 0}, "file_ending": ".nii.gz"}
-    (folder / "dataset.json").write_text(json.dumps(description))
-    assert list(open_labels([folder])) == sorted(layouts.IDS)
+    for change in ({}, {"dataset": {"case_a": {"images": ["x.nii.gz"], "label": "y.nii.gz"}}}):
+        (folder / "dataset.json").write_text(json.dumps(description | change))
+        assert list(open_labels([folder])) == sorted(layouts.IDS)
+
+
+def test_ids_of_one_channel_may_end_in_four_digits(tmp_path):
+    assert ids_of(open_inputs([write_plain(tmp_path, ["amos_0001", "amos_0002"])], ["a"])) == ["amos_0001", "amos_0002"]
+    assert ids_of(open_inputs([tmp_path / "amos_0002.nii.gz"], ["a"])) == ["amos_0002"]

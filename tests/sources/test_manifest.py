@@ -6,6 +6,7 @@ from tests.sources import layouts
 from tumorseg.errors import InputError
 from tumorseg.sources.manifest import list_manifest, read_manifest
 from tumorseg.sources.registry import open_dataset
+from tumorseg.storage.images import read_segmentation
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -28,8 +29,9 @@ def test_without_label_columns_the_values_in_the_files_are_the_labels(tmp_path):
     assert read_manifest(folder).labels == {"background": 0, "label_1": 1, "label_2": 2, "label_4": 4}
     (folder / "labels/a.nii.gz").write_bytes(b"broken")
     assert len(list_manifest(folder).cases) == 1
+    (case,) = read_manifest(folder).cases  # fails when it is read, and stops no other
     with pytest.raises(InputError, match="cannot be read as NIfTI"):
-        read_manifest(folder)
+        read_segmentation(case.label)
 
 
 def test_empty_optional_cells_are_none_and_spaces_and_a_byte_order_mark_do_no_harm(tmp_path):

@@ -36,7 +36,7 @@ SOURCES = {
     "brats": Source(layouts.write_brats, is_brats, read_brats, layouts.BRATS, "case_a/case_a_t2.nii.gz"),
     "brats 2018": Source(layouts.write_brats_2018, is_brats, read_brats, layouts.BRATS, "HGG/case_a/case_a_t2.nii.gz"),
     "brats 2023": Source(
-        layouts.write_brats_2023, is_brats, read_brats, layouts.BRATS, "case_a/case_a-t2w.nii.gz", (0, 1, 2, 3)
+        layouts.write_brats_2023, is_brats, read_brats, layouts.BRATS, "case_a/case_a-t2w.nii.gz", (0, 1, 2, 3, 4)
     ),
     "pairs": Source(layouts.write_pairs, is_pairs, read_pairs, ("image",), "images/case_a.nii.gz"),
     "pairs beside": Source(

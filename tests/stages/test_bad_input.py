@@ -202,8 +202,13 @@ def test_a_result_never_replaces_an_input(trained, tmp_path, capfd):
     path = save(channels, np.eye(4), tmp_path / "scans" / "one.nii.gz")
     before = path.read_bytes()
     assert run(["predict", "-m", str(trained.folder.root), "-i", str(path), "-o", str(tmp_path / "scans")]) == 1
-    assert "is an input of case one" in capfd.readouterr().err
+    assert "an input of case one" in capfd.readouterr().err
     assert path.read_bytes() == before
+    other = save(channels[..., 0], np.eye(4), tmp_path / "labels" / "one.nii.gz")
+    before = other.read_bytes()
+    assert run(["predict", "-m", str(trained.folder.root), "-i", str(path), "-o", str(tmp_path / "labels")]) == 1
+    assert "is there already and no result of predict" in capfd.readouterr().err
+    assert other.read_bytes() == before
 
 
 @pytest.mark.parametrize("name", ["..", ".hidden", "../up", " blank"])
@@ -227,6 +232,9 @@ def test_work_inside_the_dataset_is_refused(toy, capfd):
     root = str(toy.data.parent)
     assert run(["--data-root", root, "--work", root, "plan", "-d", "Toy", "--jobs", "1"]) == 1
     assert "the dataset's own folder" in capfd.readouterr().err
+    manifest = str(toy.data / "manifest.csv")
+    assert run(["--work", root, "plan", "-d", manifest, "--jobs", "1"]) == 1
+    assert run(["--work", root, "preprocess", "-p", str(toy.plan_path), "-d", manifest]) == 1
     assert not (toy.data / "hashes.json").exists()
 
 

@@ -288,8 +288,13 @@ def test_an_unfinished_fold_is_left_out_unless_it_is_named(toy, trained, tmp_pat
 
 
 def test_a_fold_is_trained_by_one_process_at_a_time(toy, trained):
-    with hold_folder(trained.folder.root), pytest.raises(TrainingError, match="is being trained by another process"):
-        train(request_of(toy, fold="0"))
+    for restart in (False, True):
+        with (
+            hold_folder(trained.folder.root),
+            pytest.raises(TrainingError, match="is being trained by another process"),
+        ):
+            train(request_of(toy, fold="0", restart=restart))
+    assert trained.folder.latest.is_file()
 
 
 def test_what_a_killed_process_left_half_written_is_removed(toy, trained):
@@ -339,7 +344,8 @@ def test_a_prediction_on_another_grid_is_an_error_that_names_the_case(toy, tmp_p
                 predictions=(tmp_path / "in",), references=(toy.data / "case_0" / "seg.nii.gz",), output=tmp_path / "o"
             )
         )
-    assert not (tmp_path / "o").exists()
+    written = json.loads((tmp_path / "o" / "metrics.json").read_text())
+    assert (written["cases"], written["failed"]) == ([], ["seg"])
 
 
 def test_the_scores_of_the_other_cases_are_written_when_one_fails(toy, tmp_path):
@@ -353,6 +359,7 @@ def test_the_scores_of_the_other_cases_are_written_when_one_fails(toy, tmp_path)
         )
     written = json.loads((tmp_path / "o" / "metrics.json").read_text())
     assert {case["case_id"] for case in written["cases"]} == {"case_0"}
+    assert written["failed"] == ["case_1"]
 
 
 def test_one_prediction_is_scored_against_one_reference_of_another_name_with_a_warning(toy, tmp_path, caplog):

@@ -145,7 +145,7 @@ class Fit:
             found = f"the loss became {loss}" if not math.isfinite(loss) else "the gradient is not finite"
             raise TrainingError(
                 f"{found} at iteration {iteration} on cases {', '.join(batch.case_ids)}; look at these cases for extreme "
-                "intensities, or set a lower optimizer.lr; the checkpoint of the epoch before is untouched"
+                "intensities, or set a lower optimizer.lr; earlier checkpoints are untouched"
             )
         self.progress.losses.append(loss)
         for name, value in result.components.items():
@@ -212,7 +212,7 @@ class Fit:
         if not math.isfinite(total):
             raise TrainingError(
                 f"the validation loss became {total} after iteration {self.progress.iteration}; look at the held-out cases "
-                "for extreme intensities, or set a lower optimizer.lr; the checkpoint of the epoch before is untouched"
+                "for extreme intensities, or set a lower optimizer.lr; earlier checkpoints are untouched"
             )
         return total / count, pooled.dsc()
 

@@ -9,6 +9,7 @@ from pydantic import JsonValue
 from tumorseg.errors import PlanError
 from tumorseg.losses.presets import loss_preset
 from tumorseg.schema.base import Record, parse_record
+from tumorseg.schema.dataset import repeated_values
 from tumorseg.schema.losses import DiceLoss, LossSpec
 from tumorseg.schema.optimizers import AdamW, PlateauSchedule, PolySchedule, Sgd
 from tumorseg.schema.plan import Configuration, Plan, Reason
@@ -49,14 +50,22 @@ def apply_overrides(plan: Plan, overrides: Sequence[Override]) -> Plan:
     """
     if not overrides:
         return plan
+    if repeated := repeated_values(override.field for override in overrides):
+        raise PlanError(f"--set {repeated[0]} is given twice; give it once")
     document = plan.model_dump(mode="json")
-    for override in overrides:
+    for override in sorted(overrides, key=_rank):
         for path in _resolve(override.field, plan):
             before = _set(document, path, override.value)
             reason = Reason(rule="set by the user", inputs={"value": override.value, "planned": before})
             _replace_reason(document["reasons"], ".".join(path), reason)
     fields = ", ".join(override.field for override in overrides)
     return parse_record(Plan, document, source=f"plan {plan.name} with {fields} set", error=PlanError)
+
+
+def _rank(override: Override) -> tuple[bool, int]:
+    """Set what replaces a whole part (a name, a preset, a record) before what changes a field of it."""
+    path = override.field.split(".")
+    return path[-1] not in ("name", "preset"), len(path)
 
 
 def _replace_reason(reasons: dict[str, Any], field: str, reason: Reason) -> None:

@@ -16,6 +16,7 @@ from tumorseg.planning.presets import PLAIN_REFERENCE, RESIDUAL_M_REFERENCE, Pre
 from tumorseg.planning.reasons import Evidence, plan_reasons, shared_reasons, sided_names
 from tumorseg.planning.spacing import TargetGrid, target_grid
 from tumorseg.planning.splits import check_folds, split_folds, split_sites
+from tumorseg.schema.augmentation import MirrorTransform
 from tumorseg.schema.base import Record, record_hash
 from tumorseg.schema.fingerprint import Fingerprint
 from tumorseg.schema.networks import PlainUNet, ResidualUNet
@@ -85,6 +86,7 @@ def make_plan(fingerprint: Fingerprint, name: str, options: PlanOptions) -> Plan
     )
     plan = _predict_memory(apply_overrides(plan, options.overrides), preset)
     warnings = [decision.warning for decision in kinds if decision.warning]
+    warnings += _fold_warnings(fingerprint, plan) + _mirror_warnings(plan)
     if plan.budget.predicted_bytes > plan.budget.vram_bytes:
         needed, allowed = plan.budget.predicted_bytes / GB, plan.budget.vram_bytes / GB
         warnings.append(f"the plan is predicted to need {needed:.1f} GB, over its budget of {allowed:.1f} GB")
@@ -102,11 +104,39 @@ def _predict_memory(plan: Plan, preset: Preset) -> Plan:
     return plan.model_copy(update={"budget": plan.budget.model_copy(update={"predicted_bytes": needed})})
 
 
+def _fold_warnings(fingerprint: Fingerprint, plan: Plan) -> list[str]:
+    """Tell of groups on both sides of a fold, which only folds of the user's own can have."""
+    groups = {case.case_id: case.group for case in fingerprint.cases if case.group is not None}
+    split = set()
+    for fold in plan.folds:
+        held_out = {groups[case_id] for case_id in fold if case_id in groups}
+        split |= held_out & {group for case_id, group in groups.items() if case_id not in fold}
+    listed = ", ".join(sorted(split)[:5])
+    return [f"groups are trained on and held out in one fold: {listed}; scores will be too good"] if split else []
+
+
+def _mirror_warnings(plan: Plan) -> list[str]:
+    """Tell if the user has mirrored left and right into each other."""
+    pairs = mirror_pairs(sided_names(plan.dataset))
+    lateral = plan.transpose.index(LATERAL_AXIS)
+    found = []
+    for name, configuration in plan.configurations.items():
+        axes = set(configuration.inference.mirroring_axes)
+        axes |= {
+            axis for t in configuration.augmentation.transforms if isinstance(t, MirrorTransform) for axis in t.axes
+        }
+        if pairs and lateral - (3 - configuration.num_axes) in axes:
+            found.append(f"{name} mirrors left and right, although {' and '.join(pairs[0])} differ by their side only")
+    return found
+
+
 def _chosen_preset(options: PlanOptions) -> Preset:
     preset = preset_named(options.preset)
     if options.vram_gb is not None and options.vram_gb <= 0:
         raise PlanError(f"--vram {options.vram_gb:g} is not a budget; give GB above 0")
-    if options.max_hours is not None and any(override.field == "training.epochs" for override in options.overrides):
+    if options.max_hours is not None and any(
+        override.field in ("training", "training.epochs") for override in options.overrides
+    ):
         raise PlanError(f"--max-hours {options.max_hours:g} and --set training.epochs contradict; give one of them")
     if options.max_hours is not None and options.max_hours <= 0:
         raise PlanError(f"--max-hours {options.max_hours:g} is no time to train; give hours above 0")

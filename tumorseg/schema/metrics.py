@@ -83,3 +83,5 @@ class MetricsReport(Record):
     """One per case and label or region."""
     summary: dict[str, LabelSummary]
     """By name of the label or region."""
+    failed: tuple[str, ...] = ()
+    """Cases that could not be scored."""

@@ -3,9 +3,10 @@
 | years | files of a case | enhancing tumour |
 |---|---|---|
 | 2018 to 2021 | `<id>_t1.nii.gz`, `_t1ce`, `_t2`, `_flair`, `_seg` | 4 |
-| 2023 and later | `<id>-t1n.nii.gz`, `-t1c`, `-t2w`, `-t2f`, `-seg` | 3 |
+| 2023 and later | `<id>-t1n.nii.gz`, `-t1c`, `-t2w`, `-t2f`, `-seg` | 3 (and 4: resection cavity, from 2024) |
 
-Cases may lie in folders of grades, as in `HGG/` and `LGG/` of 2018 and 2019. Channels bear the same names in all years, so that
+From 2023 on an id ends in the number of a time point; what is before it names the patient, and is the case's group. Cases may
+lie in folders of grades, as in `HGG/` and `LGG/` of 2018 and 2019. Channels bear the same names in all years, so that
 a model of one year predicts on another.
 
 References:
@@ -13,6 +14,7 @@ References:
     BraTS 2021 benchmark, arXiv:2107.02314; de Verdier et al., The 2024 BraTS challenge, arXiv:2405.18368: label values and regions.
 """
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +29,8 @@ CHANNELS = ("t1", "t1ce", "t2", "flair")
 NECROTIC_CORE, EDEMA = 1, 2
 """BraTS's own label values, the same in all years."""
 
+TIME_POINT = re.compile(r"(.+)-\d{3}")
+"""An id of 2023 and later: the patient, then the time point."""
 GRADES = ("HGG", "LGG")
 """Folders of cases by grade."""
 
@@ -40,13 +44,22 @@ class Convention(NamedTuple):
     label_ending: str
     enhancing: int
     """Label value of enhancing tumour."""
+    cavity: int | None = None
+    """Label value of the resection cavity; it belongs to none of the regions."""
 
     def description(self) -> dict[str, Any]:
         """Return channels, labels and the nested regions that BraTS scores, outermost first: inner ones paint over it."""
         whole, core, enhancing = (NECROTIC_CORE, EDEMA, self.enhancing), (NECROTIC_CORE, self.enhancing), self.enhancing
+        cavity = {} if self.cavity is None else {"resection cavity": self.cavity}
         return {
             "channels": [Channel(name=name, kind="mr") for name in CHANNELS],
-            "labels": {"background": 0, "necrotic core": NECROTIC_CORE, "edema": EDEMA, "enhancing tumour": enhancing},
+            "labels": {
+                "background": 0,
+                "necrotic core": NECROTIC_CORE,
+                "edema": EDEMA,
+                "enhancing tumour": enhancing,
+                **cavity,
+            },
             "regions": (
                 Region(name="WT", labels=whole, value=EDEMA),
                 Region(name="TC", labels=core, value=NECROTIC_CORE),
@@ -57,7 +70,7 @@ class Convention(NamedTuple):
 
 CONVENTIONS = (
     Convention("2018 to 2021", ("_t1", "_t1ce", "_t2", "_flair"), "_seg", 4),
-    Convention("2023 and later", ("-t1n", "-t1c", "-t2w", "-t2f"), "-seg", 3),
+    Convention("2023 and later", ("-t1n", "-t1c", "-t2w", "-t2f"), "-seg", 3, 4),
 )
 
 
@@ -138,4 +151,6 @@ def _read_case(folder: Path, convention: Convention) -> Case:
         stem = f"{case_id}{ending}"
         images.append(ImageFile(path=str(find_image(folder, stem) or folder / f"{stem}.nii.gz")))
     label = find_image(folder, f"{case_id}{convention.label_ending}")
-    return build_case(folder, case_id=case_id, images=images, label=str(label) if label else None)
+    patient = TIME_POINT.fullmatch(case_id)
+    group = patient[1] if patient and convention.cavity is not None else None
+    return build_case(folder, case_id=case_id, images=images, label=str(label) if label else None, group=group)

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,11 +62,12 @@ def split_channel(stem: str) -> tuple[str, int] | None:
 
 
 def discover_labels(cases: Iterable[Case]) -> dict[str, int]:
-    """Return a name, `label_<value>`, for every value in the label files that are there."""
+    """Return a name, `label_<value>`, for every value in the label files; one that cannot be read fails with its case."""
     values: set[int] = set()
     for case in cases:
-        if case.label is not None and Path(case.label).is_file():  # a missing one fails with its case
-            values.update(np.unique(read_segmentation(case.label).array).tolist())
+        if case.label is not None:
+            with suppress(InputError):
+                values.update(np.unique(read_segmentation(case.label).array).tolist())
     return {"background": 0} | {f"label_{value}": value for value in sorted(values) if value != 0}
 
 

@@ -126,9 +126,12 @@ def _plain_cases(folder: Path, files: list[Path], channels: Sequence[str]) -> In
     """Return the cases of plain files that lie in one folder."""
     refused: list[Failure] = []
     whole, parts = [], []
+    first_parts = {named[0] for file in files if (named := split_channel(image_id(file))) and named[1] == 0}
     for file in files:
         num_volumes = _count_volumes(file, len(channels))
-        is_part = num_volumes == 1 and split_channel(image_id(file)) is not None
+        named = split_channel(image_id(file))
+        # An id may end in four digits; among files of one channel each, only <id>_0000 makes others parts.
+        is_part = num_volumes == 1 and named is not None and (len(channels) > 1 or named[0] in first_parts)
         if num_volumes == len(channels) > 1:
             whole.append(file)
         elif is_part:

@@ -86,7 +86,7 @@ def list_nnunet(folder: Path) -> Listing:
 def has_images(folder: Path) -> bool:
     """Tell whether a folder holds a dataset, rather than predictions with a copy of its dataset.json."""
     folders = any((folder / part).is_dir() for part in ("imagesTr", "imagesTs"))
-    return folders or _read_description(folder).dataset is not None
+    return folders or (_read_description(folder).dataset is not None and not image_files(folder))
 
 
 def _training_cases(folder: Path, description: _Description, problems: Problems) -> list[Case]:

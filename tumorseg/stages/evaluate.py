@@ -110,9 +110,9 @@ def score_pairs(
     report = metrics_report(
         [metrics for case_id in sorted(scored) for metrics in scored[case_id]], tolerance_mm=tolerance_mm
     )
-    if scored:
-        write_record(output / "metrics.json", report)
-        write_text(output / "metrics.csv", metrics_csv(report))
+    report = report.model_copy(update={"failed": tuple(sorted(failure.case_id for failure in failures))})
+    write_record(output / "metrics.json", report)
+    write_text(output / "metrics.csv", metrics_csv(report))
     if failures:
         raise failed_cases(failures, len(pairs), "evaluation")
     return report
@@ -165,7 +165,7 @@ def _some(names: Mapping[str, str] | list[str]) -> str:
 
 def _targets(request: EvaluateRequest, pairs: Mapping[str, tuple[str, str]]) -> Targets:
     if request.dataset is None:
-        if request.regions:
+        if request.regions not in (None, "none"):
             raise InputError(f"--regions {request.regions} needs the labels of a dataset; give -d DATASET too")
         return _found_targets(pairs)
     dataset = open_dataset(request.dataset, request.roots.data_root)

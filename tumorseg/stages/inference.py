@@ -107,7 +107,7 @@ def is_finished(folder: FoldFolder) -> bool:
     if not folder.latest.is_file():
         return False
     training = fold_plan(folder).training
-    done: int = load_checkpoint(folder.latest)["progress"]["iteration"]
+    done: int = load_checkpoint(folder.latest, is_mapped=True)["progress"]["iteration"]
     return done >= training.epochs * training.iterations_per_epoch
 
 

@@ -12,9 +12,9 @@ from tumorseg.schema.dataset import Dataset
 from tumorseg.schema.fingerprint import Fingerprint
 from tumorseg.schema.plan import Plan
 from tumorseg.sources.regions import choose_regions, select_channels
-from tumorseg.sources.registry import locate_dataset, open_dataset
+from tumorseg.sources.registry import open_dataset
 from tumorseg.stages.fingerprint import fingerprint
-from tumorseg.stages.planned import Roots, note_source
+from tumorseg.stages.planned import Roots, check_apart, note_source
 from tumorseg.storage.json_files import read_json, read_record, write_record
 from tumorseg.storage.layout import work_folder
 
@@ -68,19 +68,10 @@ def open_for_planning(request: PlanRequest) -> Dataset:
     if request.dataset is None:
         raise InputError("no dataset: give -d DATASET or --fingerprint FILE")
     dataset = open_dataset(request.dataset, request.roots.data_root)
-    _check_apart(request.dataset, request.roots, dataset.name)
+    check_apart(dataset, request.roots)
     if request.channels:
         dataset = select_channels(dataset, request.channels)
     return choose_regions(dataset, request.regions) if request.regions else dataset
-
-
-def _check_apart(named: str, roots: Roots, name: str) -> None:
-    """Refuse to keep derived files inside the dataset's own folder."""
-    found, work = locate_dataset(named, roots.data_root), work_folder(roots.work, name).root
-    if found is not None and found.resolve() == work.resolve():
-        raise InputError(
-            f"--work {roots.work} would put derived files into the dataset's own folder {found}; give another"
-        )
 
 
 def plan(request: PlanRequest) -> WrittenPlan:

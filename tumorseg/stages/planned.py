@@ -121,13 +121,32 @@ def _check_same_dataset(plan: Plan, found: Dataset) -> None:
         )
 
 
+def check_apart(dataset: Dataset, roots: Roots) -> None:
+    """Refuse to keep derived files inside the dataset's own folder.
+
+    Raises:
+        InputError: the dataset's images lie below its work folder.
+    """
+    work = work_folder(roots.work, dataset.name).root.resolve()
+    if dataset.cases and Path(dataset.cases[0].images[0].path).resolve().is_relative_to(work):
+        raise InputError(
+            f"--work {roots.work} would put derived files into the dataset's own folder {work}; give another"
+        )
+
+
 def check_content(plan: Plan, dataset: Dataset, roots: Roots) -> dict[str, str]:
     """Return the hash of every case by case_id, reading only files that changed since they were last hashed.
 
     Raises:
         PlanError: the dataset's content is not what was planned.
-        InputError: a file is missing.
+        InputError: files are missing; all are counted.
     """
+    check_apart(dataset, roots)
+    files = [path for case in dataset.cases for path in case_files(case)]
+    if gone := [path for path in files if not Path(path).is_file()]:
+        raise InputError(
+            f"{dataset.name}: {len(gone)} files of the planned dataset are missing: {', '.join(gone[:5])}; restore them"
+        )
     cache = HashCache(work_folder(roots.work, dataset.name).hashes)
     hashes, is_new = {}, False
     for case in dataset.cases:

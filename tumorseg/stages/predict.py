@@ -54,6 +54,8 @@ class Predictions(Record):
     """Whether mirrored views were averaged."""
     cases: dict[str, str]
     """Hash of each case's input files by case_id."""
+    begun: tuple[str, ...] = ()
+    """Every case that was asked for here, noted before the first is written: whose files may be replaced."""
 
 
 class Predicted(NamedTuple):
@@ -95,9 +97,16 @@ def predict_cases(
         TumorsegError: cases failed; all are listed, and the others are written.
     """
     files = {case.case_id: output / f"{case.case_id}.nii.gz" for case in cases}
-    _check_not_inputs(cases, files)
-    done = _earlier(output, model, mirroring)
+    before = read_record(Predictions, output / RECORD, error=InputError) if (output / RECORD).is_file() else None
+    _check_replaceable(cases, files, output, before)
+    begun = tuple(sorted({*files, *(before.begun if before else ())}))
+    is_same = before is not None and (before.weight_hashes, before.mirroring) == (model.weight_hashes, mirroring)
+    done = dict(before.cases) if before is not None and is_same else {}
     failures = list(refused)
+
+    def note() -> None:
+        made = Predictions(weight_hashes=model.weight_hashes, mirroring=mirroring, cases=done, begun=begun)
+        write_record(output / RECORD, made)
 
     def work(case: Case) -> None:
         states = hash_files(case_files(case))
@@ -106,9 +115,10 @@ def predict_cases(
             return
         _predict_file(model, case, files[case.case_id], mirroring=mirroring)
         done[case.case_id] = found
-        made = Predictions(weight_hashes=model.weight_hashes, mirroring=mirroring, cases=done)
-        write_record(output / RECORD, made)
+        note()
 
+    if not is_same or begun != (before.begun if before else ()):
+        note()
     with progress("predict", len(cases)) as advance:
         for case in cases:
             outcome = attempt(work, case.case_id, case)
@@ -121,21 +131,19 @@ def predict_cases(
     return Predicted(output, files)
 
 
-def _check_not_inputs(cases: Sequence[Case], files: Mapping[str, Path]) -> None:
-    """Refuse to write a mask where an image or a reference lies."""
-    read = {Path(path).resolve(): case.case_id for case in cases for path in case_files(case)}
-    for path in files.values():
-        if (case_id := read.get(path.resolve())) is not None:
-            raise InputError(f"{path} is an input of case {case_id}; give another -o, results never replace inputs")
-
-
-def _earlier(output: Path, model: Model, mirroring: bool) -> dict[str, str]:
-    """Return the input hashes of what the same model predicted into the folder before."""
-    if not (output / RECORD).is_file():
-        return {}
-    before = read_record(Predictions, output / RECORD, error=InputError)
-    is_same = (before.weight_hashes, before.mirroring) == (model.weight_hashes, mirroring)
-    return dict(before.cases) if is_same else {}
+def _check_replaceable(
+    cases: Sequence[Case], files: Mapping[str, Path], output: Path, before: Predictions | None
+) -> None:
+    """Refuse to write among inputs, or over any file that did not come from here."""
+    for case in cases:
+        for path in case_files(case):
+            if Path(path).resolve().parent == output.resolve():
+                raise InputError(f"{output} holds {path}, an input of case {case.case_id}; give another -o")
+    known = set(before.begun) if before else set()
+    if found := [path for case_id, path in files.items() if case_id not in known and path.exists()]:
+        raise InputError(
+            f"{found[0]} is there already and no result of predict ({RECORD} does not name it); give another -o"
+        )
 
 
 def _predict_file(model: Model, case: Case, path: Path, *, mirroring: bool) -> None:

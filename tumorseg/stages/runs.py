@@ -1,5 +1,6 @@
 """A fold's folder: which training it belongs to, and whether another may go on in it."""
 
+import itertools
 import logging
 import time
 from pathlib import Path
@@ -65,7 +66,9 @@ def begin_run(plan: Plan, configuration: str, fold: str, options: TrainOptions) 
 def move_aside(folder: FoldFolder) -> None:
     """Rename the folder of an earlier training, if there is one."""
     if folder.root.exists():
-        aside = folder.root.with_name(f"{folder.root.name}.{time.strftime('%Y%m%d-%H%M%S')}")
+        stem = f"{folder.root.name}.{time.strftime('%Y%m%d-%H%M%S')}"
+        names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+        aside = next(path for name in names if not (path := folder.root.with_name(name)).exists())
         folder.root.rename(aside)
         logger.info("moved the earlier training to %s", aside)
 

@@ -102,17 +102,18 @@ def train(request: TrainRequest) -> Trained:
         )
     )[name]
     data = _open_data(request, stored)
-    if request.restart:
-        move_aside(folder)
     with hold_folder(folder.root):
+        if request.restart:
+            move_aside(folder)
         remove_leftovers(folder.root)
+        remove_leftovers(folder.validation)
         fit = _continue(folder, data, device) if is_begun(folder, run) else _begin(request, run, folder, data, device)
         if not _run_fit(fit, folder):
             return Trained(folder, False, None)
-    if not request.has_validation or request.fold == ALL_CASES:
-        return Trained(folder, True, None)
-    asked = ValidateRequest(roots=request.roots, model=folder.root, device=device, dataset=request.dataset)
-    return Trained(folder, True, validate(asked))
+        if not request.has_validation or request.fold == ALL_CASES:
+            return Trained(folder, True, None)
+        asked = ValidateRequest(roots=request.roots, model=folder.root, device=device, dataset=request.dataset)
+        return Trained(folder, True, validate(asked))
 
 
 def _open_data(request: TrainRequest, stored: StoredCases) -> Data:

@@ -22,14 +22,19 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     write_bytes(path, buffer.getbuffer())
 
 
-def load_checkpoint(path: Path, device: str = "cpu") -> dict[str, Any]:
+def load_checkpoint(path: Path, device: str = "cpu", *, is_mapped: bool = False) -> dict[str, Any]:
     """Read what `save_checkpoint` wrote; nothing but tensors and plain values is accepted.
+
+    Args:
+        path: the file.
+        device: where tensors go.
+        is_mapped: leave tensors on disk until they are used, for a look at the plain values.
 
     Raises:
         StorageError: the file is missing or damaged.
     """
     try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True, mmap=is_mapped)
     except FileNotFoundError:
         raise StorageError(f"{path}: there is no checkpoint; train the fold first") from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, UnpicklingError) as error:

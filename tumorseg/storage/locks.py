@@ -1,5 +1,6 @@
 """One process at a time in a folder."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,25 +10,29 @@ from filelock import FileLock, Timeout
 from tumorseg.errors import TrainingError
 from tumorseg.storage.atomic import storage_error
 
-LOCK = ".lock"
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
 def hold_folder(folder: Path) -> Iterator[None]:
     """Keep other processes out of a folder meanwhile; the system lets go when this one dies, however it does.
 
+    The lock is a file beside the folder, so that it stays where it is when the folder is moved aside.
+
     Raises:
         TrainingError: another process holds it.
         StorageError: the folder cannot be written.
     """
-    lock = FileLock(folder / LOCK)
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         raise TrainingError(
             f"{folder} is being trained by another process; wait for it, or end it and give the same command again"
         ) from None
+    except NotImplementedError:
+        logger.warning("%s: the file system knows no locks; do not train this fold twice at once", folder)
     except OSError as error:
         raise storage_error(folder, error) from error
     try:
