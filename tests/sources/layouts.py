@@ -112,6 +112,22 @@ def write_pairs_beside(folder, ids=IDS):
     return folder
 
 
+def write_hecktor(folder, ids=IDS):
+    for number, case_id in enumerate(ids):
+        for channel, ending in enumerate(("__CT", "__PT")):
+            save(folder / "imagesTr" / f"{case_id}{ending}.nii.gz", image(number, channel))
+        save(folder / "labelsTr" / f"{case_id}.nii.gz", label(number))
+    return folder
+
+
+def write_hecktor_2021(folder, ids=IDS):
+    for number, case_id in enumerate(ids):
+        for channel, ending in enumerate(("_ct", "_pt")):
+            save(folder / "hecktor_nii" / f"{case_id}{ending}.nii.gz", image(number, channel))
+        save(folder / "hecktor_nii" / f"{case_id}_gtvt.nii.gz", label(number))
+    return folder
+
+
 def write_images(folder, ids=IDS, channels=("T1", "T2")):
     for number, case_id in enumerate(ids):
         for channel, name in enumerate(channels):

@@ -7,6 +7,7 @@ import pytest
 from tests.sources import layouts
 from tumorseg.errors import InputError
 from tumorseg.sources.brats import is_brats, read_brats
+from tumorseg.sources.hecktor import is_hecktor, read_hecktor
 from tumorseg.sources.layouts import LAYOUTS, find_layout
 from tumorseg.sources.manifest import is_manifest, read_manifest
 from tumorseg.sources.msd import is_msd, read_msd
@@ -37,6 +38,12 @@ SOURCES = {
     "brats 2018": Source(layouts.write_brats_2018, is_brats, read_brats, layouts.BRATS, "HGG/case_a/case_a_t2.nii.gz"),
     "brats 2023": Source(
         layouts.write_brats_2023, is_brats, read_brats, layouts.BRATS, "case_a/case_a-t2w.nii.gz", (0, 1, 2, 3, 4)
+    ),
+    "hecktor": Source(
+        layouts.write_hecktor, is_hecktor, read_hecktor, ("CT", "PT"), "imagesTr/case_a__PT.nii.gz", (0, 1, 2)
+    ),
+    "hecktor 2021": Source(
+        layouts.write_hecktor_2021, is_hecktor, read_hecktor, ("CT", "PT"), "hecktor_nii/case_a_pt.nii.gz", (0, 1)
     ),
     "pairs": Source(layouts.write_pairs, is_pairs, read_pairs, ("image",), "images/case_a.nii.gz"),
     "pairs beside": Source(

@@ -31,10 +31,10 @@ def truncate(path):
     path.write_bytes(path.read_bytes()[:-200])
 
 
-def shift(path):
+def shift(path, distance_mm=5):
     image = nibabel.load(path)
     affine = image.affine.copy()
-    affine[:3, 3] += 5
+    affine[:3, 3] += distance_mm
     nibabel.save(nibabel.Nifti1Image(np.asanyarray(image.dataobj), affine), path)
 
 
@@ -49,7 +49,7 @@ def spoil_header(path):
 DEFECTS = {
     "missing channel file": ("T2.nii.gz", lambda path: path.unlink(), "T2.nii.gz"),
     "label of another shape": ("seg.nii.gz", lambda path: rewrite(path, lambda a: a[:-1]), "voxels"),
-    "channel of another shape": ("T2.nii.gz", lambda path: rewrite(path, lambda a: a[:, :-2]), "voxels"),
+    "channel of another study": ("T2.nii.gz", lambda path: shift(path, 50), "are they of one study?"),
     "label elsewhere in the world": ("seg.nii.gz", shift, "mm away"),
     "NaN voxels": ("T1.nii.gz", lambda path: rewrite(path, with_nan), "NaN"),
     "unknown label value": ("seg.nii.gz", lambda path: rewrite(path, with_unknown_label), "9 (1 voxels)"),

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from tumorseg.errors import InputError
 from tumorseg.schema.dataset import Dataset
-from tumorseg.sources import brats, manifest, msd, nnunet, pairs
+from tumorseg.sources import brats, hecktor, manifest, msd, nnunet, pairs
 from tumorseg.sources.folders import Listing
 
 
@@ -27,6 +27,7 @@ LAYOUTS: dict[str, Layout] = {
     "MSD": Layout(msd.is_msd, msd.read_msd, msd.list_msd, msd.NEEDS),
     "nnU-Net": Layout(nnunet.is_nnunet, nnunet.read_nnunet, nnunet.list_nnunet, nnunet.NEEDS),
     "BraTS": Layout(brats.is_brats, brats.read_brats, brats.list_brats, brats.NEEDS),
+    "HECKTOR": Layout(hecktor.is_hecktor, hecktor.read_hecktor, hecktor.list_hecktor, hecktor.NEEDS),
     "pairs": Layout(pairs.is_pairs, pairs.read_pairs, pairs.list_pairs, pairs.NEEDS),
 }
 

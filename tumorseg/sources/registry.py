@@ -39,6 +39,11 @@ REGISTERED: dict[str, Registered] = {
     "MSD_HepaticVessel": _decathlon("Task08_HepaticVessel"),
     "MSD_Spleen": _decathlon("Task09_Spleen"),
     "MSD_Colon": _decathlon("Task10_Colon"),
+    "HECKTOR": Registered(
+        "HECKTOR",
+        "get the training data from hecktor.grand-challenge.org (registration needed) and unpack imagesTr and labelsTr into "
+        "HECKTOR below the data root",
+    ),
     **{f"BraTS{year}": _brats(year) for year in (2018, 2019, 2020, 2021, 2023, 2024)},
 }
 """Name to folder."""

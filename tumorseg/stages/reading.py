@@ -1,5 +1,6 @@
 """Reading one case: files to checked arrays, in the axis order that is asked for."""
 
+import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,11 +17,16 @@ from tumorseg.ops.geometry import (
     spacing_of,
 )
 from tumorseg.ops.labels import to_indices
-from tumorseg.schema.dataset import Case
+from tumorseg.ops.regridding import reach_outside_mm, regrid
+from tumorseg.schema.dataset import Case, ImageFile
 from tumorseg.schema.targets import Targets
 from tumorseg.storage.images import Volume, read_images, read_segmentation
-from tumorseg.types import Affine, Image, Segmentation
+from tumorseg.types import Affine, FloatArray, Image, Segmentation
 
+logger = logging.getLogger(__name__)
+
+MOST_OUTSIDE_MM = 30.0
+"""How far the first channel may reach beyond another one that is on a grid of its own; there the latter has nothing to tell."""
 MOST_MISMATCH = 0.5
 """Share of the finest voxel edge by which two grids of one case may differ; more would move a mask."""
 
@@ -48,14 +54,15 @@ def read_case_image(case: Case, *, transpose: Sequence[int] = CANONICAL, as_stor
         transpose: axis order after canonical orientation.
         as_stored: leave the axes as the file has them.
 
+    A channel on a grid of its own is interpolated onto the first one's, with a warning.
+
     Raises:
-        InputError: a file cannot be read, channels differ in grid, or voxels are not finite.
+        InputError: a file cannot be read, a channel lies elsewhere in the world than the first, or voxels are not finite.
     """
     volumes = read_images(case.images)
     first = volumes[0]
-    for file, volume in zip(case.images[1:], volumes[1:], strict=True):
-        check_same_grid(case.case_id, file.path, volume, first, other=case.images[0].path)
-    image = np.stack([volume.array for volume in volumes])
+    others = zip(case.images[1:], volumes[1:], strict=True)
+    image = np.stack([first.array, *(_on_first_grid(case, file, volume, first) for file, volume in others)])
     _check_finite(case, image)
     orientation = AS_STORED if as_stored else orientation_of(first.affine, transpose)
     return CaseImage(
@@ -83,6 +90,27 @@ def read_case_indices(case: Case, found: CaseImage, targets: Targets) -> Segment
     except InputError as error:
         raise InputError(f"case {case.case_id}: {case.label}: {error}") from None
     return np.ascontiguousarray(orient(indices, found.orientation))
+
+
+def _on_first_grid(case: Case, file: ImageFile, volume: Volume, first: Volume) -> FloatArray:
+    """Return a channel on the grid of the first one."""
+    if volume.array.shape == first.array.shape and grid_mismatch_mm(
+        volume.affine, first.affine, first.array.shape
+    ) <= MOST_MISMATCH * min(spacing_of(first.affine)):
+        return volume.array
+    outside = reach_outside_mm(first.affine, first.array.shape, volume.affine, volume.array.shape)
+    if outside > MOST_OUTSIDE_MM:
+        raise InputError(
+            f"case {case.case_id}: {case.images[0].path} reaches {outside:.3g} mm beyond {file.path} (at most "
+            f"{MOST_OUTSIDE_MM:g} mm); are they of one study? correct the header of the wrong one, or resample it"
+        )
+    logger.warning(
+        "case %s: %s is on another grid than %s and was interpolated onto it",
+        case.case_id,
+        file.path,
+        case.images[0].path,
+    )
+    return regrid(volume.array, volume.affine, first.array.shape, first.affine)
 
 
 def check_same_grid(case_id: str, path: str, volume: Volume, reference: Volume, *, other: str) -> None:

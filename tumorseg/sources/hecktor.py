@@ -1,0 +1,108 @@
+"""The layouts of HECKTOR: CT and PET of head and neck, on grids of their own; PET is brought onto the CT's when it is read.
+
+| year | images | label |
+|---|---|---|
+| 2022 | `imagesTr/<id>__CT.nii.gz`, `<id>__PT.nii.gz` | `labelsTr/<id>.nii.gz`: 1 GTVp, 2 GTVn |
+| 2021 | `<id>_ct.nii.gz`, `<id>_pt.nii.gz`, maybe in `hecktor_nii/` | `<id>_gtvt.nii.gz`: 1 GTVp |
+
+An id begins with the centre's letters, which become the case's site.
+
+References:
+    Andrearczyk et al., Overview of the HECKTOR challenge at MICCAI 2022, arXiv:2201.04138 (2021) and LNCS 13626 (2022).
+"""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from tumorseg.schema.dataset import Case, Channel, Dataset, ImageFile
+from tumorseg.sources.folders import Listing, build_case, build_dataset, find_image, folder_name, image_files, image_id
+
+NEEDS = "imagesTr/<id>__CT.nii.gz and __PT, labelsTr/<id>.nii.gz (2021: <id>_ct.nii.gz, _pt, _gtvt)"
+CHANNELS = (Channel(name="CT", kind="ct"), Channel(name="PT", kind="pet"))
+"""In the order in which networks see them; the first gives the grid."""
+SITE = re.compile(r"[A-Za-z]+")
+
+
+class Convention(NamedTuple):
+    """How one year's files are called."""
+
+    images: str
+    """Folder of the images, below the dataset's."""
+    tests: str | None
+    """Folder of the test images."""
+    endings: tuple[str, str]
+    """What follows the id, for CT and PET."""
+    labels: str
+    """Folder of the labels."""
+    label_ending: str
+    names: tuple[str, ...]
+    """Labels 1 and up."""
+
+
+CONVENTIONS = (
+    Convention("imagesTr", "imagesTs", ("__CT", "__PT"), "labelsTr", "", ("GTVp", "GTVn")),
+    Convention("hecktor_nii", None, ("_ct", "_pt"), "hecktor_nii", "_gtvt", ("GTVp",)),
+    Convention(".", None, ("_ct", "_pt"), ".", "_gtvt", ("GTVp",)),
+)
+
+
+def is_hecktor(folder: Path) -> bool:
+    """Tell whether a folder holds CT and PET files called as in HECKTOR."""
+    return _convention_of(folder) is not None
+
+
+def read_hecktor(folder: Path) -> Dataset:
+    """Read the training cases. A file that is missing is given the path where it should be, so that its case fails alone.
+
+    Raises:
+        InputError: there is no case.
+    """
+    convention = _convention_of(folder) or CONVENTIONS[0]
+    return build_dataset(
+        folder,
+        _cases(folder, convention, convention.images, is_labelled=True),
+        name=folder_name(folder),
+        channels=list(CHANNELS),
+        labels={"background": 0} | {name: value for value, name in enumerate(convention.names, start=1)},
+    )
+
+
+def list_hecktor(folder: Path) -> Listing:
+    """List the training and the test cases.
+
+    Raises:
+        InputError: as from `read_hecktor`.
+    """
+    convention = _convention_of(folder) or CONVENTIONS[0]
+    tests = _cases(folder, convention, convention.tests, is_labelled=False) if convention.tests else []
+    return Listing(tuple(channel.name for channel in CHANNELS), (*read_hecktor(folder).cases, *tests))
+
+
+def _convention_of(folder: Path) -> Convention | None:
+    return next((found for found in CONVENTIONS if _case_ids(folder / found.images, found)), None)
+
+
+def _case_ids(folder: Path, convention: Convention) -> list[str]:
+    """Return the ids of which CT or PET lie in a folder, if it has both kinds."""
+    stems = [image_id(path) for path in image_files(folder)]
+    by_ending = [{stem.removesuffix(end) for stem in stems if stem.endswith(end)} for end in convention.endings]
+    return sorted(by_ending[0] | by_ending[1]) if all(by_ending) else []
+
+
+def _cases(folder: Path, convention: Convention, part: str, *, is_labelled: bool) -> list[Case]:
+    return [
+        _case(folder, convention, part, case_id, is_labelled=is_labelled)
+        for case_id in _case_ids(folder / part, convention)
+    ]
+
+
+def _case(folder: Path, convention: Convention, part: str, case_id: str, *, is_labelled: bool) -> Case:
+    images = [ImageFile(path=_path(folder / part, f"{case_id}{ending}")) for ending in convention.endings]
+    label = _path(folder / convention.labels, f"{case_id}{convention.label_ending}") if is_labelled else None
+    site = SITE.match(case_id)
+    return build_case(folder, case_id=case_id, images=images, label=label, site=site[0] if site else None)
+
+
+def _path(folder: Path, stem: str) -> str:
+    return str(find_image(folder, stem) or folder / f"{stem}.nii.gz")
