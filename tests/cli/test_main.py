@@ -6,6 +6,7 @@ import pytest
 
 import tumorseg
 from tests.toys import write_toy
+from tumorseg.cli.data import VERBS as DATA_VERBS
 from tumorseg.cli.main import VERBS, run
 
 SET = [
@@ -90,3 +91,20 @@ def test_the_chain_prints_tables_for_people(tmp_path, capsys):
     assert "fingerprint: 2/2" in shown.err
     assert run([*before, "train", "-p", plan, "--fold", "0", "--device", "cpu", "--jobs", "1"]) == 0
     assert "dsc" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", DATA_VERBS)
+def test_every_verb_about_data_explains_itself(verb, capsys):
+    assert run(["data", verb, "--help"]) == 0
+    assert "Usage: tumorseg data" in capsys.readouterr().out
+
+
+def test_known_datasets_are_listed_with_their_place(tmp_path, capsys):
+    (tmp_path / "Task04_Hippocampus").mkdir()
+    assert run(["--data-root", str(tmp_path), "--json", "data", "list"]) == 0
+    listed = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)["datasets"]}
+    assert listed["MSD_Hippocampus"]["path"] == str(tmp_path / "Task04_Hippocampus")
+    assert listed["BraTS2021"]["path"] is None
+    assert "synapse.org" in listed["BraTS2021"]["how_to_get"]
+    assert run(["--data-root", str(tmp_path), "data", "list"]) == 0
+    assert "MSD_Hippocampus    " in capsys.readouterr().out

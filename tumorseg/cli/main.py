@@ -1,6 +1,5 @@
 """The command `tumorseg`: global options, verbs that are imported on use, errors as one line."""
 
-import importlib
 import logging
 import sys
 from pathlib import Path
@@ -9,11 +8,13 @@ from typing import NamedTuple
 import click
 
 from tumorseg import __version__
+from tumorseg.cli.lazy import lazy_group
 from tumorseg.errors import TumorsegError
 from tumorseg.tracking.progress import set_quiet
 
 VERBS = {
     "demo": "the whole job on a small built-in phantom dataset, in minutes on two CPU cores",
+    "data": "find, fetch, check and convert datasets",
     "fingerprint": "measure a dataset",
     "plan": "decide everything for a dataset and write the plan",
     "preprocess": "fill the case store",
@@ -35,27 +36,10 @@ class Settings(NamedTuple):
     is_json: bool
 
 
-class LazyGroup(click.Group):
-    """A group whose verbs are imported when they are called, so that `--help` loads nothing."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the verbs in the order in which they are used."""
-        return list(VERBS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a verb."""
-        if cmd_name not in VERBS:
-            return None
-        command: click.Command = importlib.import_module(f"tumorseg.cli.{cmd_name}").command
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of verbs without importing them."""
-        with formatter.section("Verbs"):
-            formatter.write_dl(list(VERBS.items()))
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.group(
+    cls=lazy_group("tumorseg.cli.", VERBS),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
 @click.option(
     "--data-root",
     type=click.Path(path_type=Path, file_okay=False),

@@ -49,6 +49,27 @@ REGISTERED: dict[str, Registered] = {
 """Name to folder."""
 
 
+class Listed(NamedTuple):
+    """A registered dataset, and where it is."""
+
+    name: str
+    path: Path | None
+    """None where it is not below the data root."""
+    how_to_get: str
+
+
+def list_registered(data_root: Path) -> list[Listed]:
+    """Return every registered dataset in the order of `REGISTERED`."""
+    return [
+        Listed(
+            name,
+            next((place for place in (data_root / known.folder, data_root / name) if place.is_dir()), None),
+            known.how_to_get,
+        )
+        for name, known in REGISTERED.items()
+    ]
+
+
 def open_dataset(name: str, data_root: Path) -> Dataset:
     """Open a dataset by its registered name, its folder, its folder's name below the data root, or its manifest file.
 

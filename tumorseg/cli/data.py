@@ -1,0 +1,15 @@
+"""`tumorseg data`: verbs about datasets as such."""
+
+import click
+
+from tumorseg.cli.lazy import lazy_group
+
+VERBS = {
+    "list": "datasets that are known by name, and where they are",
+}
+"""Verb to what it does; the module `data_<verb>` holds `command`."""
+
+
+@click.group(cls=lazy_group("tumorseg.cli.data_", VERBS))
+def command() -> None:
+    """Find, fetch, check and convert datasets."""
