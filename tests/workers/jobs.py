@@ -35,6 +35,20 @@ def grow_and_die(num_bytes: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def hold_and_count(argument: tuple[int, str]) -> int:
+    """Hold some memory for a while, and return how many do so at once."""
+    num_bytes, folder = argument
+    mark = os.path.join(folder, str(os.getpid()))  # noqa: PTH118
+    with open(mark, "w"):  # noqa: PTH123
+        pass
+    held = bytearray(num_bytes)
+    held[::4096] = b"x" * len(held[::4096])
+    time.sleep(0.25)
+    at_once = len(os.listdir(folder))
+    os.remove(mark)  # noqa: PTH107
+    return at_once
+
+
 def nap(seconds: float) -> float:
     time.sleep(seconds)
     return seconds

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.workers import jobs
+from tumorseg.workers import pool
 from tumorseg.workers.outcomes import Failure, Success
 from tumorseg.workers.pool import run_cases
 
+MB = 2**20
 ROOT = str(Path(__file__).parents[2])
 
 
@@ -171,3 +173,37 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     parent.kill()
     parent.wait()
     assert wait_until(lambda: not any(map(is_running, workers)), seconds=5)
+
+
+def counts(tmp_path, num_cases, *, expected_bytes, num_bytes=150 * MB, num_workers=3):
+    """Return how many workers were at work at once, case by case in the order of completion."""
+    items = [(str(i), (num_bytes, str(tmp_path))) for i in range(num_cases)]
+    outcomes = run_cases(jobs.hold_and_count, items, num_workers=num_workers, expected_bytes=expected_bytes)
+    return [outcome.value for outcome in outcomes]
+
+
+def test_no_more_workers_start_than_memory_is_expected_to_hold(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(pool, "available_bytes", lambda: 1000 * MB)
+    with caplog.at_level(logging.INFO):
+        assert counts(tmp_path, 1, expected_bytes=500 * MB) == [1]
+    assert caplog.text.count("memory holds 1 of 3 workers: 0.98 GB are free, one needs 0.49 GB") == 1
+
+
+def test_workers_are_added_once_a_case_was_smaller_than_expected(tmp_path, monkeypatch):
+    monkeypatch.setattr(pool, "available_bytes", lambda: 1000 * MB)
+    found = counts(tmp_path, 14, expected_bytes=900 * MB)
+    assert found[0] == 1
+    assert max(found) == 3
+
+
+def test_workers_end_once_a_case_has_taken_more_than_expected(tmp_path, monkeypatch):
+    monkeypatch.setattr(pool, "available_bytes", lambda: 100 * MB)
+    found = counts(tmp_path, 9, expected_bytes=1, num_bytes=300 * MB)
+    assert max(found) > 1
+    assert found[-1] == 1
+    assert len(found) == 9
+
+
+def test_a_machine_that_does_not_tell_its_memory_gets_what_was_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(pool, "available_bytes", lambda: None)
+    assert max(counts(tmp_path, 6, expected_bytes=2**60)) == 3

@@ -18,7 +18,11 @@ PATH = click.Path(path_type=Path)
 @click.option("-d", "--dataset", help="Whose labels and regions are scored.  [default: every value found]")
 @click.option("--regions", help="brats, none, or a JSON file of regions.  [default: the dataset's own]")
 @click.option("--tolerance", "tolerance_mm", type=MILLIMETRES, default=1.0, show_default=True, help="NSD, mm.")
-@click.option("--jobs", type=click.IntRange(min=1), help="Processes.  [default: as many as the machine holds]")
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Processes at most.  [default: one per core; never more than memory holds]",
+)
 @click.option("-o", "--output", type=PATH, required=True, help="Folder for metrics.json and metrics.csv.")
 @click.pass_obj
 def command(settings: Settings, /, *, output: Path, **options: Any) -> None:

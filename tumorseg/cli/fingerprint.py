@@ -13,7 +13,11 @@ from tumorseg.cli.output import roots_of, show
 @click.option("-d", "--dataset", required=True, help="Registered name, folder, name below the data root, or manifest.")
 @click.option("--channels", default="", help="Channels to use, in this order, separated by commas.")
 @click.option("--regions", help="brats, none, or a JSON file of regions.")
-@click.option("--jobs", type=click.IntRange(min=1), help="Processes.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Processes at most.  [default: one per core; never more than memory holds]",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Where to write the JSON too.")
 @click.pass_obj
 def command(settings: Settings, /, *, channels: str, output: Path | None, jobs: int | None, **options: Any) -> None:

@@ -32,7 +32,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
     "--splits", metavar="FILE|group|site", help="group, site, or a JSON file of folds: lists of held-out case_ids."
 )
 @click.option("--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Set a field; may be given often.")
-@click.option("--jobs", type=click.IntRange(min=1), help="Processes for the fingerprint.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Processes for the fingerprint at most.")
 @click.option("-o", "--output", type=FILE, help="Where to write.  [default: plans/<Dataset>__<preset>.json]")
 @click.pass_obj
 def command(settings: Settings, /, *, channels: str, overrides: tuple[str, ...], **options: Any) -> None:

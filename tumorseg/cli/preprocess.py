@@ -13,7 +13,11 @@ from tumorseg.cli.output import roots_of, show
 @click.option("-p", "--plan", "plan_path", type=click.Path(path_type=Path), required=True, help="The plan.")
 @click.option("--configuration", "configurations", multiple=True, help="May be given often.  [default: all]")
 @click.option("-d", "--dataset", help="Where the dataset is, if it moved.")
-@click.option("--jobs", type=click.IntRange(min=1), help="Processes.  [default: as many as the machine holds]")
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Processes at most.  [default: one per core; never more than memory holds]",
+)
 @click.pass_obj
 def command(settings: Settings, /, *, plan_path: Path, **options: Any) -> None:
     """Bring every case to the plan's grid; what is there already is left alone."""

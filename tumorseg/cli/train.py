@@ -24,7 +24,7 @@ OPTIONS = ("epochs", "iterations", "max_hours", "seed")
 @click.option("--validation", type=click.Choice(["full", "none"]), default="full", show_default=True)
 @click.option("--restart", is_flag=True, help="Move an earlier training aside and begin anew.")
 @click.option("-d", "--dataset", help="Where the dataset is, if it moved.")
-@click.option("--jobs", type=click.IntRange(min=1), help="Processes for preprocessing.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Processes for preprocessing at most.")
 @click.pass_obj
 def command(settings: Settings, /, *, plan_path: Path, validation: str, **options: Any) -> int:
     """Train one fold to its planned end; the same command goes on after an interruption."""

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from tumorseg.types import Box, Image, Mask, Shape
 
@@ -33,6 +32,8 @@ def mask_box(mask: NDArray[np.bool_]) -> Box | None:
 
 def nonzero_mask(image: Image) -> Mask:
     """Return the mask (Z, Y, X) of voxels that are not 0 in some channel, holes filled (nnU-Net's)."""
+    from scipy import ndimage  # takes a third of a second, which most data are spared
+
     return np.asarray(ndimage.binary_fill_holes((image != 0).any(axis=0)), dtype=np.bool_)
 
 

@@ -42,16 +42,27 @@ def to_indices(segmentation: Segmentation, targets: Targets) -> Segmentation:
 
 def count_values(segmentation: Segmentation) -> tuple[list[int], list[int]]:
     """Return the values of a segmentation, sorted, and how many voxels hold each."""
-    lowest = int(segmentation.min())
-    if int(segmentation.max()) - lowest < 65536:
-        counts = np.bincount((segmentation.astype(np.int64) - lowest).ravel())
+    foreground = segmentation[segmentation != 0]  # mostly background: sorting or counting all of it would take long
+    counts = dict(zip(*_count_all(foreground), strict=True)) if foreground.size else {}
+    if num_background := segmentation.size - foreground.size:
+        counts[0] = num_background
+    return sorted(counts), [counts[value] for value in sorted(counts)]
+
+
+def _count_all(values: NDArray[Any]) -> tuple[list[int], list[int]]:
+    lowest = int(values.min())
+    if int(values.max()) - lowest < 65536:
+        counts = np.bincount(values.astype(np.int64) - lowest)
         found = np.flatnonzero(counts)
         return (found + lowest).tolist(), counts[found].tolist()
-    values, numbers = np.unique(segmentation, return_counts=True)
-    return values.tolist(), numbers.tolist()
+    found, counts = np.unique(values, return_counts=True)
+    return found.tolist(), counts.tolist()
 
 
 def _look_up(segmentation: Segmentation, values: list[int], replacements: Segmentation) -> Segmentation:
+    """Return `replacements` where `segmentation` is one of the sorted `values`."""
+    if values == replacements.tolist():
+        return segmentation.astype(replacements.dtype)
     if values[-1] - values[0] < 65536:
         table = np.zeros(values[-1] - values[0] + 1, replacements.dtype)
         table[np.array(values) - values[0]] = replacements
@@ -103,10 +114,14 @@ def class_locations(
     Returns:
         Voxels (N, 3) grouped by class, and the row at which each class index begins, with N at the end.
     """
+    flat = indices.ravel()
+    foreground = np.flatnonzero(flat > 0)
+    grouped = foreground[np.argsort(flat[foreground], kind="stable")]
+    ends = np.cumsum(np.bincount(flat[foreground], minlength=targets.num_classes))
     voxels: list[NDArray[np.int32]] = []
     starts = [0, 0]
     for index in range(1, targets.num_classes):
-        found = np.flatnonzero(indices == index)
+        found = grouped[ends[index - 1] : ends[index]]
         count = max(min(MIN_LOCATIONS, found.size), math.ceil(SHARE_OF_LOCATIONS * found.size))
         chosen = found if count == found.size else np.sort(rng.choice(found, count, replace=False))
         voxels.append(np.stack(np.unravel_index(chosen, indices.shape), axis=1).astype(np.int32))

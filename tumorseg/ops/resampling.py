@@ -7,15 +7,20 @@ products rather than 64 taps per voxel.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
 from tumorseg.ops.cropping import mask_box
+from tumorseg.ops.labels import count_values
 from tumorseg.types import FloatArray, Image, Segmentation, Shape, Spacing
+
+BLOCK = 64
+"""Rows of a matrix that are multiplied together."""
+NEGLIGIBLE = 1e-7
+"""Weights below this are nothing in float32: a spline's matrix is a band, for its prefilter dies away within some 15 voxels."""
 
 
 class AxisOrders(NamedTuple):
@@ -57,6 +62,8 @@ def axis_matrix(size: int, new_size: int, order: int) -> FloatArray:
     """Return the matrix (new_size, size), float32, that resamples along one axis; edges are extended."""
     if size == 1:
         return np.ones((new_size, 1), np.float32)
+    from scipy import ndimage  # takes a third of a second, which data that need no resampling are spared
+
     identity = np.eye(size)
     matrix = ndimage.zoom(identity, (new_size / size, 1), order=order, mode="nearest", grid_mode=True)
     return np.ascontiguousarray(matrix, dtype=np.float32)
@@ -78,7 +85,10 @@ def resample_image(image: Image, new_shape: Shape, orders: AxisOrders) -> Image:
     matrices = [
         axis_matrix(old, new, order) for old, new, order in zip(image.shape[1:], new_shape, orders.orders, strict=True)
     ]
-    return np.stack([_resample_channel(channel, matrices, orders.separate_axis) for channel in image])
+    resampled = np.empty((len(image), *new_shape), np.float32)
+    for channel, target in zip(image, resampled, strict=True):
+        target[...] = _resample_channel(channel, matrices, orders.separate_axis)
+    return resampled
 
 
 def _resample_channel(channel: Image, matrices: Sequence[FloatArray], separate: int | None) -> Image:
@@ -86,7 +96,8 @@ def _resample_channel(channel: Image, matrices: Sequence[FloatArray], separate: 
     in_plane = [matrix if axis in planes else None for axis, matrix in enumerate(matrices)]
     low = channel.min(axis=planes, keepdims=True)
     high = channel.max(axis=planes, keepdims=True)
-    resampled = np.clip(apply_matrices(channel, in_plane), low, high)
+    resampled = apply_matrices(channel, in_plane)
+    resampled = np.clip(resampled, low, high, out=None if resampled is channel else resampled)
     if separate is None:
         return resampled
     return apply_matrices(resampled, [matrix if axis == separate else None for axis, matrix in enumerate(matrices)])
@@ -104,13 +115,29 @@ def apply_matrices(array: Image, matrices: Sequence[FloatArray | None]) -> Image
 
 
 def _multiply_axis(array: Image, matrix: FloatArray, axis: int) -> Image:
-    if axis == 2:
-        return np.asarray(array @ matrix.T)
-    if axis == 1:
-        return np.asarray(matrix @ array)
-    *lead, depth, height, width = array.shape
-    product = matrix @ array.reshape(*lead, depth, height * width)
-    return np.asarray(product.reshape(*lead, matrix.shape[0], height, width))
+    """Multiply one of the last three axes, block by block of the matrix's rows, by the columns that such a block touches."""
+    lead = array.ndim - 3
+    shape = (*array.shape[: lead + axis], matrix.shape[0], *array.shape[lead + axis + 1 :])
+    product = np.empty(shape, np.float32)
+    before = (slice(None),) * (lead + axis)
+    for rows, columns in _band(matrix):
+        weights, source, target = matrix[rows, columns], array[(*before, columns)], product[(*before, rows)]
+        if axis == 2:
+            np.matmul(source, weights.T, out=target)
+        elif axis == 1:
+            np.matmul(weights, source, out=target)
+        else:
+            planes = (*source.shape[: lead + 1], math.prod(source.shape[lead + 1 :]))
+            target[...] = (weights @ source.reshape(planes)).reshape(target.shape)
+    return product
+
+
+def _band(matrix: FloatArray) -> Iterator[tuple[slice, slice]]:
+    """Yield blocks of rows, and the columns outside which they hold nothing."""
+    for start in range(0, len(matrix), BLOCK):
+        rows = slice(start, min(start + BLOCK, len(matrix)))
+        touched = np.flatnonzero(np.abs(matrix[rows]).max(axis=0) > NEGLIGIBLE)
+        yield rows, slice(int(touched[0]), int(touched[-1]) + 1) if touched.size else slice(0, 1)
 
 
 def _is_identity(matrix: FloatArray) -> bool:
@@ -137,9 +164,9 @@ def resample_segmentation(segmentation: Segmentation, new_shape: Shape, orders: 
         axis_matrix(old, new, order)
         for old, new, order in zip(segmentation.shape, new_shape, orders.orders, strict=True)
     ]
-    for label in np.unique(segmentation):
+    for label in count_values(segmentation)[0]:
         if label != 0:
-            _paint_label(resampled, segmentation, int(label), matrices)
+            _paint_label(resampled, segmentation, label, matrices)
     return resampled
 
 

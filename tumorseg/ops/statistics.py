@@ -1,5 +1,6 @@
 """Intensity statistics over foreground voxels."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -32,21 +33,25 @@ def sample_foreground(image: Image, foreground: Mask, count: int, rng: np.random
     if found.size == 0:
         return np.zeros((image.shape[0], 0), np.float32)
     chosen = rng.choice(found, count, replace=True)
-    return np.stack([channel.ravel()[chosen] for channel in image]).astype(np.float32)
+    where = np.unravel_index(chosen, foreground.shape)
+    return np.stack([channel[where] for channel in image]).astype(np.float32)
 
 
 def intensity_statistics(samples: Sequence[NDArray[np.float32]]) -> IntensityStatistics:
     """Return statistics of one channel over the samples (N) of all cases; all 0 where there are none."""
-    pooled = np.concatenate([*samples, np.zeros(0, np.float32)]).astype(np.float64)
+    pooled = np.concatenate([*samples, np.zeros(0, np.float32)])
     if pooled.size == 0:
-        pooled = np.zeros(1)
-    low, median, high = np.percentile(pooled, [0.5, 50, 99.5]).tolist()
+        pooled = np.zeros(1, np.float32)
+    mean = math.fsum(float(part.sum(dtype=np.float64)) for part in samples) / pooled.size
+    squares = math.fsum(float(np.square(part - mean, dtype=np.float64).sum()) for part in samples)
+    least, most = float(pooled.min()), float(pooled.max())
+    low, median, high = np.percentile(pooled, [0.5, 50, 99.5], overwrite_input=True).tolist()
     return IntensityStatistics(
-        mean=float(pooled.mean()),
+        mean=mean,
         median=median,
-        std=float(pooled.std()),
-        min=float(pooled.min()),
-        max=float(pooled.max()),
+        std=math.sqrt(squares / pooled.size),
+        min=least,
+        max=most,
         percentile_00_5=low,
         percentile_99_5=high,
     )

@@ -24,13 +24,14 @@ from tumorseg.storage.atomic import write_text
 from tumorseg.storage.images import read_segmentation
 from tumorseg.storage.json_files import write_record
 from tumorseg.tracking.progress import progress
-from tumorseg.workers.machine import default_num_workers
+from tumorseg.workers.machine import num_cores
 from tumorseg.workers.outcomes import Failure
 from tumorseg.workers.pool import run_cases
 
 logger = logging.getLogger(__name__)
 
-BYTES_PER_WORKER = 2 * 2**30
+EXPECTED_BYTES = 2**30
+"""What a worker may need, until a case has been measured."""
 SERIAL_CASES = 4
 """So few cases are scored here rather than in processes that have to start."""
 
@@ -94,14 +95,14 @@ def score_pairs(
     """
     scored: dict[str, tuple[CaseMetrics, ...]] = {}
     failures: list[Failure] = []
-    num_workers = jobs or (1 if len(pairs) <= SERIAL_CASES else default_num_workers(BYTES_PER_WORKER))
+    num_workers = jobs or (1 if len(pairs) <= SERIAL_CASES else num_cores())
 
     def tasks() -> Iterator[tuple[str, ScoreTask]]:
         for case_id, (prediction, reference) in sorted(pairs.items()):
             yield case_id, ScoreTask(case_id, prediction, reference, targets, tolerance_mm)
 
     with progress("evaluate", len(pairs)) as advance:
-        for outcome in run_cases(score_case, tasks(), num_workers=num_workers):
+        for outcome in run_cases(score_case, tasks(), num_workers=num_workers, expected_bytes=EXPECTED_BYTES):
             if isinstance(outcome, Failure):
                 failures.append(outcome)
             else:

@@ -16,20 +16,21 @@ from tumorseg.schema.dataset import Case, Dataset, DatasetDescription
 from tumorseg.schema.fingerprint import CaseMeasurement, Fingerprint
 from tumorseg.schema.targets import IGNORE, Targets, targets_of
 from tumorseg.stages.planned import Roots, failed_cases
-from tumorseg.stages.reading import read_case_image, read_case_indices
+from tumorseg.stages.reading import expected_bytes, read_case_image, read_case_indices
 from tumorseg.storage.hashing import FileState, HashCache, case_files, combine_hashes, dataset_hash, hash_files
 from tumorseg.storage.json_files import write_record
 from tumorseg.storage.layout import work_folder
 from tumorseg.storage.measurements import Measured, read_measured, write_measured
 from tumorseg.tracking.progress import progress
-from tumorseg.workers.machine import default_num_workers
+from tumorseg.workers.machine import num_cores
 from tumorseg.workers.outcomes import Failure
 from tumorseg.workers.pool import run_cases
 
 MEASUREMENT_VERSION = 1
 """Raised when the same files would be measured otherwise."""
 SEED = 1234
-BYTES_PER_WORKER = 2 * 2**30
+SAVE_EVERY_S = 30.0
+"""How often hashes are kept while measuring; what a killed run had hashed since is hashed again."""
 
 
 class MeasureTask(NamedTuple):
@@ -64,8 +65,10 @@ def fingerprint(dataset: Dataset, roots: Roots, *, jobs: int | None = None) -> F
     work = work_folder(roots.work, dataset.name)
     cache = HashCache(work.hashes)
     num_samples = samples_per_case(len(dataset.cases), len(dataset.channels))
-    results, failures = _measure(dataset, cache, num_samples, work.measurements, jobs)
-    cache.save()
+    try:
+        results, failures = _measure(dataset, cache, num_samples, work.measurements, jobs)
+    finally:
+        cache.save()
     if failures:
         raise failed_cases(failures, len(dataset.cases), f"fingerprint of {dataset.name}")
     found = _assemble(dataset, [results[case.case_id] for case in dataset.cases])
@@ -91,13 +94,15 @@ def _measure(
                     results[case.case_id] = known
                     advance()
 
-        num_workers = min(jobs or default_num_workers(BYTES_PER_WORKER), len(dataset.cases))
-        for outcome in run_cases(measure_case, unmeasured(), num_workers=num_workers):
+        num_workers = min(jobs or num_cores(), len(dataset.cases))
+        expected = expected_bytes(dataset.cases) if num_workers > 1 else 0
+        for outcome in run_cases(measure_case, unmeasured(), num_workers=num_workers, expected_bytes=expected):
             if isinstance(outcome, Failure):
                 failures.append(outcome)
             else:
                 results[outcome.case_id] = outcome.value.measured
                 cache.remember(outcome.value.states)
+                cache.save_now_and_then(SAVE_EVERY_S)
             advance()
     return results, failures
 
@@ -123,6 +128,9 @@ def measure_case(task: MeasureTask) -> MeasureResult:
     case = task.case
     states = hash_files(case_files(case))
     case_hash = combine_hashes(case, {path: state[2] for path, state in states.items()})
+    key = _key(task, case_hash)
+    if (known := read_measured(task.folder, key)) is not None:  # by a run that was killed
+        return MeasureResult(known, states)
     image = read_case_image(case)
     targets = targets_of(task.description)
     indices = read_case_indices(case, image, targets)
@@ -140,7 +148,7 @@ def measure_case(task: MeasureTask) -> MeasureResult:
         content_hash=case_hash,
     )
     measured = Measured(measurement, samples)
-    write_measured(task.folder, _key(task, case_hash), measured)
+    write_measured(task.folder, key, measured)
     return MeasureResult(measured, states)
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tumorseg.ops.labels import class_locations
+from tumorseg.ops.labels import class_locations, count_values
 from tumorseg.ops.preprocessing import prepare_image, prepare_segmentation
 from tumorseg.schema.base import Record
 from tumorseg.schema.cases import Preprocessing, StoredCase
@@ -22,18 +22,17 @@ from tumorseg.stages.planned import (
     open_planned_dataset,
     preprocessing_of,
 )
-from tumorseg.stages.reading import read_case_image, read_case_indices
+from tumorseg.stages.reading import expected_bytes, read_case_image, read_case_indices
 from tumorseg.storage.cases import CaseArrays, case_key, is_stored, remove_stale, store_case
 from tumorseg.storage.layout import work_folder
 from tumorseg.tracking.progress import progress
-from tumorseg.workers.machine import default_num_workers
+from tumorseg.workers.machine import num_cores
 from tumorseg.workers.outcomes import Failure
 from tumorseg.workers.pool import run_cases
 
 logger = logging.getLogger(__name__)
 
 SEED = 1234
-BYTES_PER_WORKER = 3 * 2**30
 
 
 class PreprocessRequest(Record):
@@ -48,7 +47,7 @@ class PreprocessRequest(Record):
     dataset: str | None = None
     """Where the dataset is, if it moved."""
     jobs: int | None = None
-    """Processes; as many as the machine holds if None."""
+    """Processes at most; one per core if None, and never more than memory holds."""
 
 
 class StoredCases(NamedTuple):
@@ -105,10 +104,11 @@ def _fill(dataset: Dataset, stored: StoredCases, preprocessing: Preprocessing, j
         return
     failures: list[Failure] = []
     done = len(dataset.cases) - len(missing)
-    num_workers = min(jobs or default_num_workers(BYTES_PER_WORKER), len(missing))
+    num_workers = min(jobs or num_cores(), len(missing))
+    expected = expected_bytes(missing) if num_workers > 1 else 0
     tasks = _tasks(missing, stored, preprocessing, targets)
     with progress("preprocess", len(dataset.cases), done) as advance:
-        for outcome in run_cases(preprocess_case, tasks, num_workers=num_workers):
+        for outcome in run_cases(preprocess_case, tasks, num_workers=num_workers, expected_bytes=expected):
             if isinstance(outcome, Failure):
                 failures.append(outcome)
             advance(outcome.case_id)
@@ -136,13 +136,14 @@ def preprocess_case(task: PreprocessTask) -> None:
     prepared = prepare_image(found.image, found.spacing_mm, spec)
     indices = prepare_segmentation(read_case_indices(task.case, found, task.targets), prepared, spec)
     locations, starts = class_locations(indices, task.targets, np.random.default_rng(SEED))
+    voxels = dict(zip(*count_values(indices), strict=True))
     shape, spacing = prepared.image.shape, prepared.target_spacing_mm
     record = StoredCase(
         case_id=task.case.case_id,
         shape=(shape[1], shape[2], shape[3]),
         spacing_mm=(spacing[0], spacing[1], spacing[2]),
         num_channels=shape[0],
-        class_voxels=tuple(int((indices == index).sum()) for index in range(task.targets.num_classes)),
+        class_voxels=tuple(voxels.get(index, 0) for index in range(task.targets.num_classes)),
         location_starts=tuple(starts),
     )
     store_case(task.folder, task.key, record, CaseArrays(prepared.image, indices, locations))

@@ -1,7 +1,8 @@
 """Reading one case: files to checked arrays, in the axis order that is asked for."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from tumorseg.ops.labels import to_indices
 from tumorseg.ops.regridding import reach_outside_mm, regrid
 from tumorseg.schema.dataset import Case, ImageFile
 from tumorseg.schema.targets import Targets
+from tumorseg.storage.hashing import case_files
 from tumorseg.storage.images import Volume, read_images, read_segmentation
 from tumorseg.types import Affine, FloatArray, Image, Segmentation
 
@@ -31,11 +33,17 @@ MOST_MISMATCH = 0.5
 """Share of the finest voxel edge by which two grids of one case may differ; more would move a mask."""
 
 
+BYTES_OF_A_WORKER = 150 * 2**20
+"""What a worker holds beside its case."""
+BYTES_PER_FILE_BYTE = 20
+"""What a case takes at its peak for each byte of its compressed files; a first guess, until a case has been measured."""
+
+
 class CaseImage(NamedTuple):
     """All channels of a case."""
 
     image: Image
-    """(C, Z, Y, X) in the orientation's axis order."""
+    """(C, Z, Y, X) in the orientation's axis order; a view, its strides may be negative."""
     spacing_mm: tuple[float, float, float]
     """Voxel edges in that order."""
     orientation: Orientation
@@ -44,6 +52,19 @@ class CaseImage(NamedTuple):
     """(4, 4) as stored."""
     stored_shape: tuple[int, ...]
     """Voxels (Z, Y, X) as stored."""
+
+
+def expected_bytes(cases: Iterable[Case]) -> int:
+    """Return roughly what a worker needs for the largest of the cases, going by its files; missing ones count nothing."""
+    sizes = (sum(_file_bytes(path) for path in case_files(case)) for case in cases)
+    return BYTES_OF_A_WORKER + BYTES_PER_FILE_BYTE * max(sizes, default=0)
+
+
+def _file_bytes(path: str) -> int:
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return 0
 
 
 def read_case_image(case: Case, *, transpose: Sequence[int] = CANONICAL, as_stored: bool = False) -> CaseImage:
@@ -62,11 +83,12 @@ def read_case_image(case: Case, *, transpose: Sequence[int] = CANONICAL, as_stor
     volumes = read_images(case.images)
     first = volumes[0]
     others = zip(case.images[1:], volumes[1:], strict=True)
-    image = np.stack([first.array, *(_on_first_grid(case, file, volume, first) for file, volume in others)])
+    arrays = [first.array, *(_on_first_grid(case, file, volume, first) for file, volume in others)]
+    image = np.stack(arrays) if len(arrays) > 1 else arrays[0][None]
     _check_finite(case, image)
     orientation = AS_STORED if as_stored else orientation_of(first.affine, transpose)
     return CaseImage(
-        np.ascontiguousarray(orient(image, orientation)),
+        orient(image, orientation),
         spacing_of(first.affine, orientation),
         orientation,
         first.affine,

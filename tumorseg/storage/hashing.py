@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -22,6 +23,7 @@ class HashCache:
         """Read the cache; one that is missing or damaged is empty."""
         self._path = path
         self._known: dict[str, FileState] = _read_states(path)
+        self._saved_s = time.monotonic()
 
     def case_hash(self, case: Case) -> str | None:
         """Return the hash of a case's files, or None if one of them has to be read first.
@@ -44,6 +46,12 @@ class HashCache:
     def save(self) -> None:
         """Write the cache."""
         write_text(self._path, json_text(self._known))
+        self._saved_s = time.monotonic()
+
+    def save_now_and_then(self, every_s: float) -> None:
+        """Write the cache if it was last written so many seconds ago."""
+        if time.monotonic() - self._saved_s >= every_s:
+            self.save()
 
 
 def _read_states(path: Path) -> dict[str, FileState]:

@@ -13,12 +13,23 @@ from numpy.typing import NDArray
 
 from tumorseg.errors import InputError
 from tumorseg.schema.dataset import ImageFile
-from tumorseg.storage import itk, nifti, raster
+from tumorseg.storage import itk, raster
 from tumorseg.storage.stored import Geometry, Stored
 from tumorseg.types import Affine, Segmentation
 
+NIFTI_ENDINGS = (".nii.gz", ".nii")
+
+
+def _open_nifti(path: str) -> Stored:
+    from tumorseg.storage.nifti import (
+        open_nifti,
+    )  # nibabel's import takes a while, which those who read none are spared
+
+    return open_nifti(path)
+
+
 OPENERS: dict[str, Callable[[str], Stored]] = {
-    **dict.fromkeys(nifti.ENDINGS, nifti.open_nifti),
+    **dict.fromkeys(NIFTI_ENDINGS, _open_nifti),
     **dict.fromkeys(itk.ENDINGS, itk.open_itk),
     **dict.fromkeys(raster.ENDINGS, raster.open_raster),
 }
@@ -111,6 +122,8 @@ def write_segmentation(path: Path, segmentation: Segmentation, *, like: str) -> 
         InputError: `like` cannot be read, has another shape, or `path` has another ending.
         StorageError: the file cannot be written.
     """
+    from tumorseg.storage import nifti
+
     _check_nifti(path)
     shape, affine, _ = _open(like).geometry
     if segmentation.shape != shape:
@@ -118,7 +131,7 @@ def write_segmentation(path: Path, segmentation: Segmentation, *, like: str) -> 
             f"{like}: found a grid of {shape} voxels (z, y, x), expected {segmentation.shape}; was it replaced?"
         )
     kind = np.result_type(np.min_scalar_type(segmentation.min()), np.min_scalar_type(segmentation.max()))
-    if like.lower().endswith(nifti.ENDINGS):
+    if like.lower().endswith(NIFTI_ENDINGS):
         nifti.write_like(path, segmentation.astype(kind), like)
     else:
         nifti.write_new(path, segmentation.astype(kind), affine)
@@ -136,12 +149,14 @@ def write_image(path: Path, image: NDArray[Any], *, affine: Affine) -> None:
         InputError: `path` has another ending.
         StorageError: the file cannot be written.
     """
+    from tumorseg.storage import nifti
+
     _check_nifti(path)
     nifti.write_new(path, image, affine)
 
 
 def _check_nifti(path: Path) -> None:
-    if not path.name.lower().endswith(nifti.ENDINGS):
+    if not path.name.lower().endswith(NIFTI_ENDINGS):
         raise InputError(f"{path}: cannot write this format; expected a name that ends in .nii.gz or .nii")
 
 

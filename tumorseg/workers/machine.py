@@ -13,18 +13,6 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def default_num_workers(bytes_per_worker: int) -> int:
-    """Return how many workers of a given size the machine holds: one per core, fewer if memory is short, at least 1.
-
-    Args:
-        bytes_per_worker: peak memory of one worker.
-    """
-    available = available_bytes()
-    if available is None:
-        return num_cores()
-    return max(1, min(num_cores(), available // max(bytes_per_worker, 1)))
-
-
 def available_bytes() -> int | None:
     """Return the memory that can still be used, by the machine and by a container's limit; None if unknown."""
     known = [value for value in (_machine_available(), _container_available()) if value is not None]
@@ -34,6 +22,11 @@ def available_bytes() -> int | None:
 def peak_bytes(process_id: int) -> int | None:
     """Return the most memory that a running process has held (VmHWM); None if unknown."""
     return _kilobytes(Path(f"/proc/{process_id}/status"), "VmHWM")
+
+
+def resident_bytes(process_id: int) -> int | None:
+    """Return the memory that a running process holds now (VmRSS); None if unknown."""
+    return _kilobytes(Path(f"/proc/{process_id}/status"), "VmRSS")
 
 
 def _machine_available() -> int | None:

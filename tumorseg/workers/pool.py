@@ -4,12 +4,14 @@ The standard library's pools hang or fall as a whole when a worker is killed, wh
 like on Linux. Here each worker has a pipe of its own, so the parent knows which case a dead one was working on.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from multiprocessing import connection as mp_connection
 from typing import Generic, TypeVar
 
 from tumorseg.workers.child import READY, encode
+from tumorseg.workers.machine import GB, available_bytes
 from tumorseg.workers.outcomes import Failure, Outcome, Success, attempt, log_failure
 from tumorseg.workers.worker import Worker, describe_death, retire_worker, start_worker
 
@@ -23,17 +25,29 @@ MOST_FAILED_STARTS = 2
 """Workers in a row that may die before their first word; then it is no accident."""
 
 
-def run_cases(function: Callable[[T], R], items: Iterable[tuple[str, T]], *, num_workers: int) -> Iterator[Outcome[R]]:
+SHARE_OF_MEMORY = 0.9
+"""How much of what is free the workers may take in all."""
+
+_logger = logging.getLogger(__name__)
+
+
+def run_cases(
+    function: Callable[[T], R], items: Iterable[tuple[str, T]], *, num_workers: int, expected_bytes: int = 0
+) -> Iterator[Outcome[R]]:
     """Call a function on every case, in several processes, and yield what becomes of each as soon as it is known.
 
     A case that raises, or whose worker is killed, becomes a `Failure`; the others go on. No more than `num_workers`
     cases are in flight, so neither the items nor the results pile up here. Closing the iterator, or any exception in
     this process, ends the workers at once; they also end by themselves if this process dies.
 
+    There are no more workers than memory holds: the most that one of them has needed for a case so far is what another
+    one may need too. Workers end or are added between cases as that becomes known.
+
     Args:
         function: stands at the top of a module.
         items: (case_id, argument) pairs, drawn one at a time.
-        num_workers: processes; at most 1 means to work in this process.
+        num_workers: processes at most; 1 or less means to work in this process.
+        expected_bytes: what one worker may need at its peak, until the first case has been measured.
 
     Yields:
         A `Success` or a `Failure` for each item, in the order of completion.
@@ -44,7 +58,7 @@ def run_cases(function: Callable[[T], R], items: Iterable[tuple[str, T]], *, num
     if num_workers <= 1:
         return _run_here(function, iter(items))
     encode(function, f"the function {getattr(function, '__qualname__', function)!r}")
-    return _run_in_pool(_Pool(function, iter(items), num_workers))
+    return _run_in_pool(_Pool(function, iter(items), num_workers, expected_bytes))
 
 
 def _run_here(function: Callable[[T], R], items: Iterator[tuple[str, T]]) -> Iterator[Outcome[R]]:
@@ -72,18 +86,23 @@ def _run_in_pool(pool: "_Pool[T, R]") -> Iterator[Outcome[R]]:
 class _Pool(Generic[T, R]):
     """The workers that live, each holding the case that it works on or is started for."""
 
-    def __init__(self, function: Callable[[T], R], items: Iterator[tuple[str, T]], num_workers: int) -> None:
+    def __init__(
+        self, function: Callable[[T], R], items: Iterator[tuple[str, T]], num_workers: int, expected_bytes: int
+    ) -> None:
         self.workers: list[Worker] = []
         self._function = function
         self._items = items
         self._num_workers = num_workers
+        self._bytes_per_worker = expected_bytes
+        self._is_measured = False
+        self._is_short = False
         self._returned: list[tuple[str, T]] = []  # cases whose worker died before it was ready
         self._failed_starts = 0
         self._start_message = ""
 
     def fill(self) -> Iterator[Failure]:
         """Start workers while there are cases for them; fail the cases if none can start."""
-        while len(self.workers) < self._num_workers:
+        while len(self.workers) < self._num_workers and len(self.workers) < self._most_workers():
             hopeless = self._failed_starts >= MOST_FAILED_STARTS
             if hopeless and self.workers:  # those that could start take the cases
                 return
@@ -119,6 +138,7 @@ class _Pool(Generic[T, R]):
             worker.is_ready = True
             worker.send_task()
             return None
+        self._note_need(worker)
         self._hand_next(worker)
         return message if isinstance(message, Failure) else Success(case_id, message[0])
 
@@ -131,8 +151,31 @@ class _Pool(Generic[T, R]):
     def _next_task(self) -> tuple[str, T] | None:
         return self._returned.pop() if self._returned else next(self._items, None)
 
+    def _note_need(self, worker: Worker) -> None:
+        """Learn from a case that came to its end what one may take."""
+        worker.note_memory()
+        known = self._bytes_per_worker if self._is_measured else 0
+        self._bytes_per_worker = max(known, worker.peak_memory_bytes) or self._bytes_per_worker
+        self._is_measured = True
+
+    def _most_workers(self) -> int:
+        """Return how many workers the memory holds, one at least: that which is free and that which they have already."""
+        free = available_bytes()
+        if free is None or not self._bytes_per_worker:
+            return self._num_workers
+        held = sum(worker.resident_bytes() for worker in self.workers)
+        most = max(1, int((free + held) * SHARE_OF_MEMORY) // self._bytes_per_worker)
+        if most < self._num_workers and not self._is_short:
+            self._is_short = True
+            _logger.info(
+                "memory holds %d of %d workers: %.2f GB are free, one needs %.2f GB",
+                *(most, self._num_workers, (free + held) / GB, self._bytes_per_worker / GB),
+            )
+        return most
+
     def _hand_next(self, worker: Worker) -> None:
-        task = self._next_task()
+        is_surplus = len(self.workers) > 1 and len(self.workers) > self._most_workers()
+        task = None if is_surplus else self._next_task()
         if task is None:
             self.workers.remove(worker)
             retire_worker(worker)

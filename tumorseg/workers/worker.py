@@ -14,7 +14,7 @@ from typing import Any
 
 from tumorseg.workers import child
 from tumorseg.workers.child import VALUE, encode
-from tumorseg.workers.machine import GB, available_bytes, num_cores, peak_bytes
+from tumorseg.workers.machine import GB, available_bytes, num_cores, peak_bytes, resident_bytes
 
 _SPAWN = multiprocessing.get_context("spawn")  # forking a process that has threads (torch, BLAS) can deadlock
 _GRACE_S = 5.0
@@ -61,6 +61,10 @@ class Worker:
     def note_memory(self) -> None:
         """Remember how much memory the worker has held at most, while that can still be asked."""
         self.peak_memory_bytes = peak_bytes(self.process.ident or 0) or self.peak_memory_bytes
+
+    def resident_bytes(self) -> int:
+        """Return how much memory the worker holds now; 0 if it has ended."""
+        return resident_bytes(self.process.ident or 0) or 0
 
     def kill(self) -> None:
         """End the process at once and free what it held here."""
