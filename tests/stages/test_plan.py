@@ -41,6 +41,12 @@ def test_sites_are_held_out_one_by_one(tmp_path):
     assert "site" in made.reasons["folds"].rule
 
 
+def test_folds_are_stratified_on_request(tmp_path):
+    made = planned(tmp_path, "stratified", label_voxels=[{"x": 0}, {"x": 5}, {"x": 1}, {"x": 0}])
+    assert len(made.folds) == 4
+    assert made.reasons["folds"].rule.startswith("--splits stratified: five folds with like numbers")
+
+
 def test_groups_are_kept_together(tmp_path):
     made = planned(tmp_path, "group", group=["p", "q", "p", "q"])
     assert sorted(made.folds) == [("a", "c"), ("b", "d")]

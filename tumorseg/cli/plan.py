@@ -29,7 +29,9 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--channels", default="", help="Channels to use, in this order, separated by commas.")
 @click.option("--regions", help="brats, none, or a JSON file of regions.  [default: the dataset's own]")
 @click.option(
-    "--splits", metavar="FILE|group|site", help="group, site, or a JSON file of folds: lists of held-out case_ids."
+    "--splits",
+    metavar="FILE|group|site|whole-sites|stratified",
+    help="JSON file of folds (lists of held-out case_ids), or: whole groups; one site each; whole sites; like labels.",
 )
 @click.option("--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Set a field; may be given often.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes for the fingerprint at most.")

@@ -1,7 +1,7 @@
 """From a fingerprint to a plan: every decision in one place, each with its reason."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from tumorseg.planning.patch_search import Grid
 from tumorseg.planning.presets import PLAIN_REFERENCE, RESIDUAL_M_REFERENCE, Preset, preset_named
 from tumorseg.planning.reasons import Evidence, plan_reasons, shared_reasons, sided_names
 from tumorseg.planning.spacing import TargetGrid, target_grid
-from tumorseg.planning.splits import check_folds, split_folds, split_sites
+from tumorseg.planning.splits import NAMED_SPLITS, Folds, check_folds, split_folds
 from tumorseg.schema.augmentation import MirrorTransform
 from tumorseg.schema.base import Record, record_hash
 from tumorseg.schema.fingerprint import Fingerprint
@@ -37,8 +37,8 @@ class PlanOptions(Record):
     """Time for one fold's training."""
     network: str | None = None
     """`plain_unet` or `residual_unet`; the preset's if None."""
-    folds: tuple[tuple[str, ...], ...] | Literal["group", "site"] | None = None
-    """Held-out case_ids of each fold; whole groups; one site each; or, if None, five random folds, of groups if there are any."""
+    folds: Folds | str | None = None
+    """Held-out case_ids of each fold; one of `NAMED_SPLITS`; or, if None, five random folds, of groups if there are any."""
     overrides: tuple[Override, ...] = ()
     """Fields that the user sets."""
 
@@ -68,9 +68,8 @@ def make_plan(fingerprint: Fingerprint, name: str, options: PlanOptions) -> Plan
     subject = _subject(fingerprint, kinds, target)
     planned = _plan_configurations(subject, preset, vram_gb)
     given = {name for name in ("vram_gb", "max_hours", "folds") if getattr(options, name) is not None}
-    if options.folds == "site":
-        given.add("sites")
-    evidence = Evidence(fingerprint, kinds, target, preset, frozenset(given))
+    split = options.folds if isinstance(options.folds, str) else None
+    evidence = Evidence(fingerprint, kinds, target, preset, frozenset(given), split)
     default = "3d_fullres" if "3d_fullres" in planned else "2d"
     plan = Plan(
         name=name,
@@ -215,14 +214,12 @@ def _summary(fingerprint: Fingerprint) -> FingerprintSummary:
     )
 
 
-def _folds(fingerprint: Fingerprint, options: PlanOptions) -> tuple[tuple[str, ...], ...]:
+def _folds(fingerprint: Fingerprint, options: PlanOptions) -> Folds:
     groups = {case.case_id: case.group for case in fingerprint.cases}
-    if options.folds == "site":
-        return split_sites({case.case_id: case.site for case in fingerprint.cases})
-    if options.folds == "group" and not any(groups.values()):
-        raise PlanError("--splits group: no case has a group; name it in the manifest, or leave the option out")
-    if options.folds is None or options.folds == "group":
+    if options.folds is None:
         return split_folds(groups)
+    if isinstance(options.folds, str):
+        return NAMED_SPLITS[options.folds].split(fingerprint.cases)
     return check_folds(options.folds, list(groups))
 
 

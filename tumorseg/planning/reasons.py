@@ -9,6 +9,7 @@ from tumorseg.planning.laterality import mirror_pairs
 from tumorseg.planning.patch_search import Found
 from tumorseg.planning.presets import PRESETS, Preset
 from tumorseg.planning.spacing import TargetGrid
+from tumorseg.planning.splits import NAMED_SPLITS
 from tumorseg.schema.dataset import DatasetDescription
 from tumorseg.schema.fingerprint import Fingerprint
 from tumorseg.schema.plan import Configuration, Reason
@@ -23,7 +24,9 @@ class Evidence(NamedTuple):
     target: TargetGrid
     preset: Preset
     given: frozenset[str]
-    """Which of `vram_gb`, `max_hours` and `folds` the user gave; `sites` if folds are sites."""
+    """Which of `vram_gb`, `max_hours` and `folds` the user gave."""
+    split: str | None = None
+    """Which of `NAMED_SPLITS` the user chose."""
 
 
 def sided_names(dataset: DatasetDescription) -> list[str]:
@@ -38,7 +41,7 @@ def plan_reasons(evidence: Evidence) -> dict[str, Reason]:
     has_groups = any(case.group for case in evidence.fingerprint.cases)
     own = "nnU-Net's five folds (shuffled with seed 12345), fewer for fewer cases"
     own += ", of whole groups" if has_groups else ""
-    stated = "--splits site: each holds out one" if "sites" in evidence.given else "of --splits"
+    stated = f"--splits {evidence.split}: {NAMED_SPLITS[evidence.split].rule}" if evidence.split else "of --splits"
     folds = stated if "folds" in evidence.given else own
     length = "--max-hours decides the length" if "max_hours" in evidence.given else "length"
     return {

@@ -15,7 +15,7 @@ from tumorseg.schema.base import content_hash
 from tumorseg.schema.dataset import Case, Dataset, DatasetDescription
 from tumorseg.schema.fingerprint import CaseMeasurement, Fingerprint
 from tumorseg.schema.targets import IGNORE, Targets, targets_of
-from tumorseg.stages.planned import Roots, failed_cases
+from tumorseg.stages.planned import SAVE_EVERY_S, Roots, failed_cases
 from tumorseg.stages.reading import expected_bytes, read_case_image, read_case_indices
 from tumorseg.storage.hashing import FileState, HashCache, case_files, combine_hashes, dataset_hash, hash_files
 from tumorseg.storage.json_files import write_record
@@ -29,8 +29,6 @@ from tumorseg.workers.pool import run_cases
 MEASUREMENT_VERSION = 1
 """Raised when the same files would be measured otherwise."""
 SEED = 1234
-SAVE_EVERY_S = 30.0
-"""How often hashes are kept while measuring; what a killed run had hashed since is hashed again."""
 
 
 class MeasureTask(NamedTuple):

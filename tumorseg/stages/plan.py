@@ -2,11 +2,12 @@
 
 import logging
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from tumorseg.errors import InputError, PlanError
 from tumorseg.planning.overrides import Override
 from tumorseg.planning.planner import PlanOptions, make_plan
+from tumorseg.planning.splits import NAMED_SPLITS, Folds
 from tumorseg.schema.base import Record
 from tumorseg.schema.dataset import Dataset
 from tumorseg.schema.fingerprint import Fingerprint
@@ -43,7 +44,7 @@ class PlanRequest(Record):
     regions: str | None = None
     """`brats`, `none`, or a JSON file; the dataset's own if None."""
     splits: str | None = None
-    """JSON file of folds, or `group` or `site`; five random folds if None."""
+    """JSON file of folds, or one of `NAMED_SPLITS`; five random folds if None."""
     overrides: tuple[Override, ...] = ()
     """Fields to set."""
     output: Path | None = None
@@ -108,16 +109,12 @@ def _measure(request: PlanRequest) -> Fingerprint:
     return read_record(Fingerprint, request.fingerprint, error=InputError)
 
 
-def _folds(splits: str | None) -> tuple[tuple[str, ...], ...] | Literal["group", "site"] | None:
-    """Return what `--splits` asks for; a file called `group` or `site` is given as `./group`."""
-    if splits is None:
-        return None
-    if splits == "group":
-        return "group"
-    return "site" if splits == "site" else read_splits(Path(splits))
+def _folds(splits: str | None) -> Folds | str | None:
+    """Return what `--splits` asks for; a file that is called like one of the names is given as `./group`."""
+    return splits if splits is None or splits in NAMED_SPLITS else read_splits(Path(splits))
 
 
-def read_splits(path: Path) -> tuple[tuple[str, ...], ...]:
+def read_splits(path: Path) -> Folds:
     """Read folds: a list of lists of held-out case_ids, or nnU-Net's `splits_final.json`.
 
     Raises:

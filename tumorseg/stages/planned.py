@@ -2,21 +2,29 @@
 
 import logging
 import os
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 from tumorseg.errors import InputError, PlanError, TumorsegError
 from tumorseg.schema.base import Record
 from tumorseg.schema.cases import Preprocessing
-from tumorseg.schema.dataset import Dataset
+from tumorseg.schema.dataset import Case, Dataset
 from tumorseg.schema.plan import Configuration, Plan
 from tumorseg.sources.regions import select_channels
 from tumorseg.sources.registry import locate_dataset, open_dataset
-from tumorseg.storage.hashing import HashCache, case_files, combine_hashes, dataset_hash, hash_files
+from tumorseg.storage.hashing import FileState, HashCache, case_files, combine_hashes, dataset_hash, hash_files
 from tumorseg.storage.json_files import read_record, write_record
 from tumorseg.storage.layout import WorkFolder, work_folder
+from tumorseg.tracking.progress import progress
+from tumorseg.workers.machine import num_cores
 from tumorseg.workers.outcomes import Failure, failure_table
 
 logger = logging.getLogger(__name__)
+
+SAVE_EVERY_S = 30.0
+"""How often hashes are kept while files are read; those that a killed run read since are read again."""
 
 
 class Roots(Record):
@@ -148,16 +156,7 @@ def check_content(plan: Plan, dataset: Dataset, roots: Roots) -> dict[str, str]:
             f"{dataset.name}: {len(gone)} files of the planned dataset are missing: {', '.join(gone[:5])}; restore them"
         )
     cache = HashCache(work_folder(roots.work, dataset.name).hashes)
-    hashes, is_new = {}, False
-    for case in dataset.cases:
-        found = cache.case_hash(case)
-        if found is None:
-            states = hash_files(case_files(case))
-            cache.remember(states)
-            found, is_new = combine_hashes(case, {path: state[2] for path, state in states.items()}), True
-        hashes[case.case_id] = found
-    if is_new:
-        cache.save()
+    hashes = _hash_cases(dataset.cases, cache)
     expected, actual = plan.dataset.content_hash, dataset_hash(hashes)
     if expected is not None and actual != expected:
         raise PlanError(
@@ -167,6 +166,30 @@ def check_content(plan: Plan, dataset: Dataset, roots: Roots) -> dict[str, str]:
     if missing := sorted({case_id for fold in plan.folds for case_id in fold} - hashes.keys()):
         raise PlanError(f"plan {plan.name} holds out cases that {dataset.name} does not have: {', '.join(missing[:5])}")
     return hashes
+
+
+def _hash_cases(cases: Sequence[Case], cache: HashCache) -> dict[str, str]:
+    """Return the hash of every case, reading the files of those that are not in the cache, several at once."""
+    known = {case.case_id: cache.case_hash(case) for case in cases}
+    unknown = [case for case in cases if known[case.case_id] is None]
+    if unknown:
+        with progress("hash", len(unknown)) as advance, closing(_read_ahead(unknown)) as states_of_cases:
+            for case, states in zip(unknown, states_of_cases, strict=True):
+                cache.remember(states)
+                cache.save_now_and_then(SAVE_EVERY_S)
+                known[case.case_id] = combine_hashes(case, {path: state[2] for path, state in states.items()})
+                advance()
+        cache.save()
+    return {case_id: found for case_id, found in known.items() if found}
+
+
+def _read_ahead(cases: Sequence[Case]) -> Generator[dict[str, FileState]]:
+    """Yield the file states of each case in turn; threads read on meanwhile, and stop when the iterator is closed."""
+    pool = ThreadPoolExecutor(num_cores())
+    try:
+        yield from pool.map(lambda case: hash_files(case_files(case)), cases)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def failed_cases(failures: list[Failure], num_cases: int, what: str) -> TumorsegError:
