@@ -7,14 +7,14 @@ The result goes to benchmarks/results/hippocampus.json: machine, commit, minutes
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from machine import machine
 
 BARS = {"Anterior": 0.84, "Posterior": 0.82}
 MOST_MINUTES = 20.0
@@ -27,27 +27,6 @@ def tumorseg(*arguments: str) -> dict[str, Any]:
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
-
-
-def machine() -> dict[str, Any]:
-    """Return what the figures depend on."""
-    import torch
-
-    cpu = next((line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "")
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], stdout=subprocess.PIPE, text=True, check=False)
-    return {
-        "cpu": cpu or platform.processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "commit": commit.stdout.strip(),
-    }
-
-
-def _lines(path: str) -> list[str]:
-    file = Path(path)
-    return file.read_text().splitlines() if file.is_file() else []
 
 
 def run(data_root: str, max_hours: float, device: str, work: str) -> dict[str, Any]:
