@@ -1,5 +1,4 @@
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,8 +17,6 @@ from tumorseg.ops.resampling import (
     separate_axis,
 )
 
-FROZEN = Path(__file__).with_name("skimage_resize.npz")
-NUM_FROZEN = 8
 CUBIC, LINEAR = axis_orders(3, None, 0), axis_orders(1, None, 0)
 
 shapes = st.tuples(*[st.integers(1, 14)] * 3)
@@ -71,17 +68,6 @@ def resampled_naively(segmentation, new_shape, orders):
         result[mask >= 0.5] = label
         is_clear &= np.abs(mask - 0.5) > 1e-5
     return result, is_clear
-
-
-@pytest.mark.parametrize("number", range(NUM_FROZEN))
-def test_images_equal_scikit_images_resize_as_nnunet_calls_it(number):
-    with np.load(FROZEN, allow_pickle=False) as frozen:
-        order, separate = frozen["rules"][number].tolist()
-        image, expected = frozen[f"image_{number}"], frozen[f"result_{number}"]
-    orders = axis_orders(order, None if separate < 0 else separate, 0)
-    found = resample_image(image[None], expected.shape, orders)[0]
-    assert found.dtype == np.float32
-    assert np.abs(found - expected).max() < 1e-3 * image.std()
 
 
 @given(shapes, shapes, st.sampled_from([1, 3]), seeds)

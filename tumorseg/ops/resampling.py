@@ -9,7 +9,7 @@ products rather than 64 taps per voxel.
 import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -58,15 +58,15 @@ def axis_orders(order: int, separate: int | None, separate_order: int) -> AxisOr
 
 
 @lru_cache(maxsize=64)
-def axis_matrix(size: int, new_size: int, order: int) -> FloatArray:
-    """Return the matrix (new_size, size), float32, that resamples along one axis; edges are extended."""
+def axis_matrix(size: int, new_size: int, order: int, dtype: type[np.floating[Any]] = np.float32) -> FloatArray:
+    """Return the matrix (new_size, size) that resamples along one axis; edges are extended."""
     if size == 1:
-        return np.ones((new_size, 1), np.float32)
+        return np.ones((new_size, 1), dtype)
     from scipy import ndimage  # takes a third of a second, which data that need no resampling are spared
 
     identity = np.eye(size)
     matrix = ndimage.zoom(identity, (new_size / size, 1), order=order, mode="nearest", grid_mode=True)
-    return np.ascontiguousarray(matrix, dtype=np.float32)
+    return np.ascontiguousarray(matrix, dtype=dtype)
 
 
 def resample_image(image: Image, new_shape: Shape, orders: AxisOrders) -> Image:
@@ -104,21 +104,21 @@ def _resample_channel(channel: Image, matrices: Sequence[FloatArray], separate: 
 
 
 def apply_matrices(array: Image, matrices: Sequence[FloatArray | None]) -> Image:
-    """Multiply the last three axes of an array (..., Z, Y, X) by a matrix each, where there is one.
+    """Multiply the last three axes of an array (..., Z, Y, X) by a matrix of its dtype each, where there is one.
 
     Axes that shrink go first, so that the later products are smaller.
     """
     given = [(axis, matrix) for axis, matrix in enumerate(matrices) if matrix is not None and not _is_identity(matrix)]
     for axis, matrix in sorted(given, key=lambda item: item[1].shape[0] / item[1].shape[1]):
         array = _multiply_axis(array, matrix, axis)
-    return np.asarray(array, dtype=np.float32)
+    return array
 
 
 def _multiply_axis(array: Image, matrix: FloatArray, axis: int) -> Image:
     """Multiply one of the last three axes, block by block of the matrix's rows, by the columns that such a block touches."""
     lead = array.ndim - 3
     shape = (*array.shape[: lead + axis], matrix.shape[0], *array.shape[lead + axis + 1 :])
-    product = np.empty(shape, np.float32)
+    product = np.empty(shape, matrix.dtype)
     before = (slice(None),) * (lead + axis)
     for rows, columns in _band(matrix):
         weights, source, target = matrix[rows, columns], array[(*before, columns)], product[(*before, rows)]
@@ -147,7 +147,8 @@ def _is_identity(matrix: FloatArray) -> bool:
 def resample_segmentation(segmentation: Segmentation, new_shape: Shape, orders: AxisOrders) -> Segmentation:
     """Resample a label map label by label: each mask is interpolated and kept from 0.5, later labels winning.
 
-    Every label is handled within its own box, so no one-hot volume is ever held.
+    Every label is handled within its own box, slab by slab, so no one-hot volume is ever held. Sums are in float64: a border
+    often falls right between two voxels, and then the last bit decides.
 
     Args:
         segmentation: (Z, Y, X), integer; any values.
@@ -161,7 +162,7 @@ def resample_segmentation(segmentation: Segmentation, new_shape: Shape, orders: 
         return segmentation
     resampled = np.zeros(tuple(new_shape), segmentation.dtype)
     matrices = [
-        axis_matrix(old, new, order)
+        axis_matrix(old, new, order, np.float64)
         for old, new, order in zip(segmentation.shape, new_shape, orders.orders, strict=True)
     ]
     for label in count_values(segmentation)[0]:
@@ -175,13 +176,15 @@ def _paint_label(target: Segmentation, source: Segmentation, label: int, matrice
     box = mask_box(source == label)
     if box is None:
         return
-    parts, rows = [], []
+    parts, starts = [], []
     for matrix, (lower, upper) in zip(matrices, box, strict=True):
-        part = matrix[:, lower:upper]
-        touched = np.flatnonzero(np.abs(part).max(axis=1) > 0)
+        touched = np.flatnonzero((matrix[:, lower:upper] != 0).any(axis=1))
         first, last = (int(touched[0]), int(touched[-1]) + 1) if touched.size else (0, 0)
-        parts.append(part[first:last])
-        rows.append(slice(first, last))
-    mask = (source[tuple(slice(lower, upper) for lower, upper in box)] == label).astype(np.float32)
-    claimed = apply_matrices(mask, parts) >= 0.5
-    target[tuple(rows)][claimed] = label
+        parts.append(matrix[first:last, lower:upper])
+        starts.append(first)
+    inside = tuple(slice(start, start + len(part)) for start, part in zip(starts[1:], parts[1:], strict=True))
+    held = source[tuple(slice(lower, upper) for lower, upper in box)]
+    for rows, columns in _band(parts[0]):
+        mask = (held[columns] == label).astype(np.float64)
+        claimed = apply_matrices(mask, [parts[0][rows, columns], *parts[1:]]) >= 0.5
+        target[starts[0] + rows.start : starts[0] + rows.stop, *inside][claimed] = label
