@@ -207,3 +207,16 @@ def test_workers_end_once_a_case_has_taken_more_than_expected(tmp_path, monkeypa
 def test_a_machine_that_does_not_tell_its_memory_gets_what_was_asked_for(tmp_path, monkeypatch):
     monkeypatch.setattr(pool, "available_bytes", lambda: None)
     assert max(counts(tmp_path, 6, expected_bytes=2**60)) == 3
+
+
+def test_a_worker_that_was_killed_teaches_what_a_case_may_take(monkeypatch):
+    monkeypatch.setattr(pool, "available_bytes", lambda: 100 * MB)
+    run = pool._Pool(jobs.grow_and_die, iter([("big", 500 * MB)]), 2, 1)
+    list(run.fill())
+    try:
+        while run.workers:
+            for worker in run.wait():
+                run.advance(worker)
+        assert run._bytes_per_worker > 500 * MB
+    finally:
+        run.close()

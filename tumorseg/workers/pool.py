@@ -154,8 +154,12 @@ class _Pool(Generic[T, R]):
     def _note_need(self, worker: Worker) -> None:
         """Learn from a case that came to its end what one may take."""
         worker.note_memory()
+        self._learn(worker.peak_memory_bytes)
+
+    def _learn(self, num_bytes: int) -> None:
+        """Expect that a worker may need so much; the first measurement replaces what was expected at the start."""
         known = self._bytes_per_worker if self._is_measured else 0
-        self._bytes_per_worker = max(known, worker.peak_memory_bytes) or self._bytes_per_worker
+        self._bytes_per_worker = max(known, num_bytes) or self._bytes_per_worker
         self._is_measured = True
 
     def _most_workers(self) -> int:
@@ -185,6 +189,8 @@ class _Pool(Generic[T, R]):
 
     def _bury(self, worker: Worker) -> Failure | None:
         self.workers.remove(worker)
+        if worker.is_ready:
+            self._learn(worker.peak_memory_bytes)
         message = describe_death(worker, num_workers=self._num_workers)
         if worker.is_ready:
             return Failure(worker.task[0], message)
