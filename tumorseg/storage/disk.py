@@ -1,0 +1,31 @@
+"""Room on a disk, asked for before hours are spent on filling it."""
+
+import shutil
+from pathlib import Path
+
+from tumorseg.errors import StorageError
+from tumorseg.storage.atomic import storage_error
+
+GB = 2**30
+
+
+def require_room(folder: Path, num_bytes: int, *, what: str) -> None:
+    """Check that a folder's disk has room.
+
+    Args:
+        folder: must be there.
+        num_bytes: how much will be written.
+        what: for the message.
+
+    Raises:
+        StorageError: there is less.
+    """
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise storage_error(folder, error) from error
+    if num_bytes > free:
+        raise StorageError(
+            f"{folder}: {what} needs {num_bytes / GB:.1f} GB, {free / GB:.1f} GB are free; nothing was written; "
+            "free disk space, or give --data-root on another disk"
+        )
