@@ -3,7 +3,7 @@
 Axes are written B (batch), C (channel), K (class), then Z, Y, X.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,3 @@ Json = dict[str, Any] | list[Any] | str | int | float | bool | None
 
 Shape = Sequence[int]
 Spacing = Sequence[float]
-
-WatchBytes = Callable[[int, int | None, str], None]
-"""Told of the bytes that are there, of all (None: not known), and what is worth a line of its own, or nothing."""

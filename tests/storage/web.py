@@ -50,7 +50,7 @@ class Web:
 
 def _handler(web):
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):  # noqa: N802 (the name that http.server asks for)
+        def do_GET(self):
             web.asked.append(self.headers.get("Range"))
             web.sent.append(0)
             self.number = len(web.sent) - 1

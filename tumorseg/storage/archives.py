@@ -13,13 +13,12 @@ from typing import NamedTuple
 
 from tumorseg.errors import InputError
 from tumorseg.storage.atomic import storage_error
-from tumorseg.storage.disk import require_room
+from tumorseg.storage.disk import WatchBytes, require_room
 from tumorseg.storage.layout import FetchFiles
-from tumorseg.types import WatchBytes
 
 BLOCK_BYTES = 1 << 20
-UNREADABLE = (tarfile.TarError, EOFError, ValueError, OverflowError)
-"""What tarfile raises for damaged archives; the last two for numbers in them."""
+UNREADABLE = (tarfile.TarError, OSError, EOFError, ValueError, OverflowError)
+"""What tarfile raises for damaged archives; for numbers in them the last two."""
 
 
 class Entry(NamedTuple):
@@ -130,21 +129,19 @@ def _unpack(archive: Path, files: FetchFiles, watch: WatchBytes) -> None:
         raise
     except UNREADABLE as error:
         raise InputError(f"{archive}: is no sound tar archive ({error}); get it anew; nothing was unpacked") from None
-    except OSError as error:
-        raise storage_error(files.unpacking, error) from error
 
 
 def _write_entries(tar: tarfile.TarFile, entries: Sequence[Entry], folder: Path, watch: WatchBytes) -> None:
     done, total = 0, sum(entry.member.size for entry in entries)
-    for entry in entries:
-        path = folder / entry.path
-        if entry.member.isdir():
-            path.mkdir(parents=True, exist_ok=True)
-            continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for num_bytes in _write_file(tar, entry.member, path):
-            done += num_bytes
-            watch(done, total, "")
+    try:
+        for entry in entries:
+            path = folder / entry.path
+            (path if entry.member.isdir() else path.parent).mkdir(parents=True, exist_ok=True)
+            for num_bytes in _write_file(tar, entry.member, path) if entry.member.isreg() else ():
+                done += num_bytes
+                watch(done, total, "")
+    except OSError as error:
+        raise storage_error(folder, error) from error
 
 
 def _write_file(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> Iterator[int]:

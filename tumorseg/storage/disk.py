@@ -1,12 +1,16 @@
-"""Room on a disk, asked for before hours are spent on filling it."""
+"""Long writes: room for them, asked for before hours are spent on filling a disk, and reports of how far they are."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from tumorseg.errors import StorageError
 from tumorseg.storage.atomic import storage_error
 
 GB = 2**30
+
+WatchBytes = Callable[[int, int | None, str], None]
+"""Told of the bytes that are there, of all (None: not known), and what is worth a line of its own, or nothing."""
 
 
 def require_room(folder: Path, num_bytes: int, *, what: str) -> None:

@@ -18,10 +18,9 @@ from urllib.parse import urlsplit
 from tumorseg.errors import StorageError
 from tumorseg.schema.base import Record
 from tumorseg.storage.atomic import ADVICE, storage_error
-from tumorseg.storage.disk import require_room
+from tumorseg.storage.disk import WatchBytes, require_room
 from tumorseg.storage.json_files import read_record, write_record
 from tumorseg.storage.layout import FetchFiles
-from tumorseg.types import WatchBytes
 
 READ_TIMEOUT_S = 60.0
 """Longest silence of a server."""

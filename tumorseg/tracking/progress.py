@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import click
 
-from tumorseg.types import WatchBytes
+from tumorseg.storage.disk import WatchBytes
 
 LINE_EVERY_S = 10.0
 """Least time between two plain lines."""
