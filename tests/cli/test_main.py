@@ -113,4 +113,7 @@ def test_known_datasets_are_listed_with_their_place(tmp_path, capsys):
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert lines["MSD_Hippocampus"] == f"MSD_Hippocampus    {tmp_path / 'Task04_Hippocampus'}, 3 cases"
     assert "cannot be opened: " in lines["MSD_Heart"]
-    assert "not there: `tumorseg data fetch MSD_Colon` gets it" in lines["MSD_Colon"]
+    assert lines["MSD_Colon"].endswith("not there; `tumorseg data fetch MSD_Colon` gets it")
+    assert lines["BraTS2021"].endswith(
+        "not there; `tumorseg data fetch BraTS2021` says how to get it (registration needed)"
+    )

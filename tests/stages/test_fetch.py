@@ -21,6 +21,7 @@ from tumorseg.sources.registry import REGISTERED, Archive, open_dataset
 from tumorseg.stages.fetch import FetchRequest, fetch
 from tumorseg.stages.planned import Roots
 from tumorseg.storage import download
+from tumorseg.storage.disk import byte_text
 from tumorseg.storage.layout import FetchFiles
 from tumorseg.storage.locks import hold_folder
 
@@ -319,12 +320,13 @@ def test_a_fetch_killed_at_ten_moments_ends_whole(web, large, tmp_path):
 
 
 def test_two_fetches_at_once_end_with_one_whole_dataset(web, large, tmp_path):
-    web.content, web.pause_s = large, 0.001
+    web.content, web.pause_s = large, 0.02
     files = FetchFiles(tmp_path / FOLDER)
     first = start(web, tmp_path)
     wait_for(lambda: has_come(files, 0))
     second = start(web, tmp_path)
     _, said = second.communicate(timeout=60)
+    web.pause_s = 0
     assert second.returncode == 1
     assert f"{FOLDER} is being fetched by another process" in said
     out, said = first.communicate(timeout=60)
@@ -338,7 +340,7 @@ def test_lines_tell_people_what_happens(web, tmp_path, capsys):
     out, err = capsys.readouterr()
     assert out == f"{NAME}: 3 cases in {tmp_path / FOLDER}\n"
     lines = err.splitlines()
-    assert f"fetch {FOLDER}: the connection ended after 5000 of {len(web.content)} bytes; next try in 0 s" in lines
+    assert f"fetch {FOLDER}: the connection ended after {byte_text(5000, len(web.content))}; next try in 0 s" in lines
     assert [line.split(":")[0] for line in lines if "took" in line] == [
         f"{verb} {FOLDER}" for verb in ("fetch", "verify", "unpack")
     ]
@@ -349,4 +351,4 @@ def test_lines_tell_people_what_happens(web, tmp_path, capsys):
 
 def test_a_failure_is_one_line_and_exits_1(tmp_path, capsys):
     assert run(["--data-root", str(tmp_path), "data", "fetch", "BraTS2021"]) == 1
-    assert capsys.readouterr().err.startswith("error: BraTS2021 cannot be fetched without registration; BraTS2021: get")
+    assert capsys.readouterr().err.startswith("error: BraTS2021 cannot be fetched without registration; get")

@@ -185,7 +185,7 @@ def test_an_archive_that_announces_more_than_the_disk_holds_is_refused(files):
     files.archive.write_bytes(content)
     os.truncate(files.archive, len(content) + info.size + 1024)  # a hole, which takes no room
     with (
-        pytest.raises(StorageError, match=r"unpacking Task\.tar needs .* GB are free"),
+        pytest.raises(StorageError, match=r"unpacking Task\.tar needs .* are free"),
         unpacked(files.archive, files, watch=lambda *_: None),
     ):
         pass

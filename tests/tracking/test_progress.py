@@ -1,8 +1,11 @@
 import contextlib
+import fcntl
 import os
 import pty
 import re
+import struct
 import sys
+import termios
 import time
 
 import pytest
@@ -188,10 +191,10 @@ def test_a_bar_of_bytes_is_drawn_on_one_line_with_texts_above(monkeypatch, capsy
         transfer((0, 4 * MB), (2 * MB, 4 * MB), (2 * MB, 4 * MB, "cut; next try in 1 s"), (4 * MB, 4 * MB))
         shown = terminal.read().replace("\r\n", "\n")
     first, text, last = shown.removesuffix("\n").split("\n")
-    assert "[------------]  0.0/4.0 MB" in first
-    assert "[######------]  2.0/4.0 MB" in first.split("\r")[-1]
+    assert "[----------]  0.0/4.0 MB" in first
+    assert "[#####-----]  2.0/4.0 MB" in first.split("\r")[-1]
     assert text == "fetch: cut; next try in 1 s"
-    assert last.rstrip() == "\rfetch  [############]  4.0/4.0 MB, took 0:00"
+    assert last.rstrip() == "\rfetch  [##########]  4.0/4.0 MB, took 0:00"
     assert capsys.readouterr().out == ""
 
 
@@ -201,7 +204,14 @@ def test_a_shorter_line_wipes_the_longer_one_before(monkeypatch):
         transfer((10**6, None), (10, None))
         long, short = terminal.read().strip("\r\n").split("\r")
     assert len(short) >= len(long.rstrip())
-    assert short.rstrip() == "fetch  [------------]  10 bytes"
+    assert short.rstrip() == "fetch  [----------]  10 bytes"
+
+
+def test_a_line_is_never_wider_than_the_terminal():
+    with Terminal() as terminal:
+        fcntl.ioctl(sys.stderr, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 30, 0, 0))
+        transfer((2**30, 3 * 2**30), title="verify a long name")
+        assert terminal.read() == "\rverify a long name  [###-----\r\n"
 
 
 def test_a_text_before_the_first_bytes_needs_no_line_of_its_own():

@@ -26,7 +26,8 @@ def command(settings: Settings, /) -> None:
 
 def _state(entry: "Listed") -> str:
     if entry.path is None:
-        return f"not there: {entry.how_to_get}"
+        does = "gets it" if entry.can_fetch else "says how to get it (registration needed)"
+        return f"not there; `tumorseg data fetch {entry.name}` {does}"
     if entry.problem is not None:
         return f"{entry.path}, but cannot be opened: {entry.problem.splitlines()[0]}"
     return f"{entry.path}, {entry.num_cases} cases"

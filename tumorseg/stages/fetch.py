@@ -70,7 +70,7 @@ def fetch(request: FetchRequest) -> list[Fetched]:
 def _check_available(names: list[str], data_root: Path) -> None:
     closed = [name for name in names if REGISTERED[name].archive is None and find_registered(name, data_root) is None]
     if closed:
-        how = "; ".join(f"{name}: {REGISTERED[name].how_to_get}" for name in closed)
+        how = "; ".join(REGISTERED[name].how_to_get for name in closed)
         raise InputError(f"{', '.join(closed)} cannot be fetched without registration; {how}")
 
 

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from tumorseg.errors import StorageError
 from tumorseg.schema.base import Record
 from tumorseg.storage.atomic import ADVICE, storage_error
-from tumorseg.storage.disk import WatchBytes, require_room
+from tumorseg.storage.disk import WatchBytes, byte_text, require_room
 from tumorseg.storage.json_files import read_record, write_record
 from tumorseg.storage.layout import FetchFiles
 
@@ -78,7 +78,7 @@ def download(url: str, files: FetchFiles, *, watch: WatchBytes) -> None:
         furthest = max(here, furthest)
         if barren > len(PAUSES_S):
             raise StorageError(
-                f"{url}: {cut}; {barren} tries in a row brought nothing new; {here} bytes are kept; check the "
+                f"{url}: {cut}; {barren} tries in a row brought nothing new; {byte_text(here)} are kept; check the "
                 "connection, and give the same command again to go on"
             )
         pause = PAUSES_S[max(barren - 1, 0)]
@@ -228,7 +228,7 @@ def _receive(response: http.client.HTTPResponse, part: _Part, files: FetchFiles,
             done += len(block)
             watch(done, total, "")
     if total is not None and done < total:
-        raise _CutError(f"the connection ended after {done} of {total} bytes")
+        raise _CutError(f"the connection ended after {byte_text(done, total)}")
 
 
 def _open_partial(partial: Path) -> IO[bytes]:

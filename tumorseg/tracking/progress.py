@@ -1,5 +1,6 @@
 """Progress: a bar with an ETA on a terminal, plain lines elsewhere; always on stderr."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -8,14 +9,13 @@ from typing import Any, Protocol
 
 import click
 
-from tumorseg.storage.disk import WatchBytes
+from tumorseg.storage.disk import WatchBytes, byte_text
 
 LINE_EVERY_S = 10.0
 """Least time between two plain lines."""
-BYTE_BAR_WIDTH = 12
+BYTE_BAR_WIDTH = 10
 DRAW_EVERY_S = 0.1
 """Least time between two drawings of a bar of bytes."""
-BYTE_UNITS = (("GB", 2**30), ("MB", 2**20), ("kB", 2**10), ("bytes", 1))
 
 
 class Advance(Protocol):
@@ -145,13 +145,13 @@ class _Flow:
             self._first, self._started = done, now
         self._before, taken = done, now - self._started
         speed = (done - self._first) / taken if taken else 0.0
-        amount = _amount(done, total)
+        amount = byte_text(done, total)
         if done == total:
             return f"{amount}, took {_duration(taken)}"
         if not speed:
             return amount
         left = f", {_duration((total - done) / speed)} left" if total is not None else ""
-        return f"{amount}, {_amount(round(speed), None)}/s{left}"
+        return f"{amount}, {byte_text(round(speed))}/s{left}"
 
 
 class _ByteLines:
@@ -184,8 +184,7 @@ class _ByteBar:
             click.echo(f"{self._title}: {text}", err=True)
         elif done == total or now - self._last >= DRAW_EVERY_S:
             self._last = now
-            filled = BYTE_BAR_WIDTH * done // total if total else 0
-            line = f"{self._title}  [{'#' * filled:-<{BYTE_BAR_WIDTH}}]  {state}"
+            line = f"{self._title}  {_bar_of_bytes(done, total)}  {state}"[: _num_columns() - 1]
             click.echo(f"\r{line:{self._width}}", nl=False, err=True)
             self._width = len(line)
 
@@ -196,12 +195,14 @@ class _ByteBar:
         self._width = 0
 
 
-def _amount(done: int, total: int | None) -> str:
-    """Return a number of bytes, or how many there are of all, in the largest unit that fits."""
-    unit, size = next((name, size) for name, size in BYTE_UNITS if size <= max(done if total is None else total, 1))
-    digits = 1 if size > 1 else 0
-    all_bytes = "" if total is None else f"/{total / size:.{digits}f}"
-    return f"{done / size:.{digits}f}{all_bytes} {unit}"
+def _bar_of_bytes(done: int, total: int | None) -> str:
+    filled = min(BYTE_BAR_WIDTH * done // total, BYTE_BAR_WIDTH) if total else 0
+    return f"[{'#' * filled:-<{BYTE_BAR_WIDTH}}]"
+
+
+def _num_columns() -> int:
+    """Return how wide the terminal is; a longer line would wrap, and could not be drawn over."""
+    return os.get_terminal_size(sys.stderr.fileno()).columns or 80
 
 
 def _duration(seconds: float) -> str:
