@@ -90,8 +90,8 @@ def _handler(web):
         def _body(self, body):
             with suppress(ConnectionError):
                 for start in range(0, len(body), BLOCK):
+                    web.sent[self.number] += len(body[start : start + BLOCK])  # before the client can know
                     self.wfile.write(body[start : start + BLOCK])
-                    web.sent[self.number] += len(body[start : start + BLOCK])
                     time.sleep(web.pause_s)
 
         def log_message(self, *_):

@@ -10,13 +10,12 @@ import re
 import ssl
 import time
 import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import IO, NamedTuple
-from urllib.parse import urlsplit
 
 from tumorseg.errors import StorageError
 from tumorseg.schema.base import Record
+from tumorseg.storage.addresses import one_line, open_address
 from tumorseg.storage.atomic import ADVICE, storage_error
 from tumorseg.storage.disk import WatchBytes, byte_text, require_room
 from tumorseg.storage.json_files import read_record, write_record
@@ -67,10 +66,8 @@ def download(url: str, files: FetchFiles, *, watch: WatchBytes) -> None:
         watch: called for every block.
 
     Raises:
-        StorageError: the server refuses or stays silent, or the disk is full; what has come is kept.
+        StorageError: the address is of another scheme, the server refuses or stays silent, or the disk is full; what has come is kept.
     """
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise StorageError(f"{url}: found another scheme than http or https; give such an address")
     furthest, barren = 0, 0
     while (cut := _try(url, files, watch)) is not None:
         here = _size(files.partial)
@@ -139,54 +136,10 @@ def _try(url: str, files: FetchFiles, watch: WatchBytes) -> str | None:
 
 def _open(url: str, asked: _Part | None) -> http.client.HTTPResponse:
     """Ask for the rest of a file, or for all of it, as the server does if it has another version now."""
-    headers = {"User-Agent": "tumorseg", "Accept-Encoding": "identity"}
-    if asked and asked.version.validator:
-        headers |= {"Range": f"bytes={asked.offset}-", "If-Range": asked.version.validator}
-    response: http.client.HTTPResponse = _opener().open(
-        urllib.request.Request(url, headers=headers), timeout=READ_TIMEOUT_S
+    part = (
+        asked and asked.version.validator and {"Range": f"bytes={asked.offset}-", "If-Range": asked.version.validator}
     )
-    return response
-
-
-def _opener() -> urllib.request.OpenerDirector:
-    """Return what opens http and https, by way of the user's proxy, and nothing else: no file:, ftp: or data:."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.UnknownHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPErrorProcessor(),
-        _SafeRedirects(),
-    ):
-        opener.add_handler(handler)
-    return opener
-
-
-class _SafeRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to http and https, but not from https to http."""
-
-    def redirect_request(
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: http.client.HTTPMessage,
-        newurl: str,
-    ) -> urllib.request.Request | None:
-        """Return the request of the new address.
-
-        Raises:
-            StorageError: it has a scheme that is not allowed.
-        """
-        allowed = ("https",) if urlsplit(req.full_url).scheme == "https" else ("http", "https")
-        if urlsplit(newurl).scheme not in allowed:
-            raise StorageError(
-                f"{req.full_url}: the server redirects to {_one_line(newurl)}, expected {' or '.join(allowed)}; it was not followed"
-            )
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+    return open_address(url, part or {}, timeout_s=READ_TIMEOUT_S)
 
 
 def _begin(url: str, files: FetchFiles, response: http.client.HTTPResponse, asked: _Part | None) -> _Part:
@@ -252,7 +205,7 @@ def _write(partial: Path, file: IO[bytes], block: bytes) -> None:
 
 def _passing(url: str, error: urllib.error.HTTPError, files: FetchFiles) -> str:
     """Return what a server answered instead of the file if that may pass; raise it otherwise."""
-    said = f"the server answered HTTP {error.code} {_one_line(error.reason)}".rstrip()
+    said = f"the server answered HTTP {error.code} {one_line(error.reason)}".rstrip()
     if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
         forget(files)
     elif error.code not in PASSING:
@@ -270,12 +223,7 @@ def _reason(url: str, error: Exception) -> str:
         )
     if isinstance(error, _CutError):
         return str(error)
-    return f"the connection failed ({_one_line(str(cause)) or type(cause).__name__})"
-
-
-def _one_line(text: str) -> str:
-    """Return what a server said without what could disturb a terminal."""
-    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
+    return f"the connection failed ({one_line(str(cause)) or type(cause).__name__})"
 
 
 def _read_version(url: str, files: FetchFiles) -> Version | None:
