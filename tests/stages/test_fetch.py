@@ -320,7 +320,7 @@ def test_a_fetch_killed_at_ten_moments_ends_whole(web, large, tmp_path):
 
 
 def test_two_fetches_at_once_end_with_one_whole_dataset(web, large, tmp_path):
-    web.content, web.pause_s = large, 0.02
+    web.content, web.pause_s = large, 0.05
     files = FetchFiles(tmp_path / FOLDER)
     first = start(web, tmp_path)
     wait_for(lambda: has_come(files, 0))

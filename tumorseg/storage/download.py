@@ -136,10 +136,10 @@ def _try(url: str, files: FetchFiles, watch: WatchBytes) -> str | None:
 
 def _open(url: str, asked: _Part | None) -> http.client.HTTPResponse:
     """Ask for the rest of a file, or for all of it, as the server does if it has another version now."""
-    part = (
-        asked and asked.version.validator and {"Range": f"bytes={asked.offset}-", "If-Range": asked.version.validator}
-    )
-    return open_address(url, part or {}, timeout_s=READ_TIMEOUT_S)
+    part: dict[str, str] = {}
+    if asked and asked.version.validator:
+        part = {"Range": f"bytes={asked.offset}-", "If-Range": asked.version.validator}
+    return open_address(url, part, timeout_s=READ_TIMEOUT_S)
 
 
 def _begin(url: str, files: FetchFiles, response: http.client.HTTPResponse, asked: _Part | None) -> _Part:
