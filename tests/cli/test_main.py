@@ -5,6 +5,7 @@ import sys
 import pytest
 
 import tumorseg
+from tests.sources import layouts
 from tests.toys import write_toy
 from tumorseg.cli.data import VERBS as DATA_VERBS
 from tumorseg.cli.main import VERBS, run
@@ -100,11 +101,19 @@ def test_every_verb_about_data_explains_itself(verb, capsys):
 
 
 def test_known_datasets_are_listed_with_their_place(tmp_path, capsys):
-    (tmp_path / "Task04_Hippocampus").mkdir()
+    layouts.write_msd(tmp_path / "Task04_Hippocampus")
+    layouts.edit_json(layouts.write_msd(tmp_path / "Task02_Heart"), training=[])
     assert run(["--data-root", str(tmp_path), "--json", "data", "list"]) == 0
     listed = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)["datasets"]}
-    assert listed["MSD_Hippocampus"]["path"] == str(tmp_path / "Task04_Hippocampus")
-    assert listed["BraTS2021"]["path"] is None
-    assert "synapse.org" in listed["BraTS2021"]["how_to_get"]
+    there, missing = listed["MSD_Hippocampus"], listed["BraTS2021"]
+    assert (there["path"], there["num_cases"], there["can_fetch"]) == (str(tmp_path / "Task04_Hippocampus"), 3, True)
+    assert (missing["path"], missing["num_cases"], missing["can_fetch"]) == (None, None, False)
+    assert "synapse.org" in missing["how_to_get"]
     assert run(["--data-root", str(tmp_path), "data", "list"]) == 0
-    assert "MSD_Hippocampus    " in capsys.readouterr().out
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert lines["MSD_Hippocampus"] == f"MSD_Hippocampus    {tmp_path / 'Task04_Hippocampus'}, 3 cases"
+    assert "cannot be opened: " in lines["MSD_Heart"]
+    assert lines["MSD_Colon"].endswith("not there; `tumorseg data fetch MSD_Colon` gets it")
+    assert lines["BraTS2021"].endswith(
+        "not there; `tumorseg data fetch BraTS2021` says how to get it (registration needed)"
+    )

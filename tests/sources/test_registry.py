@@ -2,7 +2,7 @@ import pytest
 
 from tests.sources import layouts
 from tumorseg.errors import InputError
-from tumorseg.sources.registry import REGISTERED, open_dataset
+from tumorseg.sources.registry import REGISTERED, find_registered, list_registered, open_dataset, registered_name
 
 
 def test_the_ten_tasks_of_the_decathlon_have_names():
@@ -70,3 +70,43 @@ def test_the_registered_name_goes_before_a_manifests_and_that_before_the_folders
     assert open_dataset("a folder", tmp_path).name == "Stated"
     assert open_dataset("MSD_Spleen", tmp_path).name == "MSD_Spleen"
     assert open_dataset(str(tmp_path / "Task09_Spleen/manifest.json"), tmp_path).name == "Stated"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_archives_of_the_decathlon_are_those_that_monai_fetches():
+    from monai.apps.datasets import DecathlonDataset
+
+    archives = {known.folder: known.archive for known in REGISTERED.values() if known.archive is not None}
+    assert {folder: archive.url for folder, archive in archives.items()} == DecathlonDataset.resource
+    assert {folder: archive.md5 for folder, archive in archives.items()} == DecathlonDataset.md5
+
+
+def test_what_is_listed_says_where_it_is_and_whether_it_can_be_fetched(tmp_path):
+    layouts.write_msd(tmp_path / "Task02_Heart")
+    layouts.write_brats(tmp_path / "BraTS2021", ids=["case_a"])
+    layouts.edit_json(layouts.write_msd(tmp_path / "MSD_Spleen"), training=[])
+    (tmp_path / "Task10_Colon").mkdir()
+    listed = {entry.name: entry for entry in list_registered(tmp_path)}
+    assert list(listed) == list(REGISTERED)
+    heart, brats, spleen, colon = (listed[name] for name in ("MSD_Heart", "BraTS2021", "MSD_Spleen", "MSD_Colon"))
+    assert (heart.path, heart.num_cases, heart.can_fetch) == (tmp_path / "Task02_Heart", 3, True)
+    assert (brats.path, brats.num_cases, brats.can_fetch) == (tmp_path / "BraTS2021", 1, False)
+    assert (spleen.path, spleen.num_cases) == (tmp_path / "MSD_Spleen", None)
+    assert "found no case" in spleen.problem
+    assert (colon.path, colon.num_cases, colon.problem) == (None, None, None)
+    assert find_registered("MSD_Colon", tmp_path) is None
+
+
+def test_a_registered_name_is_also_known_by_its_folder():
+    assert registered_name("Task04_Hippocampus") == registered_name("MSD_Hippocampus") == "MSD_Hippocampus"
+
+
+@pytest.mark.parametrize("name", ["msd_heart", "MSD_Hart", "Task02_Hearts"])
+def test_a_name_that_is_not_registered_is_answered_with_near_ones(name):
+    with pytest.raises(InputError, match=r"did you mean .*MSD_Heart"):
+        registered_name(name)
+
+
+def test_a_name_without_near_ones_lists_them_all():
+    with pytest.raises(InputError, match=r"no dataset is registered as 'qqq'; registered names are MSD_Brain, "):
+        registered_name("qqq")

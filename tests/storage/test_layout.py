@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from tumorseg.storage.layout import fold_folder, is_fold_folder, work_folder
+from tumorseg.storage.layout import FetchFiles, fold_folder, is_fold_folder, work_folder
 
 WORK = Path("runs")
 
@@ -40,3 +40,11 @@ def test_a_fold_folder_is_known_by_its_run_record(tmp_path):
     fold.run.write_text("{}")
     assert is_fold_folder(fold.root)
     assert not is_fold_folder(tmp_path)
+
+
+def test_what_is_fetched_lies_beside_its_folder():
+    files = FetchFiles(Path("data") / "Task04_Hippocampus")
+    assert files.archive == Path("data/Task04_Hippocampus.tar")
+    assert files.partial == Path("data/Task04_Hippocampus.tar.partial")
+    assert files.version == Path("data/Task04_Hippocampus.tar.partial.json")
+    assert files.unpacking == Path("data/.Task04_Hippocampus.unpacking")

@@ -1,14 +1,17 @@
 import contextlib
+import fcntl
 import os
 import pty
 import re
+import struct
 import sys
+import termios
 import time
 
 import pytest
 
 from tumorseg.tracking import progress as module
-from tumorseg.tracking.progress import progress, set_quiet
+from tumorseg.tracking.progress import progress, progress_of_bytes, set_quiet
 
 
 @pytest.fixture
@@ -134,3 +137,90 @@ def test_a_bar_shows_the_time_left_of_the_steps_of_this_run():
         work(total=2000, done=1000, steps=2, pause_s=1.1)
         shown = terminal.read()
     assert re.search(r"\b(18|19|2\d):\d\d left", shown)  # 998 or 999 steps of 1.1 s, or a little more
+
+
+MB = 2**20
+
+
+def transfer(*steps, title="fetch", pause_s=0.0):
+    with progress_of_bytes(title) as watch:
+        for done, total, *text in steps:
+            watch(done, total, *text)
+            time.sleep(pause_s)
+
+
+def test_bytes_are_told_in_lines_where_there_is_no_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(module, "LINE_EVERY_S", 0.0)
+    transfer((0, 3 * MB), (MB, 3 * MB), (3 * MB, 3 * MB), pause_s=0.1)
+    out, err = capsys.readouterr()
+    lines = err.splitlines()
+    assert out == ""
+    assert lines[0] == "fetch: 0.0/3.0 MB"
+    assert re.fullmatch(r"fetch: 1\.0/3\.0 MB, \d+\.\d MB/s, 0:00 left", lines[1])
+    assert lines[2] == "fetch: 3.0/3.0 MB, took 0:00"
+
+
+def test_lines_about_bytes_are_few_but_the_last_and_texts_are_never_left_out(capsys):
+    transfer(*((number, 1000) for number in range(500)), (500, 1000, "cut"), (1000, 1000))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert lines[1:] == ["fetch: cut", "fetch: 1000/1000 bytes, took 0:00"]
+
+
+def test_bytes_of_an_unknown_total_have_no_end(capsys, monkeypatch):
+    monkeypatch.setattr(module, "LINE_EVERY_S", 0.0)
+    transfer((5 * 2**30, None), (5 * 2**30 + 50 * MB, None), pause_s=0.05)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "fetch: 5.0 GB"
+    assert re.fullmatch(r"fetch: 5\.0 GB, \d+\.\d MB/s", second)
+
+
+def test_the_speed_is_that_of_this_run_also_after_a_new_start(monkeypatch):
+    flow = module._Flow()
+    clock = iter([0.0, 10.0, 20.0, 30.0])
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    assert flow.text(100 * MB, 200 * MB) == "100.0/200.0 MB"
+    assert flow.text(110 * MB, 200 * MB) == "110.0/200.0 MB, 1.0 MB/s, 1:30 left"
+    assert flow.text(0, 200 * MB) == "0.0/200.0 MB"
+    assert flow.text(20 * MB, 200 * MB) == "20.0/200.0 MB, 2.0 MB/s, 1:30 left"
+
+
+def test_a_bar_of_bytes_is_drawn_on_one_line_with_texts_above(monkeypatch, capsys):
+    monkeypatch.setattr(module, "DRAW_EVERY_S", 0.0)
+    with Terminal() as terminal:
+        transfer((0, 4 * MB), (2 * MB, 4 * MB), (2 * MB, 4 * MB, "cut; next try in 1 s"), (4 * MB, 4 * MB))
+        shown = terminal.read().replace("\r\n", "\n")
+    first, text, last = shown.removesuffix("\n").split("\n")
+    assert "[----------]  0.0/4.0 MB" in first
+    assert "[#####-----]  2.0/4.0 MB" in first.split("\r")[-1]
+    assert text == "fetch: cut; next try in 1 s"
+    assert last.rstrip() == "\rfetch  [##########]  4.0/4.0 MB, took 0:00"
+    assert capsys.readouterr().out == ""
+
+
+def test_a_shorter_line_wipes_the_longer_one_before(monkeypatch):
+    monkeypatch.setattr(module, "DRAW_EVERY_S", 0.0)
+    with Terminal() as terminal:
+        transfer((10**6, None), (10, None))
+        long, short = terminal.read().strip("\r\n").split("\r")
+    assert len(short) >= len(long.rstrip())
+    assert short.rstrip() == "fetch  [----------]  10 bytes"
+
+
+def test_a_line_is_never_wider_than_the_terminal():
+    with Terminal() as terminal:
+        fcntl.ioctl(sys.stderr, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 30, 0, 0))
+        transfer((2**30, 3 * 2**30), title="verify a long name")
+        assert terminal.read() == "\rverify a long name  [###-----\r\n"
+
+
+def test_a_text_before_the_first_bytes_needs_no_line_of_its_own():
+    with Terminal() as terminal:
+        transfer((0, None, "refused"))
+        assert terminal.read() == "fetch: refused\r\n"
+
+
+def test_nothing_is_shown_of_bytes_when_quiet(capsys, loud):
+    set_quiet(True)
+    transfer((1, 1), (1, 1, "text"))
+    assert capsys.readouterr().err == ""

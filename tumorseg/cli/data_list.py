@@ -1,19 +1,33 @@
 """`tumorseg data list`."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from tumorseg.cli.main import Settings
 from tumorseg.cli.output import show
 
+if TYPE_CHECKING:
+    from tumorseg.sources.registry import Listed
+
 
 @click.command()
 @click.pass_obj
 def command(settings: Settings, /) -> None:
-    """List the datasets that `-d` knows by name, and where they are below the data root."""
+    """List the datasets that `-d` knows by name: where they are below the data root, or how to get them."""
     from tumorseg.sources.registry import list_registered
 
     listed = list_registered(settings.data_root)
     result = [{**entry._asdict(), "path": str(entry.path) if entry.path else None} for entry in listed]
     width = max(len(entry.name) for entry in listed)
-    lines = [f"{entry.name:{width}}  {entry.path or f'not there: {entry.how_to_get}'}" for entry in listed]
+    lines = [f"{entry.name:{width}}  {_state(entry)}" for entry in listed]
     show(settings, {"datasets": result}, "\n".join(lines))
+
+
+def _state(entry: "Listed") -> str:
+    if entry.path is None:
+        does = "gets it" if entry.can_fetch else "says how to get it (registration needed)"
+        return f"not there; `tumorseg data fetch {entry.name}` {does}"
+    if entry.problem is not None:
+        return f"{entry.path}, but cannot be opened: {entry.problem.splitlines()[0]}"
+    return f"{entry.path}, {entry.num_cases} cases"

@@ -10,6 +10,14 @@ from tumorseg.sources.folders import folder_name, visible
 from tumorseg.sources.layouts import find_layout, unknown_layout
 
 
+class Archive(NamedTuple):
+    """A tar archive that anyone may download."""
+
+    url: str
+    md5: str
+    """Of the whole file, in hex digits."""
+
+
 class Registered(NamedTuple):
     """A public dataset that tumorseg knows by name."""
 
@@ -17,10 +25,29 @@ class Registered(NamedTuple):
     """As its archive unpacks, below the data root."""
     how_to_get: str
     """One sentence."""
+    archive: Archive | None = None
+    """None where it cannot be had without registration."""
 
 
-def _decathlon(folder: str) -> Registered:
-    return Registered(folder, f"get {folder}.tar from medicaldecathlon.com and unpack it below the data root")
+DECATHLON_URL = "https://msd-for-monai.s3-us-west-2.amazonaws.com"
+DECATHLON = (
+    ("MSD_Brain", "Task01_BrainTumour", "240a19d752f0d9e9101544901065d872"),
+    ("MSD_Heart", "Task02_Heart", "06ee59366e1e5124267b774dbd654057"),
+    ("MSD_Liver", "Task03_Liver", "a90ec6c4aa7f6a3d087205e23d4e6397"),
+    ("MSD_Hippocampus", "Task04_Hippocampus", "9d24dba78a72977dbd1d2e110310f31b"),
+    ("MSD_Prostate", "Task05_Prostate", "35138f08b1efaef89d7424d2bcc928db"),
+    ("MSD_Lung", "Task06_Lung", "8afd997733c7fc0432f71255ba4e52dc"),
+    ("MSD_Pancreas", "Task07_Pancreas", "4f7080cfca169fa8066d17ce6eb061e4"),
+    ("MSD_HepaticVessel", "Task08_HepaticVessel", "641d79e80ec66453921d997fbf12a29c"),
+    ("MSD_Spleen", "Task09_Spleen", "410d4a301da4e5b2f6f86ec3ddba524e"),
+    ("MSD_Colon", "Task10_Colon", "bad7a188931dc2f6acf72b08eb6202d0"),
+)
+"""Name, folder, MD5 of the archive `<folder>.tar`: addresses and checksums are those of `monai.apps.DecathlonDataset`."""
+
+
+def _decathlon(name: str, folder: str, md5: str) -> Registered:
+    how = f"`tumorseg data fetch {name}` gets it, or unpack {folder}.tar from medicaldecathlon.com below the data root"
+    return Registered(folder, how, Archive(f"{DECATHLON_URL}/{folder}.tar", md5))
 
 
 def _brats(year: int) -> Registered:
@@ -29,16 +56,7 @@ def _brats(year: int) -> Registered:
 
 
 REGISTERED: dict[str, Registered] = {
-    "MSD_Brain": _decathlon("Task01_BrainTumour"),
-    "MSD_Heart": _decathlon("Task02_Heart"),
-    "MSD_Liver": _decathlon("Task03_Liver"),
-    "MSD_Hippocampus": _decathlon("Task04_Hippocampus"),
-    "MSD_Prostate": _decathlon("Task05_Prostate"),
-    "MSD_Lung": _decathlon("Task06_Lung"),
-    "MSD_Pancreas": _decathlon("Task07_Pancreas"),
-    "MSD_HepaticVessel": _decathlon("Task08_HepaticVessel"),
-    "MSD_Spleen": _decathlon("Task09_Spleen"),
-    "MSD_Colon": _decathlon("Task10_Colon"),
+    **{name: _decathlon(name, folder, md5) for name, folder, md5 in DECATHLON},
     "HECKTOR": Registered(
         "HECKTOR",
         "get the training data from hecktor.grand-challenge.org (registration needed) and unpack imagesTr and labelsTr into "
@@ -46,7 +64,7 @@ REGISTERED: dict[str, Registered] = {
     ),
     **{f"BraTS{year}": _brats(year) for year in (2018, 2019, 2020, 2021, 2023, 2024)},
 }
-"""Name to folder."""
+"""Name to folder and archive."""
 
 
 class Listed(NamedTuple):
@@ -55,19 +73,48 @@ class Listed(NamedTuple):
     name: str
     path: Path | None
     """None where it is not below the data root."""
+    num_cases: int | None
+    """Training cases; None where it is not there, or cannot be opened."""
+    problem: str | None
+    """Why it cannot be opened."""
+    can_fetch: bool
+    """Whether `tumorseg data fetch` gets it."""
     how_to_get: str
 
 
 def list_registered(data_root: Path) -> list[Listed]:
     """Return every registered dataset in the order of `REGISTERED`."""
-    return [
-        Listed(
-            name,
-            next((place for place in (data_root / known.folder, data_root / name) if place.is_dir()), None),
-            known.how_to_get,
-        )
-        for name, known in REGISTERED.items()
-    ]
+    return [_listed(name, known, data_root) for name, known in REGISTERED.items()]
+
+
+def _listed(name: str, known: Registered, data_root: Path) -> Listed:
+    path = find_registered(name, data_root)
+    num_cases = problem = None
+    try:
+        num_cases = len(open_dataset(str(path), data_root).cases) if path else None
+    except InputError as error:
+        problem = str(error)
+    return Listed(name, path, num_cases, problem, known.archive is not None, known.how_to_get)
+
+
+def find_registered(name: str, data_root: Path) -> Path | None:
+    """Return the folder of a registered dataset below the data root, or None; an empty one counts for none."""
+    places = (data_root / REGISTERED[name].folder, data_root / name)
+    return next((place for place in places if place.is_dir() and any(place.iterdir())), None)
+
+
+def registered_name(name: str) -> str:
+    """Return the registered name that a user means by it, or by its folder.
+
+    Raises:
+        InputError: there is none; near ones are named.
+    """
+    for known, entry in REGISTERED.items():
+        if name in (known, entry.folder):
+            return known
+    near = _near_names(name, list(REGISTERED))
+    meant = f"did you mean {' or '.join(near)}? " if near else ""
+    raise InputError(f"no dataset is registered as {name!r}; {meant}registered names are {', '.join(REGISTERED)}")
 
 
 def open_dataset(name: str, data_root: Path) -> Dataset:

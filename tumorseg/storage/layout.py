@@ -105,3 +105,31 @@ def fold_folder(model: Path, fold: int | str) -> FoldFolder:
 def is_fold_folder(folder: Path) -> bool:
     """Return whether a folder holds one training."""
     return FoldFolder(folder).run.is_file()
+
+
+@dataclass(frozen=True)
+class FetchFiles:
+    """What lies beside a dataset's folder below the data root while it is fetched."""
+
+    target: Path
+    """The dataset's folder."""
+
+    @property
+    def archive(self) -> Path:
+        """The whole archive, kept on request or put there by the user; never removed."""
+        return self.target.with_name(f"{self.target.name}.tar")
+
+    @property
+    def partial(self) -> Path:
+        """The archive as far as it has come."""
+        return self.target.with_name(f"{self.archive.name}.partial")
+
+    @property
+    def version(self) -> Path:
+        """Which version of the server's file the partial archive is of."""
+        return self.target.with_name(f"{self.partial.name}.json")
+
+    @property
+    def unpacking(self) -> Path:
+        """Holds the dataset's folder until it is complete."""
+        return self.target.with_name(f".{self.target.name}.unpacking")

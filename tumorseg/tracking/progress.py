@@ -1,5 +1,6 @@
 """Progress: a bar with an ETA on a terminal, plain lines elsewhere; always on stderr."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -8,8 +9,13 @@ from typing import Any, Protocol
 
 import click
 
+from tumorseg.storage.disk import WatchBytes, byte_text
+
 LINE_EVERY_S = 10.0
 """Least time between two plain lines."""
+BYTE_BAR_WIDTH = 10
+DRAW_EVERY_S = 0.1
+"""Least time between two drawings of a bar of bytes."""
 
 
 class Advance(Protocol):
@@ -101,6 +107,102 @@ def _lines(title: str, total: int, done: int) -> Callable[..., None]:
         click.echo(f"{title}: {pace.count}/{total}, {eta}{'  ' + text if text else ''}", err=True)
 
     return advance
+
+
+@contextmanager
+def progress_of_bytes(title: str) -> Iterator[WatchBytes]:
+    """Show the progress of something that is counted in bytes, and may start anew.
+
+    Args:
+        title: what is being done.
+
+    Yields:
+        A function to call with the bytes that are there, all bytes (None: not known), and a text that is worth a line of its own.
+    """
+    if _Display.is_quiet:
+        yield lambda *_: None
+    elif sys.stderr.isatty():
+        shown = _ByteBar(title)
+        try:
+            yield shown
+        finally:
+            shown.end_line()
+    else:
+        yield _ByteLines(title)
+
+
+class _Flow:
+    """How fast bytes come; what earlier runs brought, or was thrown away, says nothing of it."""
+
+    def __init__(self) -> None:
+        self._first: int | None = None
+        self._before, self._started = 0, 0.0
+
+    def text(self, done: int, total: int | None) -> str:
+        """Return how much is there, how fast it comes, and when the rest will be there."""
+        now = time.monotonic()
+        if self._first is None or done < self._before:
+            self._first, self._started = done, now
+        self._before, taken = done, now - self._started
+        speed = (done - self._first) / taken if taken else 0.0
+        amount = byte_text(done, total)
+        if done == total:
+            return f"{amount}, took {_duration(taken)}"
+        if not speed:
+            return amount
+        left = f", {_duration((total - done) / speed)} left" if total is not None else ""
+        return f"{amount}, {byte_text(round(speed))}/s{left}"
+
+
+class _ByteLines:
+    """Plain lines about bytes."""
+
+    def __init__(self, title: str) -> None:
+        self._title, self._flow, self._last = title, _Flow(), 0.0
+
+    def __call__(self, done: int, total: int | None, text: str = "", /) -> None:
+        """Write a line, unless there was one a moment ago."""
+        now, state = time.monotonic(), self._flow.text(done, total)
+        if text:
+            click.echo(f"{self._title}: {text}", err=True)
+        elif done == total or now - self._last >= LINE_EVERY_S:
+            self._last = now
+            click.echo(f"{self._title}: {state}", err=True)
+
+
+class _ByteBar:
+    """A line on a terminal that is drawn over and over."""
+
+    def __init__(self, title: str) -> None:
+        self._title, self._flow, self._last, self._width = title, _Flow(), 0.0, 0
+
+    def __call__(self, done: int, total: int | None, text: str = "", /) -> None:
+        """Draw the line, unless it was drawn a moment ago; a text stands above it from now on."""
+        now, state = time.monotonic(), self._flow.text(done, total)
+        if text:
+            self.end_line()
+            click.echo(f"{self._title}: {text}", err=True)
+        elif done == total or now - self._last >= DRAW_EVERY_S:
+            self._last = now
+            line = f"{self._title}  {_bar_of_bytes(done, total)}  {state}"[: _num_columns() - 1]
+            click.echo(f"\r{line:{self._width}}", nl=False, err=True)
+            self._width = len(line)
+
+    def end_line(self) -> None:
+        """Leave the line as it stands, if one was drawn."""
+        if self._width:
+            click.echo(err=True)
+        self._width = 0
+
+
+def _bar_of_bytes(done: int, total: int | None) -> str:
+    filled = min(BYTE_BAR_WIDTH * done // total, BYTE_BAR_WIDTH) if total else 0
+    return f"[{'#' * filled:-<{BYTE_BAR_WIDTH}}]"
+
+
+def _num_columns() -> int:
+    """Return how wide the terminal is; a longer line would wrap, and could not be drawn over."""
+    return os.get_terminal_size(sys.stderr.fileno()).columns or 80
 
 
 def _duration(seconds: float) -> str:
