@@ -10,6 +10,7 @@ import logging
 import os
 import struct
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,9 +52,10 @@ UNREADABLE = (
     AttributeError,
     NotImplementedError,
     RecursionError,
+    UserWarning,
     struct.error,
 )
-"""What pydicom raises for a file that is damaged, or breaks the standard."""
+"""What pydicom raises, or warns of, for a file that is damaged, or breaks the standard."""
 HEADER_TAGS = (
     "SOPClassUID",
     "SOPInstanceUID",
@@ -159,13 +161,20 @@ def reading(path: str) -> Iterator[None]:
     """
     from pydicom.config import disable_value_validation
 
+    log = logging.getLogger("pydicom")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
     try:
-        with disable_value_validation():
+        with disable_value_validation(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.filterwarnings("error", "End of file reached")
             yield
     except InputError:
         raise
     except UNREADABLE as error:
         raise damaged(path, KIND, error) from None
+    finally:
+        log.setLevel(level)
 
 
 def read_dataset(path: str, *, has_pixels: bool = True, tags: Sequence[str] | None = None) -> Any:

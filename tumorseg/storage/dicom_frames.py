@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tumorseg.errors import InputError
+from tumorseg.storage.dicom_files import KIND
 from tumorseg.storage.dicom_pixels import num_frames
+from tumorseg.storage.stored import damaged
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 PERPENDICULAR = 1e-3
@@ -44,6 +46,8 @@ def frames_of(dataset: Any, path: str) -> list[Frame]:
     Raises:
         InputError: what says where they lie is missing or senseless, or they are in colour.
     """
+    if "Rows" not in dataset:
+        raise damaged(path, KIND, "its header ends early")
     if int(dataset.get("SamplesPerPixel") or 1) != 1:
         raise InputError(f"{path}: found a colour image, expected one of grey values; leave it out, or convert it")
     if "PerFrameFunctionalGroupsSequence" in dataset:
@@ -89,7 +93,9 @@ def _frame(place: _Flat | _Grouped, dataset: Any, path: str, number: int) -> Fra
             f"{path}: found ImageOrientationPatient {cosines.tolist()}, expected two perpendicular unit vectors; mend the header"
         )
     if min(row_mm, column_mm) <= 0:
-        raise InputError(f"{path}: found PixelSpacing {[row_mm, column_mm]}, expected millimetres; mend the header")
+        raise InputError(
+            f"{path}: found PixelSpacing {[float(row_mm), float(column_mm)]}, expected millimetres; mend the header"
+        )
     between = [place.find("PixelMeasuresSequence", name) for name in ("SpacingBetweenSlices", "SliceThickness")]
     return Frame(
         path,

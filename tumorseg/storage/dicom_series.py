@@ -8,6 +8,7 @@ References:
 """
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -112,10 +113,11 @@ def _check_class(path: str, sop_class: str) -> None:
 
 
 def _check_alike(where: str, frames: Sequence[Frame]) -> None:
-    """Check that planes are parallel and equally fine."""
-    first = frames[0]
+    """Check that planes are parallel and equally fine as most."""
+    kinds = [(frame.shape, *np.round(frame.axes, 2).ravel().tolist()) for frame in frames]
+    first = frames[kinds.index(Counter(kinds).most_common(1)[0][0])]
     sizes = np.linalg.norm(first.axes, axis=0)
-    for frame in frames[1:]:
+    for frame in frames:
         if frame.shape != first.shape:
             raise InputError(
                 f"{where}: found planes of {_by(first.shape)} and of {_by(frame.shape)} pixels, expected one size; "
