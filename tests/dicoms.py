@@ -105,7 +105,7 @@ def write_series(
         if slopes[index] is not None:
             dataset.RescaleSlope, dataset.RescaleIntercept = slopes[index]
         add_pixels(dataset, volume[index])
-        paths[int(index)] = save(dataset, folder / name.format(number=number))
+        paths[int(index)] = save(dataset, folder / name.format(number=number, index=index))
     return [paths[index] for index in range(len(volume))]
 
 

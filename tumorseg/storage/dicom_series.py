@@ -19,6 +19,7 @@ from tumorseg.errors import InputError
 from tumorseg.schema.dataset import ImageFile
 from tumorseg.storage.dicom_files import (
     IMAGE_CLASSES,
+    KIND,
     LABEL_CLASSES,
     parts_of,
     read_dataset,
@@ -27,7 +28,7 @@ from tumorseg.storage.dicom_files import (
 )
 from tumorseg.storage.dicom_frames import Frame, frames_of
 from tumorseg.storage.dicom_pixels import read_frames
-from tumorseg.storage.stored import Geometry, Stored, check_affine
+from tumorseg.storage.stored import Geometry, Stored, check_affine, damaged
 from tumorseg.types import Affine, Image
 
 logger = logging.getLogger(__name__)
@@ -92,7 +93,7 @@ def _image_parts(file: ImageFile) -> list[str]:
         return parts_of(file)
     headers = list(read_headers(Path(file.path)))
     images = [header for header in headers if header.sop_class in IMAGE_CLASSES and not header.is_localizer]
-    damaged = [header.path for header in headers if not header.sop_class]
+    broken = [header.path for header in headers if not header.sop_class]
     found = {header.series: f"{header.modality} {header.description}".strip() for header in images}
     if len(found) != 1:
         listed = f": {', '.join(sorted(found.values()))}" if found else ""
@@ -100,16 +101,18 @@ def _image_parts(file: ImageFile) -> list[str]:
             f"{file.path}: found {len(found)} image series{listed}; expected a folder of one DICOM series; "
             "give each a folder of its own"
         )
-    return [header.path for header in images] + damaged
+    return [header.path for header in images] + broken
 
 
 def _check_class(path: str, sop_class: str) -> None:
     if sop_class in LABEL_CLASSES:
         raise InputError(f"{path}: found a DICOM segmentation, expected an image; name it as the label")
+    if not sop_class:
+        raise damaged(path, KIND, "its header ends early")
     if sop_class not in IMAGE_CLASSES:
         from pydicom.uid import UID
 
-        raise InputError(f"{path}: found {UID(sop_class).name or 'no class'}, expected a DICOM image of CT, MR or PET")
+        raise InputError(f"{path}: found {UID(sop_class).name}, expected a DICOM image of CT, MR or PET")
 
 
 def _check_alike(where: str, frames: Sequence[Frame]) -> None:
