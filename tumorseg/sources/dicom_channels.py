@@ -74,7 +74,7 @@ def _of_modality(path: Path, modality: str, studies: Sequence[Study]) -> list[Ch
         for series_of, study in zip(held, studies, strict=True)
     ]
     if all(len(series_of) == 1 for series_of in held):
-        return [_chosen(path, modality, modality, [series_of[0] for series_of in held])]
+        return [_chosen(path, modality, modality, series=[series_of[0] for series_of in held])]
     common = _common_descriptions(held)
     if common and all(series.description.casefold() in common for series_of in marked for series in series_of):
         found = [_described(series_of, common) for series_of in held]
@@ -84,9 +84,9 @@ def _of_modality(path: Path, modality: str, studies: Sequence[Study]) -> list[Ch
         found = [[] for _ in held]
     else:
         raise _unlike(path, f"no one series of {modality} in each study, nor several of the same descriptions", studies)
-    _note_left_out(path, modality, held, found)
+    _note_left_out(path, modality, held, found=found)
     names = [series.description for series in found[0]] if len(found[0]) > 1 else [modality]
-    return [_chosen(path, name, modality, list(members)) for name, *members in zip(names, *found, strict=False)]
+    return [_chosen(path, name, modality, series=list(members)) for name, *members in zip(names, *found, strict=False)]
 
 
 def _common_descriptions(held: Sequence[Sequence[Series]]) -> set[str]:
@@ -101,13 +101,13 @@ def _described(series_of: Sequence[Series], common: set[str]) -> list[Series]:
     return sorted(chosen, key=lambda series: series.description.casefold())
 
 
-def _chosen(path: Path, name: str, modality: str, series: list[Series]) -> Chosen:
+def _chosen(path: Path, name: str, modality: str, *, series: list[Series]) -> Chosen:
     fields = {"name": name.replace("/", "-").replace("\\", "-"), "kind": KINDS.get(modality, "other")}
     return Chosen(parse_record(Channel, fields, source=str(path), error=InputError), series)
 
 
 def _note_left_out(
-    path: Path, modality: str, held: Sequence[Sequence[Series]], found: Sequence[Sequence[Series]]
+    path: Path, modality: str, held: Sequence[Sequence[Series]], *, found: Sequence[Sequence[Series]]
 ) -> None:
     left = Counter(
         series.description or series.uid

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tumorseg.errors import InputError
-from tumorseg.storage.dicom_files import DIRECTORY_CLASS, IMAGE_CLASSES, LABEL_CLASSES, Header, read_headers
+from tumorseg.storage.dicom_files import DIRECTORY_CLASS, IMAGE_CLASSES, LABEL_CLASSES
+from tumorseg.storage.dicom_headers import Header, read_headers
 from tumorseg.storage.dicom_labels import LabelSummary, summarize_label
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,18 @@ _Key = tuple[str, str]
 """Patient and study UID: two patients are never one case, whatever an anonymisation did to UIDs."""
 
 
+class _Found(NamedTuple):
+    """The headers in a folder by what they are of."""
+
+    images: dict[tuple[_Key, str], list[Header]]
+    """By study and series UID."""
+    labels: list[Header]
+    damaged: list[str]
+    """Files."""
+    others: Counter[str]
+    """What is neither, by kind."""
+
+
 def find_studies(path: Path) -> list[Study]:
     """Read the headers in and below a folder, or of one file, once.
 
@@ -61,38 +74,38 @@ def find_studies(path: Path) -> list[Study]:
     Raises:
         InputError: a folder cannot be read.
     """
-    images: dict[tuple[_Key, str], list[Header]] = {}
-    labels: list[Header] = []
-    damaged: list[str] = []
-    dates: dict[_Key, str] = {}
-    others: Counter[str] = Counter()
-    for header in read_headers(path):
-        key = (header.patient, header.study)
-        if header.sop_class in IMAGE_CLASSES and not header.is_localizer:
-            images.setdefault((key, header.series), []).append(header)
-            dates.setdefault(key, header.date)
-        elif header.sop_class in LABEL_CLASSES:
-            labels.append(header)
-        elif not header.sop_class:
-            damaged.append(header.path)
-        elif header.sop_class != DIRECTORY_CLASS:
-            others["localizer" if header.is_localizer else header.modality or header.sop_class] += 1
-    if others:
-        listed = ", ".join(f"{name} ({count})" for name, count in sorted(others.items()))
+    found = _sort_headers(read_headers(path))
+    if found.others:
+        listed = ", ".join(f"{name} ({count})" for name, count in sorted(found.others.items()))
         logger.info("%s: files that are no volumes of CT, MR or PET are left out: %s", path, listed)
     series: dict[_Key, list[Series]] = {}
-    for (key, _), headers in images.items():
+    for (key, _), headers in found.images.items():
         if (reason := _why_no_volume(headers)) is None:
-            series.setdefault(key, []).append(_series(headers, damaged))
+            series.setdefault(key, []).append(_series(headers, found.damaged))
         else:
             logger.info("%s: series %s is left out: %s", path, _called(headers[0]), reason)
-    attached = _attach(labels, series)
-    for header in labels:
-        dates.setdefault((header.patient, header.study), header.date)
+    attached = _attach(found.labels, series)
+    dates = {(header.patient, header.study): header.date for header in found.labels}
+    dates |= {key: headers[0].date for (key, _), headers in found.images.items()}
     return [
         Study(key[0], key[1], dates[key], tuple(series.get(key, ())), tuple(attached.get(key, ())))
         for key in sorted({*series, *attached})
     ]
+
+
+def _sort_headers(headers: Iterable[Header]) -> _Found:
+    found = _Found({}, [], [], Counter())
+    for header in headers:
+        if header.sop_class in IMAGE_CLASSES and not header.is_localizer:
+            key = (header.patient, header.study)
+            found.images.setdefault((key, header.series), []).append(header)
+        elif header.sop_class in LABEL_CLASSES:
+            found.labels.append(header)
+        elif not header.sop_class:
+            found.damaged.append(header.path)
+        elif header.sop_class != DIRECTORY_CLASS:
+            found.others["localizer" if header.is_localizer else header.modality or header.sop_class] += 1
+    return found
 
 
 def _called(header: Header) -> str:
@@ -134,7 +147,7 @@ def _attach(labels: Iterable[Header], series: dict[_Key, list[Series]]) -> dict[
         study: _Key | None
         try:
             summary = summarize_label(header.path)
-            study, drawn_on = _drawn_on(own, summary, series, places)
+            study, drawn_on = _drawn_on(own, summary, series, places=places)
         except InputError as error:  # fails with its case
             logger.warning("%s", error)
             summary, study, drawn_on = LabelSummary((), (), ()), own if own in series else None, frozenset()
@@ -146,7 +159,7 @@ def _attach(labels: Iterable[Header], series: dict[_Key, list[Series]]) -> dict[
 
 
 def _drawn_on(
-    own: _Key, summary: LabelSummary, series: dict[_Key, list[Series]], places: dict[str, list[_Key]]
+    own: _Key, summary: LabelSummary, series: dict[_Key, list[Series]], *, places: dict[str, list[_Key]]
 ) -> tuple[_Key | None, frozenset[str]]:
     """Return the study of the series that a label names; else, in its own study, the only one that shares its world."""
     named = [(key, uid) for uid in summary.series for key in places.get(uid, ())]

@@ -45,7 +45,7 @@ def open_inputs(paths: Sequence[Path], channels: Sequence[str], kinds: Sequence[
     loose: dict[Path, list[Path]] = {}
     for path in paths:
         if (listing := _list_path(path)) is not None:
-            cases += _match_channels(path, listing, channels, kinds)
+            cases += _match_channels(path, listing, channels, kinds=kinds)
         else:
             for file in _plain_files(path):
                 loose.setdefault(file.parent, []).append(file)
@@ -120,7 +120,7 @@ def _plain_files(path: Path) -> list[Path]:
 
 
 def _match_channels(
-    path: Path, listing: Listing, channels: Sequence[str], kinds: Sequence[ChannelKind | None]
+    path: Path, listing: Listing, channels: Sequence[str], *, kinds: Sequence[ChannelKind | None]
 ) -> list[Case]:
     """Return cases whose images are the wanted channels."""
     if not listing.is_named and len(listing.channels) == len(channels):

@@ -50,7 +50,7 @@ def _name(roi: Any) -> str:
     return " ".join(str(roi.get("ROIName") or "").split()) or f"ROI {roi.ROINumber}"
 
 
-def paint_contours(path: str, name: str, contours: list[Contour], grid: Geometry) -> Mask:
+def paint_contours(path: str, name: str, contours: list[Contour], *, grid: Geometry) -> Mask:
     """Return what lies inside the contours of one structure.
 
     Args:
@@ -67,7 +67,7 @@ def paint_contours(path: str, name: str, contours: list[Contour], grid: Geometry
     """
     to_voxels = np.linalg.inv(grid.affine)
     moved = [contour @ to_voxels[:3, :3].T + to_voxels[:3, 3] for contour in contours]
-    _check_planes(path, name, moved, grid)
+    _check_planes(path, name, moved, grid=grid)
     filled = fill_contours(moved, grid.shape)
     what = f"{path}: {name}"
     if filled.num_dropped:
@@ -83,7 +83,7 @@ def paint_contours(path: str, name: str, contours: list[Contour], grid: Geometry
     return filled.mask
 
 
-def _check_planes(path: str, name: str, contours: list[Contour], grid: Geometry) -> None:
+def _check_planes(path: str, name: str, contours: list[Contour], *, grid: Geometry) -> None:
     edge_mm = float(np.linalg.norm(grid.affine[:3, 2]))
     heights = np.array([contour[:, 2].mean() for contour in contours])
     spread = max(float(np.abs(contour[:, 2] - height).max()) for contour, height in zip(contours, heights, strict=True))

@@ -1,4 +1,4 @@
-"""DICOM files as files: which of a folder are DICOM, and what their headers say of patient, study and series.
+"""DICOM files as files: which of a folder are DICOM, and how they are opened.
 
 pydicom is imported only when a DICOM file is met.
 
@@ -9,18 +9,15 @@ References:
 import logging
 import os
 import struct
-import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from tumorseg.errors import InputError
 from tumorseg.schema.dataset import Case, ImageFile
 from tumorseg.storage.stored import damaged
-
-logger = logging.getLogger(__name__)
 
 KIND = "DICOM"
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
@@ -42,7 +39,6 @@ MOST_LOOKED_INTO = 64
 """Files that are opened at most to tell whether a folder holds DICOM."""
 MOST_LOOKED_AT = 4096
 """Files that are looked at by name for it."""
-SECONDS_BETWEEN_NOTES = 10.0
 UNREADABLE = (
     OSError,
     EOFError,
@@ -56,49 +52,6 @@ UNREADABLE = (
     struct.error,
 )
 """What pydicom raises, or warns of, for a file that is damaged, or breaks the standard."""
-HEADER_TAGS = (
-    "SOPClassUID",
-    "SOPInstanceUID",
-    "ImageType",
-    "StudyDate",
-    "Modality",
-    "SeriesDescription",
-    "PatientID",
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
-    "FrameOfReferenceUID",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "NumberOfFrames",
-    "Units",
-)
-
-
-class Header(NamedTuple):
-    """What one file says of itself; texts are empty where it says nothing."""
-
-    path: str
-    sop_class: str = ""
-    """Empty where the file is damaged."""
-    patient: str = ""
-    study: str = ""
-    """UID."""
-    date: str = ""
-    """Of the study."""
-    series: str = ""
-    """UID."""
-    frame_of_reference: str = ""
-    """UID."""
-    modality: str = ""
-    description: str = ""
-    """Of the series."""
-    units: str = ""
-    """Of PET."""
-    is_localizer: bool = False
-    is_located: bool = False
-    """Whether its planes say where they lie, here or by the frames of the file."""
-    orientation: tuple[float, ...] = ()
-    """Of its planes; empty where it stands by the frames of the file, or nowhere."""
 
 
 def is_dicom_file(path: Path) -> bool:
@@ -198,50 +151,6 @@ def read_dataset(path: str, *, has_pixels: bool = True, tags: Sequence[str] | No
     return dataset
 
 
-def read_header(path: str) -> Header:
-    """Return what a DICOM file says of itself; voxels are not read.
-
-    Raises:
-        InputError: the file is damaged.
-    """
-    with reading(path):
-        dataset = read_dataset(path, has_pixels=False, tags=HEADER_TAGS)
-        sop_class = str(dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID") or "")
-        if sop_class != DIRECTORY_CLASS and "SeriesInstanceUID" not in dataset:
-            raise damaged(path, KIND, "the header names no series")
-        orientation = dataset.get("ImageOrientationPatient") or ()
-        return Header(
-            path,
-            sop_class,
-            _text(dataset, "PatientID"),
-            _text(dataset, "StudyInstanceUID"),
-            _text(dataset, "StudyDate"),
-            _text(dataset, "SeriesInstanceUID"),
-            _text(dataset, "FrameOfReferenceUID"),
-            _text(dataset, "Modality"),
-            _text(dataset, "SeriesDescription"),
-            _text(dataset, "Units"),
-            "LOCALIZER" in _values(dataset, "ImageType"),
-            bool(orientation and dataset.get("ImagePositionPatient")) or "NumberOfFrames" in dataset,
-            tuple(float(value) for value in orientation),
-        )
-
-
-def read_headers(path: Path) -> Iterator[Header]:
-    """Yield the header of every DICOM file in and below a folder, or of one file; a damaged one's has no class."""
-    noted = time.monotonic()
-    for number, file in enumerate(walk_files(path) if path.is_dir() else [path]):
-        if time.monotonic() - noted > SECONDS_BETWEEN_NOTES:
-            noted = time.monotonic()
-            logger.info("%s: %d files looked at, now in %s", path, number, file.parent)
-        if is_dicom_file(file):
-            try:
-                yield read_header(str(file))
-            except InputError as error:
-                logger.warning("%s", error)
-                yield Header(str(file))
-
-
 def holds_dicom(folder: Path, other_endings: Iterable[str]) -> bool:
     """Tell whether DICOM lies in or below a folder, looking at no more than its first files.
 
@@ -264,14 +173,3 @@ def holds_dicom(folder: Path, other_endings: Iterable[str]) -> bool:
 def common_folder(paths: Sequence[str]) -> str:
     """Return the folder that holds files, itself or in folders of its own."""
     return os.path.commonpath([os.path.dirname(path) for path in paths])  # noqa: PTH120 (texts, by the thousand)
-
-
-def _text(dataset: Any, name: str) -> str:
-    """Return an element as text, without outer blanks and with single inner ones."""
-    return " ".join(str(dataset.get(name) or "").split())
-
-
-def _values(dataset: Any, name: str) -> list[str]:
-    """Return an element's values as texts in upper case."""
-    found = dataset.get(name) or []
-    return [str(value).upper() for value in ([found] if isinstance(found, str) else found)]

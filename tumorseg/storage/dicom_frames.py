@@ -57,10 +57,10 @@ def frames_of(dataset: Any, path: str) -> list[Frame]:
             raise InputError(
                 f"{path}: found places of {len(groups)} of its {num_frames(dataset)} frames; export it again"
             )
-        return [_frame(_Grouped(own, shared), dataset, path, number) for number, own in enumerate(groups)]
+        return [_frame(_Grouped(own, shared), dataset, path, number=number) for number, own in enumerate(groups)]
     if num_frames(dataset) > 1:
         raise InputError(f"{path}: found {num_frames(dataset)} frames without a place each; export it as single slices")
-    return [_frame(_Flat(dataset), dataset, path, 0)]
+    return [_frame(_Flat(dataset), dataset, path, number=0)]
 
 
 class _Flat(NamedTuple):
@@ -83,7 +83,7 @@ class _Grouped(NamedTuple):
         return found[0].get(name) if found else None
 
 
-def _frame(place: _Flat | _Grouped, dataset: Any, path: str, number: int) -> Frame:
+def _frame(place: _Flat | _Grouped, dataset: Any, path: str, *, number: int) -> Frame:
     position = _numbers(place, "PlanePositionSequence", "ImagePositionPatient", count=3, path=path)
     cosines = _numbers(place, "PlaneOrientationSequence", "ImageOrientationPatient", count=6, path=path)
     row_mm, column_mm = _numbers(place, "PixelMeasuresSequence", "PixelSpacing", count=2, path=path)

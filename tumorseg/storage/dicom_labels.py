@@ -110,10 +110,10 @@ def paint_labels(files: Sequence[str], grid: Geometry, values: Mapping[str, int]
         )
     if unknown := sorted(set(found) - set(values)):
         logger.warning("%s: structures that are no labels of the dataset are left out: %s", where, ", ".join(unknown))
-    return _paint(where, opened, grid, values)
+    return _paint(where, opened, grid, values=values)
 
 
-def _paint(where: str, opened: Sequence[_Opened], grid: Geometry, values: Mapping[str, int]) -> Segmentation:
+def _paint(where: str, opened: Sequence[_Opened], grid: Geometry, *, values: Mapping[str, int]) -> Segmentation:
     kind = np.promote_types(np.min_scalar_type(min(values.values())), np.min_scalar_type(max(values.values())))
     painted = np.zeros(grid.shape, np.promote_types(kind, np.int16))
     named = {value: name for name, value in values.items()}
@@ -155,7 +155,9 @@ def _open_label(path: str) -> _Opened:
                 path, _foreground(segments.names.values()), lambda name, grid: paint_segments(segments, name, grid)
             )
         contours = read_contours(dataset, path)
-        return _Opened(path, _foreground(contours), lambda name, grid: paint_contours(path, name, contours[name], grid))
+        return _Opened(
+            path, _foreground(contours), lambda name, grid: paint_contours(path, name, contours[name], grid=grid)
+        )
 
 
 def _foreground(names: Any) -> tuple[str, ...]:

@@ -79,7 +79,7 @@ def paint_segments(segments: Segments, name: str, grid: Geometry) -> Mask:
             inside = segments.plane(index) >= segments.threshold
         else:
             continue
-        mask[_voxels(segments.path, name, frame, inside, grid=grid)] = True
+        mask[_voxels(segments.path, name, frame, inside=inside, grid=grid)] = True
     return mask
 
 
@@ -95,7 +95,7 @@ def _number(dataset: Any, index: int) -> int:
     return int(found[0].ReferencedSegmentNumber)
 
 
-def _voxels(path: str, name: str, frame: Frame, inside: Mask, *, grid: Geometry) -> tuple[NDArray[np.int64], ...]:
+def _voxels(path: str, name: str, frame: Frame, *, inside: Mask, grid: Geometry) -> tuple[NDArray[np.int64], ...]:
     """Return the array indices (z, y, x) of a plane's pixels that are inside."""
     rows, columns = np.nonzero(inside)
     to_voxels = np.linalg.inv(grid.affine[:3, :3])

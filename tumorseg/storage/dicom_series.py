@@ -23,10 +23,10 @@ from tumorseg.storage.dicom_files import (
     LABEL_CLASSES,
     parts_of,
     read_dataset,
-    read_headers,
     reading,
 )
 from tumorseg.storage.dicom_frames import Frame, frames_of
+from tumorseg.storage.dicom_headers import read_headers
 from tumorseg.storage.dicom_pixels import read_frames
 from tumorseg.storage.stored import Geometry, Stored, check_affine, damaged
 from tumorseg.types import Affine, Image
