@@ -287,6 +287,14 @@ def test_a_folder_of_volumes_or_of_no_dicom_is_none(tmp_path):
     assert not is_dicom(tmp_path / "none")
 
 
+def test_a_long_search_says_how_far_it_is(tmp_path, caplog, monkeypatch):
+    caplog.set_level(logging.INFO, "tumorseg")
+    write_study(tmp_path, names=())
+    monkeypatch.setattr("tumorseg.storage.dicom_headers.SECONDS_BETWEEN_NOTES", 0.0)
+    read_dicom(tmp_path)
+    assert f"{tmp_path}: 3 files looked at, now in {tmp_path}" in caplog.text
+
+
 def test_a_series_a_study_and_a_file_can_be_predicted_on(tmp_path):
     series = write_study(tmp_path / "study", "P1", "1.5", ("CT", "PT"))
     enhanced = write_enhanced(tmp_path / "enhanced.dcm", volume(5), patient="P9")
