@@ -7,6 +7,8 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
+from tests.dicoms import Grid, write_seg, write_series
+
 SHAPE = (5, 6, 7)
 AFFINE = np.diag([-0.7, -0.9, 3.1, 1.0])
 IDS = ("case_b", "case_a", "case_c")
@@ -125,6 +127,28 @@ def write_hecktor_2021(folder, ids=IDS):
         for channel, ending in enumerate(("_ct", "_pt")):
             save(folder / "hecktor_nii" / f"{case_id}{ending}.nii.gz", image(number, channel))
         save(folder / "hecktor_nii" / f"{case_id}_gtvt.nii.gz", label(number))
+    return folder
+
+
+def write_dicom(folder, ids=IDS, names=("edema", "enhancing", "necrosis")):
+    """Every case is a study of CT and PET, its three labels in one SEG."""
+    grid = Grid(np.diag([-1.0, -1.0, 1.0]), (0.7, 0.9, 3.1), (0, 0, 0))
+    for number, case_id in enumerate(ids):
+        series = [
+            write_series(
+                folder / case_id / kind.lower(),
+                image(number, channel).T,
+                grid,
+                kind=kind,
+                name="{index}",
+                patient=case_id,
+                study=f"1.{number}",
+                series=f"1.{number}.{channel}",
+            )
+            for channel, kind in enumerate(("CT", "PT"))
+        ]
+        masks = {name: value == label(number).T for name, value in zip(names, (1, 2, 4), strict=True)}
+        write_seg(folder / case_id / "seg", series[0], masks)
     return folder
 
 

@@ -132,7 +132,7 @@ def test_a_channel_that_a_layout_does_not_have_is_refused(tmp_path):
 def test_one_brats_case_folder_is_one_case(tmp_path):
     (case,) = open_inputs([layouts.write_brats(tmp_path) / "case_b"], layouts.BRATS).cases
     assert case.case_id == "case_b"
-    assert open_labels([tmp_path / "case_b"]) == {"case_b": str(tmp_path / "case_b/case_b_seg.nii.gz")}
+    assert open_labels([tmp_path / "case_b"]) == {"case_b": (str(tmp_path / "case_b/case_b_seg.nii.gz"),)}
 
 
 def test_a_manifest_file_is_read(tmp_path):
@@ -163,7 +163,7 @@ def test_paths_without_images_are_refused(tmp_path, opener):
 
 def test_labels_are_found_in_plain_folders_files_and_every_layout(tmp_path):
     plain = write_plain(tmp_path / "plain")
-    assert open_labels([plain]) == {case_id: str(plain / f"{case_id}.nii.gz") for case_id in sorted(layouts.IDS)}
+    assert open_labels([plain]) == {case_id: (str(plain / f"{case_id}.nii.gz"),) for case_id in sorted(layouts.IDS)}
     assert list(open_labels([plain / "case_b.nii.gz"])) == ["case_b"]
     for name in ("msd", "nnunet", "brats", "csv"):
         folder = getattr(layouts, f"write_{name}")(tmp_path / name)

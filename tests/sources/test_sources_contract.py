@@ -7,6 +7,7 @@ import pytest
 from tests.sources import layouts
 from tumorseg.errors import InputError
 from tumorseg.sources.brats import is_brats, read_brats
+from tumorseg.sources.dicom import is_dicom, read_dicom
 from tumorseg.sources.hecktor import is_hecktor, read_hecktor
 from tumorseg.sources.layouts import LAYOUTS, find_layout
 from tumorseg.sources.manifest import is_manifest, read_manifest
@@ -14,7 +15,8 @@ from tumorseg.sources.msd import is_msd, read_msd
 from tumorseg.sources.nnunet import is_nnunet, read_nnunet
 from tumorseg.sources.pairs import is_pairs, read_pairs
 from tumorseg.sources.registry import open_dataset
-from tumorseg.storage.images import read_images, read_segmentation
+from tumorseg.storage.images import knows_names_only, read_images, read_reference
+from tumorseg.storage.stored import Geometry
 
 
 class Source(NamedTuple):
@@ -26,6 +28,12 @@ class Source(NamedTuple):
     """A file of case_a, without which that case fails."""
     values: tuple = (0, 1, 2, 4)
     """Label values."""
+    missing: str = "no such file; expected an image"
+    """What is said of a case without the victim."""
+    named: str | None = None
+    """What is named then; the victim if None."""
+    looks_below: bool = False
+    """A folder is recognised by what lies anywhere below it, so that one above the dataset is a dataset too."""
 
 
 SOURCES = {
@@ -48,6 +56,17 @@ SOURCES = {
     "pairs": Source(layouts.write_pairs, is_pairs, read_pairs, ("image",), "images/case_a.nii.gz"),
     "pairs beside": Source(
         layouts.write_pairs_beside, is_pairs, read_pairs, ("channel_0", "channel_1"), "case_a.nii.gz"
+    ),
+    "dicom": Source(
+        layouts.write_dicom,
+        is_dicom,
+        read_dicom,
+        ("CT", "PT"),
+        "case_a/pt/3",
+        (0, 1, 2, 3),
+        "expected 3.1 mm as elsewhere .* slices are missing",
+        "case_a/pt",  # which slices there should be, no header says
+        looks_below=True,
     ),
     "csv": Source(layouts.write_csv, is_manifest, read_manifest, ("T1", "T2"), "T2/case_a.nii.gz"),
     "json": Source(layouts.write_json_manifest, is_manifest, read_manifest, ("T1", "T2"), "T2/case_a.nii.gz"),
@@ -77,16 +96,23 @@ def test_cases_are_sorted_by_id_and_every_file_exists(source, folder):
     assert [case.case_id for case in dataset.cases] == sorted(layouts.IDS)
     for case in dataset.cases:
         assert len(case.images) == len(source.channels)
-        assert all(Path(file.path).is_file() for file in (*case.images,))
-        assert Path(case.label).is_file()
+        assert all(Path(file.path, *file.parts[:1]).is_file() for file in case.images)
+        assert all(Path(file).is_file() for file in case.label_files)
 
 
 def test_each_image_is_that_case_and_channel(source, folder):
-    for case in source.read(folder).cases:
+    dataset = source.read(folder)
+    for case in dataset.cases:
         number = layouts.IDS.index(case.case_id)
-        found = [volume.array[0, 0, 0] for volume in read_images(case.images)]
-        assert found == [10 * number + channel for channel in range(len(source.channels))]
-        np.testing.assert_array_equal(read_segmentation(case.label).array, layouts.label(number).T)
+        volumes = read_images(case.images)
+        assert [volume.array[0, 0, 0] for volume in volumes] == [
+            10 * number + channel for channel in range(len(source.channels))
+        ]
+        grid = Geometry(volumes[0].array.shape, volumes[0].affine, 1)
+        found, expected = read_reference(case.label_files, grid, dataset.labels).array, layouts.label(number).T
+        if knows_names_only(case.label):  # values follow the order of names
+            expected = np.where(expected == 4, 3, expected)
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_reading_twice_gives_equal_records(source, folder):
@@ -99,15 +125,15 @@ def test_a_missing_image_fails_its_own_case_only(source, folder):
     (folder / source.victim).unlink()
     cases = {case.case_id: case for case in source.read(folder).cases}
     assert len(cases) == 3
-    with pytest.raises(InputError, match="no such file; expected an image") as error:
+    with pytest.raises(InputError, match=source.missing) as error:
         read_images(cases.pop("case_a").images)
-    assert Path(source.victim).name in str(error.value)
+    assert (source.named or Path(source.victim).name) in str(error.value)
     assert "\n" not in str(error.value)
     assert all(len(read_images(case.images)) == len(source.channels) for case in cases.values())
 
 
 def test_hidden_files_beside_the_images_are_no_cases(source, folder):
-    for path in [*folder.rglob("*.nii.gz")]:
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
         (path.parent / f"._{path.name}").write_bytes(b"finder")
     assert len(source.read(folder).cases) == 3
 
@@ -124,7 +150,8 @@ def test_no_other_layout_claims_the_folder(source, folder, tmp_path):
     assert [layout.read for layout in claims] == [source.read]
     assert find_layout(folder).read is source.read
     (tmp_path / "empty").mkdir()
-    for wrong in (tmp_path / "empty", tmp_path, tmp_path / "none", folder / source.victim):
+    above = [] if source.looks_below else [tmp_path]
+    for wrong in (tmp_path / "empty", *above, tmp_path / "none", folder / source.victim):
         assert not source.recognize(wrong)
 
 

@@ -88,7 +88,7 @@ def test_a_result_lies_on_the_grid_of_such_a_file(tmp_path, ending):
     rotation = Rotation.from_euler("xyz", (10, 20, 30), degrees=True).as_matrix()
     image = write_itk(tmp_path / f"a{ending}", voxels(), rotation=rotation)
     labels = voxels(dtype=np.uint8) // 30
-    write_segmentation(tmp_path / "out.nii.gz", labels, like=str(tmp_path / f"a{ending}"))
+    write_segmentation(tmp_path / "out.nii.gz", labels, like=ImageFile(path=str(tmp_path / f"a{ending}")))
     written = SimpleITK.ReadImage(str(tmp_path / "out.nii.gz"))
     assert np.array_equal(SimpleITK.GetArrayFromImage(written), labels)
     for name in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
@@ -132,7 +132,7 @@ def test_bands_of_a_picture_are_channels(tmp_path, ending):
 def test_a_result_for_a_picture_is_flat_nifti(tmp_path):
     Image.fromarray(voxels((6, 7), np.uint8)).save(tmp_path / "a.png")
     labels = (voxels((1, 6, 7), np.uint8) > 40).astype(np.uint8) * 255
-    write_segmentation(tmp_path / "out.nii.gz", labels, like=str(tmp_path / "a.png"))
+    write_segmentation(tmp_path / "out.nii.gz", labels, like=ImageFile(path=str(tmp_path / "a.png")))
     assert nibabel.load(tmp_path / "out.nii.gz").shape == (7, 6, 1)
     assert np.array_equal(read_segmentation(str(tmp_path / "out.nii.gz")).array, labels)
 

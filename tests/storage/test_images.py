@@ -312,7 +312,7 @@ def test_a_written_segmentation_lies_on_the_grid_of_its_image(tmp_path, shape, c
     like, path = str(tmp_path / "like.nii.gz"), tmp_path / "out" / "a.nii.gz"
     nibabel.save(image, like)
     segmentation = np.random.default_rng(0).integers(0, 5, read_geometry(like).shape)
-    write_segmentation(path, segmentation, like=like)
+    write_segmentation(path, segmentation, like=ImageFile(path=like))
     same_grid(like, path)
     assert nibabel.load(path).shape == shape[:3]
     assert nibabel.load(path).get_data_dtype() == np.uint8
@@ -324,7 +324,7 @@ def test_simpleitk_sees_a_written_segmentation_where_its_image_is(tmp_path, shap
     affine = oblique_affine() if len(shape) == 3 else np.diag([-0.7, -0.9, 1.0, 1.0])
     like = write_nifti(tmp_path / "like.nii.gz", stored_voxels(shape), affine)
     segmentation = stored_voxels(shape[::-1]).reshape(read_geometry(like).shape)
-    write_segmentation(tmp_path / "a.nii.gz", segmentation, like=like)
+    write_segmentation(tmp_path / "a.nii.gz", segmentation, like=ImageFile(path=like))
     image, written = SimpleITK.ReadImage(like), SimpleITK.ReadImage(str(tmp_path / "a.nii.gz"))
     assert image.GetSize() == written.GetSize()
     assert image.GetOrigin() == written.GetOrigin()
@@ -339,7 +339,7 @@ def test_intensity_scaling_and_extensions_of_the_image_are_not_taken_over(tmp_pa
     image.header["cal_max"] = 9
     image.set_data_dtype(np.int16)
     nibabel.save(image, tmp_path / "like.nii.gz")
-    write_segmentation(tmp_path / "a.nii.gz", np.full((7, 6, 5), 3), like=str(tmp_path / "like.nii.gz"))
+    write_segmentation(tmp_path / "a.nii.gz", np.full((7, 6, 5), 3), like=ImageFile(path=str(tmp_path / "like.nii.gz")))
     written = nibabel.load(tmp_path / "a.nii.gz")
     assert (written.dataobj.slope, written.dataobj.inter) == (1, 0)
     assert not written.header.extensions
@@ -348,23 +348,23 @@ def test_intensity_scaling_and_extensions_of_the_image_are_not_taken_over(tmp_pa
 
 def test_a_nifti2_image_gives_a_nifti2_segmentation(tmp_path):
     like = write_nifti(tmp_path / "like.nii", stored_voxels(), kind=nibabel.Nifti2Image)
-    write_segmentation(tmp_path / "a.nii", np.zeros((7, 6, 5), np.int64), like=like)
+    write_segmentation(tmp_path / "a.nii", np.zeros((7, 6, 5), np.int64), like=ImageFile(path=like))
     assert isinstance(nibabel.load(tmp_path / "a.nii"), nibabel.Nifti2Image)
 
 
 def test_writing_twice_gives_the_same_bytes(tmp_path):
     like = write_nifti(tmp_path / "like.nii.gz", stored_voxels())
     for name in ("a", "b"):
-        write_segmentation(tmp_path / f"{name}.nii.gz", np.ones((7, 6, 5), int), like=like)
+        write_segmentation(tmp_path / f"{name}.nii.gz", np.ones((7, 6, 5), int), like=ImageFile(path=like))
     assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
 
 
 def test_writing_refuses_another_shape_and_another_ending(tmp_path):
     like = write_nifti(tmp_path / "like.nii.gz", stored_voxels())
     with pytest.raises(InputError, match=r"found a grid of \(7, 6, 5\)"):
-        write_segmentation(tmp_path / "a.nii.gz", np.zeros((7, 6, 4), int), like=like)
+        write_segmentation(tmp_path / "a.nii.gz", np.zeros((7, 6, 4), int), like=ImageFile(path=like))
     with pytest.raises(InputError, match="cannot write this format"):
-        write_segmentation(tmp_path / "a.mha", np.zeros((7, 6, 5), int), like=like)
+        write_segmentation(tmp_path / "a.mha", np.zeros((7, 6, 5), int), like=ImageFile(path=like))
     assert list(tmp_path.iterdir()) == [Path(like)]
 
 
@@ -374,7 +374,7 @@ def test_writing_refuses_another_shape_and_another_ending(tmp_path):
 )  # fmt: skip
 def test_any_labels_survive_the_round_trip(tmp_path, labels):
     write_image(tmp_path / "like.nii.gz", np.zeros(labels.shape, np.float32), affine=oblique_affine())
-    write_segmentation(tmp_path / "a.nii.gz", labels, like=str(tmp_path / "like.nii.gz"))
+    write_segmentation(tmp_path / "a.nii.gz", labels, like=ImageFile(path=str(tmp_path / "like.nii.gz")))
     np.testing.assert_array_equal(read_segmentation(str(tmp_path / "a.nii.gz")).array, labels)
 
 

@@ -11,7 +11,7 @@ def test_a_record_survives_the_round_trip(tmp_path):
     assert read_record(ImageFile, tmp_path / "new" / "a.json") == record
     assert (tmp_path / "new" / "a.json").read_text(
         "utf-8"
-    ) == '{\n  "index": 2,\n  "num_volumes": null,\n  "path": "é.nii.gz"\n}\n'
+    ) == '{\n  "index": 2,\n  "num_volumes": null,\n  "parts": [],\n  "path": "é.nii.gz"\n}\n'
 
 
 def test_a_byte_order_mark_is_no_harm(tmp_path):

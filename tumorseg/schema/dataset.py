@@ -87,7 +87,9 @@ class ImageFile(Record):
     """Where one channel of one case lies."""
 
     path: str
-    """Absolute, or relative to where the command runs."""
+    """Absolute, or relative to where the command runs; a folder for a DICOM series of several files."""
+    parts: tuple[str, ...] = ()
+    """Files of a DICOM series, relative to the folder `path`; empty for an image of one file, or a folder of one series."""
     index: int | None = None
     """Volume along the last axis of a 4D file; null for a file of one volume."""
     num_volumes: int | None = None
@@ -103,10 +105,17 @@ class Case(Record):
     """One per channel of the dataset, in its order."""
     label: str | None = None
     """File of the reference segmentation; null where there is none."""
+    more_labels: tuple[str, ...] = ()
+    """Further files of it: a DICOM study may have one per structure."""
     group: str | None = None
     """Cases of one group (a patient) must not be split between training and validation."""
     site: str | None = None
     """Where the case was acquired."""
+
+    @property
+    def label_files(self) -> tuple[str, ...]:
+        """Return every file of the reference segmentation."""
+        return () if self.label is None else (self.label, *self.more_labels)
 
 
 class Dataset(DatasetDescription):

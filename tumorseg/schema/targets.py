@@ -16,6 +16,8 @@ class Targets(Record):
     """Name of each class index."""
     ignore_value: int | None
     """Label value that becomes `IGNORE`."""
+    ignore_name: str | None = None
+    """Its name, for label files that know names only."""
     region_names: tuple[str, ...] = ()
     """One per region; empty where labels are predicted with a softmax."""
     regions: tuple[tuple[int, ...], ...] = ()
@@ -27,6 +29,14 @@ class Targets(Record):
     def has_regions(self) -> bool:
         """Whether outputs are independent sigmoids, one per region."""
         return bool(self.regions)
+
+    @property
+    def values_by_name(self) -> dict[str, int]:
+        """Return the label value of each name but the background's."""
+        named = dict(zip(self.label_names[1:], self.label_values[1:], strict=True))
+        if self.ignore_name is not None and self.ignore_value is not None:
+            named[self.ignore_name] = self.ignore_value
+        return named
 
     @property
     def num_classes(self) -> int:
@@ -58,6 +68,7 @@ def targets_of(dataset: DatasetDescription) -> Targets:
         label_values=values,
         label_names=("background", *(names[value] for value in values[1:])),
         ignore_value=dataset.ignore_label,
+        ignore_name=next((name for name, value in dataset.labels.items() if value == dataset.ignore_label), None),
         region_names=tuple(region.name for region in dataset.regions),
         regions=tuple(tuple(sorted(index[label] for label in region.labels)) for region in dataset.regions),
         region_values=tuple(region.value for region in dataset.regions),

@@ -11,8 +11,15 @@ import numpy as np
 
 from tumorseg.errors import InputError
 from tumorseg.schema.base import parse_record
-from tumorseg.schema.dataset import Case, Dataset
-from tumorseg.storage.images import ENDINGS, FLAT_ENDINGS, read_segmentation, strip_ending
+from tumorseg.schema.dataset import Case, ChannelKind, Dataset
+from tumorseg.storage.images import (
+    ENDINGS,
+    FLAT_ENDINGS,
+    knows_names_only,
+    read_label_names,
+    read_segmentation,
+    strip_ending,
+)
 from tumorseg.storage.json_files import read_json
 
 CHANNEL_SUFFIX = re.compile(r"^(.+)_(\d{4})$")
@@ -27,6 +34,8 @@ class Listing(NamedTuple):
     cases: tuple[Case, ...]
     is_named: bool = True
     """Whether the channels' names are the dataset's own; else only their number counts."""
+    kinds: tuple[ChannelKind | None, ...] = ()
+    """Of the channels, where files say so."""
 
 
 def folder_name(folder: Path) -> str:
@@ -62,13 +71,28 @@ def split_channel(stem: str) -> tuple[str, int] | None:
 
 
 def discover_labels(cases: Iterable[Case]) -> dict[str, int]:
-    """Return a name, `label_<value>`, for every value in the label files; one that cannot be read fails with its case."""
+    """Return a name, `label_<value>`, for every value in the label files; one that cannot be read fails with its case.
+
+    The names of DICOM labels, sorted, get values from 1 on.
+
+    Raises:
+        InputError: some labels are numbers, others names.
+    """
     values: set[int] = set()
+    names: set[str] = set()
     for case in cases:
-        if case.label is not None:
-            with suppress(InputError):
+        with suppress(InputError):
+            if case.label is not None and knows_names_only(case.label):
+                names.update(read_label_names(case.label_files))
+            elif case.label is not None:
                 values.update(np.unique(read_segmentation(case.label).array).tolist())
-    return {"background": 0} | {f"label_{value}": value for value in sorted(values) if value != 0}
+    if names and values:
+        raise InputError(
+            f"found labels with names ({', '.join(sorted(names)[:5])}; DICOM) and labels with values ({sorted(values)[:5]}); expected "
+            "the manifest to state which is which; add `labels`"
+        )
+    named = {name: value for value, name in enumerate(sorted(names), start=1)}
+    return {"background": 0} | named | {f"label_{value}": value for value in sorted(values) if value != 0}
 
 
 def find_image(folder: Path, stem: str) -> Path | None:

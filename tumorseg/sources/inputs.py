@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tumorseg.errors import InputError
-from tumorseg.schema.dataset import Case, ImageFile, repeated_values
+from tumorseg.schema.dataset import Case, ChannelKind, ImageFile, repeated_values
 from tumorseg.sources.brats import find_brats_label, is_brats_case, list_brats
+from tumorseg.sources.dicom import list_dicom, list_dicom_labels
 from tumorseg.sources.folders import Listing, build_case, folder_name, image_files, image_id, split_channel
 from tumorseg.sources.layouts import LAYOUTS, find_layout, unknown_layout
 from tumorseg.sources.nnunet import has_images
+from tumorseg.storage.dicom_files import is_dicom_file
 from tumorseg.storage.images import ENDINGS, read_geometry, strip_ending
 from tumorseg.workers.outcomes import Failure
 
@@ -23,16 +25,17 @@ class Inputs(NamedTuple):
     """Cases of another number of channels than the model's."""
 
 
-def open_inputs(paths: Sequence[Path], channels: Sequence[str]) -> Inputs:
+def open_inputs(paths: Sequence[Path], channels: Sequence[str], kinds: Sequence[ChannelKind | None] = ()) -> Inputs:
     """Find the cases to predict on.
 
-    A layout that names its channels is matched by name, whatever the case of letters. A plain file of as many volumes
+    A layout that names its channels is matched by name, whatever the case of letters; DICOM also by kind. A plain file of as many volumes
     as there are channels is a case; so are files `<id>_0000`, `<id>_0001`, … of one volume each. A file that cannot be
     read passes here and fails when its own case is predicted, so that it does not stop the others.
 
     Args:
         paths: image files, dataset folders of any layout, BraTS case folders, plain folders of images, manifests.
         channels: what the model takes, in its order.
+        kinds: what made their intensities, as far as known.
 
     Raises:
         InputError: a path is missing or holds no image, a layout lacks a channel, or two cases have one id.
@@ -42,7 +45,7 @@ def open_inputs(paths: Sequence[Path], channels: Sequence[str]) -> Inputs:
     loose: dict[Path, list[Path]] = {}
     for path in paths:
         if (listing := _list_path(path)) is not None:
-            cases += _match_channels(path, listing, channels)
+            cases += _match_channels(path, listing, channels, kinds=kinds)
         else:
             for file in _plain_files(path):
                 loose.setdefault(file.parent, []).append(file)
@@ -54,19 +57,19 @@ def open_inputs(paths: Sequence[Path], channels: Sequence[str]) -> Inputs:
     return Inputs(tuple(sorted(cases, key=lambda case: case.case_id)), tuple(refused))
 
 
-def open_labels(paths: Sequence[Path]) -> dict[str, str]:
+def open_labels(paths: Sequence[Path]) -> dict[str, tuple[str, ...]]:
     """Find segmentations to score, or to score against.
 
     Args:
         paths: as for `open_inputs`; plain files are `<case_id>.nii.gz`.
 
     Returns:
-        Case id to file, sorted by id.
+        Case id to its file, or files where it is DICOM, sorted by id.
 
     Raises:
         InputError: a path is missing or holds no label, or two labels are of one case.
     """
-    found: list[tuple[str, str]] = []
+    found: list[tuple[str, tuple[str, ...]]] = []
     for path in paths:
         if not (labels := list(_labels_of(path))):
             raise InputError(f"{path}: found cases, but no label among them; expected reference segmentations")
@@ -75,13 +78,19 @@ def open_labels(paths: Sequence[Path]) -> dict[str, str]:
     return dict(sorted(found))
 
 
-def _labels_of(path: Path) -> Iterable[tuple[str, str]]:
+def _labels_of(path: Path) -> Iterable[tuple[str, tuple[str, ...]]]:
     if is_brats_case(path):
         label = find_brats_label(path)
-        return [(folder_name(path), str(label))] if label else []
+        return [(folder_name(path), (str(label),))] if label else []
+    if _is_dicom_file(path) or find_layout(path) is LAYOUTS["DICOM"]:
+        return list_dicom_labels(path)
     if (listing := _list_path(path)) is not None:
-        return [(case.case_id, case.label) for case in listing.cases if case.label is not None]
-    return [(image_id(file), str(file)) for file in _plain_files(path)]
+        return [(case.case_id, case.label_files) for case in listing.cases if case.label is not None]
+    return [(image_id(file), (str(file),)) for file in _plain_files(path)]
+
+
+def _is_dicom_file(path: Path) -> bool:
+    return path.is_file() and strip_ending(path.name) is None and is_dicom_file(path)
 
 
 def _list_path(path: Path) -> Listing | None:
@@ -90,6 +99,8 @@ def _list_path(path: Path) -> Listing | None:
         raise InputError(f"{path}: no such file or folder; expected images; check the path")
     if is_brats_case(path):
         return list_brats(path)
+    if _is_dicom_file(path):
+        return list_dicom(path)
     layout = find_layout(path)
     if layout is LAYOUTS["nnU-Net"] and not has_images(path):
         return None
@@ -103,23 +114,42 @@ def _plain_files(path: Path) -> list[Path]:
         raise unknown_layout(path)
     if strip_ending(path.name) is None:
         raise InputError(
-            f"{path}: unsupported file; expected {', '.join(ENDINGS)}, a folder, or a .csv or .json manifest"
+            f"{path}: unsupported file; expected DICOM, {', '.join(ENDINGS)}, a folder, or a .csv or .json manifest"
         )
     return [path]
 
 
-def _match_channels(path: Path, listing: Listing, channels: Sequence[str]) -> list[Case]:
+def _match_channels(
+    path: Path, listing: Listing, channels: Sequence[str], *, kinds: Sequence[ChannelKind | None]
+) -> list[Case]:
     """Return cases whose images are the wanted channels."""
     if not listing.is_named and len(listing.channels) == len(channels):
         return list(listing.cases)
     positions = {name.casefold(): position for position, name in enumerate(listing.channels)}
-    if missing := [name for name in channels if name.casefold() not in positions]:
+    order = [positions.get(name.casefold()) for name in channels]
+    if None in order:
+        order = _match_kinds(listing.kinds, kinds or [None] * len(channels)) or order
+    if missing := [name for name, position in zip(channels, order, strict=True) if position is None]:
         raise InputError(
-            f"{path}: found the channels {', '.join(listing.channels)}, expected {', '.join(channels)}; "
+            f"{path}: found the channels {_with_kinds(listing.channels, listing.kinds)}, expected {_with_kinds(channels, kinds)}; "
             f"missing: {', '.join(missing)}; if they only bear other names, write a manifest"
         )
-    order = [positions[name.casefold()] for name in channels]
-    return [case.model_copy(update={"images": tuple(case.images[i] for i in order)}) for case in listing.cases]
+    chosen = [position for position in order if position is not None]
+    return [case.model_copy(update={"images": tuple(case.images[i] for i in chosen)}) for case in listing.cases]
+
+
+def _match_kinds(found: Sequence[ChannelKind | None], wanted: Sequence[ChannelKind | None]) -> list[int | None] | None:
+    """Return the positions of channels by their kinds, if these leave no doubt; a single one may be of unknown kind."""
+    if len(found) == len(wanted) == 1 and wanted[0] in (None, "other"):
+        return [0]
+    if None in wanted or None in found or repeated_values([*wanted]) or not set(wanted) <= set(found):
+        return None
+    return [found.index(kind) for kind in wanted] if all(found.count(kind) == 1 for kind in wanted) else None
+
+
+def _with_kinds(names: Sequence[str], kinds: Sequence[ChannelKind | None]) -> str:
+    known = kinds or [None] * len(names)
+    return ", ".join(f"{name} ({kind})" if kind else name for name, kind in zip(names, known, strict=True))
 
 
 def _plain_cases(folder: Path, files: list[Path], channels: Sequence[str]) -> Inputs:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from tumorseg.errors import InputError
 from tumorseg.schema.dataset import Dataset
-from tumorseg.sources import brats, hecktor, manifest, msd, nnunet, pairs
+from tumorseg.sources import brats, dicom, hecktor, manifest, msd, nnunet, pairs
 from tumorseg.sources.folders import Listing
 
 
@@ -29,6 +29,7 @@ LAYOUTS: dict[str, Layout] = {
     "BraTS": Layout(brats.is_brats, brats.read_brats, brats.list_brats, brats.NEEDS),
     "HECKTOR": Layout(hecktor.is_hecktor, hecktor.read_hecktor, hecktor.list_hecktor, hecktor.NEEDS),
     "pairs": Layout(pairs.is_pairs, pairs.read_pairs, pairs.list_pairs, pairs.NEEDS),
+    "DICOM": Layout(dicom.is_dicom, dicom.read_dicom, dicom.list_dicom, dicom.NEEDS),
 }
 
 

@@ -1,7 +1,7 @@
 """Score predictions against references, case by case and label by label."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,8 +21,9 @@ from tumorseg.sources.registry import open_dataset
 from tumorseg.stages.planned import Roots, failed_cases
 from tumorseg.stages.reading import check_same_grid
 from tumorseg.storage.atomic import write_text
-from tumorseg.storage.images import read_segmentation
+from tumorseg.storage.images import Volume, knows_names_only, read_geometry, read_reference, read_segmentation
 from tumorseg.storage.json_files import write_record
+from tumorseg.storage.stored import Geometry
 from tumorseg.tracking.progress import progress
 from tumorseg.workers.machine import num_cores
 from tumorseg.workers.outcomes import Failure
@@ -57,12 +58,16 @@ class EvaluateRequest(Record):
     """Processes; as many as the machine holds if None."""
 
 
+Pair = tuple[tuple[str, ...], tuple[str, ...]]
+"""Files of a prediction and of its reference; more than one only where it is DICOM."""
+
+
 class ScoreTask(NamedTuple):
     """What a worker needs to score one case."""
 
     case_id: str
-    prediction: str
-    reference: str
+    prediction: tuple[str, ...]
+    reference: tuple[str, ...]
     targets: Targets
     tolerance_mm: float
 
@@ -81,7 +86,7 @@ def evaluate(request: EvaluateRequest) -> MetricsReport:
 
 
 def score_pairs(
-    pairs: Mapping[str, tuple[str, str]],
+    pairs: Mapping[str, Pair],
     targets: Targets,
     output: Path,
     *,
@@ -125,8 +130,8 @@ def score_case(task: ScoreTask) -> tuple[CaseMetrics, ...]:
     Raises:
         InputError: a file cannot be read, or the two do not lie on one grid.
     """
-    prediction, reference = read_segmentation(task.prediction), read_segmentation(task.reference)
-    check_same_grid(task.case_id, task.prediction, prediction, reference, other=task.reference)
+    prediction, reference = _read_pair(task)
+    check_same_grid(task.case_id, task.prediction[0], prediction, reference, other=task.reference[0])
     orientation = orientation_of(reference.affine)
     scores = score_segmentation(
         orient(to_indices(prediction.array, task.targets), orientation),
@@ -138,7 +143,20 @@ def score_case(task: ScoreTask) -> tuple[CaseMetrics, ...]:
     return case_metrics(task.case_id, scores)
 
 
-def _pair(predictions: Mapping[str, str], references: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+def _read_pair(task: ScoreTask) -> tuple[Volume, Volume]:
+    """Return prediction and reference; the one that is DICOM is painted on the grid of the other."""
+    files, values = (task.prediction, task.reference), task.targets.values_by_name
+    given = [file for file in files if not knows_names_only(file[0])]
+    if not given:
+        raise InputError(
+            f"case {task.case_id}: both segmentations are DICOM; expected one of a format with a grid; convert it"
+        )
+    shape, affine, _ = read_geometry(given[0][0])
+    grid = Geometry(shape, affine, 1)
+    return read_reference(files[0], grid, values), read_reference(files[1], grid, values)
+
+
+def _pair(predictions: Mapping[str, tuple[str, ...]], references: Mapping[str, tuple[str, ...]]) -> dict[str, Pair]:
     """Pair by case_id; one prediction and one reference belong together whatever they are called."""
     if len(predictions) == len(references) == 1:
         ((case_id, reference),) = references.items()
@@ -159,12 +177,12 @@ def _pair(predictions: Mapping[str, str], references: Mapping[str, str]) -> dict
     return {case_id: (predictions[case_id], reference) for case_id, reference in references.items()}
 
 
-def _some(names: Mapping[str, str] | list[str]) -> str:
+def _some(names: Iterable[str]) -> str:
     listed = list(names)
     return ", ".join(listed[:5]) + (", …" if len(listed) > 5 else "")
 
 
-def _targets(request: EvaluateRequest, pairs: Mapping[str, tuple[str, str]]) -> Targets:
+def _targets(request: EvaluateRequest, pairs: Mapping[str, Pair]) -> Targets:
     if request.dataset is None:
         if request.regions not in (None, "none"):
             raise InputError(f"--regions {request.regions} needs the labels of a dataset; give -d DATASET too")
@@ -173,11 +191,15 @@ def _targets(request: EvaluateRequest, pairs: Mapping[str, tuple[str, str]]) -> 
     return targets_of(choose_regions(dataset, request.regions) if request.regions else dataset)
 
 
-def _found_targets(pairs: Mapping[str, tuple[str, str]]) -> Targets:
+def _found_targets(pairs: Mapping[str, Pair]) -> Targets:
     """Return every value that occurs as a label of its own."""
     values: set[int] = set()
     for files in pairs.values():
-        for file in files:
+        for file, *_ in files:
+            if knows_names_only(file):
+                raise InputError(
+                    f"{file} is DICOM, whose labels have names but no values; give -d DATASET so that they are known"
+                )
             values.update(count_values(read_segmentation(file).array)[0])
     labels = {"background": 0} | {f"label_{value}": value for value in sorted(values - {0})}
     if len(labels) == 1:

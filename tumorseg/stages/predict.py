@@ -75,7 +75,8 @@ def predict(request: PredictRequest) -> Predicted:
         TumorsegError: cases failed; all are listed, and the others are written.
     """
     model = load_model(request.models, choose_device(request.device), request.folds)
-    found = open_inputs(request.inputs, [channel.name for channel in model.plan.dataset.channels])
+    channels = model.plan.dataset.channels
+    found = open_inputs(request.inputs, [channel.name for channel in channels], [channel.kind for channel in channels])
     mirroring = model.configuration.inference.mirroring if request.mirroring is None else request.mirroring
     return predict_cases(model, found.cases, request.output, mirroring=mirroring, refused=found.refused)
 
@@ -151,7 +152,7 @@ def _predict_file(model: Model, case: Case, path: Path, *, mirroring: bool) -> N
     unlabelled = case.model_copy(update={"label": None})
     found = read_case_image(unlabelled, transpose=model.plan.transpose, as_stored=is_stored)
     segmentation = segment(model, found, mirroring=mirroring)
-    write_segmentation(path, segmentation, like=case.images[0].path)
+    write_segmentation(path, segmentation, like=case.images[0])
 
 
 def predict_array(model: Model, image: Image, affine: Affine, *, mirroring: bool | None = None) -> Segmentation:

@@ -1,7 +1,7 @@
 """Fill the case store: every case on the network's grid, once."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from tumorseg.stages.planned import (
 )
 from tumorseg.stages.reading import expected_bytes, read_case_image, read_case_indices
 from tumorseg.storage.cases import CaseArrays, case_key, is_stored, remove_stale, store_case
+from tumorseg.storage.images import knows_names_only
 from tumorseg.storage.layout import work_folder
 from tumorseg.tracking.progress import progress
 from tumorseg.workers.machine import num_cores
@@ -89,12 +90,22 @@ def preprocess(request: PreprocessRequest) -> dict[str, StoredCases]:
     done: set[str] = set()
     for name, configuration in chosen:
         preprocessing = preprocessing_of(plan, configuration)
-        keys = {case_id: case_key(found, preprocessing, targets_of(dataset)) for case_id, found in hashes.items()}
+        keys = _keys(dataset, hashes, preprocessing)
         stored[name] = StoredCases(folder, keys)
         if not done.issuperset(keys.values()):
             _fill(dataset, stored[name], preprocessing, request.jobs)
             done.update(keys.values())
     return stored
+
+
+def _keys(dataset: Dataset, hashes: Mapping[str, str], preprocessing: Preprocessing) -> dict[str, str]:
+    """Return each case's address by case_id; where labels are known by name only, names decide what is painted."""
+    targets = targets_of(dataset)
+    named = {case.case_id for case in dataset.cases if case.label is not None and knows_names_only(case.label)}
+    return {
+        case_id: case_key(found, preprocessing, targets, has_names=case_id in named)
+        for case_id, found in hashes.items()
+    }
 
 
 def _fill(dataset: Dataset, stored: StoredCases, preprocessing: Preprocessing, jobs: int | None) -> None:

@@ -22,7 +22,8 @@ from tumorseg.ops.regridding import reach_outside_mm, regrid
 from tumorseg.schema.dataset import Case, ImageFile
 from tumorseg.schema.targets import Targets
 from tumorseg.storage.hashing import case_files
-from tumorseg.storage.images import Volume, read_images, read_segmentation
+from tumorseg.storage.images import Volume, read_images, read_reference
+from tumorseg.storage.stored import Geometry
 from tumorseg.types import Affine, FloatArray, Image, Segmentation
 
 logger = logging.getLogger(__name__)
@@ -104,7 +105,8 @@ def read_case_indices(case: Case, found: CaseImage, targets: Targets) -> Segment
     """
     if case.label is None:
         raise InputError(f"case {case.case_id}: there is no label file; the dataset must name one for training")
-    volume = read_segmentation(case.label)
+    z, y, x = found.stored_shape
+    volume = read_reference(case.label_files, Geometry((z, y, x), found.affine, 1), targets.values_by_name)
     image = Volume(np.empty(found.stored_shape, np.bool_), found.affine)
     check_same_grid(case.case_id, case.label, volume, image, other=case.images[0].path)
     try:

@@ -49,5 +49,5 @@ def validate(request: ValidateRequest) -> MetricsReport:
     cases = [case for case in dataset.cases if case.case_id in held_out]
     mirroring = model.configuration.inference.mirroring
     predicted = predict_cases(model, cases, folder.validation, mirroring=mirroring)
-    pairs = {case.case_id: (str(predicted.files[case.case_id]), str(case.label)) for case in cases}
+    pairs = {case.case_id: ((str(predicted.files[case.case_id]),), case.label_files) for case in cases}
     return score_pairs(pairs, targets_of(model.plan.dataset), folder.validation)

@@ -29,9 +29,18 @@ CHUNK_EDGE, BLOCK_EDGE = 64, 32
 STALE_S = 3600.0
 
 
-def case_key(case_hash: str, preprocessing: Preprocessing, targets: Targets) -> str:
-    """Return the address of a preprocessed case: its bytes, what is done to them, and what its labels mean."""
-    meaning = [list(targets.label_values), targets.ignore_value]
+def case_key(case_hash: str, preprocessing: Preprocessing, targets: Targets, *, has_names: bool = False) -> str:
+    """Return the address of a preprocessed case: its bytes, what is done to them, and what its labels mean.
+
+    Args:
+        case_hash: of the case's files.
+        preprocessing: what is done to them.
+        targets: what label values mean.
+        has_names: whether its label file holds names instead of values, which these targets turn into values.
+    """
+    meaning: list[object] = [list(targets.label_values), targets.ignore_value]
+    if has_names:
+        meaning.append(targets.values_by_name)
     return content_hash([case_hash, preprocessing.model_dump(mode="json"), meaning])
 
 

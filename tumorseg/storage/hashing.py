@@ -11,6 +11,7 @@ from tumorseg.errors import InputError
 from tumorseg.schema.base import content_hash, json_text
 from tumorseg.schema.dataset import Case
 from tumorseg.storage.atomic import write_text
+from tumorseg.storage.dicom_files import label_parts_of, parts_of
 
 FileState = tuple[int, int, str]
 """Size in bytes, modification time in ns, hash."""
@@ -64,7 +65,7 @@ def _read_states(path: Path) -> dict[str, FileState]:
 
 def case_files(case: Case) -> list[str]:
     """Return the files of a case, each once, images before the label."""
-    files = [image.path for image in case.images] + ([case.label] if case.label else [])
+    files = [part for image in case.images for part in parts_of(image)] + label_parts_of(case)
     return list(dict.fromkeys(files))
 
 
@@ -104,9 +105,14 @@ def _digest(path: str) -> str:
 
 
 def combine_hashes(case: Case, hashes: Mapping[str, str]) -> str:
-    """Return the hash of a case from those of its files."""
-    images = [[hashes[image.path], image.index] for image in case.images]
-    return content_hash([images, hashes[case.label] if case.label else None])
+    """Return the hash of a case from those of its files, whatever they are called."""
+    images = [[_joined([hashes[part] for part in parts_of(image)]), image.index] for image in case.images]
+    return content_hash([images, _joined([hashes[part] for part in label_parts_of(case)]) if case.label else None])
+
+
+def _joined(hashes: list[str]) -> str:
+    """Return one hash for the files of an image or label, in whatever order they are."""
+    return hashes[0] if len(hashes) == 1 else content_hash(sorted(hashes))
 
 
 def dataset_hash(case_hashes: Mapping[str, str]) -> str:

@@ -1,10 +1,10 @@
 """Image files: the one place where file axes (X, Y, Z, channel) become array axes (C, Z, Y, X) and back.
 
 Affines are in RAS+ millimetres. Each format has a module of its own that opens a file; here its volumes become channels or
-labels. Results are written as NIfTI.
+labels. What has none of the known endings may be DICOM. Results are written as NIfTI.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from tumorseg.errors import InputError
 from tumorseg.schema.dataset import ImageFile
 from tumorseg.storage import itk, raster
+from tumorseg.storage.dicom_files import is_dicom_file
+from tumorseg.storage.dicom_labels import label_names, paint_labels
+from tumorseg.storage.dicom_series import open_series
 from tumorseg.storage.stored import Geometry, Stored
 from tumorseg.types import Affine, Segmentation
 
@@ -71,9 +74,10 @@ def read_images(files: Sequence[ImageFile]) -> list[Volume]:
         InputError: as from `read_image`.
     """
     volumes: dict[ImageFile, Volume] = {}
-    for path in dict.fromkeys(file.path for file in files):
-        wanted = sorted({file for file in files if file.path == path}, key=lambda file: file.index or 0)
-        stored = _open(path)
+    for path, parts in dict.fromkeys((file.path, file.parts) for file in files):
+        held = {file for file in files if (file.path, file.parts) == (path, parts)}
+        wanted = sorted(held, key=lambda file: file.index or 0)
+        stored = _open(wanted[0])
         arrays = stored.read([_volume_index(file, stored.geometry) for file in wanted])
         for file, array in zip(wanted, arrays, strict=True):
             volumes[file] = Volume(_scale(array, stored, np.dtype(np.float32)), stored.geometry.affine)
@@ -86,7 +90,7 @@ def read_segmentation(path: str) -> Volume:
     Raises:
         InputError: as from `read_image`, or a value is not an integer.
     """
-    stored = _open(path)
+    stored = _open(ImageFile(path=path))
     (array,) = stored.read([_volume_index(ImageFile(path=path), stored.geometry)])
     is_scaled = stored.scaling != (1.0, 0.0)
     if array.dtype.kind == "f" or is_scaled:
@@ -101,22 +105,52 @@ def read_segmentation(path: str) -> Volume:
     return Volume(array.astype(kind), stored.geometry.affine)
 
 
+def knows_names_only(label: str) -> bool:
+    """Tell whether a label file is DICOM by its name, or a folder of it: there, labels have names but no values."""
+    return not label.lower().endswith(ENDINGS)
+
+
+def read_label_names(files: Sequence[str]) -> set[str]:
+    """Return the names of the labels in the DICOM files of one reference.
+
+    Raises:
+        InputError: a file is missing, damaged, or no DICOM segmentation.
+    """
+    return label_names(files)
+
+
+def read_reference(files: Sequence[str], grid: Geometry, values: Mapping[str, int]) -> Volume:
+    """Read a reference segmentation of any format.
+
+    Args:
+        files: one file of labels as numbers, on a grid of its own, or DICOM files (SEG, RTSTRUCT), or folders of such.
+        grid: of its image, on which DICOM is painted.
+        values: label value of each name, for DICOM.
+
+    Raises:
+        InputError: as from `read_segmentation`, or DICOM does not fit the grid or has none of the names.
+    """
+    if not knows_names_only(files[0]):
+        return read_segmentation(files[0])
+    return Volume(paint_labels(files, grid, values), grid.affine)
+
+
 def read_geometry(path: str) -> Geometry:
     """Read a file's grid from its header alone; damage further on is not seen.
 
     Raises:
         InputError: as from `read_image`.
     """
-    return _open(path).geometry
+    return _open(ImageFile(path=path)).geometry
 
 
-def write_segmentation(path: Path, segmentation: Segmentation, *, like: str) -> None:
+def write_segmentation(path: Path, segmentation: Segmentation, *, like: ImageFile) -> None:
     """Write a label map on the grid of an image file: of NIfTI, with the same sform, qform, codes, voxel sizes and units.
 
     Args:
         path: `.nii` or `.nii.gz`, written atomically; the same input gives the same bytes.
         segmentation: (Z, Y, X), stored as the smallest integer type that holds it, without scaling.
-        like: the image file; a 2D one makes a 2D file, a 4D one the 3D grid of its volumes.
+        like: the image; a 2D one makes a 2D file, a 4D one the 3D grid of its volumes.
 
     Raises:
         InputError: `like` cannot be read, has another shape, or `path` has another ending.
@@ -128,11 +162,11 @@ def write_segmentation(path: Path, segmentation: Segmentation, *, like: str) -> 
     shape, affine, _ = _open(like).geometry
     if segmentation.shape != shape:
         raise InputError(
-            f"{like}: found a grid of {shape} voxels (z, y, x), expected {segmentation.shape}; was it replaced?"
+            f"{like.path}: found a grid of {shape} voxels (z, y, x), expected {segmentation.shape}; was it replaced?"
         )
     kind = np.result_type(np.min_scalar_type(segmentation.min()), np.min_scalar_type(segmentation.max()))
-    if like.lower().endswith(NIFTI_ENDINGS):
-        nifti.write_like(path, segmentation.astype(kind), like)
+    if like.path.lower().endswith(NIFTI_ENDINGS):
+        nifti.write_like(path, segmentation.astype(kind), like.path)
     else:
         nifti.write_new(path, segmentation.astype(kind), affine)
 
@@ -160,12 +194,15 @@ def _check_nifti(path: Path) -> None:
         raise InputError(f"{path}: cannot write this format; expected a name that ends in .nii.gz or .nii")
 
 
-def _open(path: str) -> Stored:
-    """Open a file by the reader of its ending."""
+def _open(file: ImageFile) -> Stored:
+    """Open a file by the reader of its ending, or as DICOM."""
+    path = file.path
     opener = next((opener for ending, opener in OPENERS.items() if path.lower().endswith(ending)), None)
+    if Path(path).is_dir() or (opener is None and is_dicom_file(Path(path))):
+        return open_series(file)
     if opener is None:
         raise InputError(
-            f"{path}: unsupported image format; expected a file that ends in {', '.join(ENDINGS)}; convert it"
+            f"{path}: unsupported image format; expected DICOM, or a file that ends in {', '.join(ENDINGS)}; convert it"
         )
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file; expected an image; check the path")

@@ -36,6 +36,8 @@ finally:
 KIND = "NIfTI"
 MILLIMETRES = {1: 1000.0, 3: 0.001}
 """What a header's code of the unit of length (metre, micron) is in mm; mm, unknown and senseless codes are mm."""
+MOST_SHEARED = 1e-3
+"""How far the qform, which knows rotations only, may be from the affine; else only the sform is written."""
 UNREADABLE: tuple[type[Exception], ...] = (
     OSError,
     EOFError,
@@ -89,8 +91,10 @@ def write_new(path: Path, image: NDArray[Any], affine: Affine) -> None:
     stored = image.transpose(*range(image.ndim - 1, image.ndim - 4, -1), *range(image.ndim - 3))
     nifti = _image_class(nibabel.Nifti1Header)(stored, affine)
     nifti.header.set_xyzt_units("mm")
-    nifti.set_qform(affine, code="scanner")
     nifti.set_sform(affine, code="scanner")
+    nifti.set_qform(affine, code="scanner")
+    if not np.allclose(nifti.get_qform(), affine, rtol=0, atol=MOST_SHEARED):  # it cannot hold a shear
+        nifti.set_qform(None, code="unknown")
     _write(path, nifti)
 
 

@@ -1,0 +1,144 @@
+"""DICOM as scanners and archives export it: any folders, any names; what a file is stands in its header.
+
+A case is a study of a patient, who is its group. Its images are its series of CT, MR and PET; its label is what SEG and RTSTRUCT files
+draw on them. Labels are known by name: the dataset's are all names, sorted, from 1 on. Series become channels by their modality,
+or by their description where a case has several of one modality.
+"""
+
+import hashlib
+import logging
+import re
+from collections import Counter
+from collections.abc import Sequence
+from os.path import relpath
+from pathlib import Path
+
+from tumorseg.errors import InputError
+from tumorseg.schema.dataset import Case, Channel, Dataset, ImageFile
+from tumorseg.sources.dicom_channels import choose_channels
+from tumorseg.sources.dicom_studies import Series, Study, find_studies
+from tumorseg.sources.folders import Listing, build_case, build_dataset, folder_name, image_files
+from tumorseg.storage.dicom_files import common_folder, holds_dicom
+from tumorseg.storage.images import ENDINGS, FLAT_ENDINGS
+
+logger = logging.getLogger(__name__)
+
+NEEDS = "DICOM files of CT, MR or PET in any folders, with SEG or RTSTRUCT files as labels"
+
+
+def is_dicom(folder: Path) -> bool:
+    """Tell whether DICOM lies in or below a folder that holds no volumes of other formats itself."""
+    if not folder.is_dir():
+        return False
+    has_volumes = any(not path.name.lower().endswith(FLAT_ENDINGS) for path in image_files(folder))
+    return not has_volumes and holds_dicom(folder, ENDINGS)
+
+
+def read_dicom(folder: Path) -> Dataset:
+    """Read the studies that have labels; all of them where none has.
+
+    Raises:
+        InputError: there is no image, or studies differ in their series; all are listed.
+    """
+    studies = _with_images(folder, find_studies(folder))
+    labelled = [study for study in studies if study.labels]
+    if labelled and len(labelled) < len(studies):
+        logger.warning("%s: %d studies without labels are left out", folder, len(studies) - len(labelled))
+    used = labelled or studies
+    channels, cases = _channels_and_cases(folder, used)
+    _note_single_patient(folder, used)
+    names = sorted({name for study in used for label in study.labels for name in label.names})
+    return build_dataset(
+        folder,
+        cases,
+        name=folder_name(folder),
+        channels=channels,
+        labels={"background": 0} | {name: value for value, name in enumerate(names, start=1)},
+    )
+
+
+def list_dicom(path: Path) -> Listing:
+    """List every study in a folder, or of a file, with labels or without.
+
+    Raises:
+        InputError: as from `read_dicom`.
+    """
+    channels, cases = _channels_and_cases(path, _with_images(path, find_studies(path)))
+    return Listing(
+        tuple(channel.name for channel in channels),
+        tuple(sorted(cases, key=lambda case: case.case_id)),
+        kinds=tuple(channel.kind for channel in channels),
+    )
+
+
+def list_dicom_labels(path: Path) -> list[tuple[str, tuple[str, ...]]]:
+    """Return case id and label files of every study that has some; its images need not be there."""
+    studies = find_studies(path)
+    return [
+        (case_id, tuple(label.path for label in study.labels))
+        for case_id, study in zip(_case_ids(studies), studies, strict=True)
+        if study.labels
+    ]
+
+
+def _with_images(path: Path, studies: list[Study]) -> list[Study]:
+    if found := [study for study in studies if study.series]:
+        return found
+    raise InputError(
+        f"{path}: found no image series of CT, MR or PET that can be read; expected DICOM images; check the files"
+    )
+
+
+def _channels_and_cases(path: Path, studies: list[Study]) -> tuple[list[Channel], list[Case]]:
+    """Return the channels that every study has, and the studies as cases."""
+    found = choose_channels(path, studies)
+    cases = [
+        build_case(
+            path,
+            case_id=case_id,
+            images=[_image_file(chosen.series[number]) for chosen in found],
+            label=study.labels[0].path if study.labels else None,
+            more_labels=tuple(label.path for label in study.labels[1:]),
+            group=study.patient or None,
+        )
+        for number, (case_id, study) in enumerate(zip(_case_ids(studies), studies, strict=True))
+    ]
+    return [chosen.channel for chosen in found], cases
+
+
+def _image_file(series: Series) -> ImageFile:
+    if len(series.files) == 1:
+        return ImageFile(path=series.files[0])
+    folder = common_folder(series.files)
+    return ImageFile(path=folder, parts=tuple(relpath(file, folder) for file in series.files))
+
+
+def _case_ids(studies: Sequence[Study]) -> list[str]:
+    """Return an id per study: the patient's; where that is not unique, with the study's date, then with a digest of its UID."""
+    patients = [_file_safe(study.patient) or "patient" for study in studies]
+    dated = [f"{patient}_{study.date}".rstrip("_") for patient, study in zip(patients, studies, strict=True)]
+    full = [f"{name}_{_digest(study)}" for name, study in zip(dated, studies, strict=True)]
+    ids = patients
+    for longer in (dated, full):
+        counts = Counter(case_id.casefold() for case_id in ids)
+        ids = [other if counts[case_id.casefold()] > 1 else case_id for case_id, other in zip(ids, longer, strict=True)]
+    return ids
+
+
+def _file_safe(text: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", text).strip("._-")[:100]
+
+
+def _digest(study: Study) -> str:
+    return hashlib.blake2b(f"{study.patient}\0{study.uid}".encode(), digest_size=4).hexdigest()
+
+
+def _note_single_patient(folder: Path, studies: Sequence[Study]) -> None:
+    if len(studies) > 1 and len({study.patient for study in studies} - {""}) == 1 and all(s.patient for s in studies):
+        logger.warning(
+            "%s: all %d studies are of the patient %s, so that none can be held out for validation; if an anonymisation gave all the "
+            "same id, write a manifest",
+            folder,
+            len(studies),
+            studies[0].patient,
+        )

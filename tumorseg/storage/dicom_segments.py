@@ -1,0 +1,121 @@
+"""DICOM SEG: segments as planes of pixels, each placed on the grid of an image by where it lies in the patient.
+
+Planes without foreground are usually left out of such files, and planes come in any order.
+
+References:
+    DICOM PS3.3, C.8.20: segmentations, binary, fractional and label maps.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tumorseg.errors import InputError
+from tumorseg.storage.dicom_frames import Frame, frames_of
+from tumorseg.storage.dicom_pixels import read_bits, read_frames
+from tumorseg.storage.stored import Geometry
+from tumorseg.types import Mask
+
+MOST_OFF = 0.5
+"""Share of the finest voxel edge by which a plane may lie off the image's voxels, as for labels of other formats."""
+
+
+class Segments(NamedTuple):
+    """An opened file."""
+
+    path: str
+    names: dict[int, str]
+    """By segment number."""
+    frames: list[Frame]
+    numbers: list[int] | None
+    """The segment of each frame; None where pixels are segment numbers themselves."""
+    plane: Callable[[int], NDArray[Any]]
+    """Returns the pixels (row, column) of a frame."""
+    threshold: float
+    """From which value on a pixel belongs to the frame's segment."""
+
+
+def segment_names(dataset: Any) -> dict[int, str]:
+    """Return the name of each segment number; the background of a label map is none. To be called in `reading`."""
+    names = {int(segment.SegmentNumber): _name(segment) for segment in dataset.get("SegmentSequence") or ()}
+    return {number: name for number, name in names.items() if number > 0}
+
+
+def open_segments(dataset: Any, path: str) -> Segments:
+    """Return what a file holds, its planes still packed. To be called in `reading`.
+
+    Raises:
+        InputError: a plane does not say where it lies, or pixels are damaged.
+    """
+    kind = str(dataset.get("SegmentationType") or "BINARY")
+    threshold = float(dataset.get("MaximumFractionalValue") or 255) / 2 if kind == "FRACTIONAL" else 0.5
+    frames = frames_of(dataset, path)
+    numbers = None if kind == "LABELMAP" else [_number(dataset, index) for index in range(len(frames))]
+    if int(dataset.BitsAllocated) == 1 and not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        return Segments(
+            path, segment_names(dataset), frames, numbers, lambda index: read_bits(dataset, path, index), threshold
+        )
+    pixels = read_frames(dataset, path)
+    return Segments(path, segment_names(dataset), frames, numbers, lambda index: pixels[index], threshold)
+
+
+def paint_segments(segments: Segments, name: str, grid: Geometry) -> Mask:
+    """Return the voxels of the segments of a name on an image's grid. To be called in `reading`.
+
+    Returns:
+        (Z, Y, X).
+
+    Raises:
+        InputError: a plane does not lie on the grid's voxels, or reaches beyond it.
+    """
+    mask = np.zeros(grid.shape, np.bool_)
+    wanted = [number for number, known in segments.names.items() if known == name]
+    for index, frame in enumerate(segments.frames):
+        if segments.numbers is None:
+            inside = np.isin(segments.plane(index), wanted)
+        elif segments.numbers[index] in wanted:
+            inside = segments.plane(index) >= segments.threshold
+        else:
+            continue
+        mask[_voxels(segments.path, name, frame, inside=inside, grid=grid)] = True
+    return mask
+
+
+def _name(segment: Any) -> str:
+    return " ".join(str(segment.get("SegmentLabel") or "").split()) or f"segment {segment.SegmentNumber}"
+
+
+def _number(dataset: Any, index: int) -> int:
+    """Return the segment that a frame is of."""
+    shared = (dataset.get("SharedFunctionalGroupsSequence") or [{}])[0]
+    own = dataset.PerFrameFunctionalGroupsSequence[index]
+    found = own.get("SegmentIdentificationSequence") or shared.get("SegmentIdentificationSequence")
+    return int(found[0].ReferencedSegmentNumber)
+
+
+def _voxels(path: str, name: str, frame: Frame, *, inside: Mask, grid: Geometry) -> tuple[NDArray[np.int64], ...]:
+    """Return the array indices (z, y, x) of a plane's pixels that are inside."""
+    rows, columns = np.nonzero(inside)
+    to_voxels = np.linalg.inv(grid.affine[:3, :3])
+    steps, origin = to_voxels @ frame.axes, to_voxels @ (frame.origin - grid.affine[:3, 3])
+    whole_steps, whole_origin = np.rint(steps), np.rint(origin)
+    ends = np.array([[0, frame.shape[1] - 1, 0, frame.shape[1] - 1], [0, 0, frame.shape[0] - 1, frame.shape[0] - 1]])
+    off = (steps - whole_steps) @ ends + (origin - whole_origin)[:, None]
+    off_mm = float(np.linalg.norm(grid.affine[:3, :3] @ off, axis=0).max())
+    allowed = MOST_OFF * float(np.linalg.norm(grid.affine[:3, :3], axis=0).min())
+    if off_mm > allowed or not np.array_equal(np.abs(whole_steps).T @ np.abs(whole_steps), np.eye(2)):
+        raise InputError(
+            f"{path}: {name}: found a plane {off_mm:.3g} mm off the image's voxels (at most {allowed:.3g} mm, half a voxel), expected "
+            "a segmentation on the image's own grid; is it of another series? resample it onto this one"
+        )
+    x, y, z = (whole_origin[:, None] + whole_steps @ np.stack([columns, rows])).astype(np.int64)
+    _, height, width = grid.shape
+    outside = (z < 0) | (z >= grid.shape[0]) | (y < 0) | (y >= height) | (x < 0) | (x >= width)
+    if outside.any():
+        raise InputError(
+            f"{path}: {name}: found {int(outside.sum())} voxels of a plane outside the image, expected them inside; are slices of the "
+            "image missing, or is it of another series?"
+        )
+    return z, y, x
