@@ -292,7 +292,7 @@ def test_an_unfinished_fold_is_left_out_unless_it_is_named(toy, trained, tmp_pat
 def test_a_fold_is_trained_by_one_process_at_a_time(toy, trained):
     for restart in (False, True):
         with (
-            hold_folder(trained.folder.root),
+            hold_folder(trained.folder.root, doing="trained", error=TrainingError),
             pytest.raises(TrainingError, match="is being trained by another process"),
         ):
             train(request_of(toy, fold="0", restart=restart))

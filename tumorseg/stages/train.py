@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from tumorseg.engine.learner import Learner
 from tumorseg.engine.loop import Data, Fit, Hooks
+from tumorseg.errors import TrainingError
 from tumorseg.reports.figures import progress_png
 from tumorseg.schema.base import Record
 from tumorseg.schema.logs import EpochLog
@@ -102,7 +103,7 @@ def train(request: TrainRequest) -> Trained:
         )
     )[name]
     data = _open_data(request, stored)
-    with hold_folder(folder.root):
+    with hold_folder(folder.root, doing="trained", error=TrainingError):
         if request.restart:
             move_aside(folder)
         remove_leftovers(folder.root)

@@ -39,6 +39,17 @@ class Volume(NamedTuple):
     """(4, 4), voxels (x, y, z, 1) to RAS+ mm."""
 
 
+class StoredVolume(NamedTuple):
+    """One image volume as its file holds it."""
+
+    array: NDArray[Any]
+    """(Z, Y, X), in the file's own dtype."""
+    scaling: tuple[float, float]
+    """Slope and intercept from stored to real values."""
+    affine: Affine
+    """(4, 4), voxels (x, y, z, 1) to RAS+ mm."""
+
+
 def strip_ending(name: str) -> str | None:
     """Return a file's name without its format's ending, or None where it has none of `ENDINGS`."""
     return next((name[: -len(ending)] for ending in ENDINGS if name.lower().endswith(ending)), None)
@@ -67,6 +78,17 @@ def read_images(files: Sequence[ImageFile]) -> list[Volume]:
         for file, array in zip(wanted, arrays, strict=True):
             volumes[file] = Volume(_scale(array, stored, np.dtype(np.float32)), stored.geometry.affine)
     return [volumes[file] for file in files]
+
+
+def read_stored(file: ImageFile) -> StoredVolume:
+    """Read one channel without turning its values into others.
+
+    Raises:
+        InputError: as from `read_image`.
+    """
+    stored = _open(file.path)
+    (array,) = stored.read([_volume_index(file, stored.geometry)])
+    return StoredVolume(array, stored.scaling, stored.geometry.affine)
 
 
 def read_segmentation(path: str) -> Volume:

@@ -7,20 +7,25 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from tumorseg.errors import TrainingError
+from tumorseg.errors import TumorsegError
 from tumorseg.storage.atomic import storage_error
 
 logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def hold_folder(folder: Path) -> Iterator[None]:
+def hold_folder(folder: Path, *, doing: str, error: type[TumorsegError]) -> Iterator[None]:
     """Keep other processes out of a folder meanwhile; the system lets go when this one dies, however it does.
 
     The lock is a file beside the folder, so that it stays where it is when the folder is moved aside.
 
+    Args:
+        folder: need not be there.
+        doing: what is done to it, as in "is being trained".
+        error: the class to raise.
+
     Raises:
-        TrainingError: another process holds it.
+        TumorsegError: of class `error`: another process holds it.
         StorageError: the folder cannot be written.
     """
     lock = FileLock(folder.with_name(f".{folder.name}.lock"))
@@ -28,13 +33,13 @@ def hold_folder(folder: Path) -> Iterator[None]:
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
-        raise TrainingError(
-            f"{folder} is being trained by another process; wait for it, or end it and give the same command again"
+        raise error(
+            f"{folder} is being {doing} by another process; wait for it, or end it and give the same command again"
         ) from None
     except NotImplementedError:
-        logger.warning("%s: the file system knows no locks; do not train this fold twice at once", folder)
-    except OSError as error:
-        raise storage_error(folder, error) from error
+        logger.warning("%s: the file system knows no locks; do not start this command twice at once", folder)
+    except OSError as failure:
+        raise storage_error(folder, failure) from failure
     try:
         yield
     finally:
