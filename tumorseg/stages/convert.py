@@ -134,13 +134,25 @@ def _open_source(request: ConvertRequest) -> _Source:
     """Read the dataset; cases without a label are there to be predicted on."""
     dataset = open_dataset(request.dataset, request.roots.data_root)
     path = locate_dataset(request.dataset, request.roots.data_root) or Path(request.dataset)
-    layout = find_layout(path)
-    listed = layout.list_cases(path).cases if layout else ()
     kept = read_kept(path) if path.is_dir() else None
     original = dataset.description() if kept is None else kept.description(dataset.name)
     training = tuple(case for case in dataset.cases if case.label is not None)
-    known = set(training)
-    return _Source(path, dataset, original, training, tuple(case for case in listed if case not in known))
+    return _Source(path, dataset, original, training, _tests(path, dataset, training))
+
+
+def _tests(path: Path, dataset: Dataset, training: Sequence[Case]) -> tuple[Case, ...]:
+    """Return the cases that a layout lists beside those with a label."""
+    layout = find_layout(path)
+    if layout is None:
+        return ()
+    listed, known = layout.list_cases(path), {case.images for case in training}
+    tests = tuple(case for case in listed.cases if case.images not in known)
+    if tests and listed.channels != tuple(channel.name for channel in dataset.channels):
+        logger.warning(
+            "%d test cases have other channels (%s) and are left out", len(tests), ", ".join(listed.channels)
+        )
+        return ()
+    return tests
 
 
 def _check_apart(output: Path, source: _Source) -> None:

@@ -27,6 +27,8 @@ ENDINGS = (".nii.gz", ".nii")
 """How a file's name may end."""
 MILLIMETRES = {1: 1000.0, 3: 0.001}
 """What a header's code of the unit of length (metre, micron) is in mm; mm, unknown and senseless codes are mm."""
+MOST_SHEARED = 1e-3
+"""How far the qform, which knows rotations only, may be from the affine; else only the sform is written."""
 UNREADABLE = (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError)
 """What nibabel and gzip raise for a damaged file."""
 GRID_FIELDS = (
@@ -77,11 +79,12 @@ def write_like(path: Path, array: NDArray[Any], like: str, *, scaling: tuple[flo
     header = _load(like)[0].copy()
     stored = array.T if array.ndim == 4 else array.T.reshape(header.get_data_shape()[:3])
     header.set_data_dtype(array.dtype)
-    header.set_slope_inter(*scaling)
     header.set_intent("none")
     header["cal_min"] = header["cal_max"] = 0
     header.extensions.clear()
-    _write(path, _image_class(type(header))(stored, header.get_best_affine(), header))
+    nifti = _image_class(type(header))(stored, header.get_best_affine(), header)
+    nifti.header.set_slope_inter(*scaling)  # a new image forgets that of the header it is given
+    _write(path, nifti)
 
 
 def write_new(path: Path, image: NDArray[Any], affine: Affine, *, scaling: tuple[float, float] = (1.0, 0.0)) -> None:
@@ -99,8 +102,10 @@ def write_new(path: Path, image: NDArray[Any], affine: Affine, *, scaling: tuple
     nifti = _image_class(nibabel.Nifti1Header)(image.T, affine, dtype=image.dtype)
     nifti.header.set_slope_inter(*scaling)
     nifti.header.set_xyzt_units("mm")
-    nifti.set_qform(affine, code="scanner")
     nifti.set_sform(affine, code="scanner")
+    nifti.set_qform(affine, code="scanner")
+    if not np.allclose(nifti.get_qform(), affine, rtol=0, atol=MOST_SHEARED):  # it cannot hold a shear
+        nifti.set_qform(None, code="unknown")
     _write(path, nifti)
 
 
