@@ -98,9 +98,10 @@ def manifest_files(case_id: str, num_channels: int, *, is_test: bool) -> CaseFil
 
 
 def manifest_documents(conversion: Conversion) -> dict[str, str]:
-    """Return the text of the manifest, and of one of the test cases if there are any; the former comes last."""
+    """Return the texts of a manifest of the test cases and of one of the others, which comes last, where there are such cases."""
     tests = {TESTS: _manifest_text(conversion, is_test=True)} if conversion.tests else {}
-    return {**tests, FILE_NAMES[1]: _manifest_text(conversion, is_test=False)}
+    main = {FILE_NAMES[1]: _manifest_text(conversion, is_test=False)} if conversion.training else {}
+    return {**tests, **main}
 
 
 def _manifest_text(conversion: Conversion, *, is_test: bool) -> str:

@@ -7,33 +7,28 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from tumorseg.errors import InputError, StorageError, TumorsegError
-from tumorseg.ops.labels import to_values
 from tumorseg.planning.kinds import kind_from_name
-from tumorseg.schema.base import Record, content_hash
+from tumorseg.schema.base import Record
 from tumorseg.schema.dataset import Case, Dataset, DatasetDescription
-from tumorseg.schema.targets import Targets, targets_of
-from tumorseg.sources.conversion import CaseFiles, Conversion, Writer
+from tumorseg.schema.targets import targets_of
+from tumorseg.sources.conversion import Conversion, Writer
 from tumorseg.sources.kept import read_kept
 from tumorseg.sources.layouts import find_layout
 from tumorseg.sources.registry import locate_dataset, open_dataset
 from tumorseg.sources.writers import WRITERS
+from tumorseg.stages.convert_case import ConvertTask, conversion_key, convert_case
 from tumorseg.stages.planned import Roots, failed_cases
-from tumorseg.stages.reading import CaseImage, read_case_image, read_case_indices
 from tumorseg.storage.atomic import write_text
 from tumorseg.storage.case_notes import (
     Owner,
-    begin_case,
     claim_folder,
     discard_case,
-    finish_case,
     is_finished,
     read_notes,
     remove_all_leftovers,
 )
-from tumorseg.storage.hashing import case_files, file_state
-from tumorseg.storage.images import StoredVolume
+from tumorseg.storage.hashing import case_files
 from tumorseg.storage.locks import hold_folder
-from tumorseg.storage.rewriting import rewrite_channel, rewrite_joined, rewrite_label, write_stored
 from tumorseg.tracking.progress import progress
 from tumorseg.workers.machine import default_num_workers
 from tumorseg.workers.outcomes import Failure
@@ -41,8 +36,6 @@ from tumorseg.workers.pool import run_cases
 
 logger = logging.getLogger(__name__)
 
-CONVERSION_VERSION = 1
-"""Raised when the same case would be written otherwise."""
 BYTES_PER_WORKER = 2 * 2**30
 NNUNET_NAME = re.compile(r"Dataset\d{3}_.+")
 """What a folder must be called for nnU-Net's commands to find it."""
@@ -73,21 +66,6 @@ class Converted(NamedTuple):
     num_tests: int
     new_values: dict[str, tuple[int, int]]
     """Name of each label that has another value in the files than in the source's: the two."""
-
-
-class ConvertTask(NamedTuple):
-    """What a worker needs to write one case."""
-
-    case: Case
-    read: Targets
-    """Label values in the case's file."""
-    written: Targets
-    """The same classes' values in the file to be written."""
-    folder: Path
-    files: CaseFiles
-    name: str
-    """Of the case's note."""
-    key: str
 
 
 class _Source(NamedTuple):
@@ -121,7 +99,7 @@ def convert(request: ConvertRequest) -> Converted:
         failures = _write_cases(request, source, writer)
         failed = {failure.case_id for failure in failures}
         training, tests = ([case for case in cases if case.case_id not in failed] for cases in source[-2:])
-        if training:
+        if training or tests:
             _write_documents(request.output, writer, Conversion(source.original, tuple(training), tuple(tests)))
     if failures:
         raise _failed(failures, source, request.output)
@@ -230,54 +208,12 @@ def _tasks(folder: Path, source: _Source, writer: Writer) -> tuple[list[ConvertT
             files = writer.name_files(case.case_id, len(case.images), is_test=is_test)
             name = f"{'Ts' if is_test else 'Tr'} {case.case_id}"
             try:
-                key = _key(case, files, read, written)
+                key = conversion_key(case, files, read, written)
             except InputError as error:
                 failures.append(Failure(case.case_id, str(error)))
             else:
                 tasks.append(ConvertTask(case, read, written, folder, files, name, key))
     return tasks, failures
-
-
-def _key(case: Case, files: CaseFiles, read: Targets, written: Targets) -> str:
-    """Return what decides a case's new files: its old ones by size and time, and the label values."""
-    states = [[Path(path).name, *file_state(path)] for path in case_files(case)]
-    images = [[image.index, image.num_volumes] for image in case.images]
-    values = [[targets.label_values, targets.ignore_value] for targets in (read, written)]
-    return content_hash([CONVERSION_VERSION, states, images, case.label is None, values, files])
-
-
-def convert_case(task: ConvertTask) -> None:
-    """Write one case; called in a worker process.
-
-    Raises:
-        InputError: the case cannot be read or is unsound; nothing is written.
-        StorageError: a file cannot be written.
-    """
-    case, label = task.case, task.case.label
-    found = read_case_image(case, as_stored=True)
-    values = None if label is None else to_values(read_case_indices(case, found, task.read), task.written)
-    names = [*task.files.images, *([] if label is None else [task.files.label])]
-    begin_case(task.folder, task.name, names)
-    first = _write_images(task, found)
-    if label is not None and values is not None:
-        rewrite_label(task.folder / task.files.label, values, source=label, like=first)
-    finish_case(task.folder, task.name, task.key, names)
-
-
-def _write_images(task: ConvertTask, found: CaseImage) -> Path:
-    """Write the channels and return the first file."""
-    images, paths = task.case.images, [task.folder / name for name in task.files.images]
-    if len(paths) < len(images):
-        read = StoredVolume(found.image, (1.0, 0.0), found.affine)
-        rewrite_joined(paths[0], images, read, is_moved=any(found.is_moved))
-        return paths[0]
-    for number, (file, path) in enumerate(zip(images, paths, strict=True)):
-        if found.is_moved[number]:
-            channel = StoredVolume(found.image[number], (1.0, 0.0), found.affine)
-            write_stored(path, channel, like=str(paths[0]))
-        else:
-            rewrite_channel(path, file, like=paths[0] if number else None)
-    return paths[0]
 
 
 def _write_documents(folder: Path, writer: Writer, conversion: Conversion) -> None:
