@@ -2,8 +2,9 @@
 
 import json
 import logging
-import resource
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel
@@ -149,13 +150,14 @@ def test_a_case_that_fails_half_way_leaves_no_file(tmp_path):
         layouts.save(source / f"images/{case_id}.nii.gz", np.zeros((50, 50, 50), np.int16))
         label = np.random.default_rng(0).integers(0, noise, (50, 50, 50), np.uint8)
         layouts.save(source / f"labels/{case_id}.nii.gz", label)
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, limit[1]))  # the disk is full, but for small files
-    try:
-        with pytest.raises(TumorsegError, match=r"1 of 2 cases failed[^!]*bad  .*labelsTr/bad\.nii\.gz: cannot write"):
-            convert_to(source, out)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    code = (
+        "import resource, sys; from tumorseg.cli.main import run; resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192));"
+        f"sys.exit(run(['-q', 'data', 'import', '-d', {str(source)!r}, '-o', {str(out)!r}, '--jobs', '1']))"
+    )  # the disk is full, but for small files
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "1 of 2 cases failed" in ended.stderr
+    assert f"bad  {out}/labelsTr/bad.nii.gz: cannot write" in ended.stderr
     assert not list(out.rglob("*bad*"))
     assert [case.case_id for case in open_dataset(str(out), out).cases] == ["good"]
 
