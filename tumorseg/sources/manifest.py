@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from tumorseg.errors import InputError
-from tumorseg.schema.base import Record, parse_record
+from tumorseg.schema.base import Record, parse_record, to_json
 from tumorseg.schema.dataset import Case, Dataset, Name, NamedChannel, Region, repeated_values
+from tumorseg.sources.conversion import CaseFiles, Conversion
 from tumorseg.sources.folders import Listing, Problems, build_case, build_dataset, discover_labels, folder_name
 from tumorseg.storage.json_files import read_json
 
 NEEDS = "manifest.csv or manifest.json with `case_id`, a path per channel and `label`"
 FILE_NAMES = ("manifest.csv", "manifest.json")
+TESTS = "manifest_test.json"
+"""Manifest of the cases to predict on, beside one that is written: in that one every case is to be trained on."""
 RESERVED = ("case_id", "label", "group", "site")
 """CSV columns that are no channel."""
 LABEL_PREFIX = "label:"
@@ -85,6 +88,33 @@ def list_manifest(path: Path) -> Listing:
     file = _find_manifest(path)
     manifest = _parse_manifest(file)
     return Listing(tuple(channel.name for channel in manifest.channels), tuple(_cases(file, manifest)))
+
+
+def manifest_files(case_id: str, num_channels: int, *, is_test: bool) -> CaseFiles:
+    """Return where the files of a case go."""
+    part = "Ts" if is_test else "Tr"
+    images = tuple(f"images{part}/{case_id}_{number:04d}.nii.gz" for number in range(num_channels))
+    return CaseFiles(images, f"labels{part}/{case_id}.nii.gz")
+
+
+def manifest_documents(conversion: Conversion) -> dict[str, str]:
+    """Return the texts of a manifest of the test cases and of one of the others, which comes last, where there are such cases."""
+    tests = {TESTS: _manifest_text(conversion, is_test=True)} if conversion.tests else {}
+    main = {FILE_NAMES[1]: _manifest_text(conversion, is_test=False)} if conversion.training else {}
+    return {**tests, **main}
+
+
+def _manifest_text(conversion: Conversion, *, is_test: bool) -> str:
+    original = conversion.description
+    cases = []
+    for case in conversion.tests if is_test else conversion.training:
+        files = manifest_files(case.case_id, len(original.channels), is_test=is_test)
+        label = None if case.label is None else files.label
+        cases.append(
+            ManifestCase(case_id=case.case_id, images=files.images, label=label, group=case.group, site=case.site)
+        )
+    fields = {name: getattr(original, name) for name in type(original).model_fields}
+    return to_json(Manifest(**fields, cases=tuple(cases)))
 
 
 def _find_manifest(path: Path) -> Path:

@@ -1,5 +1,7 @@
 """The layout of the Medical Segmentation Decathlon: dataset.json, imagesTr/, labelsTr/, channels last in 4D files.
 
+What its keys cannot say, a folder that tumorseg wrote keeps under a key of its own: see `kept`.
+
 References:
     Antonelli et al., The Medical Segmentation Decathlon, Nature Communications 13, 4128 (2022).
 """
@@ -9,7 +11,8 @@ from typing import Any
 
 from tumorseg.errors import InputError
 from tumorseg.schema.base import Record, parse_record
-from tumorseg.schema.dataset import Case, Dataset, ImageFile
+from tumorseg.schema.dataset import Case, Dataset, DatasetDescription, ImageFile
+from tumorseg.sources.conversion import CaseFiles, Conversion
 from tumorseg.sources.folders import (
     Listing,
     Problems,
@@ -19,6 +22,7 @@ from tumorseg.sources.folders import (
     folder_name,
     image_id,
 )
+from tumorseg.sources.kept import KEY, Kept, disagreement, keep, ordered_json
 
 NEEDS = "dataset.json with `modality`, `labels` and `training` [{image, label}]"
 
@@ -37,6 +41,7 @@ class _Description(Record, extra="ignore"):
     labels: dict[int, str]
     training: tuple[_Pair, ...]
     test: tuple[str | _Pair, ...] = ()
+    tumorseg: Kept | None = None
 
 
 def is_msd(folder: Path) -> bool:
@@ -52,17 +57,11 @@ def read_msd(folder: Path) -> Dataset:
         InputError: dataset.json is malformed, or a file lies outside the folder; all such are listed.
     """
     source, description = _read_description(folder)
-    channels = _channels(source, description)
+    fields = _describe(folder, description)
     problems = Problems(source)
-    cases = [_training_case(folder, pair, len(channels), problems=problems) for pair in description.training]
+    cases = [_training_case(folder, pair, description, problems=problems) for pair in description.training]
     problems.check()
-    return build_dataset(
-        source,
-        cases,
-        name=folder_name(folder),
-        channels=channels,
-        labels=_labels(source, description.labels),
-    )
+    return build_dataset(source, cases, **fields)
 
 
 def list_msd(folder: Path) -> Listing:
@@ -74,14 +73,57 @@ def list_msd(folder: Path) -> Listing:
     dataset = read_msd(folder)
     source, description = _read_description(folder)
     problems = Problems(source)
-    tests = [_test_case(folder, entry, len(dataset.channels), problems=problems) for entry in description.test]
+    tests = [_test_case(folder, entry, description, problems=problems) for entry in description.test]
     problems.check()
     return Listing(tuple(channel.name for channel in dataset.channels), (*dataset.cases, *tests))
+
+
+def msd_files(case_id: str, num_channels: int, *, is_test: bool) -> CaseFiles:
+    """Return where the files of a case go; all its channels are in one."""
+    part = "Ts" if is_test else "Tr"
+    return CaseFiles((f"images{part}/{case_id}.nii.gz",), f"labels{part}/{case_id}.nii.gz")
+
+
+def msd_documents(conversion: Conversion) -> dict[str, str]:
+    """Return the text of dataset.json."""
+    original = conversion.description
+    content = {
+        "name": original.name,
+        "tensorImageSize": "4D" if len(original.channels) > 1 else "3D",
+        "modality": {str(number): channel.name for number, channel in enumerate(original.channels)},
+        "labels": {str(value): name for name, value in original.labels.items()},
+        "numTraining": len(conversion.training),
+        "numTest": len(conversion.tests),
+        "training": [_entry(case, is_test=False) for case in conversion.training],
+        "test": [_entry(case, is_test=True) for case in conversion.tests],
+        KEY: keep(original, conversion.cases),
+    }
+    return {"dataset.json": ordered_json(content)}
+
+
+def _entry(case: Case, *, is_test: bool) -> str | dict[str, str]:
+    files = msd_files(case.case_id, 1, is_test=is_test)
+    image = f"./{files.images[0]}"
+    return image if case.label is None else {"image": image, "label": f"./{files.label}"}
 
 
 def _read_description(folder: Path) -> tuple[Path, _Description]:
     source = folder / "dataset.json"
     return source, parse_record(_Description, dataset_json(folder), source=str(source), error=InputError)
+
+
+def _describe(folder: Path, description: _Description) -> dict[str, Any]:
+    """Return a dataset's name, channels, labels and regions."""
+    source = folder / "dataset.json"
+    channels, labels = _channels(source, description), _labels(source, description.labels)
+    kept = description.tumorseg
+    if kept is None:
+        return {"name": folder_name(folder), "channels": channels, "labels": labels}
+    if channels != [channel.name for channel in kept.channels]:
+        raise disagreement(folder, "channels")
+    if labels != kept.labels:
+        raise disagreement(folder, "labels")
+    return {**{name: getattr(kept, name) for name in DatasetDescription.model_fields}, "name": folder_name(folder)}
 
 
 def _channels(source: Path, description: _Description) -> list[str]:
@@ -99,21 +141,26 @@ def _labels(source: Path, names: dict[int, str]) -> dict[str, int]:
     return labels
 
 
-def _training_case(folder: Path, pair: _Pair, num_channels: int, *, problems: Problems) -> Case:
-    return _case(folder, pair.image, num_channels, problems=problems, label=pair.label)
+def _training_case(folder: Path, pair: _Pair, description: _Description, *, problems: Problems) -> Case:
+    return _case(folder, pair.image, description, problems=problems, label=pair.label)
 
 
-def _test_case(folder: Path, entry: str | _Pair, num_channels: int, *, problems: Problems) -> Case:
-    return _case(folder, entry if isinstance(entry, str) else entry.image, num_channels, problems=problems)
+def _test_case(folder: Path, entry: str | _Pair, description: _Description, *, problems: Problems) -> Case:
+    if isinstance(entry, str):
+        return _case(folder, entry, description, problems=problems)
+    # The Decathlon names labels of test cases that it does not give away.
+    label = entry.label if description.tumorseg else None
+    return _case(folder, entry.image, description, problems=problems, label=label)
 
 
-def _case(folder: Path, image: str, num_channels: int, *, problems: Problems, label: str | None = None) -> Case:
+def _case(folder: Path, image: str, description: _Description, *, problems: Problems, label: str | None = None) -> Case:
     case_id = image_id(Path(image))
     path = problems.confined_file(folder, image, case_id=case_id)
-    fields: dict[str, Any] = {"case_id": case_id, "images": _images(path, num_channels)}
+    fields: dict[str, Any] = {"case_id": case_id, "images": _images(path, len(description.modality))}
     if label is not None:
         fields["label"] = problems.confined_file(folder, label, case_id=case_id)
-    return build_case(folder / "dataset.json", **fields)
+    case = build_case(folder / "dataset.json", **fields)
+    return case if description.tumorseg is None else description.tumorseg.complete(case)
 
 
 def _images(path: str, num_channels: int) -> list[ImageFile]:

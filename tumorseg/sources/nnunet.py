@@ -1,5 +1,7 @@
 """The raw layout of nnU-Net v2: dataset.json, imagesTr/<id>_0000.nii.gz, labelsTr/<id>.nii.gz, or files listed by case.
 
+What nnU-Net's own keys cannot say, a folder that tumorseg wrote keeps under a key of its own: see `kept`.
+
 References:
     nnU-Net's documentation/dataset_format.md and region_based_training.md (v2).
 """
@@ -9,7 +11,8 @@ from typing import Any
 
 from tumorseg.errors import InputError
 from tumorseg.schema.base import Record, parse_record
-from tumorseg.schema.dataset import Case, Dataset, ImageFile
+from tumorseg.schema.dataset import Case, Dataset, DatasetDescription, ImageFile
+from tumorseg.sources.conversion import CaseFiles, Conversion
 from tumorseg.sources.folders import (
     Listing,
     Problems,
@@ -21,6 +24,8 @@ from tumorseg.sources.folders import (
     image_id,
     split_channel,
 )
+from tumorseg.sources.kept import KEY, Kept, disagreement, keep, ordered_json, renumbered
+from tumorseg.sources.nnunet_keys import channel_name, label_keys
 from tumorseg.storage.images import ENDINGS, FLAT_ENDINGS
 
 NEEDS = "dataset.json with `channel_names`, `labels` and `file_ending`"
@@ -41,6 +46,7 @@ class _Description(Record, extra="ignore"):
     file_ending: str
     regions_class_order: tuple[int, ...] | None = None
     dataset: dict[str, _Files] | None = None
+    tumorseg: Kept | None = None
 
 
 def is_nnunet(folder: Path) -> bool:
@@ -58,13 +64,7 @@ def read_nnunet(folder: Path) -> Dataset:
     problems = Problems(folder)
     cases = _training_cases(folder, description, problems)
     problems.check()
-    return build_dataset(
-        folder / "dataset.json",
-        cases,
-        name=folder_name(folder),
-        channels=_channels(description),
-        **_targets(folder / "dataset.json", description),
-    )
+    return build_dataset(folder / "dataset.json", cases, **_describe(folder, description))
 
 
 def list_nnunet(folder: Path) -> Listing:
@@ -76,11 +76,13 @@ def list_nnunet(folder: Path) -> Listing:
     description = _read_description(folder)
     problems = Problems(folder)
     cases = _training_cases(folder, description, problems)
-    tests = _scan(folder, "Ts", description, problems=problems)
+    tests = _complete(_scan(folder, "Ts", description, problems=problems), description)
     problems.check()
     if not cases and not tests:
         raise InputError(f"{folder}: found no case in imagesTr or imagesTs, expected at least one; check the images")
-    return Listing(tuple(_channels(description)), tuple(sorted([*cases, *tests], key=lambda case: case.case_id)))
+    channels = description.tumorseg.channels if description.tumorseg else ()
+    names = [channel.name for channel in channels] or _channels(description)
+    return Listing(tuple(names), tuple(sorted([*cases, *tests], key=lambda case: case.case_id)))
 
 
 def has_images(folder: Path) -> bool:
@@ -89,12 +91,41 @@ def has_images(folder: Path) -> bool:
     return folders or (_read_description(folder).dataset is not None and not image_files(folder))
 
 
+def nnunet_files(case_id: str, num_channels: int, *, is_test: bool) -> CaseFiles:
+    """Return where the files of a case go."""
+    part = "Ts" if is_test else "Tr"
+    images = tuple(f"images{part}/{case_id}_{number:04d}.nii.gz" for number in range(num_channels))
+    return CaseFiles(images, f"labels{part}/{case_id}.nii.gz")
+
+
+def nnunet_documents(conversion: Conversion) -> dict[str, str]:
+    """Return the text of dataset.json; the order of its keys matters to nnU-Net."""
+    original = conversion.description
+    labels, order = label_keys(renumbered(original))
+    content = {
+        "name": original.name,
+        "channel_names": {str(number): channel_name(channel) for number, channel in enumerate(original.channels)},
+        "labels": labels,
+        **({} if order is None else {"regions_class_order": order}),
+        "numTraining": len(conversion.training),
+        "file_ending": ".nii.gz",
+        KEY: keep(original, conversion.cases),
+    }
+    return {"dataset.json": ordered_json(content)}
+
+
 def _training_cases(folder: Path, description: _Description, problems: Problems) -> list[Case]:
     if description.dataset is None:
-        return _scan(folder, "Tr", description, problems=problems)
+        return _complete(_scan(folder, "Tr", description, problems=problems), description)
     cases = [_listed_case(folder, *item, problems=problems) for item in description.dataset.items()]
     _check_counts(cases, description, problems)
-    return cases
+    return _complete(cases, description)
+
+
+def _complete(cases: list[Case], description: _Description) -> list[Case]:
+    """Return cases with the groups and sites that were kept."""
+    kept = description.tumorseg
+    return cases if kept is None else [kept.complete(case) for case in cases]
 
 
 def _read_description(folder: Path) -> _Description:
@@ -108,6 +139,27 @@ def _read_description(folder: Path) -> _Description:
             f"{source}: found `file_ending` {description.file_ending!r}, expected {' or '.join(ENDINGS)}; convert the images"
         )
     return description
+
+
+def _describe(folder: Path, description: _Description) -> dict[str, Any]:
+    """Return a dataset's name, channels, labels and regions."""
+    if description.tumorseg is not None:
+        return _restored(folder, description, description.tumorseg)
+    targets = _targets(folder / "dataset.json", description)
+    return {"name": folder_name(folder), "channels": _channels(description), **targets}
+
+
+def _restored(folder: Path, description: _Description, kept: Kept) -> dict[str, Any]:
+    """Return what was kept, with the label values that the files hold."""
+    if _channels(description) != [channel_name(channel) for channel in kept.channels]:
+        raise disagreement(folder, "channels")
+    found = renumbered(kept)
+    labels, order = label_keys(found)
+    stated = {name: list(value) if isinstance(value, tuple) else value for name, value in description.labels.items()}
+    has_order = order is None or list(stated) == list(labels)
+    if stated != labels or not has_order or list(description.regions_class_order or ()) != (order or []):
+        raise disagreement(folder, "labels")
+    return {**{name: getattr(found, name) for name in DatasetDescription.model_fields}, "name": folder_name(folder)}
 
 
 def _channels(description: _Description) -> list[str]:

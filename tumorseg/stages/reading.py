@@ -24,7 +24,7 @@ from tumorseg.schema.targets import Targets
 from tumorseg.storage.hashing import case_files
 from tumorseg.storage.images import Volume, read_images, read_reference
 from tumorseg.storage.stored import Geometry
-from tumorseg.types import Affine, FloatArray, Image, Segmentation
+from tumorseg.types import Affine, FloatArray, Image, Segmentation, Shape
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +53,8 @@ class CaseImage(NamedTuple):
     """(4, 4) as stored."""
     stored_shape: tuple[int, ...]
     """Voxels (Z, Y, X) as stored."""
+    is_moved: tuple[bool, ...] = ()
+    """Of each channel that was read from a file, whether it was interpolated onto the first one's grid."""
 
 
 def expected_bytes(cases: Iterable[Case]) -> int:
@@ -83,8 +85,12 @@ def read_case_image(case: Case, *, transpose: Sequence[int] = CANONICAL, as_stor
     """
     volumes = read_images(case.images)
     first = volumes[0]
-    others = zip(case.images[1:], volumes[1:], strict=True)
-    arrays = [first.array, *(_on_first_grid(case, file, volume, first) for file, volume in others)]
+    grid = (first.array.shape, first.affine)
+    is_moved = tuple(not is_same_grid(volume.array.shape, volume.affine, *grid) for volume in volumes)
+    arrays = [
+        _onto_first_grid(case, file, volume, first) if moved else volume.array
+        for file, volume, moved in zip(case.images, volumes, is_moved, strict=True)
+    ]
     image = np.stack(arrays) if len(arrays) > 1 else arrays[0][None]
     _check_finite(case, image)
     orientation = AS_STORED if as_stored else orientation_of(first.affine, transpose)
@@ -94,6 +100,7 @@ def read_case_image(case: Case, *, transpose: Sequence[int] = CANONICAL, as_stor
         orientation,
         first.affine,
         first.array.shape,
+        is_moved,
     )
 
 
@@ -116,12 +123,8 @@ def read_case_indices(case: Case, found: CaseImage, targets: Targets) -> Segment
     return np.ascontiguousarray(orient(indices, found.orientation))
 
 
-def _on_first_grid(case: Case, file: ImageFile, volume: Volume, first: Volume) -> FloatArray:
-    """Return a channel on the grid of the first one."""
-    if volume.array.shape == first.array.shape and grid_mismatch_mm(
-        volume.affine, first.affine, first.array.shape
-    ) <= MOST_MISMATCH * min(spacing_of(first.affine)):
-        return volume.array
+def _onto_first_grid(case: Case, file: ImageFile, volume: Volume, first: Volume) -> FloatArray:
+    """Return a channel interpolated onto the grid of the first one."""
     outside = reach_outside_mm(first.affine, first.array.shape, volume.affine, volume.array.shape)
     if outside > MOST_OUTSIDE_MM:
         raise InputError(
@@ -137,6 +140,15 @@ def _on_first_grid(case: Case, file: ImageFile, volume: Volume, first: Volume) -
     return regrid(volume.array, volume.affine, first.array.shape, first.affine)
 
 
+def is_same_grid(shape: Shape, affine: Affine, other_shape: Shape, other: Affine) -> bool:
+    """Tell whether two grids of one case have the same voxels (Z, Y, X), to within half an edge in the world."""
+    return tuple(shape) == tuple(other_shape) and grid_mismatch_mm(affine, other, shape) <= _allowed_mm(other)
+
+
+def _allowed_mm(affine: Affine) -> float:
+    return MOST_MISMATCH * min(spacing_of(affine))
+
+
 def check_same_grid(case_id: str, path: str, volume: Volume, reference: Volume, *, other: str) -> None:
     """Check that two files of a case lie on one grid.
 
@@ -149,7 +161,7 @@ def check_same_grid(case_id: str, path: str, volume: Volume, reference: Volume, 
             f"{list(reference.array.shape)}; all files of a case must lie on one grid; resample it onto the other"
         )
     mismatch = grid_mismatch_mm(volume.affine, reference.affine, volume.array.shape)
-    allowed = MOST_MISMATCH * min(spacing_of(reference.affine))
+    allowed = _allowed_mm(reference.affine)
     if mismatch > allowed:
         raise InputError(
             f"case {case_id}: {path} lies {mismatch:.3g} mm away from {other} (at most {allowed:.3g} mm, half a voxel); "

@@ -17,10 +17,8 @@ from tumorseg.storage import itk, raster
 from tumorseg.storage.dicom_files import is_dicom_file
 from tumorseg.storage.dicom_labels import label_names, paint_labels
 from tumorseg.storage.dicom_series import open_series
-from tumorseg.storage.stored import Geometry, Stored
+from tumorseg.storage.stored import NIFTI_ENDINGS, Geometry, Stored
 from tumorseg.types import Affine, Segmentation
-
-NIFTI_ENDINGS = (".nii.gz", ".nii")
 
 
 def _open_nifti(path: str) -> Stored:
@@ -49,6 +47,17 @@ class Volume(NamedTuple):
 
     array: NDArray[Any]
     """(Z, Y, X)."""
+    affine: Affine
+    """(4, 4), voxels (x, y, z, 1) to RAS+ mm."""
+
+
+class StoredVolume(NamedTuple):
+    """One image volume as its file holds it."""
+
+    array: NDArray[Any]
+    """(Z, Y, X), in the file's own dtype."""
+    scaling: tuple[float, float]
+    """Slope and intercept from stored to real values."""
     affine: Affine
     """(4, 4), voxels (x, y, z, 1) to RAS+ mm."""
 
@@ -82,6 +91,17 @@ def read_images(files: Sequence[ImageFile]) -> list[Volume]:
         for file, array in zip(wanted, arrays, strict=True):
             volumes[file] = Volume(_scale(array, stored, np.dtype(np.float32)), stored.geometry.affine)
     return [volumes[file] for file in files]
+
+
+def read_stored(file: ImageFile) -> StoredVolume:
+    """Read one channel without turning its values into others.
+
+    Raises:
+        InputError: as from `read_image`.
+    """
+    stored = _open(file)
+    (array,) = stored.read([_volume_index(file, stored.geometry)])
+    return StoredVolume(array, stored.scaling, stored.geometry.affine)
 
 
 def read_segmentation(path: str) -> Volume:

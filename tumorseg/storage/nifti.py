@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from tumorseg.errors import InputError
 from tumorseg.storage import atomic
-from tumorseg.storage.stored import Geometry, Stored, check_affine, check_shape, damaged
-from tumorseg.types import Affine, Segmentation
+from tumorseg.storage.stored import NIFTI_ENDINGS, Geometry, Stored, check_affine, check_shape, damaged
+from tumorseg.types import Affine
 
 if is_spared := "pydicom" not in sys.modules:
     # nibabel loads pydicom where it is installed, for header extensions that are of no use here: a fifth of a second.
@@ -48,6 +48,21 @@ UNREADABLE: tuple[type[Exception], ...] = (
 )
 """What nibabel and gzip raise for a damaged file."""
 UNREADABLE_HEADER: tuple[type[Exception], ...] = (*UNREADABLE, ValueError, OverflowError)
+GRID_FIELDS = (
+    "qform_code",
+    "quatern_b",
+    "quatern_c",
+    "quatern_d",
+    "qoffset_x",
+    "qoffset_y",
+    "qoffset_z",
+    "sform_code",
+    "srow_x",
+    "srow_y",
+    "srow_z",
+    "xyzt_units",
+)
+"""Where a header says how its voxels lie in the world; and in the first four of `pixdim`."""
 MOST_COMPRESSION = 1032
 """Bytes that one byte of a gzip file can hold at most, says zlib's manual."""
 
@@ -65,37 +80,71 @@ def open_nifti(path: str) -> Stored:
     )
 
 
-def write_like(path: Path, segmentation: Segmentation, like: str) -> None:
-    """Write a label map (Z, Y, X) with the header of a NIfTI file: same sform, qform, codes, voxel sizes and units.
+def write_like(path: Path, array: NDArray[Any], like: str, *, scaling: tuple[float, float] = (1.0, 0.0)) -> None:
+    """Write an array with the header of a NIfTI file: same sform, qform, codes, voxel sizes and units.
+
+    Args:
+        path: where to.
+        array: (Z, Y, X), or (C, Z, Y, X), which becomes 4D with channels last; stored in its own dtype.
+        like: the file; of a 4D one the grid of its volumes counts.
+        scaling: slope and intercept from the array's to real values.
 
     Raises:
         InputError: `like` cannot be read.
         StorageError: the file cannot be written.
     """
     header = _load(like)[0].copy()
-    stored = segmentation.transpose(2, 1, 0).reshape(header.get_data_shape()[:3])
-    header.set_data_dtype(segmentation.dtype)
-    header.set_slope_inter(1, 0)
+    stored = array.T if array.ndim == 4 else array.T.reshape(header.get_data_shape()[:3])
+    header.set_data_dtype(array.dtype)
     header.set_intent("none")
     header["cal_min"] = header["cal_max"] = 0
     header.extensions.clear()
-    _write(path, _image_class(type(header))(stored, header.get_best_affine(), header))
+    nifti = _image_class(type(header))(stored, header.get_best_affine(), header)
+    nifti.header.set_slope_inter(*scaling)  # a new image forgets that of the header it is given
+    _write(path, nifti)
 
 
-def write_new(path: Path, image: NDArray[Any], affine: Affine) -> None:
-    """Write an array (Z, Y, X), or (C, Z, Y, X), which becomes 4D with channels last, in its own dtype.
+def write_new(path: Path, image: NDArray[Any], affine: Affine, *, scaling: tuple[float, float] = (1.0, 0.0)) -> None:
+    """Write an array in its own dtype.
+
+    Args:
+        path: where to.
+        image: (Z, Y, X), (C, Z, Y, X), which becomes 4D with channels last, or (Y, X), which becomes 2D.
+        affine: (4, 4), voxels (x, y, z, 1) to RAS+ mm.
+        scaling: slope and intercept from the array's to real values.
 
     Raises:
         StorageError: the file cannot be written.
     """
-    stored = image.transpose(*range(image.ndim - 1, image.ndim - 4, -1), *range(image.ndim - 3))
-    nifti = _image_class(nibabel.Nifti1Header)(stored, affine)
+    nifti = _image_class(nibabel.Nifti1Header)(image.T, affine, dtype=image.dtype)
+    nifti.header.set_slope_inter(*scaling)
     nifti.header.set_xyzt_units("mm")
     nifti.set_sform(affine, code="scanner")
     nifti.set_qform(affine, code="scanner")
     if not np.allclose(nifti.get_qform(), affine, rtol=0, atol=MOST_SHEARED):  # it cannot hold a shear
         nifti.set_qform(None, code="unknown")
     _write(path, nifti)
+
+
+def is_nifti1(path: str) -> bool:
+    """Tell whether a file is NIfTI-1, which other programs read as well; ITK, for one, knows no NIfTI-2.
+
+    Raises:
+        InputError: it has the ending of a NIfTI file, but cannot be read.
+    """
+    return path.lower().endswith(NIFTI_ENDINGS) and type(_load(path)[0]) is nibabel.Nifti1Header
+
+
+def has_header_grid_of(path: str, other: str) -> bool:
+    """Tell whether a 2D or 3D NIfTI-1 file states its grid in the same words as the volumes of another.
+
+    Raises:
+        InputError: as from `open_nifti`.
+    """
+    first, second = _load(path)[0], _load(other)[0]
+    pairs = [*((first[field], second[field]) for field in GRID_FIELDS), (first["pixdim"][:4], second["pixdim"][:4])]
+    is_like = all(np.array_equal(one, another, equal_nan=True) for one, another in pairs)
+    return is_like and first.get_data_shape() == second.get_data_shape()[:3]
 
 
 def _write(path: Path, nifti: Any) -> None:

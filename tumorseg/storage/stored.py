@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from tumorseg.errors import InputError
 from tumorseg.types import Affine
 
+NIFTI_ENDINGS = (".nii.gz", ".nii")
+"""How the name of a NIfTI file may end."""
+
 
 class Geometry(NamedTuple):
     """What a header says of the voxel grid."""

@@ -1,0 +1,79 @@
+"""Write one case in another layout."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from tumorseg.ops.labels import to_values
+from tumorseg.schema.base import content_hash
+from tumorseg.schema.dataset import Case
+from tumorseg.schema.targets import Targets
+from tumorseg.sources.conversion import CaseFiles
+from tumorseg.stages.reading import CaseImage, read_case_image, read_case_indices
+from tumorseg.storage.case_notes import begin_case, finish_case
+from tumorseg.storage.hashing import case_files, file_state
+from tumorseg.storage.images import StoredVolume
+from tumorseg.storage.rewriting import rewrite_channel, rewrite_joined, rewrite_label, write_stored
+
+CONVERSION_VERSION = 1
+"""Raised when the same case would be written otherwise."""
+
+
+class ConvertTask(NamedTuple):
+    """What a worker needs to write one case."""
+
+    case: Case
+    read: Targets
+    """Label values in the case's file."""
+    written: Targets
+    """The same classes' values in the file to be written."""
+    folder: Path
+    files: CaseFiles
+    name: str
+    """Of the case's note."""
+    key: str
+
+
+def conversion_key(case: Case, files: CaseFiles, read: Targets, written: Targets) -> str:
+    """Return what decides a case's new files: its old ones by size and time, and the label values.
+
+    Raises:
+        InputError: a file is missing.
+    """
+    states = [[Path(path).name, *file_state(path)] for path in case_files(case)]
+    images = [[image.index, image.num_volumes] for image in case.images]
+    values = [[targets.label_values, targets.ignore_value] for targets in (read, written)]
+    return content_hash([CONVERSION_VERSION, states, images, case.label is None, values, files])
+
+
+def convert_case(task: ConvertTask) -> None:
+    """Write one case; called in a worker process.
+
+    Raises:
+        InputError: the case cannot be read or is unsound; nothing is written.
+        StorageError: a file cannot be written.
+    """
+    case, label = task.case, task.case.label
+    found = read_case_image(case, as_stored=True)
+    values = None if label is None else to_values(read_case_indices(case, found, task.read), task.written)
+    names = [*task.files.images, *([] if label is None else [task.files.label])]
+    begin_case(task.folder, task.name, names)
+    first = _write_images(task, found)
+    if label is not None and values is not None:
+        rewrite_label(task.folder / task.files.label, values, source=label, like=first)
+    finish_case(task.folder, task.name, task.key, names)
+
+
+def _write_images(task: ConvertTask, found: CaseImage) -> Path:
+    """Write the channels and return the first file."""
+    images, paths = task.case.images, [task.folder / name for name in task.files.images]
+    if len(paths) < len(images):
+        read = StoredVolume(found.image, (1.0, 0.0), found.affine)
+        rewrite_joined(paths[0], images, read, is_moved=any(found.is_moved))
+        return paths[0]
+    for number, (file, path) in enumerate(zip(images, paths, strict=True)):
+        if found.is_moved[number]:
+            channel = StoredVolume(found.image[number], (1.0, 0.0), found.affine)
+            write_stored(path, channel, like=str(paths[0]))
+        else:
+            rewrite_channel(path, file, like=paths[0] if number else None)
+    return paths[0]

@@ -1,0 +1,114 @@
+"""What was written into a folder for which case, so that a second run does only what is left, and nothing stale stays.
+
+Each case has a small note in a hidden folder. It is written before the case's files, which it names, and once more after them
+with their sizes and times: a process that is killed in between leaves a note that tells what to remove.
+"""
+
+from pathlib import Path
+
+from tumorseg.errors import InputError, StorageError
+from tumorseg.schema.base import Record
+from tumorseg.storage.atomic import remove_leftovers, storage_error
+from tumorseg.storage.hashing import file_state
+from tumorseg.storage.json_files import read_record, write_record
+
+NOTES = ".tumorseg"
+"""The hidden folder."""
+OWNER = "folder.json"
+
+
+class Owner(Record):
+    """What a folder is for."""
+
+    layout: str
+    """In which layout it is written."""
+    dataset: str
+    """The name of the dataset."""
+
+
+class CaseNote(Record):
+    """What was written for one case."""
+
+    key: str
+    """Says from what; empty while it is being written."""
+    files: dict[str, tuple[int, int]]
+    """Path relative to the folder; size in bytes and modification time in ns."""
+
+
+def claim_folder(folder: Path, owner: Owner) -> None:
+    """Make a folder ready to be written, or to be gone on with.
+
+    Raises:
+        InputError: it holds something else.
+        StorageError: it cannot be written.
+    """
+    path = folder / NOTES / OWNER
+    if path.is_file():
+        if (found := read_record(Owner, path)) != owner:
+            raise InputError(
+                f"{folder}: holds {found.dataset} as {found.layout}, not {owner.dataset} as {owner.layout}; give another folder"
+            )
+    elif folder.exists() and not _is_empty(folder):
+        raise InputError(f"{folder}: is there and was not written by this command; give a new or empty folder")
+    else:
+        write_record(path, owner)
+
+
+def read_notes(folder: Path) -> dict[str, CaseNote]:
+    """Return the notes of all cases by name; one that cannot be read is as good as none."""
+    notes = {}
+    for path in sorted((folder / NOTES).glob("case *.json")):
+        try:
+            notes[path.stem.removeprefix("case ")] = read_record(CaseNote, path, error=StorageError)
+        except StorageError:
+            continue
+    return notes
+
+
+def is_finished(folder: Path, note: CaseNote | None, key: str) -> bool:
+    """Tell whether a case's files were written from what the key says, and are as they were left."""
+    if note is None or note.key != key:
+        return False
+    try:
+        return all(file_state(str(folder / name)) == state for name, state in note.files.items())
+    except InputError:
+        return False
+
+
+def begin_case(folder: Path, name: str, files: list[str]) -> None:
+    """Note that a case's files are about to be written."""
+    write_record(_note_path(folder, name), CaseNote(key="", files=dict.fromkeys(files, (0, 0))))
+
+
+def finish_case(folder: Path, name: str, key: str, files: list[str]) -> None:
+    """Note that a case's files are all there."""
+    states = {file: file_state(str(folder / file)) for file in files}
+    write_record(_note_path(folder, name), CaseNote(key=key, files=states))
+
+
+def discard_case(folder: Path, name: str, note: CaseNote) -> None:
+    """Remove a case's files, then its note.
+
+    Raises:
+        StorageError: a file cannot be removed.
+    """
+    for path in [*(folder / file for file in note.files), _note_path(folder, name)]:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise storage_error(path, error) from error
+
+
+def remove_all_leftovers(folder: Path) -> None:
+    """Remove the temporary files of killed processes from a claimed folder and those directly in it."""
+    for place in [folder, *(entry for entry in folder.iterdir() if entry.is_dir() and not entry.is_symlink())]:
+        remove_leftovers(place)
+
+
+def _is_empty(folder: Path) -> bool:
+    """Tell whether a path is a folder without any but hidden entries."""
+    return folder.is_dir() and all(entry.name.startswith(".") for entry in folder.iterdir())
+
+
+def _note_path(folder: Path, name: str) -> Path:
+    return folder / NOTES / f"case {name}.json"
