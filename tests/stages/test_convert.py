@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import REAL
 from tests.sources import layouts
-from tests.stages.conversions import SOURCES, assert_same_cases, assert_same_dataset, convert_to, write_source
+from tests.stages.conversions import SOURCES, assert_same_cases, assert_same_dataset, convert_to, named, write_source
 from tests.toys import write_toy
 from tumorseg.cli.main import run
 from tumorseg.errors import InputError, StorageError, TumorsegError
@@ -35,7 +35,7 @@ def folder(request, tmp_path):
 def test_an_nnunet_folder_is_the_same_dataset_but_for_label_values(folder, tmp_path):
     original = open_dataset(str(folder), folder)
     found = convert_to(folder, tmp_path / "Dataset501_Three")
-    assert found.description() == renumbered(original.description())
+    assert found.description() == named(renumbered(original.description()), found.name)
     assert_same_cases(found, original)
     values = sorted({0, *found.labels.values()} | ({found.ignore_label} - {None}))
     assert values == list(range(len(values)))
@@ -55,7 +55,7 @@ def test_the_direct_way_and_the_way_to_nnunet_again_restore_everything_too(folde
     original = open_dataset(str(folder), folder)
     assert_same_dataset(convert_to(folder, tmp_path / "direct", to), original)
     found = convert_to(tmp_path / "direct", tmp_path / "Dataset502_Again")
-    assert found.description() == renumbered(original.description())
+    assert found.description() == named(renumbered(original.description()), found.name)
     assert_same_cases(found, original)
 
 
@@ -364,6 +364,6 @@ REAL_SETS = ["BraTS2021", "Dataset051_SarcomaPETCT", "NRRD", "NIfTI_2D_OASIS", "
 def test_real_sets_go_to_nnunet_and_back(tmp_path, name):
     original = open_dataset(str(REAL / name), REAL)
     found = convert_to(REAL / name, tmp_path / "Dataset501_X", jobs=2)
-    assert found.description() == renumbered(original.description())
+    assert found.description() == named(renumbered(original.description()), found.name)
     assert_same_cases(found, original)
     assert_same_dataset(convert_to(tmp_path / "Dataset501_X", tmp_path / "back", "manifest", jobs=2), original)

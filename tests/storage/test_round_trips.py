@@ -147,7 +147,9 @@ def test_a_segmentation_made_in_canonical_order_lies_on_the_files_voxels(tmp_pat
     assert_same_points(canonical, affine, volume.array, grid)
 
     labels = orient(array, orientation)
-    write_segmentation(tmp_path / "out.nii.gz", restore_orientation(labels, orientation), like=str(path))
+    write_segmentation(
+        tmp_path / "out.nii.gz", restore_orientation(labels, orientation), like=ImageFile(path=str(path))
+    )
     written = read_segmentation(str(tmp_path / "out.nii.gz"))
     np.testing.assert_array_equal(written.array, array)
     assert_same_points(written.array, written.affine, array, grid)
@@ -186,7 +188,7 @@ def test_a_2d_file_goes_there_and_back(tmp_path, signs, kind, is_swapped):
     assert_same_points(volume.array, volume.affine, array, grid)
     orientation = orientation_of(volume.affine)
     back = restore_orientation(orient(array, orientation), orientation)
-    write_segmentation(tmp_path / "out.nii.gz", back, like=path)
+    write_segmentation(tmp_path / "out.nii.gz", back, like=ImageFile(path=path))
     written = read_segmentation(str(tmp_path / "out.nii.gz"))
     assert nibabel.load(tmp_path / "out.nii.gz").shape == (5, 4)
     assert_same_points(written.array, written.affine, array, grid)
@@ -200,7 +202,9 @@ def test_a_picture_goes_there_and_back_and_becomes_a_2d_file(tmp_path, ending):
     orientation = orientation_of(volume.affine)
     labels = voxels(grid.shape)
     write_segmentation(
-        tmp_path / "out.nii.gz", restore_orientation(orient(labels, orientation), orientation), like=str(path)
+        tmp_path / "out.nii.gz",
+        restore_orientation(orient(labels, orientation), orientation),
+        like=ImageFile(path=str(path)),
     )
     written = read_segmentation(str(tmp_path / "out.nii.gz"))
     assert_same_points(written.array, written.affine, labels, grid)
