@@ -91,3 +91,12 @@ def test_the_real_folders_are_read(name, count):
     assert len(dataset.labels) >= 2
     case = dataset.cases[0]
     assert read_images(case.images)[0].array.shape == read_segmentation(case.label).array.shape
+
+
+def test_labels_that_are_known_are_not_looked_for(tmp_path):
+    folder = layouts.write_pairs(tmp_path / "set")
+    found = open_dataset(str(folder), tmp_path)
+    for path in (folder / "labels").iterdir():
+        path.write_bytes(b"not looked into")
+    assert open_dataset(str(folder), tmp_path, labels=found.labels) == found
+    assert set(open_dataset(str(folder), tmp_path).labels) == {"background"}

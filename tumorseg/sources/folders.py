@@ -3,13 +3,12 @@
 import os
 import re
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from tumorseg.errors import InputError
+from tumorseg.ops.labels import count_values
 from tumorseg.schema.base import parse_record
 from tumorseg.schema.dataset import Case, ChannelKind, Dataset
 from tumorseg.storage.images import (
@@ -21,6 +20,7 @@ from tumorseg.storage.images import (
     strip_ending,
 )
 from tumorseg.storage.json_files import read_json
+from tumorseg.workers.machine import num_cores
 
 CHANNEL_SUFFIX = re.compile(r"^(.+)_(\d{4})$")
 """`<id>_<channel number>`, as nnU-Net writes it."""
@@ -73,26 +73,37 @@ def split_channel(stem: str) -> tuple[str, int] | None:
 def discover_labels(cases: Iterable[Case]) -> dict[str, int]:
     """Return a name, `label_<value>`, for every value in the label files; one that cannot be read fails with its case.
 
-    The names of DICOM labels, sorted, get values from 1 on.
+    Every file is read, several at once. The names of DICOM labels, sorted, get values from 1 on.
 
     Raises:
         InputError: some labels are numbers, others names.
     """
-    values: set[int] = set()
-    names: set[str] = set()
-    for case in cases:
-        with suppress(InputError):
-            if case.label is not None and knows_names_only(case.label):
-                names.update(read_label_names(case.label_files))
-            elif case.label is not None:
-                values.update(np.unique(read_segmentation(case.label).array).tolist())
+    pool = ThreadPoolExecutor(num_cores())
+    try:
+        found = set().union(*pool.map(_labels_in, cases))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    names = sorted(label for label in found if isinstance(label, str))
+    values = sorted(label for label in found if isinstance(label, int) and label != 0)
     if names and values:
         raise InputError(
-            f"found labels with names ({', '.join(sorted(names)[:5])}; DICOM) and labels with values ({sorted(values)[:5]}); expected "
+            f"found labels with names ({', '.join(names[:5])}; DICOM) and labels with values ({values[:5]}); expected "
             "the manifest to state which is which; add `labels`"
         )
-    named = {name: value for value, name in enumerate(sorted(names), start=1)}
-    return {"background": 0} | named | {f"label_{value}": value for value in sorted(values) if value != 0}
+    named = {name: value for value, name in enumerate(names, start=1)}
+    return {"background": 0} | named | {f"label_{value}": value for value in values}
+
+
+def _labels_in(case: Case) -> set[str | int]:
+    """Return the names or values in a case's label files; none where they cannot be read."""
+    if case.label is None:
+        return set()
+    try:
+        if knows_names_only(case.label):
+            return set(read_label_names(case.label_files))
+        return set(count_values(read_segmentation(case.label).array)[0])
+    except InputError:
+        return set()
 
 
 def find_image(folder: Path, stem: str) -> Path | None:

@@ -14,21 +14,25 @@ class Layout(NamedTuple):
     """How a dataset can lie on disk."""
 
     recognize: Callable[[Path], bool]
-    read: Callable[[Path], Dataset]
-    """The training cases."""
+    read: Callable[..., Dataset]
+    """The training cases; of the folder, and of `labels` where it would look for them."""
     list_cases: Callable[[Path], Listing]
     """Every case there is, for prediction and scoring."""
     needs: str
     """What a folder must have, for messages."""
+    discovers_labels: bool = False
+    """Whether `read` looks into every label file where nothing names the labels, unless it is told them as `labels`."""
 
 
 LAYOUTS: dict[str, Layout] = {
-    "manifest": Layout(manifest.is_manifest, manifest.read_manifest, manifest.list_manifest, manifest.NEEDS),
+    "manifest": Layout(
+        manifest.is_manifest, manifest.read_manifest, manifest.list_manifest, manifest.NEEDS, discovers_labels=True
+    ),
     "MSD": Layout(msd.is_msd, msd.read_msd, msd.list_msd, msd.NEEDS),
     "nnU-Net": Layout(nnunet.is_nnunet, nnunet.read_nnunet, nnunet.list_nnunet, nnunet.NEEDS),
     "BraTS": Layout(brats.is_brats, brats.read_brats, brats.list_brats, brats.NEEDS),
     "HECKTOR": Layout(hecktor.is_hecktor, hecktor.read_hecktor, hecktor.list_hecktor, hecktor.NEEDS),
-    "pairs": Layout(pairs.is_pairs, pairs.read_pairs, pairs.list_pairs, pairs.NEEDS),
+    "pairs": Layout(pairs.is_pairs, pairs.read_pairs, pairs.list_pairs, pairs.NEEDS, discovers_labels=True),
     "DICOM": Layout(dicom.is_dicom, dicom.read_dicom, dicom.list_dicom, dicom.NEEDS),
 }
 

@@ -8,6 +8,7 @@ manifest's folder. As the file is the user's own, paths may lead anywhere.
 
 import csv
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,8 @@ def is_manifest(path: Path) -> bool:
     return path.is_file() and path.suffix.lower() in (".csv", ".json")
 
 
-def read_manifest(path: Path) -> Dataset:
-    """Read a manifest, or the one in a folder.
+def read_manifest(path: Path, labels: Mapping[str, int] | None = None) -> Dataset:
+    """Read a manifest, or the one in a folder; labels that it does not name are looked for, unless they are known.
 
     Raises:
         InputError: it is malformed.
@@ -67,13 +68,14 @@ def read_manifest(path: Path) -> Dataset:
     file = _find_manifest(path)
     manifest = _parse_manifest(file)
     cases = _cases(file, manifest)
-    labels = discover_labels(cases) if manifest.labels is None else manifest.labels
+    known = labels if manifest.labels is None else manifest.labels
+    found = discover_labels(cases) if known is None else known
     return build_dataset(
         file,
         cases,
         name=manifest.name or folder_name(file.parent),
         channels=manifest.channels,
-        labels=labels if 0 in labels.values() else {"background": 0, **labels},
+        labels=found if 0 in found.values() else {"background": 0, **found},
         regions=manifest.regions,
         ignore_label=manifest.ignore_label,
     )

@@ -4,7 +4,7 @@ Images of several channels are `<id>_0000`, `<id>_0001`, …, or files of severa
 found in their files: every value is a label of its own.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,8 +49,8 @@ def is_pairs(folder: Path) -> bool:
     return next(_pairs(folder), None) is not None
 
 
-def read_pairs(folder: Path) -> Dataset:
-    """Read every image that has a label; labels are looked into for their values.
+def read_pairs(folder: Path, labels: Mapping[str, int] | None = None) -> Dataset:
+    """Read every image that has a label; labels are looked into for their values, unless those are known.
 
     Raises:
         InputError: cases differ in their number of channels; all are listed.
@@ -72,7 +72,7 @@ def read_pairs(folder: Path) -> Dataset:
         cases,
         name=folder_name(folder),
         channels=["image"] if count == 1 else [f"channel_{number}" for number in range(count)],
-        labels=discover_labels(cases),
+        labels=discover_labels(cases) if labels is None else labels,
     )
 
 

@@ -1,6 +1,7 @@
 """From what `-d` says to a Dataset."""
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -117,12 +118,13 @@ def registered_name(name: str) -> str:
     raise InputError(f"no dataset is registered as {name!r}; {meant}registered names are {', '.join(REGISTERED)}")
 
 
-def open_dataset(name: str, data_root: Path) -> Dataset:
+def open_dataset(name: str, data_root: Path, *, labels: Mapping[str, int] | None = None) -> Dataset:
     """Open a dataset by its registered name, its folder, its folder's name below the data root, or its manifest file.
 
     Args:
         name: what `-d` says.
         data_root: where registered names and folder names are looked for.
+        labels: names and values, if known; then a layout that would look for them in every label file does not.
 
     Returns:
         The dataset; one in a registered folder bears the registered name however it was opened.
@@ -134,7 +136,7 @@ def open_dataset(name: str, data_root: Path) -> Dataset:
         raise _not_found(name, data_root, _places(name, data_root))
     if (layout := find_layout(path)) is None:
         raise unknown_layout(path)
-    dataset = layout.read(path)
+    dataset = layout.read(path, labels=labels) if layout.discovers_labels else layout.read(path)
     return dataset.model_copy(update={"name": _registered_name(path) or dataset.name})
 
 

@@ -94,7 +94,8 @@ def open_planned_dataset(plan: Plan, roots: Roots, dataset: str | None = None) -
         InputError: it is not there.
         PlanError: it is another dataset than the plan's.
     """
-    found = _open_noted(plan, roots) if dataset is None else open_dataset(dataset, roots.data_root)
+    labels = plan.dataset.labels
+    found = _open_noted(plan, roots) if dataset is None else open_dataset(dataset, roots.data_root, labels=labels)
     expected = [channel.name for channel in plan.dataset.channels]
     if set(expected) <= {channel.name for channel in found.channels}:
         found = select_channels(found, expected)
@@ -106,12 +107,12 @@ def open_planned_dataset(plan: Plan, roots: Roots, dataset: str | None = None) -
 def _open_noted(plan: Plan, roots: Roots) -> Dataset:
     note_path = work_folder(roots.work, plan.dataset.name).source
     if not note_path.is_file():
-        return open_dataset(plan.dataset.name, roots.data_root)
+        return open_dataset(plan.dataset.name, roots.data_root, labels=plan.dataset.labels)
     note = read_record(SourceNote, note_path, error=InputError)
     if locate_dataset(note.dataset, Path(note.data_root)) is None:
         logger.info("%s is no longer there; looking below %s", note.dataset, roots.data_root)
-        return open_dataset(plan.dataset.name, roots.data_root)
-    return open_dataset(note.dataset, Path(note.data_root))
+        return open_dataset(plan.dataset.name, roots.data_root, labels=plan.dataset.labels)
+    return open_dataset(note.dataset, Path(note.data_root), labels=plan.dataset.labels)
 
 
 def _check_same_dataset(plan: Plan, found: Dataset) -> None:
