@@ -6,6 +6,7 @@ from tumorseg.cli.lazy import lazy_group
 
 VERBS = {
     "list": "datasets that are known by name, and where they are",
+    "check": "every problem of every case of a dataset, in one table",
 }
 """Verb to what it does; the module `data_<verb>` holds `command`."""
 

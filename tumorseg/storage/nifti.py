@@ -9,7 +9,7 @@ import math
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import nibabel
 import numpy as np
@@ -18,6 +18,7 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from tumorseg.errors import InputError
+from tumorseg.ops.geometry import grid_mismatch_mm
 from tumorseg.storage import atomic
 from tumorseg.storage.stored import Geometry, Stored, check_affine, check_shape, damaged
 from tumorseg.types import Affine, Segmentation
@@ -27,6 +28,8 @@ ENDINGS = (".nii.gz", ".nii")
 """How a file's name may end."""
 MILLIMETRES = {1: 1000.0, 3: 0.001}
 """What a header's code of the unit of length (metre, micron) is in mm; mm, unknown and senseless codes are mm."""
+MOST_FORM_MISMATCH = 0.1
+"""Share of the finest voxel edge by which sform and qform may differ: rounding does not reach it, a mask would not move."""
 UNREADABLE = (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError)
 """What nibabel and gzip raise for a damaged file."""
 MOST_COMPRESSION = 1032
@@ -44,6 +47,59 @@ def open_nifti(path: str) -> Stored:
     return Stored(
         path, geometry, (proxy.slope, proxy.inter), lambda indices: _read_volumes(path, header, proxy, indices)
     )
+
+
+class FormMismatch(NamedTuple):
+    """How the two affines of one file differ; the sform is the one that is used."""
+
+    distance_mm: float
+    """Between the two places of a voxel, at the worst corner of the grid."""
+    angle_deg: float
+    """Of the turn from the one to the other."""
+    is_mirrored: bool
+    """Whether one is left-handed and the other is not: left and right, or head and foot, are swapped."""
+
+
+def form_mismatch(path: str) -> FormMismatch | None:
+    """Return how sform and qform disagree, or None where only one is coded or both say the same.
+
+    They agree if no voxel lies further apart than `MOST_FORM_MISMATCH` of the finest voxel edge.
+
+    Raises:
+        InputError: as from `open_nifti`.
+    """
+    header, _ = _load(path)
+    try:
+        sform, qform = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
+    except ValueError as error:  # a quaternion that is no rotation
+        raise damaged(path, KIND, error) from None
+    if sform is None or qform is None:
+        return None
+    unit = MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0)
+    shape = _shape_of(header)
+    distance = unit * grid_mismatch_mm(sform, qform, shape)
+    axes = 2 if shape[0] == 1 else 3
+    edges = unit * np.linalg.norm(sform[:3, :axes], axis=0)
+    if distance <= MOST_FORM_MISMATCH * float(edges.min()):
+        return None
+    turned = np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3])
+    return FormMismatch(distance, _angle_deg(sform, qform), bool(turned < 0))
+
+
+def _angle_deg(affine: Affine, other: Affine) -> float:
+    """Return the greatest angle between the same voxel axes of two affines."""
+    one, two = (np.asarray(a)[:3, :3] / np.maximum(np.linalg.norm(a[:3, :3], axis=0), 1e-30) for a in (affine, other))
+    return float(np.degrees(np.arccos(np.clip((one * two).sum(axis=0), -1, 1))).max())
+
+
+def is_stored_as_integers(path: str) -> bool:
+    """Tell whether a file holds its values as integers, without scaling.
+
+    Raises:
+        InputError: as from `open_nifti`.
+    """
+    header, proxy = _load(path)
+    return header.get_data_dtype().kind in "biu" and (proxy.slope, proxy.inter) == (1.0, 0.0)
 
 
 def write_like(path: Path, segmentation: Segmentation, like: str) -> None:
