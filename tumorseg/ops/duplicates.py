@@ -12,7 +12,7 @@ from tumorseg.types import Box, FloatArray
 
 GRID_3D, GRID_2D = (12, 12, 12), (1, 40, 40)
 """Blocks (Z, Y, X) that a signature has the means of."""
-LEAST_LIKENESS = 0.995
+LEAST_LIKENESS = 0.9995
 """Correlation of two signatures from which on the images are near-duplicates, whatever the others look like."""
 LEAST_OWN_LIKENESS = 0.95
 """The same of what sets two images apart from the mean of all: heads are much alike, yet differ from it each in its own way."""

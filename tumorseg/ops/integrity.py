@@ -10,7 +10,7 @@ MOST_SAMPLES = 200_000
 """Voxels of a channel that percentiles are taken of, evenly spread."""
 TINY_VOXELS = 10
 """A component of fewer voxels is tiny: less than a ball of 1.3 voxels radius …"""
-TINY_SHARE = 0.01
+TINY_SHARE = 0.1
 """… if it is also less than this share of its label's largest component, or the largest is tiny itself."""
 MOST_LABEL = 65535
 """Greatest label value for which boxes are found by value; above, values are ranked first."""

@@ -79,8 +79,8 @@ def check(request: CheckRequest) -> Checked:
     if request.html is not None:
         _write_page(request.html, report, opened.cases, request.jobs)
     fixed = {}
-    if request.fix is not None and opened.dataset is not None and place is not None:
-        fixed = write_fixed(request.fix, place, opened.dataset, report.findings)
+    if request.fix is not None and place is not None:
+        fixed = write_fixed(request.fix, place, opened.cases, report.findings)
     return Checked(report, fixed)
 
 
@@ -125,11 +125,11 @@ def _check_targets(request: CheckRequest, opened: _Opened, place: Path | None) -
     if request.html is not None and request.html.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--html {request.html}: expected a name that ends in .html; rename it")
     if request.fix is not None:
-        if opened.dataset is None or place is None:
+        if place is None:
             raise InputError(
                 f"--fix {request.fix}: {'; '.join(one.message for one in opened.findings)}; mend this first"
             )
-        check_fix_target(request.fix, place, [path for case in opened.dataset.cases for path in case_files(case)])
+        check_fix_target(request.fix, place, [path for case in opened.cases for path in case_files(case)])
 
 
 def _check_cases(opened: _Opened, jobs: int | None) -> tuple[list[CaseFacts], list[Finding]]:

@@ -75,7 +75,7 @@ def check_case(task: CheckTask) -> CheckedCase:
     findings += check_channels(case, channels)
     label = None
     if case.label is not None:
-        label, label_findings = read_label(case)
+        label, label_findings = read_label(case, channels)
         findings += label_findings
     if label is not None:
         findings += check_label(case, label, description, channels)

@@ -31,7 +31,11 @@ def check_copies(dataset: Dataset, facts: Sequence[CaseFacts]) -> Iterator[Findi
         if len({original[case_id] for case_id in group}) > 1:
             message = "hold the same label, voxel by voxel, on different images, expected one of its own; restore the wrong ones"
             yield finding("duplicate_label", message, cases=group)
+    groups = {case.case_id: case.group for case in dataset.cases}
     for group in joined_groups(_near([one for one in facts if original[one.case_id] == one.case_id])):
+        stated = {groups[case_id] for case_id in group}
+        if len(stated) == 1 and stated != {None}:  # of one patient, and kept together
+            continue
         message = f"hold nearly the same image; {_sides(group, folds)}; if they are of one patient, give them one group"
         yield finding("near_duplicate", message, cases=group)
 

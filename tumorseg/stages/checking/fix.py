@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tumorseg.errors import InputError
-from tumorseg.schema.dataset import Dataset
+from tumorseg.schema.dataset import Case
 from tumorseg.schema.findings import FIXABLE, Finding
+from tumorseg.sources.folders import collecting
 from tumorseg.sources.registry import open_dataset
-from tumorseg.storage import nifti
+from tumorseg.storage import atomic, nifti
 from tumorseg.storage.atomic import storage_error
 from tumorseg.storage.hashing import case_files
 from tumorseg.storage.images import read_segmentation, write_segmentation
@@ -41,13 +42,15 @@ def check_fix_target(target: Path, place: Path, files: Sequence[str]) -> None:
         raise InputError(f"--fix: {len(outside)} files lie outside {root}, such as {outside[0]}; {ELSEWHERE}")
 
 
-def write_fixed(target: Path, place: Path, dataset: Dataset, findings: Sequence[Finding]) -> dict[str, tuple[str, ...]]:
+def write_fixed(
+    target: Path, place: Path, cases: Sequence[Case], findings: Sequence[Finding]
+) -> dict[str, tuple[str, ...]]:
     """Copy a dataset, mending the files that findings name; the folder appears whole or not at all.
 
     Args:
         target: as checked by `check_fix_target`.
         place: the dataset's folder, of which everything is copied, or its manifest, of which only what it names is.
-        dataset: as it was read.
+        cases: those whose files may be opened.
         findings: of the check.
 
     Returns:
@@ -61,20 +64,21 @@ def write_fixed(target: Path, place: Path, dataset: Dataset, findings: Sequence[
     for found in findings:
         if found.kind in FIXABLE and found.file is not None:
             kinds[found.file].add(found.kind)
-    temporary = None
+    hidden = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-        _copy(place, dataset, temporary)
-        fixed = _mend(_root(place), temporary, dataset, kinds)
-        _check_copy(place, temporary, dataset)
-        temporary.chmod(_root(place).stat().st_mode & 0o777 | 0o700)
-        temporary.replace(target)
+        hidden = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        copy = hidden / target.name
+        copy.mkdir()
+        _copy(place, cases, copy)
+        fixed = _mend(_root(place), copy, cases, kinds)
+        _check_copy(place, copy, cases)
+        copy.replace(target)
     except OSError as error:
         raise storage_error(target, error) from error
     finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+        if hidden is not None:
+            shutil.rmtree(hidden, ignore_errors=True)
     return fixed
 
 
@@ -88,39 +92,46 @@ def _inside(path: str, root: Path) -> Path | None:
     return None if ".." in relative.parts or relative.is_absolute() else relative
 
 
-def _copy(place: Path, dataset: Dataset, temporary: Path) -> None:
+def _copy(place: Path, cases: Sequence[Case], copy: Path) -> None:
     """Copy what belongs to a dataset; what is not there stays missing."""
-    files = list(_files(place, dataset))
+    files = dict.fromkeys([*_own_files(place), *_named_files(place, cases)])
     with progress("copy", len(files)) as advance:
         for relative in files:
-            (temporary / relative).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(_root(place) / relative, temporary / relative)
+            (copy / relative).parent.mkdir(parents=True, exist_ok=True)
+            atomic.write_bytes(copy / relative, (_root(place) / relative).read_bytes())
             advance()
 
 
-def _files(place: Path, dataset: Dataset) -> Iterator[Path]:
-    if place.is_dir():
-        for folder, _, names in os.walk(place, followlinks=True):
-            relative = Path(folder).relative_to(place)
-            yield from (relative / name for name in sorted(names) if (Path(folder) / name).is_file())
+def _own_files(place: Path) -> Iterator[Path]:
+    """Yield all that lies in a dataset's folder, but for links that lead out of it; of a manifest, the file itself."""
+    if not place.is_dir():
+        yield Path(place.name)
         return
-    yield Path(place.name)
-    for path in dict.fromkeys(path for case in dataset.cases for path in case_files(case)):
-        if (named := _inside(path, place.parent)) is not None and Path(path).is_file():
-            yield named
+    for folder, _, names in os.walk(place):
+        for path in (Path(folder) / name for name in sorted(names)):
+            if path.is_file() and path.resolve().is_relative_to(place.resolve()):
+                yield path.relative_to(place)
 
 
-def _mend(root: Path, temporary: Path, dataset: Dataset, kinds: Mapping[str, set[str]]) -> dict[str, tuple[str, ...]]:
+def _named_files(place: Path, cases: Sequence[Case]) -> Iterator[Path]:
+    """Yield the cases' files, wherever links lead."""
+    for path in (path for case in cases for path in case_files(case)):
+        relative = _inside(path, _root(place))
+        if relative is not None and Path(path).is_file():
+            yield relative
+
+
+def _mend(root: Path, copy: Path, cases: Sequence[Case], kinds: Mapping[str, set[str]]) -> dict[str, tuple[str, ...]]:
     """Mend the files of a copy, images first: labels are laid on the mended grids."""
     fixed: dict[str, tuple[str, ...]] = {}
-    for case in dataset.cases:
+    for case in cases:
         paths = dict.fromkeys([*(file.path for file in case.images), *([case.label] if case.label else [])])
         for path in paths:
             relative = _inside(path, root)
             if relative is None or not kinds.get(path) or str(relative) in fixed:
                 continue
             image = _inside(case.images[0].path, root)
-            done = _mend_file(temporary / relative, path, kinds[path], temporary / image if image else None)
+            done = _mend_file(copy / relative, path, kinds[path], copy / image if image else None)
             if done:
                 fixed[str(relative)] = done
     return fixed
@@ -142,13 +153,19 @@ def _mend_file(path: Path, source: str, kinds: set[str], image: Path | None) -> 
     return tuple(done)
 
 
-def _check_copy(place: Path, temporary: Path, dataset: Dataset) -> None:
+def _check_copy(place: Path, copy: Path, cases: Sequence[Case]) -> None:
     """Open the copy and see that it holds the same cases, each with files of its own.
 
     Raises:
         InputError: it does not.
     """
-    copied = open_dataset(str(temporary if place.is_dir() else temporary / place.name), temporary)
-    strays = [path for case in copied.cases for path in case_files(case) if _inside(path, temporary) is None]
-    if strays or [case.case_id for case in copied.cases] != [case.case_id for case in dataset.cases]:
-        raise InputError(f"--fix: {place} names files by absolute paths, such as {strays[:1]}; {ELSEWHERE}")
+    with collecting():
+        copied = open_dataset(str(copy if place.is_dir() else copy / place.name), copy)
+    held = {case.case_id: case for case in copied.cases}
+    lost = [case.case_id for case in cases if case.case_id not in held]
+    strays = [path for case in cases if case.case_id in held for path in case_files(held[case.case_id])]
+    strays = [path for path in strays if _inside(path, copy) is None]
+    if lost or strays:
+        raise InputError(
+            f"--fix: {place} names files by absolute paths, such as {', '.join([*strays, *lost][:1])}; {ELSEWHERE}"
+        )

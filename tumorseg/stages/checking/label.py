@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tumorseg.errors import InputError
 from tumorseg.ops.geometry import grid_mismatch_mm, spacing_of
@@ -23,32 +25,46 @@ MOST_LISTED = 8
 """Values that a message lists at most."""
 
 
-def read_label(case: Case) -> tuple[Volume | None, list[Finding]]:
-    """Read the label of a case that has one; None if it is no label map, which becomes a finding."""
+def read_label(case: Case, channels: Sequence[ReadChannel | None] = ()) -> tuple[Volume | None, list[Finding]]:
+    """Read the label of a case that has one; None if it is no label map, and findings that say what it is instead."""
     path = case.label or ""
     try:
         return read_segmentation(path), []
     except InputError as error:
-        return None, [_label_fault(case.case_id, path, error)]
+        return None, list(_label_faults(case, error, channels))
 
 
-def _label_fault(case_id: str, path: str, error: InputError) -> Finding:
-    """Return the finding for a label that cannot be read, or that holds something else than labels."""
-    file = ImageFile(path=path)
+def _label_faults(case: Case, error: InputError, channels: Sequence[ReadChannel | None]) -> Iterator[Finding]:
+    """Yield why a label cannot be read, or that it holds something else than labels."""
+    path = case.label or ""
+    tell = partial(finding, cases=(case.case_id,), file=path)
     try:
-        values = read_image(file).array
+        values = read_image(ImageFile(path=path)).array
     except InputError as unreadable:
-        return finding(fault(file, unreadable), str(unreadable), cases=(case_id,), file=path)
+        yield tell(fault(ImageFile(path=path), unreadable), str(unreadable))
+        return
+    yield from _check_copies(case, values, channels)
     is_off = ~(values == np.rint(values))  # NaN is off too
     found, counts = np.unique(values[is_off], return_counts=True, equal_nan=True)
     if not found.size:  # too large for any integer type
-        return finding("non_integer_label", str(error), cases=(case_id,), file=path)
+        yield tell("non_integer_label", str(error))
+        return
     listed = _listed([f"{value:g} ({count} voxels)" for value, count in zip(found, counts, strict=True)])
     message = (
         f"found {int(is_off.sum())} voxels that are no integers: {listed}; expected a label map; is it an intensity image, or "
         "was it interpolated?"
     )
-    return finding("non_integer_label", message, cases=(case_id,), file=path)
+    yield tell("non_integer_label", message)
+
+
+def _check_copies(case: Case, values: NDArray[Any], channels: Sequence[ReadChannel | None]) -> Iterator[Finding]:
+    """Yield the images whose very voxels a label file holds."""
+    for channel in channels:
+        if channel is not None and is_copy(channel.volume.array, values):
+            message = (
+                f"holds the same voxels as the image {Path(channel.file.path).name}, expected a label map; restore it"
+            )
+            yield finding("label_is_image", message, cases=(case.case_id,), file=case.label)
 
 
 def check_label(
@@ -59,12 +75,7 @@ def check_label(
     yield from _check_type(case)
     yield from _check_values(case, label, description)
     yield from _check_components(case, label, description)
-    for channel in channels:
-        if channel is not None and is_copy(channel.volume.array, label.array):
-            message = (
-                f"holds the same voxels as the image {Path(channel.file.path).name}, expected a label map; restore it"
-            )
-            yield finding("label_is_image", message, cases=(case.case_id,), file=case.label)
+    yield from _check_copies(case, label.array, channels)
     if channels[0] is not None:
         yield from _check_grid(case, label, channels[0])
 
