@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tests.broken import LABELS, arrays, change, describe, files_of, respace, save, swap_sides, write_sound
+from tests.broken import LABELS, arrays, change, describe, files_of, reorient, respace, save, swap_sides, write_sound
 from tumorseg.cli.main import run
 from tumorseg.errors import InputError
 from tumorseg.stages.check import CheckRequest, check
@@ -51,9 +51,15 @@ def test_copies_in_one_group_are_a_warning_and_in_two_an_error(tmp_path):
     assert "train on one and validate on the other" in found.message
 
 
-def test_a_copy_in_another_orientation_is_still_a_copy(tmp_path):
-    from tests.broken import reorient
+def test_copies_of_different_groups_are_an_error_wherever_the_folds_put_them(tmp_path):
+    folder = write_sound(tmp_path / "Set", 2)
+    copy_images(folder, "sound_a", "sound_b")
+    (found,) = checked(write_manifest(folder, {"sound_a": "x", "sound_b": "y"})).findings
+    assert (found.kind, found.severity) == ("duplicate_across_folds", "error")
+    assert "of the groups x, y" in found.message
 
+
+def test_a_copy_in_another_orientation_is_still_a_copy(tmp_path):
     folder = write_sound(tmp_path / "Set", 6)
     copy_images(folder, "sound_a", "sound_b")
     reorient(files_of(folder, "sound_b"), "ASR")

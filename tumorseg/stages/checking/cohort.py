@@ -48,6 +48,7 @@ def check_cohort(dataset: Dataset, facts: Sequence[CaseFacts]) -> list[Finding]:
 
 
 def _check_intensities(dataset: Dataset, facts: Sequence[CaseFacts]) -> Iterator[Finding]:
+    images = {case.case_id: case.images for case in dataset.cases}
     for number, channel in enumerate(dataset.channels):
         known = [(one.case_id, one.channels[number]) for one in facts]
         sound = [(case_id, found) for case_id, found in known if found is not None and found.high > found.low]
@@ -58,7 +59,7 @@ def _check_intensities(dataset: Dataset, facts: Sequence[CaseFacts]) -> Iterator
                 f"{channel.name} has intensities from {found.low:.4g} to {found.high:.4g} (percentiles 1 and 99 of what is not 0), "
                 f"{what}; check unit, scaling and sequence"
             )
-            yield finding("intensity_outlier", message, cases=(case_id,))
+            yield finding("intensity_outlier", message, cases=(case_id,), file=images[case_id][number].path)
 
 
 def _outlying_channels(

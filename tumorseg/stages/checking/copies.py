@@ -19,19 +19,18 @@ def check_copies(dataset: Dataset, facts: Sequence[CaseFacts]) -> Iterator[Findi
         dataset: where the cases' groups stand.
         facts: of the cases that could be read.
     """
-    folds = default_folds(dataset)
+    folds, groups = default_folds(dataset), {case.case_id: case.group for case in dataset.cases}
     known = {one.case_id: one for one in facts}
     copies = equal_groups({one.case_id: _image_key(one) for one in facts})
     original = {one.case_id: one.case_id for one in facts} | {copy: group[0] for group in copies for copy in group}
     for group in copies:
-        yield from _check_images([known[case_id] for case_id in group], folds)
+        yield from _check_images([known[case_id] for case_id in group], folds, groups)
     yield from _check_shared_channels(dataset, facts, original)
     labels = {one.case_id: one.label.digest if one.label else None for one in facts}
     for group in equal_groups(labels):
         if len({original[case_id] for case_id in group}) > 1:
             message = "hold the same label, voxel by voxel, on different images, expected one of its own; restore the wrong ones"
             yield finding("duplicate_label", message, cases=group)
-    groups = {case.case_id: case.group for case in dataset.cases}
     for group in joined_groups(_near([one for one in facts if original[one.case_id] == one.case_id])):
         stated = {groups[case_id] for case_id in group}
         if len(stated) == 1 and stated != {None}:  # of one patient, and kept together
@@ -50,13 +49,18 @@ def _image_key(one: CaseFacts) -> tuple[str | None, ...] | None:
     return one.digests if any(one.digests) else None
 
 
-def _check_images(group: list[CaseFacts], folds: Mapping[str, int]) -> Iterator[Finding]:
-    cases = tuple(one.case_id for one in group)
-    if len({one.label.digest if one.label else None for one in group}) > 1:
+def _check_images(
+    members: list[CaseFacts], folds: Mapping[str, int], groups: Mapping[str, str | None]
+) -> Iterator[Finding]:
+    cases = tuple(one.case_id for one in members)
+    if len({one.label.digest if one.label else None for one in members}) > 1:
         message = "hold the same image with different labels, expected one truth; find out which label is right"
         yield finding("duplicate_labels_differ", message, cases=cases)
-    kind = "duplicate_image" if len({folds.get(case_id) for case_id in cases}) == 1 else "duplicate_across_folds"
-    yield finding(kind, f"hold the same image, voxel by voxel; {_sides(cases, folds)}; {ADVICE}", cases=cases)
+    stated = {groups[case_id] for case_id in cases} - {None}
+    is_parted = len({folds.get(case_id) for case_id in cases}) > 1 or len(stated) > 1
+    kind = "duplicate_across_folds" if is_parted else "duplicate_image"
+    named = f"; they are said to be of the groups {', '.join(sorted(map(str, stated)))}" if len(stated) > 1 else ""
+    yield finding(kind, f"hold the same image, voxel by voxel; {_sides(cases, folds)}{named}; {ADVICE}", cases=cases)
 
 
 def _sides(cases: Sequence[str], folds: Mapping[str, int]) -> str:
