@@ -7,6 +7,7 @@ from tumorseg.cli.lazy import lazy_group
 VERBS = {
     "list": "datasets that are known by name, and where they are",
     "fetch": "download datasets by name",
+    "check": "every problem of every case of a dataset, in one table",
     "import": "write a dataset as an nnU-Net raw folder, or from there in another layout",
 }
 """Verb to what it does; the module `data_<verb>` holds `command`."""

@@ -77,14 +77,14 @@ def radiological(plane: NDArray[Any]) -> NDArray[Any]:
 
 
 def _draw_image(axes: Axes, plane: FloatArray, aspect: float) -> None:
-    lower, upper = _window(plane)
+    lower, upper = window(plane)
     axes.imshow(plane, cmap="gray", vmin=lower, vmax=upper, aspect=aspect, interpolation="nearest")
     axes.set_axis_off()
     for x, side in ((0.02, "R"), (0.98, "L")):
         axes.text(x, 0.5, side, color="#9aa4af", fontsize=9, ha="center", va="center", transform=axes.transAxes)
 
 
-def _window(plane: FloatArray) -> tuple[float, float]:
+def window(plane: FloatArray) -> tuple[float, float]:
     """Return the intensities shown as black and white: percentiles of what is not background."""
     finite = plane[np.isfinite(plane)]
     inside = finite[finite != finite.min()] if finite.size else finite

@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -38,6 +38,26 @@ class ReportInput(NamedTuple):
 
 def report_html(content: ReportInput) -> str:
     """Return the report as one HTML page, styles and images inside it; every text is escaped."""
+    return render_page(
+        "report.html",
+        title=content.title,
+        subtitle=content.subtitle,
+        content=content,
+        curve=progress_png(content.log) if content.log else None,
+        highlights=_highlights(content.metrics),
+        metrics=METRICS,
+        titles=TITLES,
+        most_open_rows=_MOST_OPEN_ROWS,
+    )
+
+
+def render_page(template: str, **values: Any) -> str:
+    """Return a template of this folder as a page, every text in it escaped.
+
+    Args:
+        template: extends `base.html`.
+        values: what it shows; `title` and `subtitle` stand at its head.
+    """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -47,14 +67,7 @@ def report_html(content: ReportInput) -> str:
         keep_trailing_newline=True,
     )
     environment.filters.update(data_uri=data_uri, number=number_text, interval=interval_text)
-    return environment.get_template("report.html").render(
-        content=content,
-        curve=progress_png(content.log) if content.log else None,
-        highlights=_highlights(content.metrics),
-        metrics=METRICS,
-        titles=TITLES,
-        most_open_rows=_MOST_OPEN_ROWS,
-    )
+    return environment.get_template(template).render(**values)
 
 
 def data_uri(png: bytes) -> str:

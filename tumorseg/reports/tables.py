@@ -1,14 +1,17 @@
-"""Scores and failures as plain text and as CSV."""
+"""Scores and findings as plain text and as CSV."""
 
 import csv
 import io
 from collections.abc import Mapping, Sequence
 
+from tumorseg.schema.findings import CheckReport, Finding
 from tumorseg.schema.metrics import CaseMetrics, LabelSummary, MetricsReport, MetricSummary
 
 DECIMALS = {"dsc": 3, "nsd": 3, "hd95_mm": 2, "volume_error_ml": 2}
 """Decimals with which each metric is shown to people; files keep them all."""
 
+MOST_NAMED = 3
+"""Cases that one line names at most."""
 NOTHING = "–"
 """Stands where a value is undefined."""
 
@@ -43,6 +46,33 @@ def cell_text(value: object) -> str:
     if value is None:
         return NOTHING
     return f"{value:.3f}" if isinstance(value, float) else " ".join(str(value).split())
+
+
+def findings_text(report: CheckReport) -> str:
+    """Return the table of all findings and one line that counts them."""
+    counts = ", ".join(f"{count} {severity}{'' if count == 1 else 's'}" for severity, count in report.counts.items())
+    name = report.dataset.name if report.dataset else report.source
+    total = f"{name}: {counts} in {report.num_cases} cases"
+    table = terminal_table([_finding_row(found) for found in report.findings])
+    return f"{table}\n\n{total}" if table else total
+
+
+def _finding_row(found: Finding) -> dict[str, object]:
+    return {
+        "severity": found.severity,
+        "kind": found.kind,
+        "case": cases_text(found.case_ids),
+        "file": found.file.replace("\\", "/").rsplit("/", 1)[-1] if found.file else None,
+        "message": found.message,
+    }
+
+
+def cases_text(case_ids: Sequence[str]) -> str:
+    """Return the cases of a finding in a few words."""
+    if not case_ids:
+        return "all"
+    named, more = case_ids[:MOST_NAMED], len(case_ids) - MOST_NAMED
+    return ", ".join(named) + (f" and {more} more" if more > 0 else "")
 
 
 def number_text(value: float | None, metric: str) -> str:

@@ -2,15 +2,17 @@
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tumorseg.errors import InputError
 from tumorseg.ops.labels import count_values
 from tumorseg.schema.base import parse_record
-from tumorseg.schema.dataset import Case, ChannelKind, Dataset
+from tumorseg.schema.dataset import Case, ChannelKind, Dataset, repeated_values
 from tumorseg.storage.images import (
     ENDINGS,
     FLAT_ENDINGS,
@@ -156,6 +158,28 @@ def _stays_inside(folder: Path, path: Path) -> bool:
         return False
 
 
+class Collected(NamedTuple):
+    """What sources found wrong while `collecting`."""
+
+    lines: list[str]
+    """One problem each."""
+    closed: set[str]
+    """Ids of cases that name files which must not be opened."""
+
+
+_collected: ContextVar[Collected | None] = ContextVar("collected", default=None)
+
+
+@contextmanager
+def collecting() -> Iterator[Collected]:
+    """Let sources read what is sound of a dataset and yield what is not, instead of refusing the whole for one case."""
+    token = _collected.set(Collected([], set()))
+    try:
+        yield _collected.get() or Collected([], set())
+    finally:
+        _collected.reset(token)
+
+
 class Problems:
     """Collects what is wrong with a dataset, so that one error names everything."""
 
@@ -163,24 +187,30 @@ class Problems:
         self._source = source
         self._lines: list[str] = []
 
-    def add(self, problem: object) -> None:
-        """Note one problem, an error or a sentence."""
+    def add(self, problem: object, *, closes: str | None = None) -> None:
+        """Note one problem, an error or a sentence, and perhaps the id of a case whose files must not be opened."""
         self._lines.append(str(problem))
+        if closes is not None and (collected := _collected.get()) is not None:
+            collected.closed.add(closes)
 
     def confined_file(self, folder: Path, stated: str, *, case_id: str) -> str:
         """Return `confined_file`'s path as text; a failure is noted, and the path returned as stated."""
         try:
             return str(confined_file(folder, stated))
         except InputError as error:
-            self.add(f"case {case_id}: {error}")
+            self.add(f"case {case_id}: {error}", closes=case_id)
             return stated
 
     def check(self) -> None:
         """Raise what was collected, one line a problem.
 
         Raises:
-            InputError: there was a problem.
+            InputError: there was a problem, and nobody is `collecting` them.
         """
+        if (collected := _collected.get()) is not None:
+            collected.lines.extend(self._lines)
+            self._lines.clear()
+            return
         if len(self._lines) == 1:
             raise InputError(f"{self._source}: {self._lines[0]}")
         if self._lines:
@@ -197,7 +227,16 @@ def build_dataset(source: Path, cases: Sequence[Case], **description: Any) -> Da
     if not cases:
         raise InputError(f"{source}: found no case, expected at least one; check that the images are in place")
     ordered = sorted(cases, key=lambda case: case.case_id)
+    if (collected := _collected.get()) is not None:
+        ordered = _without_repeated(ordered, collected)
     return parse_record(Dataset, {"cases": ordered, **description}, source=str(source), error=InputError)
+
+
+def _without_repeated(cases: Sequence[Case], collected: Collected) -> list[Case]:
+    """Return the first case of each id; the others are noted."""
+    for case_id in repeated_values(case.case_id for case in cases):
+        collected.lines.append(f"case {case_id}: found twice in the dataset, expected once; rename or remove one")
+    return list({case.case_id: case for case in reversed(cases)}.values())[::-1]
 
 
 def build_case(source: Path, **fields: Any) -> Case:

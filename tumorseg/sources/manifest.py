@@ -168,7 +168,7 @@ def _check_rows(file: Path, header: list[str], rows: list[list[str]]) -> list[li
         if len(row) != len(header):
             problems.add(f"row {number} ({row[0]}): found {len(row)} cells, expected {len(header)} as in the header")
     problems.check()
-    return rows
+    return [row for row in rows if len(row) == len(header)]
 
 
 def _parse_label(file: Path, header: str) -> tuple[str, int]:
@@ -200,7 +200,7 @@ def _case(file: Path, case: ManifestCase, manifest: Manifest, *, problems: Probl
     paths = _image_paths(case, [channel.name for channel in manifest.channels], problems)
     for stated in (*paths, *([case.label] if case.label else [])):
         if not stated:
-            problems.add(f"case {case.case_id}: found an empty path, expected an image; mend it")
+            problems.add(f"case {case.case_id}: found an empty path, expected an image; mend it", closes=case.case_id)
     images = [{"path": str(file.parent / path)} for path in paths]
     label = str(file.parent / case.label) if case.label else None
     return build_case(file, case_id=case.case_id, images=images, label=label, group=case.group, site=case.site)

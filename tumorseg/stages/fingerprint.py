@@ -16,7 +16,7 @@ from tumorseg.schema.dataset import Case, Dataset, DatasetDescription
 from tumorseg.schema.fingerprint import CaseMeasurement, Fingerprint
 from tumorseg.schema.targets import IGNORE, Targets, targets_of
 from tumorseg.stages.planned import SAVE_EVERY_S, Roots, failed_cases
-from tumorseg.stages.reading import expected_bytes, read_case_image, read_case_indices
+from tumorseg.stages.reading import expected_bytes, read_case_image, read_case_indices, warn_of_forms
 from tumorseg.storage.hashing import FileState, HashCache, case_files, combine_hashes, dataset_hash, hash_files
 from tumorseg.storage.json_files import write_record
 from tumorseg.storage.layout import work_folder
@@ -130,6 +130,7 @@ def measure_case(task: MeasureTask) -> MeasureResult:
     if (known := read_measured(task.folder, key)) is not None:  # by a run that was killed
         return MeasureResult(known, states)
     image = read_case_image(case)
+    warn_of_forms(case)
     targets = targets_of(task.description)
     indices = read_case_indices(case, image, targets)
     rng = np.random.default_rng([SEED, zlib.crc32(case.case_id.encode())])

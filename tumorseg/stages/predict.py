@@ -15,7 +15,7 @@ from tumorseg.sources.inputs import open_inputs
 from tumorseg.stages.devices import choose_device
 from tumorseg.stages.inference import Model, load_model, segment
 from tumorseg.stages.planned import failed_cases
-from tumorseg.stages.reading import CaseImage, read_case_image
+from tumorseg.stages.reading import CaseImage, read_case_image, warn_of_forms
 from tumorseg.storage.hashing import case_files, combine_hashes, hash_files
 from tumorseg.storage.images import write_segmentation
 from tumorseg.storage.json_files import read_record, write_record
@@ -150,6 +150,7 @@ def _check_replaceable(
 def _predict_file(model: Model, case: Case, path: Path, *, mirroring: bool) -> None:
     is_stored = model.plan.orientation == "as_stored"
     unlabelled = case.model_copy(update={"label": None})
+    warn_of_forms(unlabelled)
     found = read_case_image(unlabelled, transpose=model.plan.transpose, as_stored=is_stored)
     segmentation = segment(model, found, mirroring=mirroring)
     write_segmentation(path, segmentation, like=case.images[0])

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -23,8 +23,11 @@ from tumorseg.schema.dataset import Case, ImageFile
 from tumorseg.schema.targets import Targets
 from tumorseg.storage.hashing import case_files
 from tumorseg.storage.images import Volume, read_images, read_reference
-from tumorseg.storage.stored import Geometry
+from tumorseg.storage.stored import NIFTI_ENDINGS, Geometry
 from tumorseg.types import Affine, FloatArray, Image, Segmentation, Shape
+
+if TYPE_CHECKING:
+    from tumorseg.storage.nifti_headers import FormMismatch
 
 logger = logging.getLogger(__name__)
 
@@ -121,6 +124,36 @@ def read_case_indices(case: Case, found: CaseImage, targets: Targets) -> Segment
     except InputError as error:
         raise InputError(f"case {case.case_id}: {case.label}: {error}") from None
     return np.ascontiguousarray(orient(indices, found.orientation))
+
+
+def describe_forms(path: str) -> str | None:
+    """Return how the two affines of a NIfTI file disagree; None where they agree, or the file cannot be read."""
+    try:
+        found = _form_mismatch(path)
+    except InputError:
+        return None
+    if found is None:
+        return None
+    mirrored = ", and one is the mirror image of the other" if found.is_mirrored else ""
+    return (
+        f"sform and qform put a voxel up to {found.distance_mm:.3g} mm apart (axes turned by {found.angle_deg:.3g} degrees"
+        f"{mirrored}); the sform is used, other programs may use the qform"
+    )
+
+
+def warn_of_forms(case: Case) -> None:
+    """Log the files of a case that say two different things of where they lie."""
+    for path in dict.fromkeys([*(file.path for file in case.images), case.label or ""]):
+        if (message := describe_forms(path)) is not None:
+            logger.warning("case %s: %s: %s", case.case_id, path, message)
+
+
+def _form_mismatch(path: str) -> "FormMismatch | None":
+    if not path.lower().endswith(NIFTI_ENDINGS):
+        return None
+    from tumorseg.storage.nifti_headers import form_mismatch
+
+    return form_mismatch(path)
 
 
 def _onto_first_grid(case: Case, file: ImageFile, volume: Volume, first: Volume) -> FloatArray:

@@ -22,9 +22,8 @@ from tumorseg.types import Affine, Segmentation
 
 
 def _open_nifti(path: str) -> Stored:
-    from tumorseg.storage.nifti import (
-        open_nifti,
-    )  # nibabel's import takes a while, which those who read none are spared
+    # nibabel's import takes a while, which those who read none are spared
+    from tumorseg.storage.nifti import open_nifti
 
     return open_nifti(path)
 

@@ -73,8 +73,8 @@ def open_nifti(path: str) -> Stored:
     Raises:
         InputError: the file is damaged, of another format, or holds no image.
     """
-    header, proxy = _load(path)
-    geometry = Geometry(_shape_of(header), _affine_of(path, header), math.prod(header.get_data_shape()[3:]))
+    header, proxy = load_header(path)
+    geometry = Geometry(shape_of(header), _affine_of(path, header), math.prod(header.get_data_shape()[3:]))
     return Stored(
         path, geometry, (proxy.slope, proxy.inter), lambda indices: _read_volumes(path, header, proxy, indices)
     )
@@ -93,7 +93,7 @@ def write_like(path: Path, array: NDArray[Any], like: str, *, scaling: tuple[flo
         InputError: `like` cannot be read.
         StorageError: the file cannot be written.
     """
-    header = _load(like)[0].copy()
+    header = load_header(like)[0].copy()
     stored = array.T if array.ndim == 4 else array.T.reshape(header.get_data_shape()[:3])
     header.set_data_dtype(array.dtype)
     header.set_intent("none")
@@ -132,7 +132,7 @@ def is_nifti1(path: str) -> bool:
     Raises:
         InputError: it has the ending of a NIfTI file, but cannot be read.
     """
-    return path.lower().endswith(NIFTI_ENDINGS) and type(_load(path)[0]) is nibabel.Nifti1Header
+    return path.lower().endswith(NIFTI_ENDINGS) and type(load_header(path)[0]) is nibabel.Nifti1Header
 
 
 def has_header_grid_of(path: str, other: str) -> bool:
@@ -141,7 +141,7 @@ def has_header_grid_of(path: str, other: str) -> bool:
     Raises:
         InputError: as from `open_nifti`.
     """
-    first, second = _load(path)[0], _load(other)[0]
+    first, second = load_header(path)[0], load_header(other)[0]
     pairs = [*((first[field], second[field]) for field in GRID_FIELDS), (first["pixdim"][:4], second["pixdim"][:4])]
     is_like = all(np.array_equal(one, another, equal_nan=True) for one, another in pairs)
     return is_like and first.get_data_shape() == second.get_data_shape()[:3]
@@ -158,7 +158,7 @@ def _image_class(header_class: type) -> Any:
     return nibabel.Nifti2Image if issubclass(header_class, nibabel.Nifti2Header) else nibabel.Nifti1Image
 
 
-def _load(path: str) -> tuple[Any, Any]:
+def load_header(path: str) -> tuple[Any, Any]:
     """Return header and array proxy; nibabel moves offset, slope and intercept from the one to the other."""
     try:
         image = nibabel.load(path)
@@ -173,7 +173,8 @@ def _load(path: str) -> tuple[Any, Any]:
     return header, image.dataobj
 
 
-def _shape_of(header: Any) -> tuple[int, int, int]:
+def shape_of(header: Any) -> tuple[int, int, int]:
+    """Return voxels (Z, Y, X); a 2D image has Z = 1."""
     x, y, z = (*header.get_data_shape(), 1)[:3]
     return int(z), int(y), int(x)
 
@@ -186,7 +187,7 @@ def _affine_of(path: str, header: Any) -> Affine:
         raise damaged(path, KIND, error) from None
     unit = MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0)
     affine = np.diag([unit, unit, unit, 1.0]) @ best
-    if _shape_of(header)[0] == 1 and not affine[:3, 2].any():
+    if shape_of(header)[0] == 1 and not affine[:3, 2].any():
         normal = np.cross(affine[:3, 0], affine[:3, 1])
         affine[:3, 2] = normal / (np.linalg.norm(normal) or 1)
     if _has_zero_spacing(path, header):
@@ -200,13 +201,13 @@ def _has_zero_spacing(path: str, header: Any) -> bool:
         return False
     with _open(path) as stream:
         raw = type(header).from_fileobj(stream, check=False)
-    num_axes = 2 if _shape_of(header)[0] == 1 else 3
+    num_axes = 2 if shape_of(header)[0] == 1 else 3
     return bool((raw["pixdim"][1 : num_axes + 1] == 0).any())
 
 
 def _read_volumes(path: str, header: Any, proxy: Any, indices: Sequence[int]) -> list[NDArray[Any]]:
     """Return volumes (Z, Y, X) as stored. The file is read to its end, so that damage shows."""
-    shape = _shape_of(header)
+    shape = shape_of(header)
     num_bytes = proxy.dtype.itemsize * math.prod(shape)
     held = Path(path).stat().st_size * (MOST_COMPRESSION if path.lower().endswith("gz") else 1)
     announced = num_bytes * math.prod(header.get_data_shape()[3:])

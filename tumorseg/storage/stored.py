@@ -15,6 +15,10 @@ NIFTI_ENDINGS = (".nii.gz", ".nii")
 """How the name of a NIfTI file may end."""
 
 
+class AffineError(InputError):
+    """A file's affine maps no voxel grid to the world; its voxels may be sound."""
+
+
 class Geometry(NamedTuple):
     """What a header says of the voxel grid."""
 
@@ -42,13 +46,13 @@ def check_affine(path: str, affine: Affine) -> Affine:
     """Return an affine that maps voxels to the world.
 
     Raises:
-        InputError: a voxel edge is 0, not finite, or lies in the plane of the others.
+        AffineError: a voxel edge is 0, not finite, or lies in the plane of the others.
     """
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.isfinite(affine).all() or (lengths == 0).any():
-        raise InputError(f"{path}: found voxel sizes of zero or no number in {affine.tolist()}; mend the header")
+        raise AffineError(f"{path}: found voxel sizes of zero or no number in {affine.tolist()}; mend the header")
     if abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-6:
-        raise InputError(f"{path}: the affine {affine.tolist()} is singular, expected three independent axes; mend it")
+        raise AffineError(f"{path}: the affine {affine.tolist()} is singular, expected three independent axes; mend it")
     return affine
 
 

@@ -1,0 +1,111 @@
+"""What `data check` finds in a dataset."""
+
+from typing import Literal
+
+from tumorseg.schema.base import Record
+from tumorseg.schema.dataset import DatasetDescription
+
+Severity = Literal["error", "warning", "note"]
+
+SEVERITIES: dict[str, Severity] = {
+    "unreadable_dataset": "error",
+    "dataset_entry": "error",
+    "missing_file": "error",
+    "unreadable_file": "error",
+    "bad_affine": "error",
+    "channel_count": "error",
+    "check_failed": "error",
+    "missing_label_file": "error",
+    "channel_elsewhere": "error",
+    "label_shape": "error",
+    "label_grid": "error",
+    "not_finite": "error",
+    "constant_image": "error",
+    "repeated_channel": "error",
+    "label_is_image": "error",
+    "non_integer_label": "error",
+    "unknown_label": "error",
+    "duplicate_across_folds": "error",
+    "duplicate_labels_differ": "error",
+    "shared_channel": "error",
+    "unlabelled": "warning",
+    "channel_grid": "warning",
+    "label_header": "warning",
+    "forms_disagree": "warning",
+    "constant_channel": "warning",
+    "empty_label": "warning",
+    "absent_label": "warning",
+    "duplicate_image": "warning",
+    "duplicate_label": "warning",
+    "near_duplicate": "warning",
+    "intensity_outlier": "warning",
+    "intensity_unit": "warning",
+    "spacing_outlier": "warning",
+    "orientation_outlier": "warning",
+    "sides_swapped": "warning",
+    "sides_reversed": "warning",
+    "label_type": "note",
+    "label_not_in_case": "note",
+    "rare_label": "note",
+    "tiny_components": "note",
+    "left_handed": "note",
+    "oblique": "note",
+    "ungrouped_cases": "note",
+}
+"""Every kind of finding and how grave it is: an error stops the work or spoils it, a warning wants a look, a note is to know."""
+RANKS: dict[Severity, int] = {"error": 0, "warning": 1, "note": 2}
+"""The order in which findings are shown."""
+FIXABLE = ("label_header", "forms_disagree", "label_type")
+"""Kinds that `--fix` mends in NIfTI files."""
+
+
+class Finding(Record):
+    """One problem, or one thing to know."""
+
+    severity: Severity
+    """As the kind's."""
+    kind: str
+    """A name of `SEVERITIES`."""
+    case_ids: tuple[str, ...] = ()
+    """The cases that it is about; empty for the dataset as a whole."""
+    message: str
+    """One line: what was found, what was expected, what to do."""
+    file: str | None = None
+    """The file to look at."""
+
+
+def finding(kind: str, message: str, *, cases: tuple[str, ...] = (), file: str | None = None) -> Finding:
+    """Return a finding; a file's name at the head of the message, where errors have it, is left out."""
+    text = " ".join(message.split())
+    for case_id in cases[:1]:
+        text = text.removeprefix(f"case {case_id}: ")
+    if file is not None:
+        text = text.removeprefix(f"{file}: ")
+    return Finding(severity=SEVERITIES[kind], kind=kind, case_ids=cases, message=text, file=file)
+
+
+def order_of(found: Finding) -> tuple[int, str, tuple[str, ...], str, str]:
+    """Return what findings are sorted by: the gravest first, then by kind and case."""
+    return RANKS[found.severity], found.kind, found.case_ids, found.file or "", found.message
+
+
+class CheckReport(Record):
+    """The result of `data check`."""
+
+    source: str
+    """What `-d` said."""
+    dataset: DatasetDescription | None
+    """What was checked; null where it could not be opened."""
+    num_cases: int
+    """Cases that were looked at."""
+    counts: dict[Severity, int]
+    """Number of findings of each severity."""
+    findings: tuple[Finding, ...]
+    """The gravest first."""
+    facts: dict[str, tuple[tuple[str, str], ...]]
+    """Heading to (name, value) pairs: what the dataset looks like as a whole."""
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether something has to be mended."""
+        return self.counts["error"] > 0

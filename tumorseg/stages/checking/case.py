@@ -1,0 +1,135 @@
+"""One case: everything that is wrong with it, not only the first thing, and what is to be compared with other cases."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tumorseg.errors import InputError
+from tumorseg.ops.cropping import nonzero_box
+from tumorseg.ops.duplicates import content_digest, signature
+from tumorseg.ops.geometry import orient, orientation_of, spacing_of
+from tumorseg.ops.integrity import ChannelFacts, axis_code, centroid_x, is_left_handed, obliqueness
+from tumorseg.ops.labels import count_values
+from tumorseg.planning.laterality import mirror_pairs
+from tumorseg.schema.dataset import Case, DatasetDescription
+from tumorseg.schema.findings import Finding
+from tumorseg.stages.checking.channels import ReadChannel, check_channels, read_channels
+from tumorseg.stages.checking.label import check_label, label_faults, read_label
+from tumorseg.storage.images import Volume, knows_names_only
+from tumorseg.types import Segmentation
+
+NOWHERE = Volume(np.empty((1, 1, 1), np.float32), np.eye(4))
+"""Grid of a first channel that cannot be read: labels that are numbers need none."""
+
+
+class CheckTask(NamedTuple):
+    """What a worker needs to check one case."""
+
+    case: Case
+    description: DatasetDescription
+
+
+class LabelFacts(NamedTuple):
+    """What is compared of the labels of cases."""
+
+    voxels: dict[int, int]
+    """Voxels of each value that is found."""
+    digest: str | None
+    """Of the whole map in canonical orientation; None without foreground."""
+    right_of_mm: dict[tuple[str, str], float]
+    """How far the right label of each mirror pair lies to the patient's right of the left one."""
+
+
+class CaseFacts(NamedTuple):
+    """What is compared between cases; a few kB, whatever the size of the images."""
+
+    case_id: str
+    spacing_mm: tuple[float, float, float]
+    """Of the first channel in canonical orientation (Z, Y, X)."""
+    shape: tuple[int, ...]
+    """Likewise."""
+    code: str
+    """Where the stored axes x, y, z point to."""
+    oblique_deg: float
+    is_left_handed: bool
+    channels: tuple[ChannelFacts | None, ...]
+    """None for a channel that could not be read."""
+    digests: tuple[str | None, ...]
+    """Of each channel in canonical orientation; None for one that is constant or could not be read."""
+    signature: NDArray[np.float16] | None
+    """Of the first channel."""
+    label: LabelFacts | None = None
+    """None without a sound label on the image's grid."""
+
+
+class CheckedCase(NamedTuple):
+    """What a worker found."""
+
+    findings: tuple[Finding, ...]
+    facts: CaseFacts | None
+    """None where the first channel cannot be read."""
+
+
+def check_case(task: CheckTask) -> CheckedCase:
+    """Check one case; called in a worker process."""
+    case, description = task
+    channels, findings = read_channels(case, description)
+    findings += check_channels(case, channels)
+    first, label = channels[0], None
+    if case.label is not None and (first is not None or not knows_names_only(case.label)):
+        try:
+            label = read_label(case, description, NOWHERE if first is None else first.volume)
+        except InputError as error:
+            findings += label_faults(case, error, channels)
+    if label is not None:
+        findings += check_label(case, label, description, channels)
+    if first is None:
+        return CheckedCase(tuple(findings), None)
+    facts = _facts(case.case_id, channels, first.volume)
+    if label is not None and label.array.shape == first.volume.array.shape:
+        facts = facts._replace(label=_label_facts(label, first.volume, description))
+    return CheckedCase(tuple(findings), facts)
+
+
+def _facts(case_id: str, channels: Sequence[ReadChannel | None], first: Volume) -> CaseFacts:
+    orientation = orientation_of(first.affine)
+    canonical = np.nan_to_num(orient(first.array, orientation), nan=0, posinf=0, neginf=0)
+    return CaseFacts(
+        case_id=case_id,
+        spacing_mm=spacing_of(first.affine, orientation),
+        shape=canonical.shape,
+        code=axis_code(first.affine),
+        oblique_deg=obliqueness(first.affine),
+        is_left_handed=is_left_handed(first.affine),
+        channels=tuple(None if channel is None else channel.facts for channel in channels),
+        digests=tuple(map(_digest, channels)),
+        signature=signature(canonical, nonzero_box(canonical[None])),
+    )
+
+
+def _digest(channel: ReadChannel | None) -> str | None:
+    if channel is None or channel.facts.is_constant:
+        return None
+    return content_digest(orient(channel.volume.array, orientation_of(channel.volume.affine)))
+
+
+def _label_facts(label: Volume, first: Volume, description: DatasetDescription) -> LabelFacts:
+    orientation = orientation_of(first.affine)
+    oriented = np.ascontiguousarray(orient(label.array, orientation))
+    voxels = dict(zip(*count_values(oriented), strict=True))
+    digest = content_digest(oriented.astype(np.int32)) if set(voxels) - {0} else None
+    spacing_x_mm = spacing_of(first.affine, orientation)[2]
+    return LabelFacts(voxels, digest, _right_of_mm(oriented, description.labels, spacing_x_mm))
+
+
+def _right_of_mm(
+    segmentation: Segmentation, labels: dict[str, int], spacing_x_mm: float
+) -> dict[tuple[str, str], float]:
+    found = {}
+    for left, right in mirror_pairs(labels):
+        masks = [segmentation == labels[name] for name in (left, right)]
+        if all(mask.any() for mask in masks):
+            found[left, right] = spacing_x_mm * (centroid_x(masks[1]) - centroid_x(masks[0]))
+    return found

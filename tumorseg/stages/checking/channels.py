@@ -1,0 +1,158 @@
+"""What the image files of one case say of themselves and of each other."""
+
+import os
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tumorseg.errors import InputError
+from tumorseg.ops.geometry import grid_mismatch_mm, spacing_of
+from tumorseg.ops.integrity import ChannelFacts, measure_channel
+from tumorseg.ops.regridding import reach_outside_mm
+from tumorseg.planning.kinds import kind_from_name
+from tumorseg.schema.dataset import Case, Channel, DatasetDescription, ImageFile
+from tumorseg.schema.findings import Finding, finding
+from tumorseg.stages.reading import MOST_MISMATCH, MOST_OUTSIDE_MM, describe_forms
+from tumorseg.storage.images import Volume, read_geometry, read_images
+from tumorseg.storage.stored import AffineError
+
+PET_NOISE = -1.0
+"""Uptake below this is no noise around zero."""
+
+
+class ReadChannel(NamedTuple):
+    """One channel of a case that could be read."""
+
+    channel: Channel
+    file: ImageFile
+    volume: Volume
+    facts: ChannelFacts
+
+
+def read_channels(case: Case, description: DatasetDescription) -> tuple[list[ReadChannel | None], list[Finding]]:
+    """Read the channels of a case; one that cannot be read is None, and becomes a finding."""
+    volumes: dict[ImageFile, Volume] = {}
+    findings = []
+    for path, parts in dict.fromkeys((file.path, file.parts) for file in case.images):
+        files = [file for file in case.images if (file.path, file.parts) == (path, parts)]
+        try:
+            volumes.update(zip(files, read_images(files), strict=True))
+        except InputError as error:
+            findings.append(finding(fault(files[0], error), str(error), cases=(case.case_id,), file=path))
+    return [
+        ReadChannel(channel, file, volumes[file], measure_channel(volumes[file].array)) if file in volumes else None
+        for channel, file in zip(description.channels, case.images, strict=True)
+    ], findings
+
+
+def fault(file: ImageFile, error: InputError) -> str:
+    """Return what kind of fault kept a file from being read."""
+    if isinstance(error, AffineError):
+        return "bad_affine"
+    if not os.path.lexists(file.path):
+        return "missing_file"
+    if file.parts or Path(file.path).is_dir():  # DICOM
+        return "unreadable_file"
+    try:
+        count = read_geometry(file.path).num_volumes
+    except InputError:
+        return "unreadable_file"
+    is_other = file.num_volumes not in (None, count) or (file.index is None and count > 1)
+    return "channel_count" if is_other or (file.index or 0) >= count else "unreadable_file"
+
+
+def check_channels(case: Case, channels: Sequence[ReadChannel | None]) -> Iterator[Finding]:
+    """Yield what is wrong with the channels of a case."""
+    yield from check_forms(case.case_id, [file.path for file in case.images])
+    read = [channel for channel in channels if channel is not None]
+    is_constant = len(read) == len(channels) and all(channel.facts.is_constant for channel in read)
+    if is_constant:
+        message = "found one single value in every channel, expected an image; restore the files or leave the case out"
+        yield finding("constant_image", message, cases=(case.case_id,), file=case.images[0].path)
+    for channel in read:
+        yield from _check_values(case.case_id, channel, is_constant=is_constant)
+        if channels[0] is not None and channel is not channels[0]:
+            yield from _check_grid(case.case_id, channel, channels[0])
+    yield from _check_repeated(case.case_id, read)
+
+
+def check_forms(case_id: str, paths: Sequence[str]) -> Iterator[Finding]:
+    """Yield the files whose sform and qform disagree."""
+    for path in dict.fromkeys(paths):
+        if (message := describe_forms(path)) is not None:
+            advice = "make sure that the sform is right, then write it to both (--fix)"
+            yield finding("forms_disagree", f"{message}; {advice}", cases=(case_id,), file=path)
+
+
+def _check_values(case_id: str, one: ReadChannel, *, is_constant: bool) -> Iterator[Finding]:
+    """Yield what is wrong with the intensities of one channel."""
+    name, facts = one.channel.name, one.facts
+    tell = partial(finding, cases=(case_id,), file=one.file.path)
+    if facts.num_bad:
+        message = (
+            f"{name} has {facts.num_bad} voxels that are NaN or infinite, expected finite intensities; "
+            "replace them, for example by the background's value"
+        )
+        yield tell("not_finite", message)
+    if facts.is_constant:
+        if not is_constant:
+            message = f"every voxel of {name} is {facts.minimum:g}, expected an image; restore it"
+            yield tell("constant_channel", message)
+        return
+    kind = one.channel.kind or kind_from_name(name)
+    span = f"{name} has intensities from {facts.minimum:g} to {facts.maximum:g}"
+    if kind == "ct" and facts.minimum >= 0:
+        message = f"{span}; CT in Hounsfield units is negative in air and fat; apply the scanner's rescale intercept"
+        yield tell("intensity_unit", message)
+    if kind == "pet" and facts.minimum < PET_NOISE:
+        yield tell("intensity_unit", f"{span}; uptake is not negative; is it another channel?")
+
+
+def _check_grid(case_id: str, one: ReadChannel, first: ReadChannel) -> Iterator[Finding]:
+    """Yield whether a channel lies on another grid than the first one."""
+    volume, other = one.volume, first.volume
+    shape = other.array.shape
+    is_same_shape = volume.array.shape == shape
+    mismatch = grid_mismatch_mm(volume.affine, other.affine, shape)
+    if is_same_shape and mismatch <= MOST_MISMATCH * min(spacing_of(other.affine)):
+        return
+    outside = reach_outside_mm(other.affine, shape, volume.affine, volume.array.shape)
+    apart = f", {mismatch:.3g} mm apart" if is_same_shape else ""
+    found = f"found {_grid(volume)}, but {Path(first.file.path).name} has {_grid(other)}{apart}"
+    if outside > MOST_OUTSIDE_MM:
+        kind, advice = (
+            "channel_elsewhere",
+            (
+                f"the latter reaches {outside:.3g} mm beyond the former (at most {MOST_OUTSIDE_MM:g} mm); are they of one study? "
+                "correct the header of the wrong one, or resample it"
+            ),
+        )
+    else:
+        kind, advice = "channel_grid", "it will be interpolated onto the latter; resample it yourself to decide how"
+    yield finding(kind, f"{found}; {advice}", cases=(case_id,), file=one.file.path)
+
+
+def _grid(volume: Volume) -> str:
+    edges = " x ".join(f"{edge:.4g}" for edge in spacing_of(volume.affine))
+    return f"{list(volume.array.shape)} voxels (Z, Y, X) of {edges} mm"
+
+
+def _check_repeated(case_id: str, read: Sequence[ReadChannel]) -> Iterator[Finding]:
+    """Yield the channels that are a copy of one before."""
+    for position, two in enumerate(read):
+        one = next((one for one in read[:position] if is_copy(one.volume.array, two.volume.array)), None)
+        if one is not None:
+            message = (
+                f"{one.channel.name} ({Path(one.file.path).name}) and {two.channel.name} hold the same voxels, expected two "
+                "images; restore the wrong one"
+            )
+            yield finding("repeated_channel", message, cases=(case_id,), file=two.file.path)
+
+
+def is_copy(one: NDArray[np.generic], two: NDArray[np.generic]) -> bool:
+    """Tell whether two arrays hold the same values, and not one single value."""
+    return one.shape == two.shape and np.array_equal(one, two) and bool((one != one.flat[0]).any())

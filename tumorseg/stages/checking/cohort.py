@@ -1,0 +1,183 @@
+"""Cases against each other: who stands apart, and what is true of the dataset as a whole."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from tumorseg.ops.integrity import ChannelFacts
+from tumorseg.ops.outliers import FEWEST_CASES, find_outliers
+from tumorseg.planning.kinds import kind_from_name
+from tumorseg.schema.dataset import Channel, Dataset
+from tumorseg.schema.findings import Finding, finding
+from tumorseg.stages.checking.case import CaseFacts
+from tumorseg.stages.checking.copies import check_copies, default_folds
+
+LEAST_SPREAD = {"ct": 0.05, "other": 1 / 6}
+"""Standard deviation of intensities to assume at least, in decades and in widths of the usual range: an outlier of a CT is
+off by a factor of 2 or by 0.3 of the range; other units are each scanner's own, and are off by a factor of 10."""
+LEAST_SPACING_SPREAD = 0.02
+"""Likewise of voxel edges, in decades: an outlier is off by a third at least."""
+BULK = 0.8
+"""Share of cases that agree, from which on one that does not stands apart."""
+LEAST_APART_MM = 2.0
+"""How far the centres of a left and a right label must lie apart for their order to mean something."""
+OBLIQUE_DEG = 1.0
+"""Axes that are turned further from the world's are called oblique."""
+SERIES = re.compile(r"(.*\d.*?)[_-]\D*\d+")
+"""An id that ends in a number after another one: `patient001_frame12`."""
+
+
+def check_cohort(dataset: Dataset, facts: Sequence[CaseFacts]) -> list[Finding]:
+    """Return what comes to light when all cases are compared.
+
+    Args:
+        dataset: as it was read.
+        facts: of the cases that could be read, in the dataset's order.
+    """
+    return [
+        *check_copies(dataset, facts),
+        *_check_intensities(dataset, facts),
+        *_check_spacings(facts),
+        *_check_orientations(facts),
+        *_check_sides(facts),
+        *_check_labels(dataset, facts),
+        *_check_ids(dataset),
+    ]
+
+
+def _check_intensities(dataset: Dataset, facts: Sequence[CaseFacts]) -> Iterator[Finding]:
+    images = {case.case_id: case.images for case in dataset.cases}
+    for number, channel in enumerate(dataset.channels):
+        known = [(one.case_id, one.channels[number]) for one in facts]
+        sound = [(case_id, found) for case_id, found in known if found is not None and found.high > found.low]
+        if len(sound) < FEWEST_CASES:
+            continue
+        for case_id, found, what in _outlying_channels(channel, sound):
+            message = (
+                f"{channel.name} has intensities from {found.low:.4g} to {found.high:.4g} (percentiles 1 and 99 of what is not 0), "
+                f"{what}; check unit, scaling and sequence"
+            )
+            yield finding("intensity_outlier", message, cases=(case_id,), file=images[case_id][number].path)
+
+
+def _outlying_channels(
+    channel: Channel, sound: Sequence[tuple[str, ChannelFacts]]
+) -> Iterator[tuple[str, ChannelFacts, str]]:
+    """Yield the cases whose range or level of intensities stands apart, and how."""
+    is_ct = (channel.kind or kind_from_name(channel.name)) == "ct"
+    least = LEAST_SPREAD["ct" if is_ct else "other"]
+    widths = np.array([found.high - found.low for _, found in sound])
+    usual = float(np.median(widths))
+    levels = np.array([found.middle for _, found in sound])
+    is_wide = find_outliers(np.log10(widths), least_spread=least)
+    is_off = find_outliers(levels / usual, least_spread=least)
+    for (case_id, found), width, wide, off in zip(sound, widths, is_wide, is_off, strict=True):
+        if wide:
+            times = width / usual if width > usual else usual / width
+            yield case_id, found, f"a range {times:.3g} times as {'wide' if width > usual else 'narrow'} as usual"
+        elif off:
+            yield case_id, found, f"with a median of {found.middle:.4g} where {float(np.median(levels)):.4g} is usual"
+
+
+def _check_spacings(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
+    if not facts:
+        return
+    edges = np.array([one.spacing_mm for one in facts])
+    is_off = np.stack(
+        [find_outliers(np.log10(edges[:, axis]), least_spread=LEAST_SPACING_SPREAD) for axis in range(3)], axis=1
+    )
+    usual = " x ".join(f"{edge:.4g}" for edge in np.median(edges, axis=0))
+    for one, off in zip(facts, is_off, strict=True):
+        if off.any():
+            found = " x ".join(f"{edge:.4g}" for edge in one.spacing_mm)
+            message = f"has voxels of {found} mm (Z, Y, X), usual are {usual} mm; check the header"
+            yield finding("spacing_outlier", message, cases=(one.case_id,))
+
+
+def _check_orientations(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
+    codes = Counter(one.code for one in facts)
+    bulk, count = codes.most_common(1)[0] if codes else ("", 0)
+    if len(facts) >= FEWEST_CASES and BULK * len(facts) <= count < len(facts):
+        for one in facts:
+            if one.code != bulk:
+                message = (
+                    f"its axes point to {one.code}, those of {count} of {len(facts)} cases to {bulk}; it is turned on reading as its "
+                    "header says, so check in a viewer that the header is right"
+                )
+                yield finding("orientation_outlier", message, cases=(one.case_id,))
+    if left := [one.case_id for one in facts if one.is_left_handed]:
+        message = (
+            f"{len(left)} of {len(facts)} cases are stored with left-handed axes, and are mirrored back on reading"
+        )
+        yield finding("left_handed", message, cases=tuple(left))
+    if oblique := [one for one in facts if one.oblique_deg > OBLIQUE_DEG]:
+        most = max(one.oblique_deg for one in oblique)
+        message = (
+            f"{len(oblique)} of {len(facts)} cases are oblique, by up to {most:.3g} degrees; axes are ordered by the closest world axis, "
+            "never resampled for it"
+        )
+        yield finding("oblique", message, cases=tuple(one.case_id for one in oblique))
+
+
+def _check_sides(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
+    """Yield where left and right labels lie on the other side than their names say, or than in most cases."""
+    found: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
+    for one in facts:
+        for pair, distance in (one.label.right_of_mm if one.label else {}).items():
+            if abs(distance) >= LEAST_APART_MM:
+                found[pair][one.case_id] = distance
+    for (left, right), distances in found.items():
+        swapped = [case_id for case_id, distance in distances.items() if distance < 0]
+        if len(swapped) > (1 - BULK) * len(distances):
+            message = (
+                f"{left} lies to the patient's right of {right} in {len(swapped)} of {len(distances)} cases; either the headers mirror the "
+                "images, or the names mean the viewer's sides; mend the headers, or swap the names"
+            )
+            yield finding("sides_reversed", message, cases=tuple(swapped))
+            continue
+        for case_id in swapped:
+            message = (
+                f"{left} lies {-distances[case_id]:.3g} mm to the patient's right of {right}, in other cases it lies to the left; "
+                "either the labels are swapped, or the header mirrors the image"
+            )
+            yield finding("sides_swapped", message, cases=(case_id,))
+
+
+def _check_labels(dataset: Dataset, facts: Sequence[CaseFacts]) -> Iterator[Finding]:
+    labelled = [one.label.voxels for one in facts if one.label is not None]
+    if not labelled:
+        return
+    counts = Counter(value for voxels in labelled for value in voxels)
+    for name, value in dataset.labels.items():
+        if value in (0, dataset.ignore_label):
+            continue
+        if counts[value] == 0:
+            message = (
+                f"the label {name} ({value}) is in no case; a network cannot learn it; correct the labels or remove it"
+            )
+            yield finding("absent_label", message)
+        elif counts[value] == 1 and len(labelled) >= 2 * FEWEST_CASES:
+            (case_id,) = (one.case_id for one in facts if one.label is not None and value in one.label.voxels)
+            message = f"the label {name} ({value}) is in this case alone, of {len(labelled)}; is it a slip?"
+            yield finding("rare_label", message, cases=(case_id,))
+
+
+def _check_ids(dataset: Dataset) -> Iterator[Finding]:
+    """Yield whether ids look as if patients had several cases, which no group keeps together."""
+    if any(case.group is not None for case in dataset.cases):
+        return
+    series: dict[str, list[str]] = defaultdict(list)
+    for case in dataset.cases:
+        if (match := SERIES.fullmatch(case.case_id)) is not None:
+            series[match[1]].append(case.case_id)
+    several = [members for members in series.values() if len(members) > 1]
+    folds = default_folds(dataset)
+    parted = [members for members in several if len({folds.get(case_id) for case_id in members}) > 1]
+    if parted and len(series) >= FEWEST_CASES and len(several) > len(series) / 2:
+        message = (
+            f"{len(parted)} groups of cases have ids that differ in their last number only, such as {' and '.join(parted[0][:2])}, and the "
+            "default folds part them; if they are of one patient, say so by `group` in a manifest or by --splits FILE"
+        )
+        yield finding("ungrouped_cases", message, cases=tuple(case_id for members in parted for case_id in members))

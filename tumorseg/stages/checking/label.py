@@ -1,0 +1,176 @@
+"""What the label file of one case says of itself, and against the images."""
+
+import os
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tumorseg.errors import InputError
+from tumorseg.ops.geometry import grid_mismatch_mm, spacing_of
+from tumorseg.ops.integrity import TINY_VOXELS, TinyComponents, find_tiny_components
+from tumorseg.ops.labels import count_values
+from tumorseg.schema.dataset import Case, DatasetDescription, ImageFile
+from tumorseg.schema.findings import Finding, finding
+from tumorseg.schema.targets import targets_of
+from tumorseg.stages.checking.channels import ReadChannel, check_forms, fault, is_copy
+from tumorseg.stages.reading import MOST_MISMATCH
+from tumorseg.storage.images import Volume, knows_names_only, read_image, read_reference
+from tumorseg.storage.stored import NIFTI_ENDINGS, Geometry
+
+LEAST_MISMATCH = 0.01
+"""Share of the finest voxel edge up to which a label's header differs from the image's by rounding only."""
+MOST_LISTED = 8
+"""Values that a message lists at most."""
+
+
+def read_label(case: Case, description: DatasetDescription, first: Volume) -> Volume:
+    """Read the label of a case that has one; DICOM is painted on the grid of the first channel.
+
+    Raises:
+        InputError: it is no label map.
+    """
+    z, y, x = first.array.shape
+    return read_reference(
+        case.label_files, Geometry((z, y, x), first.affine, 1), targets_of(description).values_by_name
+    )
+
+
+def label_faults(case: Case, error: InputError, channels: Sequence[ReadChannel | None]) -> list[Finding]:
+    """Return what a file is that cannot be read as a label."""
+    if knows_names_only(case.label or ""):
+        missing = next((path for path in case.label_files if not os.path.lexists(path)), None)
+        kind = "missing_file" if missing else "unreadable_file"
+        return [finding(kind, str(error), cases=(case.case_id,), file=missing or case.label)]
+    return list(_label_faults(case, error, channels))
+
+
+def _label_faults(case: Case, error: InputError, channels: Sequence[ReadChannel | None]) -> Iterator[Finding]:
+    """Yield why a label cannot be read, or that it holds something else than labels."""
+    path = case.label or ""
+    tell = partial(finding, cases=(case.case_id,), file=path)
+    try:
+        values = read_image(ImageFile(path=path)).array
+    except InputError as unreadable:
+        yield tell(fault(ImageFile(path=path), unreadable), str(unreadable))
+        return
+    yield from _check_copies(case, values, channels)
+    is_off = ~(values == np.rint(values))  # NaN is off too
+    found, counts = np.unique(values[is_off], return_counts=True, equal_nan=True)
+    if not found.size:  # too large for any integer type
+        yield tell("non_integer_label", str(error))
+        return
+    listed = _listed([f"{value:g} ({count} voxels)" for value, count in zip(found, counts, strict=True)])
+    message = (
+        f"found {int(is_off.sum())} voxels that are no integers: {listed}; expected a label map; is it an intensity image, or "
+        "was it interpolated?"
+    )
+    yield tell("non_integer_label", message)
+
+
+def _check_copies(case: Case, values: NDArray[Any], channels: Sequence[ReadChannel | None]) -> Iterator[Finding]:
+    """Yield the images whose very voxels a label file holds."""
+    for channel in channels:
+        if channel is not None and is_copy(channel.volume.array, values):
+            message = (
+                f"holds the same voxels as the image {Path(channel.file.path).name}, expected a label map; restore it"
+            )
+            yield finding("label_is_image", message, cases=(case.case_id,), file=case.label)
+
+
+def check_label(
+    case: Case, label: Volume, description: DatasetDescription, channels: Sequence[ReadChannel | None]
+) -> Iterator[Finding]:
+    """Yield what is wrong with a label map and with its place among the images."""
+    yield from check_forms(case.case_id, case.label_files)
+    yield from _check_type(case)
+    yield from _check_values(case, label, description)
+    yield from _check_components(case, label, description)
+    yield from _check_copies(case, label.array, channels)
+    if channels[0] is not None:
+        yield from _check_grid(case, label, channels[0])
+
+
+def _check_type(case: Case) -> Iterator[Finding]:
+    path = case.label or ""
+    if not path.lower().endswith(NIFTI_ENDINGS):
+        return
+    from tumorseg.storage.nifti_headers import is_stored_as_integers
+
+    if not is_stored_as_integers(path):
+        message = "labels are stored as floating-point or scaled numbers, though all are integers; other programs may round them (--fix)"
+        yield finding("label_type", message, cases=(case.case_id,), file=path)
+
+
+def _check_values(case: Case, label: Volume, description: DatasetDescription) -> Iterator[Finding]:
+    tell = partial(finding, cases=(case.case_id,), file=case.label)
+    found = dict(zip(*count_values(label.array), strict=True))
+    known = set(description.labels.values()) | {0, description.ignore_label}
+    if unknown := [f"{value} ({count} voxels)" for value, count in found.items() if value not in known]:
+        expected = sorted(value for value in known if value is not None)
+        message = (
+            f"found the label values {_listed(unknown)}, expected {_listed(expected)}; add them to the dataset's labels or "
+            "correct the segmentation"
+        )
+        yield tell("unknown_label", message)
+    foreground = set(found) - {0, description.ignore_label}
+    if not foreground:
+        message = "holds no label but the background; leave the case out unless there truly is nothing to segment"
+        yield tell("empty_label", message)
+        return
+    wanted = {name: value for name, value in description.labels.items() if value not in (0, description.ignore_label)}
+    if missing := [f"{name} ({value})" for name, value in wanted.items() if value not in found]:
+        yield tell("label_not_in_case", f"has no voxel of {_listed(missing)}")
+
+
+def _check_components(case: Case, label: Volume, description: DatasetDescription) -> Iterator[Finding]:
+    names = {value: name for name, value in description.labels.items()}
+    volume_mm3 = float(np.prod(spacing_of(label.affine)))
+    tiny = [found for found in find_tiny_components(label.array) if found.value != description.ignore_label]
+    if tiny:
+        message = (
+            f"has components of fewer than {TINY_VOXELS} voxels, apart from all others: "
+            f"{_listed([_describe_tiny(found, names, volume_mm3) for found in tiny])}; are they slips of the pen?"
+        )
+        yield finding("tiny_components", message, cases=(case.case_id,), file=case.label)
+
+
+def _describe_tiny(found: TinyComponents, names: dict[int, str], volume_mm3: float) -> str:
+    least, most = found.sizes[0], found.sizes[-1]
+    sizes = f"{least}" if least == most else f"{least} to {most}"
+    return (
+        f"{names.get(found.value, found.value)}: {len(found.sizes)} of {found.num_components}, of {sizes} voxels "
+        f"({sum(found.sizes) * volume_mm3:.3g} mm³ in all)"
+    )
+
+
+def _check_grid(case: Case, label: Volume, first: ReadChannel) -> Iterator[Finding]:
+    """Yield whether a label lies elsewhere than the first channel."""
+    tell = partial(finding, cases=(case.case_id,), file=case.label)
+    image, name = first.volume, Path(first.file.path).name
+    if label.array.shape != image.array.shape:
+        message = (
+            f"has {list(label.array.shape)} voxels (Z, Y, X), {name} has {list(image.array.shape)}; "
+            "resample the label onto the image"
+        )
+        yield tell("label_shape", message)
+        return
+    edge = min(spacing_of(image.affine))
+    mismatch = grid_mismatch_mm(label.affine, image.affine, label.array.shape)
+    if mismatch > MOST_MISMATCH * edge:
+        message = (
+            f"lies {mismatch:.3g} mm away from {name} (at most {MOST_MISMATCH * edge:.3g} mm, half a voxel); "
+            "correct the header of the wrong one, or resample the label onto the image"
+        )
+        yield tell("label_grid", message)
+    elif mismatch > LEAST_MISMATCH * edge:
+        message = f"lies {mismatch:.3g} mm away from {name}, less than half a voxel; copy the image's header (--fix)"
+        yield tell("label_header", message)
+
+
+def _listed(entries: Sequence[object]) -> str:
+    more = f" and {len(entries) - MOST_LISTED} more" if len(entries) > MOST_LISTED else ""
+    return ", ".join(map(str, entries[:MOST_LISTED])) + more
