@@ -35,10 +35,10 @@ raw, preprocessed, repeats = sys.argv[1], sys.argv[2], int(sys.argv[3])
 plans = PlansManager(preprocessed + "/nnUNetPlans.json")
 configuration, dataset = plans.get_configuration("3d_fullres"), load_json(raw + "/dataset.json")
 start_up, seconds = time.perf_counter() - started, []
-for _ in range(repeats):
+for number in range(repeats):
     started = time.perf_counter()
     DefaultPreprocessor(verbose=False).run_case_save(
-        preprocessed + "/out", [raw + "/imagesTr/case_0000.nii.gz"], raw + "/labelsTr/case.nii.gz", plans, configuration, dataset
+        f"{preprocessed}/out_{number}", [raw + "/imagesTr/case_0000.nii.gz"], raw + "/labelsTr/case.nii.gz", plans, configuration, dataset
     )
     seconds.append(time.perf_counter() - started)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

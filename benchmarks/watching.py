@@ -40,7 +40,7 @@ def watch(command: Sequence[str], *, environment: Mapping[str, str] | None = Non
     """Run a command to its end.
 
     Raises:
-        CalledProcessError: it failed.
+        RuntimeError: it failed; the message ends with what it said.
     """
     watched = Watched()
     started = time.perf_counter()
@@ -53,7 +53,7 @@ def watch(command: Sequence[str], *, environment: Mapping[str, str] | None = Non
     watched.seconds = time.perf_counter() - started
     thread.join()
     if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command, watched.output, errors)
+        raise RuntimeError(f"{command[:4]} ended with {process.returncode}:\n{errors[-3000:]}")
     return watched
 
 

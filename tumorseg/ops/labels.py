@@ -1,6 +1,8 @@
 """Label values outside, class indices inside, and where each class lies."""
 
 import math
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,10 @@ from tumorseg.errors import InputError
 from tumorseg.schema.targets import IGNORE, Targets
 from tumorseg.types import Segmentation
 
+PART = 1 << 22
+"""Voxels of which wider copies are made at once."""
+FEW_CLASSES = 8
+"""Up to here it is cheaper to look for each class by itself."""
 MIN_LOCATIONS = 10_000
 """Voxels of a class that are remembered at least (all, if there are fewer), as in nnU-Net."""
 SHARE_OF_LOCATIONS = 0.01
@@ -42,14 +48,23 @@ def to_indices(segmentation: Segmentation, targets: Targets) -> Segmentation:
 
 def count_values(segmentation: Segmentation) -> tuple[list[int], list[int]]:
     """Return the values of a segmentation, sorted, and how many voxels hold each."""
-    foreground = segmentation[segmentation != 0]  # mostly background: sorting or counting all of it would take long
-    counts = dict(zip(*_count_all(foreground), strict=True)) if foreground.size else {}
-    if num_background := segmentation.size - foreground.size:
-        counts[0] = num_background
-    return sorted(counts), [counts[value] for value in sorted(counts)]
+    totals: Counter[int] = Counter()
+    for part in _parts(segmentation):
+        foreground = part[part != 0]  # mostly background: counting all of it would take long
+        totals[0] += part.size - foreground.size
+        if foreground.size:
+            totals.update(dict(zip(*_count_part(foreground), strict=True)))
+    found = sorted(value for value, count in totals.items() if count)
+    return found, [totals[value] for value in found]
 
 
-def _count_all(values: NDArray[Any]) -> tuple[list[int], list[int]]:
+def _parts(segmentation: Segmentation) -> Iterator[Segmentation]:
+    """Yield slabs along the first axis, so that no wider copy of the whole is made."""
+    step = max(1, PART * len(segmentation) // max(segmentation.size, 1))
+    return (segmentation[start : start + step] for start in range(0, len(segmentation), step))
+
+
+def _count_part(values: NDArray[Any]) -> tuple[list[int], list[int]]:
     lowest = int(values.min())
     if int(values.max()) - lowest < 65536:
         counts = np.bincount(values.astype(np.int64) - lowest)
@@ -66,8 +81,10 @@ def _look_up(segmentation: Segmentation, values: list[int], replacements: Segmen
     if values[-1] - values[0] < 65536:
         table = np.zeros(values[-1] - values[0] + 1, replacements.dtype)
         table[np.array(values) - values[0]] = replacements
-        return np.asarray(table[segmentation.astype(np.int64) - values[0]])
-    return np.asarray(replacements[np.searchsorted(values, segmentation)])
+        parts = [table[part.astype(np.int64) - values[0]] for part in _parts(segmentation)]
+    else:
+        parts = [replacements[np.searchsorted(values, part)] for part in _parts(segmentation)]
+    return np.concatenate(parts)
 
 
 def to_values(indices: Segmentation, targets: Targets) -> Segmentation:
@@ -114,16 +131,24 @@ def class_locations(
     Returns:
         Voxels (N, 3) grouped by class, and the row at which each class index begins, with N at the end.
     """
-    flat = indices.ravel()
-    foreground = np.flatnonzero(flat > 0)
-    grouped = foreground[np.argsort(flat[foreground], kind="stable")]
-    ends = np.cumsum(np.bincount(flat[foreground], minlength=targets.num_classes))
+    found_of = _foreground_by_class(indices, targets.num_classes)
     voxels: list[NDArray[np.int32]] = []
     starts = [0, 0]
     for index in range(1, targets.num_classes):
-        found = grouped[ends[index - 1] : ends[index]]
+        found = found_of(index)
         count = max(min(MIN_LOCATIONS, found.size), math.ceil(SHARE_OF_LOCATIONS * found.size))
         chosen = found if count == found.size else np.sort(rng.choice(found, count, replace=False))
         voxels.append(np.stack(np.unravel_index(chosen, indices.shape), axis=1).astype(np.int32))
         starts.append(starts[-1] + count)
     return (np.concatenate(voxels) if voxels else np.zeros((0, 3), np.int32)), starts
+
+
+def _foreground_by_class(indices: Segmentation, num_classes: int) -> Callable[[int], NDArray[np.intp]]:
+    """Return what finds the flat positions of a class: a look at each voxel, or, of many classes, one sorting of all."""
+    flat = indices.ravel()
+    if num_classes <= FEW_CLASSES:
+        return lambda index: np.flatnonzero(flat == index)
+    foreground = np.flatnonzero(flat > 0)
+    grouped = foreground[np.argsort(flat[foreground], kind="stable")]
+    ends = np.cumsum(np.bincount(flat[foreground], minlength=num_classes))
+    return lambda index: grouped[ends[index - 1] : ends[index]]

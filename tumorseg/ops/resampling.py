@@ -57,7 +57,7 @@ def axis_orders(order: int, separate: int | None, separate_order: int) -> AxisOr
     return AxisOrders((orders[0], orders[1], orders[2]), separate)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=12)
 def axis_matrix(size: int, new_size: int, order: int, dtype: type[np.floating[Any]] = np.float32) -> FloatArray:
     """Return the matrix (new_size, size) that resamples along one axis; edges are extended."""
     if size == 1:
@@ -165,8 +165,9 @@ def resample_segmentation(segmentation: Segmentation, new_shape: Shape, orders: 
         axis_matrix(old, new, order, np.float64)
         for old, new, order in zip(segmentation.shape, new_shape, orders.orders, strict=True)
     ]
-    for label in count_values(segmentation)[0]:
-        if label != 0:
+    values = count_values(segmentation)[0]
+    for label in values:
+        if label != 0 or values[0] < 0:  # the background wins over negative values only
             _paint_label(resampled, segmentation, label, matrices)
     return resampled
 

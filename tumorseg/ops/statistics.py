@@ -11,16 +11,19 @@ from tumorseg.types import Image, Mask
 
 TOTAL_SAMPLES = 10_000_000
 """Intensities kept of a whole dataset, over cases and channels: 40 MB whatever its size."""
-MOST_SAMPLES = 100_000
+MOST_SAMPLES = 1 << 16
 """Intensities kept of one case and channel at most."""
-FEWEST_SAMPLES = 100
+FEWEST_SAMPLES = 128
 """Intensities kept of one case and channel at least."""
 
 
 def samples_per_case(num_cases: int, num_channels: int) -> int:
-    """Return how many intensities are drawn of each case, the same for all, so that each weighs the same."""
-    share = TOTAL_SAMPLES // max(num_cases * num_channels, 1)
-    return max(FEWEST_SAMPLES, min(MOST_SAMPLES, share))
+    """Return how many intensities are drawn of each case, the same for all, so that each weighs the same.
+
+    It is a power of two, so that a few cases more seldom change it: the others need not be measured again then.
+    """
+    share = max(1, TOTAL_SAMPLES // max(num_cases * num_channels, 1))
+    return max(FEWEST_SAMPLES, min(MOST_SAMPLES, 1 << (share.bit_length() - 1)))
 
 
 def sample_foreground(image: Image, foreground: Mask, count: int, rng: np.random.Generator) -> NDArray[np.float32]:

@@ -109,7 +109,8 @@ def _fold_warnings(fingerprint: Fingerprint, plan: Plan) -> list[str]:
     split = set()
     for fold in plan.folds:
         held_out = {groups[case_id] for case_id in fold if case_id in groups}
-        split |= held_out & {group for case_id, group in groups.items() if case_id not in fold}
+        inside = set(fold)
+        split |= held_out & {group for case_id, group in groups.items() if case_id not in inside}
     listed = ", ".join(sorted(split)[:5])
     return [f"groups are trained on and held out in one fold: {listed}; scores will be too good"] if split else []
 

@@ -26,6 +26,8 @@ from tumorseg.workers.machine import num_cores
 
 CHANNEL_SUFFIX = re.compile(r"^(.+)_(\d{4})$")
 """`<id>_<channel number>`, as nnU-Net writes it."""
+MOST_THREADS = 4
+"""Label files that are read at once."""
 
 
 class Listing(NamedTuple):
@@ -80,7 +82,7 @@ def discover_labels(cases: Iterable[Case]) -> dict[str, int]:
     Raises:
         InputError: some labels are numbers, others names.
     """
-    pool = ThreadPoolExecutor(num_cores())
+    pool = ThreadPoolExecutor(min(num_cores(), MOST_THREADS))
     try:
         found = set().union(*pool.map(_labels_in, cases))
     finally:

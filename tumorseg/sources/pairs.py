@@ -4,7 +4,8 @@ Images of several channels are `<id>_0000`, `<id>_0001`, …, or files of severa
 found in their files: every value is a label of its own.
 """
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,6 +43,10 @@ class _Pair(NamedTuple):
     case_id: str
     images: tuple[Path, ...]
     label: Path
+    numbers: tuple[int, ...] = (0,)
+    """Of the channels."""
+    rivals: tuple[str, ...] = ()
+    """Names of files of which only one can be meant."""
 
 
 def is_pairs(folder: Path) -> bool:
@@ -56,16 +61,21 @@ def read_pairs(folder: Path, labels: Mapping[str, int] | None = None) -> Dataset
         InputError: cases differ in their number of channels; all are listed.
     """
     problems = Problems(folder)
-    cases = [
-        build_case(folder, case_id=pair.case_id, images=_channels_of(pair.images), label=str(pair.label))
-        for pair in _pairs(folder)
-    ]
-    count = max((len(case.images) for case in cases), default=1)
-    for case in cases:
-        if len(case.images) != count:
+    pairs = list(_pairs(folder))
+    images = {pair.case_id: _channels_of(pair.images) for pair in pairs}
+    numbers = {pair.case_id: _numbers_of(pair, images[pair.case_id]) for pair in pairs}
+    expected = max(Counter(numbers.values()).items(), key=lambda item: (len(item[0]), item[1]), default=((0,), 0))[0]
+    for pair in pairs:
+        if pair.rivals:
+            problems.add(f"case {pair.case_id}: found {' and '.join(pair.rivals)}, expected one; move the others away")
+        if (found := numbers[pair.case_id]) != expected:
             problems.add(
-                f"case {case.case_id}: found {len(case.images)} channel(s), expected {count} as in other cases"
+                f"case {pair.case_id}: found channels {_listed(found)}, expected {_listed(expected)} as in other cases"
             )
+    count = len(expected)
+    cases = [
+        build_case(folder, case_id=pair.case_id, images=images[pair.case_id], label=str(pair.label)) for pair in pairs
+    ]
     problems.check()
     return build_dataset(
         folder,
@@ -82,8 +92,16 @@ def list_pairs(folder: Path) -> Listing:
     Raises:
         InputError: as from `read_pairs`.
     """
-    dataset = read_pairs(folder)
+    dataset = read_pairs(folder, {"background": 0})
     return Listing(tuple(channel.name for channel in dataset.channels), dataset.cases, is_named=False)
+
+
+def _numbers_of(pair: _Pair, images: list[ImageFile]) -> tuple[int, ...]:
+    return tuple(range(len(images))) if len(pair.images) == 1 else pair.numbers
+
+
+def _listed(numbers: tuple[int, ...]) -> str:
+    return ", ".join(map(str, numbers))
 
 
 def _channels_of(paths: tuple[Path, ...]) -> list[ImageFile]:
@@ -112,23 +130,39 @@ def _pairs(folder: Path) -> Iterator[_Pair]:
 
 
 def _across(images: Path, labels: Path) -> Iterator[_Pair]:
-    """Pair the files of two folders by id."""
-    grouped: dict[str, dict[int, Path]] = {}
+    """Pair the files of two folders by id; `<id>_0000` is a channel, unless a label is called so."""
+    label_files = image_files(labels)
+    whole = {stem for path in label_files for stem in _bare_stems(image_id(path))}
+    grouped: dict[str, dict[int, list[Path]]] = {}
     for path in image_files(images):
-        case_id, number = split_channel(image_id(path)) or (image_id(path), 0)
-        grouped.setdefault(case_id, {})[number] = path
-    found = {_bare_id(image_id(path), grouped): path for path in image_files(labels)}
+        stem = image_id(path)
+        split = None if stem in whole else split_channel(stem)
+        case_id, number = split or (stem, 0)
+        grouped.setdefault(case_id, {}).setdefault(number, []).append(path)
+    found: dict[str, list[Path]] = {}
+    for path in label_files:
+        found.setdefault(_bare_id(image_id(path), grouped), []).append(path)
     for case_id in sorted({*grouped, *found}):
-        parts = tuple(path for _, path in sorted(grouped.get(case_id, {}).items()))
-        label = found.get(case_id)
-        # What has no partner is given the path where it should be, so that its own case fails when it is read.
-        yield _Pair(case_id, parts or (images / found[case_id].name,), label or labels / parts[0].name)
+        yield _pair(case_id, grouped.get(case_id, {}), found.get(case_id, []), images=images, labels=labels)
 
 
-def _bare_id(stem: str, known: dict[str, dict[int, Path]]) -> str:
+def _pair(case_id: str, channels: dict[int, list[Path]], found: list[Path], *, images: Path, labels: Path) -> _Pair:
+    """Return a case; what has no partner gets the path where it should be, so that the case fails when it is read."""
+    numbers = tuple(sorted(channels)) or (0,)
+    parts = tuple(channels[number][0] for number in numbers if number in channels) or (images / found[0].name,)
+    label = found[0] if found else labels / parts[0].name
+    crowded = [paths for paths in (*channels.values(), found) if len(paths) > 1]
+    return _Pair(case_id, parts, label, numbers, tuple(path.name for paths in crowded for path in paths))
+
+
+def _bare_stems(stem: str) -> list[str]:
+    """Return a label's name, and what is left of it without a suffix that says label."""
+    return [stem, *(stem.removesuffix(suffix) for suffix in LABEL_SUFFIXES if stem.endswith(suffix))]
+
+
+def _bare_id(stem: str, known: Container[str]) -> str:
     """Return a label's id, without a suffix that says label, where an image is called so."""
-    bare = (stem.removesuffix(suffix) for suffix in LABEL_SUFFIXES)
-    return stem if stem in known else next((name for name in bare if name in known), stem)
+    return next((name for name in _bare_stems(stem) if name in known), stem)
 
 
 def _beside(folder: Path) -> Iterator[_Pair]:
@@ -140,6 +174,7 @@ def _beside(folder: Path) -> Iterator[_Pair]:
         return
     for stem, path in files.items():
         case_id = next((stem.removesuffix(suffix) for suffix in IMAGE_SUFFIXES if stem.endswith(suffix)), stem)
-        label = next((files[case_id + suffix] for suffix in LABEL_SUFFIXES if case_id + suffix in files), None)
-        if label not in (None, path):
-            yield _Pair(case_id, (path,), label)
+        labels = [files[case_id + suffix] for suffix in LABEL_SUFFIXES if case_id + suffix in files]
+        if labels and path not in labels:
+            rivals = tuple(label.name for label in labels) if len(labels) > 1 else ()
+            yield _Pair(case_id, (path,), labels[0], rivals=rivals)

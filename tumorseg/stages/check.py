@@ -17,7 +17,7 @@ from tumorseg.stages.checking.cohort import check_cohort
 from tumorseg.stages.checking.facts import dataset_facts
 from tumorseg.stages.checking.fix import check_fix_target, write_fixed
 from tumorseg.stages.planned import Roots
-from tumorseg.stages.reading import expected_bytes
+from tumorseg.stages.reading import expected_bytes, largest_first
 from tumorseg.storage.hashing import case_files
 from tumorseg.tracking.progress import progress
 from tumorseg.workers.machine import num_cores
@@ -157,7 +157,7 @@ def _check_cases(opened: _Opened, jobs: int | None) -> tuple[list[CaseFacts], li
 def _tasks(opened: _Opened) -> Iterator[tuple[str, CheckTask]]:
     if opened.dataset is not None:
         description = opened.dataset.description()
-        for case in opened.cases:
+        for case in largest_first(opened.cases):
             yield case.case_id, CheckTask(case, description)
 
 

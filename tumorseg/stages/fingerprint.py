@@ -16,7 +16,7 @@ from tumorseg.schema.dataset import Case, Dataset, DatasetDescription
 from tumorseg.schema.fingerprint import CaseMeasurement, Fingerprint
 from tumorseg.schema.targets import IGNORE, Targets, targets_of
 from tumorseg.stages.planned import SAVE_EVERY_S, Roots, failed_cases
-from tumorseg.stages.reading import expected_bytes, read_case_image, read_case_indices, warn_of_forms
+from tumorseg.stages.reading import expected_bytes, largest_first, read_case_image, read_case_indices, warn_of_forms
 from tumorseg.storage.hashing import FileState, HashCache, case_files, combine_hashes, dataset_hash, hash_files
 from tumorseg.storage.json_files import write_record
 from tumorseg.storage.layout import work_folder
@@ -83,7 +83,7 @@ def _measure(
     with progress("fingerprint", len(dataset.cases)) as advance:
 
         def unmeasured() -> Iterator[tuple[str, MeasureTask]]:
-            for case in dataset.cases:
+            for case in largest_first(dataset.cases):
                 task = MeasureTask(case, description, num_samples, folder)
                 known = _known(task, cache)
                 if known is None:

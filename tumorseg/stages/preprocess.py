@@ -22,7 +22,7 @@ from tumorseg.stages.planned import (
     open_planned_dataset,
     preprocessing_of,
 )
-from tumorseg.stages.reading import expected_bytes, read_case_image, read_case_indices
+from tumorseg.stages.reading import expected_bytes, largest_first, read_case_image, read_case_indices
 from tumorseg.storage.cases import CaseArrays, case_key, is_stored, remove_stale, store_case
 from tumorseg.storage.images import knows_names_only
 from tumorseg.storage.layout import work_folder
@@ -110,7 +110,7 @@ def _keys(dataset: Dataset, hashes: Mapping[str, str], preprocessing: Preprocess
 
 def _fill(dataset: Dataset, stored: StoredCases, preprocessing: Preprocessing, jobs: int | None) -> None:
     targets = targets_of(dataset)
-    missing = [case for case in dataset.cases if not is_stored(stored.folder, stored.keys[case.case_id])]
+    missing = largest_first(case for case in dataset.cases if not is_stored(stored.folder, stored.keys[case.case_id]))
     if not missing:
         return
     failures: list[Failure] = []

@@ -60,10 +60,18 @@ class CaseImage(NamedTuple):
     """Of each channel that was read from a file, whether it was interpolated onto the first one's grid."""
 
 
+def largest_first(cases: Iterable[Case]) -> list[Case]:
+    """Return cases in the order in which workers take them: then the first ones show what memory any of them takes."""
+    return sorted(cases, key=lambda case: (-_case_bytes(case), case.case_id))
+
+
 def expected_bytes(cases: Iterable[Case]) -> int:
     """Return roughly what a worker needs for the largest of the cases, going by its files; missing ones count nothing."""
-    sizes = (sum(_file_bytes(path) for path in case_files(case)) for case in cases)
-    return BYTES_OF_A_WORKER + BYTES_PER_FILE_BYTE * max(sizes, default=0)
+    return BYTES_OF_A_WORKER + BYTES_PER_FILE_BYTE * max(map(_case_bytes, cases), default=0)
+
+
+def _case_bytes(case: Case) -> int:
+    return sum(_file_bytes(path) for path in case_files(case))
 
 
 def _file_bytes(path: str) -> int:
@@ -74,14 +82,12 @@ def _file_bytes(path: str) -> int:
 
 
 def read_case_image(case: Case, *, transpose: Sequence[int] = CANONICAL, as_stored: bool = False) -> CaseImage:
-    """Read and check the channels of a case.
+    """Read and check the channels of a case; one on a grid of its own is interpolated onto the first one's, with a warning.
 
     Args:
         case: where the files lie.
         transpose: axis order after canonical orientation.
         as_stored: leave the axes as the file has them.
-
-    A channel on a grid of its own is interpolated onto the first one's, with a warning.
 
     Raises:
         InputError: a file cannot be read, a channel lies elsewhere in the world than the first, or voxels are not finite.

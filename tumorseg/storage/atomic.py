@@ -33,7 +33,7 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(0o666 & ~umask())
         temporary.replace(path)
     except OSError as error:
         if temporary is not None:
@@ -53,7 +53,7 @@ def remove_leftovers(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _umask() -> int:
+def umask() -> int:
     """Return what the user withholds from new files; it can only be read by setting it."""
     mask = os.umask(0o077)
     os.umask(mask)

@@ -4,8 +4,8 @@ A case's folder appears whole or not at all. Arrays are blosc2 frames, compresse
 without the rest. blosc2 is imported where it is used: it takes a quarter of a second, which those who only look up are spared.
 """
 
-import os
 import shutil
+import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,13 +20,15 @@ from tumorseg.ops.cropping import inside
 from tumorseg.schema.base import content_hash
 from tumorseg.schema.cases import Preprocessing, StoredCase
 from tumorseg.schema.targets import Targets
-from tumorseg.storage.atomic import storage_error, write_bytes
+from tumorseg.storage.atomic import storage_error, umask, write_bytes
 from tumorseg.storage.json_files import read_record, write_record
 from tumorseg.types import Box, Image, Segmentation
 
 IMAGE, SEGMENTATION, LOCATIONS, RECORD = "image.b2nd", "segmentation.b2nd", "locations.b2nd", "case.json"
 CHUNK_EDGE, BLOCK_EDGE = 64, 32
 STALE_S = 3600.0
+STORE_VERSION = 1
+"""Raised when the same case would be stored otherwise."""
 
 
 def case_key(case_hash: str, preprocessing: Preprocessing, targets: Targets, *, has_names: bool = False) -> str:
@@ -41,16 +43,16 @@ def case_key(case_hash: str, preprocessing: Preprocessing, targets: Targets, *, 
     meaning: list[object] = [list(targets.label_values), targets.ignore_value]
     if has_names:
         meaning.append(targets.values_by_name)
-    return content_hash([case_hash, preprocessing.model_dump(mode="json"), meaning])
+    return content_hash([STORE_VERSION, case_hash, preprocessing.model_dump(mode="json"), meaning])
 
 
 def is_stored(cases: Path, key: str) -> bool:
-    """Return whether a case is in the store, its record sound."""
+    """Return whether a case is in the store, its record sound and its arrays there."""
     try:
         read_record(StoredCase, cases / key / RECORD, error=StorageError)
     except StorageError:
         return False
-    return True
+    return all((cases / key / name).is_file() for name in (IMAGE, SEGMENTATION, LOCATIONS))
 
 
 def store_case(cases: Path, key: str, record: StoredCase, arrays: "CaseArrays") -> None:
@@ -59,7 +61,7 @@ def store_case(cases: Path, key: str, record: StoredCase, arrays: "CaseArrays") 
     Raises:
         StorageError: the disk is full, or the folder cannot be written; nothing is left behind.
     """
-    partial = cases / f".partial-{key}-{os.getpid()}"
+    partial = _make_partial(cases, key)
     try:
         write_bytes(partial / IMAGE, _compress(arrays.image))
         write_bytes(partial / SEGMENTATION, _compress(arrays.segmentation))
@@ -78,8 +80,21 @@ class CaseArrays:
         self.image, self.segmentation, self.locations = image, segmentation, locations
 
 
+def _make_partial(cases: Path, key: str) -> Path:
+    """Make a folder that no other process has, on whatever machine."""
+    try:
+        cases.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".partial-{key}-", dir=cases))
+        partial.chmod(0o777 & ~umask())
+    except OSError as error:
+        raise storage_error(cases, error) from error
+    return partial
+
+
 def _move_into_place(partial: Path, final: Path) -> None:
     """Rename; another run may have been first, and then its folder is as good."""
+    if not is_stored(partial.parent, partial.name):  # removed as stale while this process was suspended
+        raise StorageError(f"{final}: cannot write: its unfinished folder was removed meanwhile; start again")
     if final.is_dir() and not is_stored(final.parent, final.name):
         shutil.rmtree(final, ignore_errors=True)
     try:

@@ -9,6 +9,7 @@ References:
 import logging
 import os
 import struct
+import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,9 +18,11 @@ from typing import Any
 
 from tumorseg.errors import InputError
 from tumorseg.schema.dataset import Case, ImageFile
+from tumorseg.storage.detached import data_files
 from tumorseg.storage.stored import damaged
 
 KIND = "DICOM"
+_lock = threading.RLock()  # pydicom, logging and warnings are told process-wide what to let pass
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 IMAGE_CLASSES = {_STORAGE + end for end in ("2", "2.1", "2.2", "4", "4.1", "4.4", "128", "128.1", "130")}
 """CT, MR and PET: one file per slice, enhanced (all slices in a file), and converted to enhanced."""
@@ -93,11 +96,11 @@ def _walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[Path]:
 
 
 def parts_of(file: ImageFile) -> list[str]:
-    """Return the files that an image is made of: itself, the named ones in its folder, or all that lie in its folder."""
+    """Return the files that an image is made of: itself and those that it names, the named ones in its folder, or all in its folder."""
     folder = Path(file.path)
     if file.parts:
         return [str(folder / part) for part in file.parts]
-    return [str(path) for path in walk_files(folder)] or [file.path]
+    return [str(path) for path in walk_files(folder)] or [file.path, *data_files(file.path)]
 
 
 def label_parts_of(case: Case) -> list[str]:
@@ -114,6 +117,7 @@ def reading(path: str) -> Iterator[None]:
     """
     from pydicom.config import disable_value_validation
 
+    _lock.acquire()
     log = logging.getLogger("pydicom")
     level = log.level
     log.setLevel(logging.CRITICAL)
@@ -128,6 +132,7 @@ def reading(path: str) -> Iterator[None]:
         raise damaged(path, KIND, error) from None
     finally:
         log.setLevel(level)
+        _lock.release()
 
 
 def read_dataset(path: str, *, has_pixels: bool = True, tags: Sequence[str] | None = None) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tumorseg.errors import InputError
+from tumorseg.storage.detached import data_files
 from tumorseg.storage.stored import Geometry, Stored, check_affine, check_shape, damaged
 from tumorseg.types import Affine
 
@@ -25,6 +26,7 @@ def open_itk(path: str) -> Stored:
     Raises:
         InputError: the file is damaged or holds no image of two or three axes.
     """
+    data_files(path)
     reader = _reader(path)
     try:
         reader.ReadImageInformation()

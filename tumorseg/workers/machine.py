@@ -1,6 +1,7 @@
 """What the machine has to offer: cores and memory, as far as the system tells."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 GB = 2**30
@@ -33,14 +34,40 @@ def _machine_available() -> int | None:
     return _kilobytes(_MEMINFO, "MemAvailable")
 
 
-def _container_available(root: Path = _CGROUP) -> int | None:
-    """Read a version 2 control group; what its page cache holds counts as available."""
+def _container_available(root: Path = _CGROUP, own: Path = Path("/proc/self/cgroup")) -> int | None:
+    """Return what is left under the tightest limit of this process's control groups, of version 1 or 2."""
+    found = [left for folder in _control_groups(root, own) if (left := _left_in(folder)) is not None]
+    return min(found, default=None)
+
+
+def _control_groups(root: Path, own: Path) -> Iterator[Path]:
+    """Yield the folders of the memory control groups that a process is in, and of those around them."""
     try:
-        limit, used = (root / "memory.max").read_text(), (root / "memory.current").read_text()
-        statistics = dict(line.split() for line in (root / "memory.stat").read_text().splitlines())
-        return max(0, int(limit) - int(used) + int(statistics.get("inactive_file", 0)))
-    except (OSError, ValueError):  # no such file, or `max`: no limit
-        return None
+        lines = [line.split(":", 2) for line in own.read_text().splitlines()]
+    except OSError:
+        lines = []
+    yield from (root, root / "memory")
+    for _, controllers, path in (line for line in lines if len(line) == 3):
+        if controllers not in ("", *([controllers] if "memory" in controllers.split(",") else [])):
+            continue
+        base = root / "memory" if controllers else root
+        inner = base / path.lstrip("/")
+        yield from (folder for folder in (inner, *inner.parents) if folder.is_relative_to(base))
+
+
+def _left_in(folder: Path) -> int | None:
+    """Return what a control group may still take; what its page cache holds counts as available. None: no limit."""
+    for limit, usage, cache in (
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        try:
+            most, used = int((folder / limit).read_text()), int((folder / usage).read_text())
+            statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            return max(0, most - used + int(statistics.get(cache, 0)))
+        except (OSError, ValueError):  # no such file, or `max`: no limit
+            continue
+    return None
 
 
 def _kilobytes(path: Path, field: str) -> int | None:

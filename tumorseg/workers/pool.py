@@ -41,7 +41,7 @@ def run_cases(
     this process, ends the workers at once; they also end by themselves if this process dies.
 
     There are no more workers than memory holds: the most that one of them has needed for a case so far is what another
-    one may need too. Workers end or are added between cases as that becomes known.
+    one may need too. Workers end or are added between cases as that becomes known. So the largest cases should come first.
 
     Args:
         function: stands at the top of a module.
@@ -185,7 +185,10 @@ class _Pool(Generic[T, R]):
             retire_worker(worker)
         else:
             worker.task = task
-            worker.send_task()
+            if not worker.process.is_alive() or not worker.send_task():  # it died idle: nobody has worked on this case
+                self._returned.append(task)
+                self.workers.remove(worker)
+                worker.kill()
 
     def _bury(self, worker: Worker) -> Failure | None:
         self.workers.remove(worker)

@@ -50,13 +50,14 @@ class Worker:
         message = self.connection.recv()
         return [self.connection.recv()] if message == VALUE else message
 
-    def send_task(self) -> None:
-        """Send the worker its case; if it has died meanwhile, the next `receive` says so."""
+    def send_task(self) -> bool:
+        """Send the worker its case; False if it has died meanwhile."""
         message = encode(self.task, f"the argument of case {self.task[0]}")
         try:
             self.connection.send_bytes(message)
         except OSError:
-            return
+            return False
+        return True
 
     def note_memory(self) -> None:
         """Remember how much memory the worker has held at most, while that can still be asked."""
