@@ -228,7 +228,7 @@ DEFECTS = {
     "empty label": (lambda f: change(f.label, zero), {"empty_label"}),
     "no tumour": (lambda f: change(f.label, lambda a: np.where(a == 3, 1, a).astype(np.uint8)), {"label_not_in_case"}),
     "speck": (lambda f: change(f.label, speck), {"tiny_components"}),
-    "image as label": (lambda f: shutil.copy(f.t1, f.label), {"label_is_image", "unknown_label", "tiny_components"}),
+    "image as label": (lambda f: shutil.copy(f.t1, f.label), {"label_is_image", "unknown_label"}),
     "float image as label": (lambda f: float_copy(f.t1, f.label), {"label_is_image", "non_integer_label"}),
     "large values": (lambda f: change(f.label, lambda a: a * np.float64(2**33)), {"non_integer_label"}),
     "no label": (lambda f: f.label.unlink(), {"missing_label_file"}),

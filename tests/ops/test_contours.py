@@ -85,3 +85,23 @@ def test_what_lies_beyond_the_grid_is_cut_off():
 @pytest.mark.parametrize("contours", [[], [np.zeros((3, 3))]])
 def test_nothing_encloses_nothing(contours):
     assert not fill_contours(contours, SHAPE).mask.any()
+
+
+def test_lobes_of_one_slice_that_are_a_little_apart_are_both_filled():
+    def box(x, z):
+        return np.array([(x, 1.0, z), (x + 3, 1.0, z), (x + 3, 4.0, z), (x, 4.0, z)])
+
+    found = fill_contours([box(0.5, 2.0), box(5.5, 2.06)], (5, 6, 10))
+    assert found.num_dropped == 0
+    assert found.mask[2].any(axis=0).tolist() == [False, True, True, True, False, False, True, True, True, False]
+
+
+def test_noise_of_affines_does_not_fray_an_edge_through_centres():
+    rng = np.random.default_rng(0)
+    corners = [(1.0, y) for y in range(1, 9)] + [(8.0, y) for y in range(8, 0, -1)]
+    polygon = np.array([(x, y, 1.0) for x, y in corners])
+    clean = fill_contours([polygon], (3, 10, 10)).mask
+    assert clean.sum() == 49
+    for _ in range(5):
+        noisy = polygon + rng.normal(0, 1e-8, polygon.shape)
+        np.testing.assert_array_equal(fill_contours([noisy], (3, 10, 10)).mask, clean)

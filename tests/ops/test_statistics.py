@@ -53,7 +53,7 @@ def test_a_small_tumour_weighs_as_much_as_a_large_one():
 
 @pytest.mark.parametrize(
     ("num_cases", "num_channels", "expected"),
-    [(1, 1, MOST_SAMPLES), (1000, 4, 2500), (10**7, 4, FEWEST_SAMPLES), (0, 1, MOST_SAMPLES)],
+    [(1, 1, MOST_SAMPLES), (1000, 4, 2048), (1001, 4, 2048), (10**7, 4, FEWEST_SAMPLES), (0, 1, MOST_SAMPLES)],
 )
 def test_how_many_samples_are_drawn_of_a_case(num_cases, num_channels, expected):
     assert samples_per_case(num_cases, num_channels) == expected

@@ -230,7 +230,7 @@ def test_a_label_without_references_belongs_to_the_only_series_in_its_world(tmp_
     path = write_rtstruct(tmp_path / "rt", series[0], contours)
     rewrite(path, ReferencedFrameOfReferenceSequence=None)
     assert read_dicom(tmp_path).cases[0].label is None
-    assert "the image that it was drawn on is not here; it is left out" in caplog.text
+    assert "the image of its patient that it was drawn on is not here; it is left out" in caplog.text
     for other in series[1]:
         other.unlink()
     assert read_dicom(tmp_path).cases[0].label == str(path)

@@ -94,7 +94,7 @@ def test_a_wrong_number_of_images_names_what_was_expected(tmp_path, images, foun
         (("id,T1", "a,T1/a.nii.gz"), r"found the columns \['id', 'T1'\]"),
         (("case_id,T1,T1", "a,x,x"), "'T1' twice"),
         (("case_id,label", "a,labels/a.nii.gz"), "channels"),
-        (("case_id,T1", "a,T1/a.nii.gz,x"), r"row 1 \(a\): found 3 cells, expected 2"),
+        (("case_id,T1", "a,T1/a.nii.gz,x"), r"case a: row 1: found 3 cells, expected 2"),
         (("case_id,T1,label:x", "a,T1/a.nii.gz,"), "expected label:NAME=INTEGER"),
         (("case_id,T1,label:x=one", "a,T1/a.nii.gz,"), "expected label:NAME=INTEGER"),
         (("case_id,T1,label:x=1", "a,T1/a.nii.gz,1"), "must be empty"),

@@ -64,7 +64,7 @@ def test_what_has_no_partner_fails_its_own_case(tmp_path):
 def test_cases_of_different_numbers_of_channels_are_refused(tmp_path):
     folder = layouts.write_pairs_beside(tmp_path)
     layouts.save(folder / "case_a.nii.gz", layouts.image(0, 0))
-    with pytest.raises(InputError, match=r"case case_a: found 1 channel\(s\), expected 2 as in other cases"):
+    with pytest.raises(InputError, match=r"case case_a: found channels 0, expected 0, 1 as in other cases"):
         read_pairs(folder)
 
 
@@ -100,3 +100,41 @@ def test_labels_that_are_known_are_not_looked_for(tmp_path):
         path.write_bytes(b"not looked into")
     assert open_dataset(str(folder), tmp_path, labels=found.labels) == found
     assert set(open_dataset(str(folder), tmp_path).labels) == {"background"}
+
+
+def test_ids_that_end_in_four_digits_are_ids_where_labels_are_called_so(tmp_path):
+    ids = ("pat_2021", "pat_2022")
+    found = read_pairs(layouts.write_pairs(tmp_path / "set", ids))
+    assert [case.case_id for case in found.cases] == list(ids)
+    assert len(found.channels) == 1
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ("images/case_a_0000.nii.gz", "case case_a: found case_a.nii.gz and case_a_0000.nii.gz, expected one"),
+        ("labels/case_a_seg.nii.gz", "case case_a: found case_a.nii.gz and case_a_seg.nii.gz, expected one"),
+    ],
+)
+def test_two_files_of_which_one_must_be_meant_are_refused(tmp_path, extra, message):
+    folder = layouts.write_pairs(tmp_path / "set")
+    layouts.save(folder / extra, layouts.image(0, 0))
+    with pytest.raises(InputError, match=message):
+        read_pairs(folder)
+
+
+def test_a_gap_in_the_numbers_of_channels_is_refused(tmp_path):
+    folder = tmp_path / "set"
+    for case_id, numbers in (("a", (0, 2)), ("b", (0, 1)), ("c", (0, 1))):
+        for number in numbers:
+            layouts.save(folder / f"images/{case_id}_{number:04}.nii.gz", layouts.image(0, number))
+        layouts.save(folder / f"labels/{case_id}.nii.gz", layouts.label(0))
+    with pytest.raises(InputError, match="case a: found channels 0, 2, expected 0, 1 as in other cases"):
+        read_pairs(folder)
+
+
+def test_files_without_partner_beside_pairs_are_told(tmp_path, caplog):
+    folder = layouts.write_pairs_beside(tmp_path / "set")
+    (folder / "case_a_seg.nii.gz").unlink()
+    assert [case.case_id for case in read_pairs(folder).cases] == ["case_b", "case_c"]
+    assert "case_a.nii.gz: found no partner" in caplog.text

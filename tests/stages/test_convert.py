@@ -112,7 +112,8 @@ def test_only_changed_and_damaged_cases_are_written_again_and_removed_ones_go(tm
     assert not list(out.rglob("*case_c*"))
     assert read_images(found.cases[0].images)[0].array.max() == 77
     assert_same_cases(found, open_dataset(str(source), source))
-    assert state_of(out).keys() - before.keys() == set(out.rglob("*case_d*"))
+    assert (out / "labelsTr/case_b.nii.gz.changed").read_bytes() == b"spoilt"
+    assert state_of(out).keys() - before.keys() == {*out.rglob("*case_d*"), out / "labelsTr/case_b.nii.gz.changed"}
 
 
 def test_what_a_killed_run_left_is_finished_or_removed(tmp_path):
@@ -261,9 +262,9 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path):
         convert_to(source, out)
     (out / "thesis.txt").unlink()
     convert_to(source, out)
-    with pytest.raises(InputError, match="holds set as nnunet, not set as msd"):
+    with pytest.raises(InputError, match=r"holds set from .* as nnunet, not set from .* as msd"):
         convert_to(source, out, "msd")
-    with pytest.raises(InputError, match="not other as nnunet"):
+    with pytest.raises(InputError, match=r"not other from .* as nnunet"):
         convert_to(layouts.write_pairs(tmp_path / "other"), out)
 
 
@@ -367,3 +368,53 @@ def test_real_sets_go_to_nnunet_and_back(tmp_path, name):
     assert found.description() == named(renumbered(original.description()), found.name)
     assert_same_cases(found, original)
     assert_same_dataset(convert_to(tmp_path / "Dataset501_X", tmp_path / "back", "manifest", jobs=2), original)
+
+
+def write_two(folder, names):
+    """Write DICOM-less pairs under a manifest whose labels have these names."""
+    layouts.write_json_manifest(folder, labels=dict(zip(names, (1, 2, 4), strict=True)))
+    return folder
+
+
+def test_new_names_of_labels_write_cases_anew(tmp_path):
+    source, out = tmp_path / "set", tmp_path / "out"
+    convert_to(write_two(source, ("edema", "core", "et")), out)
+    key = read_notes(out)["Tr case_a"].key
+    convert_to(write_two(source, ("core", "edema", "et")), out)
+    assert read_notes(out)["Tr case_a"].key != key
+
+
+def test_a_source_that_is_away_costs_nothing_that_was_written(tmp_path):
+    source, out = layouts.write_csv(tmp_path / "set"), tmp_path / "out"
+    convert_to(source, out)
+    before = state_of(out)
+    for part in ("T1", "T2", "labels"):
+        (source / part).rename(source / f"{part} away")
+    with pytest.raises(TumorsegError, match="3 of 3 cases failed"):
+        convert_to(source, out)
+    assert state_of(out) == before
+
+
+def test_another_dataset_of_the_same_name_is_refused(tmp_path):
+    convert_to(layouts.write_pairs(tmp_path / "a" / "train"), tmp_path / "out")
+    with pytest.raises(InputError, match="give another folder, or remove this one"):
+        convert_to(layouts.write_pairs(tmp_path / "b" / "train"), tmp_path / "out")
+    assert len(open_dataset(str(tmp_path / "out"), tmp_path).cases) == 3
+
+
+def test_a_note_that_leads_out_of_the_folder_is_no_note(tmp_path):
+    source, out = layouts.write_pairs(tmp_path / "set"), tmp_path / "out"
+    convert_to(source, out)
+    (tmp_path / "victim.txt").write_text("mine")
+    evil = {"key": "x", "files": {"../victim.txt": [4, 0]}}
+    (out / ".tumorseg" / "case Tr evil.json").write_text(json.dumps(evil))
+    convert_to(source, out)
+    assert (tmp_path / "victim.txt").read_text() == "mine"
+
+
+def test_the_present_folder_may_be_written_to(tmp_path, monkeypatch):
+    source = layouts.write_pairs(tmp_path / "set")
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    assert run(["-q", "data", "import", "-d", str(source), "-o", "."]) == 0
+    assert (tmp_path / "out" / "dataset.json").is_file()

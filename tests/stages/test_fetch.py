@@ -138,7 +138,7 @@ def test_a_folder_that_is_no_dataset_is_never_touched(web, tmp_path):
 
 def test_a_file_in_the_way_is_told_before_anything_is_fetched(web, tmp_path):
     (tmp_path / FOLDER).write_text("mine")
-    with pytest.raises(InputError, match="found a file where the dataset's folder belongs"):
+    with pytest.raises(InputError, match="found a link or file where the dataset's folder belongs"):
         fetch(request(tmp_path))
     assert web.asked == []
 

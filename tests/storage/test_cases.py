@@ -273,3 +273,12 @@ def test_names_and_regions_do_not_change_the_address():
     plain = targets_of(1, 2)
     renamed = plain.model_copy(update={"label_names": ("background", "a", "b"), "regions": ((1, 2),)})
     assert case_key("a", preprocessing(), plain) == case_key("a", preprocessing(), renamed)
+
+
+@pytest.mark.parametrize("name", ["image.b2nd", "segmentation.b2nd", "locations.b2nd"])
+def test_a_case_without_one_of_its_arrays_is_not_stored(tmp_path, name):
+    put(tmp_path)
+    (tmp_path / "key" / name).unlink()
+    assert not is_stored(tmp_path, "key")
+    put(tmp_path)
+    assert is_stored(tmp_path, "key")

@@ -222,7 +222,7 @@ def test_points_and_open_contours_are_left_out_and_told(tmp_path, series, grid, 
     assert read_label_names([str(path)]) == {"GTV"}
     assert "points and open contours enclose nothing and are left out: seed (1)" in caplog.text
     assert (read(path, grid).array == 3).sum() == 28
-    with pytest.raises(InputError, match="found the structures none, expected one of GTV, node"):
+    with pytest.raises(InputError, match="found the structures seed, expected one of GTV, node"):
         read(points, grid)
 
 
@@ -264,3 +264,26 @@ def test_labels_as_numbers_are_read_as_ever(tmp_path, grid):
     write_series(tmp_path / "like", np.zeros(SHAPE, np.int16), OBLIQUE)
     write_segmentation(tmp_path / "a.nii.gz", painted(boxes()), like=ImageFile(path=str(tmp_path / "like")))
     assert np.array_equal(read(tmp_path / "a.nii.gz", grid).array, painted(boxes()))
+
+
+def test_structures_of_one_name_are_joined_and_repeated_contours_count_once(tmp_path, series, grid, caplog):
+    whole = [box_contour(OBLIQUE, 2, (2, 1), (8, 4))]
+    path = write_rtstruct(
+        tmp_path / "a.dcm", series, {"GTV": whole, "other": [box_contour(OBLIQUE, 2, (4, 1), (10, 4))]}
+    )
+    alone = read(path, grid).array == 3
+    dataset = pydicom.dcmread(path)
+    dataset.StructureSetROISequence[1].ROIName = "GTV"
+    contours = dataset.ROIContourSequence[0].ContourSequence
+    contours.append(contours[0])
+    save(dataset, path)
+    joined = read(path, grid).array == 3
+    assert joined.sum() == alone.sum() + 8
+    assert joined[alone].all()
+    assert "contours that stand twice count once: GTV (1)" in caplog.text
+
+
+def test_a_structure_without_contours_is_empty_rather_than_missing(tmp_path, series, grid):
+    path = write_rtstruct(tmp_path / "a.dcm", series, {"GTV": []})
+    assert not read(path, grid).array.any()
+    assert read_label_names([str(path)]) == set()

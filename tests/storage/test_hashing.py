@@ -1,11 +1,15 @@
 import hashlib
 import os
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tumorseg.errors import InputError
 from tumorseg.schema.dataset import Case, ImageFile
+from tumorseg.storage.detached import data_files
 from tumorseg.storage.hashing import HashCache, case_files, combine_hashes, dataset_hash, file_state, hash_files
+from tumorseg.storage.images import read_image
 
 
 @pytest.fixture
@@ -122,3 +126,43 @@ def test_the_hash_of_a_case_depends_on_bytes_and_channels_not_on_names(tmp_path,
 def test_the_hash_of_a_dataset_does_not_depend_on_the_order_of_its_cases():
     assert dataset_hash({"a": "1", "b": "2"}) == dataset_hash({"b": "2", "a": "1"})
     assert dataset_hash({"a": "1", "b": "2"}) != dataset_hash({"a": "2", "b": "1"})
+
+
+@pytest.mark.parametrize("ending", [".mhd", ".nrrd"])
+def test_voxels_in_a_file_of_their_own_count(tmp_path, ending):
+    hashes = []
+    for number in range(2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        voxels = (np.arange(24, dtype=np.uint8) + number).reshape(2, 3, 4)
+        header = {
+            ".mhd": "ObjectType = Image\nNDims = 3\nDimSize = 4 3 2\nElementType = MET_UCHAR\nElementDataFile = image.raw\n",
+            ".nrrd": "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 4 3 2\nencoding: raw\ndata file: image.raw\n\n",
+        }[ending]
+        (folder / f"image{ending}").write_text(header)
+        (folder / "image.raw").write_bytes(voxels.tobytes())
+        case = Case(case_id="a", images=(ImageFile(path=str(folder / f"image{ending}")),))
+        assert [Path(path).name for path in case_files(case)] == [f"image{ending}", "image.raw"]
+        np.testing.assert_array_equal(read_image(case.images[0]).array, voxels)
+        hashes.append(combine_hashes(case, {path: state[2] for path, state in hash_files(case_files(case)).items()}))
+    assert hashes[0] != hashes[1]
+
+
+@pytest.mark.parametrize("name", ["../image.raw", "/tmp/image.raw"])
+def test_a_header_that_names_voxels_elsewhere_is_refused(tmp_path, name):
+    (tmp_path / "a.mhd").write_text(f"NDims = 3\nElementDataFile = {name}\n")
+    with pytest.raises(InputError, match="expected one beside the header"):
+        case_files(Case(case_id="a", images=(ImageFile(path=str(tmp_path / "a.mhd")),)))
+
+
+def test_lists_and_patterns_of_data_files_are_followed(tmp_path):
+    (tmp_path / "a.mhd").write_text("NDims = 3\nElementDataFile = LIST\none.raw\ntwo.raw\n")
+    (tmp_path / "b.mhd").write_text("NDims = 3\nElementDataFile = slice%02d.raw 1 5 2\n")
+    (tmp_path / "c.mha").write_bytes(b"NDims = 3\nElementDataFile = LOCAL\n\x00\x01")
+    names = {path.name: [Path(file).name for file in data_files(str(path))] for path in sorted(tmp_path.iterdir())}
+    assert names == {
+        "a.mhd": ["one.raw", "two.raw"],
+        "b.mhd": ["slice01.raw", "slice03.raw", "slice05.raw"],
+        "c.mha": [],
+    }
+    assert data_files(str(tmp_path / "none.mhd")) == []

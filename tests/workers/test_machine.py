@@ -16,6 +16,25 @@ def test_a_container_with_a_limit_has_less_than_the_machine(tmp_path: Path) -> N
     assert machine._container_available(tmp_path) == 420
 
 
+def test_the_tightest_group_that_the_process_is_in_counts_in_both_versions(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.write_text("12:cpu,memory:/slurm/job_1\n0::/user/scope\n")
+    for folder, limit, usage, cache, most in (
+        ("root/memory/slurm", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file", 900),
+        ("root/memory/slurm/job_1", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file", 700),
+        ("root/user", "memory.max", "memory.current", "inactive_file", 800),
+    ):
+        place = tmp_path / folder
+        place.mkdir(parents=True, exist_ok=True)
+        (place / limit).write_text(f"{most}\n")
+        (place / usage).write_text("100\n")
+        (place / "memory.stat").write_text(f"{cache} 20\n")
+    assert machine._container_available(tmp_path / "root", own) == 620
+    (tmp_path / "root/memory/slurm/job_1/memory.limit_in_bytes").unlink()
+    assert machine._container_available(tmp_path / "root", own) == 720
+    assert machine._container_available(tmp_path / "root", tmp_path / "none") is None
+
+
 @pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="needs /proc")
 def test_this_machine_has_cores_and_memory() -> None:
     import os

@@ -220,3 +220,33 @@ def test_a_worker_that_was_killed_teaches_what_a_case_may_take(monkeypatch):
         assert run._bytes_per_worker > 500 * MB
     finally:
         run.close()
+
+
+def test_a_worker_that_dies_idle_costs_no_case():
+    outcomes = run_cases(jobs.double, [(str(i), i) for i in range(6)], num_workers=2)
+    found = [next(outcomes)]
+    for child in multiprocessing.active_children():
+        os.kill(child.pid or 0, signal.SIGKILL)
+        child.join()
+    found += outcomes
+    failed = [outcome for outcome in found if isinstance(outcome, Failure)]
+    assert len(found) == 6
+    assert len(failed) <= 2  # those that were being worked on, or had just been handed over
+    assert all("signal 9" in failure.message for failure in failed)
+
+
+def test_a_case_is_not_handed_to_a_dead_worker():
+    run = pool._Pool(jobs.double, iter([("a", 1), ("b", 2), ("c", 3)]), 1, 0)
+    list(run.fill())
+    try:
+        while not (worker := run.workers[0]).is_ready:
+            for ready in run.wait():
+                run.advance(ready)
+        assert worker.connection.poll(10)
+        worker.process.kill()
+        worker.process.join()
+        assert run.advance(worker) == Success("a", 2)
+        assert run.workers == []
+        assert run._returned == [("b", 2)]
+    finally:
+        run.close()

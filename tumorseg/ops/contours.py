@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 
 from tumorseg.types import Mask
 
-ONE_PLANE = 0.05
-"""Contours that are closer, in slices, are of one plane."""
+ONE_PLANE = 0.1
+"""Contours that are closer, in slices, are of one plane; others may be the next of a set drawn more densely than the slices."""
+
+DECIMALS = 4
+"""Of a voxel: what affines and text leave as noise must not decide on which side of a centre an edge runs."""
 
 Contour = NDArray[np.float64]
 """(N, 3), corners x, y, z; the last is joined to the first."""
@@ -40,10 +43,10 @@ def fill_contours(contours: Sequence[Contour], shape: tuple[int, int, int]) -> F
         shape: voxels (Z, Y, X).
     """
     mask = np.zeros(shape, np.bool_)
-    planes = _planes(contours)
+    planes = _planes([np.round(contour, DECIMALS) for contour in contours])
     nearest: dict[int, tuple[float, list[Contour]]] = {}
     for height, members in planes:
-        number = int(np.clip(np.rint(height), 0, shape[0] - 1))
+        number = int(np.clip(np.floor(height + 0.5), 0, shape[0] - 1))
         if number not in nearest or abs(height - number) < abs(nearest[number][0] - number):
             nearest[number] = height, members
     for number, (_, members) in nearest.items():

@@ -16,6 +16,10 @@ LEAST_LIKENESS = 0.9995
 """Correlation of two signatures from which on the images are near-duplicates, whatever the others look like."""
 LEAST_OWN_LIKENESS = 0.95
 """The same of what sets two images apart from the mean of all: heads are much alike, yet differ from it each in its own way."""
+LEAST_LIKENESS_WITH_OWN = 0.98
+"""And of the whole signatures then: of two sites, what sets images apart from the mean is the site."""
+MOST_NEAR = 8
+"""More images that are all alike are one kind of image rather than copies of one."""
 FEWEST_FOR_MEAN = 5
 """Signatures whose mean tells what all have in common."""
 ROWS = 1024
@@ -68,9 +72,11 @@ def near_pairs(signatures: Sequence[NDArray[np.float16]]) -> Iterator[tuple[int,
         rows = _stack(signatures[start : start + ROWS])
         for other in range(start, len(signatures), ROWS):
             columns = _stack(signatures[other : other + ROWS])
-            is_near = rows @ columns.T >= LEAST_LIKENESS
+            likeness = rows @ columns.T
+            is_near = likeness >= LEAST_LIKENESS
             if mean is not None:
-                is_near |= _own(rows, mean) @ _own(columns, mean).T >= LEAST_OWN_LIKENESS
+                is_own = _own(rows, mean) @ _own(columns, mean).T >= LEAST_OWN_LIKENESS
+                is_near |= is_own & (likeness >= LEAST_LIKENESS_WITH_OWN)
             for first, second in zip(*np.nonzero(is_near), strict=True):
                 if start + first < other + second:
                     yield int(start + first), int(other + second)

@@ -1,5 +1,6 @@
 """What one image or label map looks like, in figures that can be compared between cases."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -90,8 +91,8 @@ def component_sizes(mask: Mask) -> list[int]:
     return sizes
 
 
-def _label_masks(segmentation: Segmentation) -> list[tuple[int, Mask]]:
-    """Return each label's value and its mask within its own box."""
+def _label_masks(segmentation: Segmentation) -> Iterator[tuple[int, Mask]]:
+    """Yield each label's value and its mask within its own box."""
     from scipy import ndimage
 
     ranked, values = segmentation, np.arange(1)
@@ -100,11 +101,9 @@ def _label_masks(segmentation: Segmentation) -> list[tuple[int, Mask]]:
         ranked = (inverse.reshape(segmentation.shape) - np.searchsorted(values, 0, "right") + 1).astype(np.int32)
         values = np.concatenate([[0], values[values > 0]])
     boxes = ndimage.find_objects(ranked)
-    return [
-        (int(values[rank]) if len(values) > 1 else rank, ranked[box] == rank)
-        for rank, box in enumerate(boxes, start=1)
-        if box is not None
-    ]
+    for rank, box in enumerate(boxes, start=1):
+        if box is not None:
+            yield int(values[rank]) if len(values) > 1 else rank, ranked[box] == rank
 
 
 def centroid_x(mask: Mask) -> float:

@@ -44,7 +44,10 @@ SEVERITIES: dict[str, Severity] = {
     "orientation_outlier": "warning",
     "sides_swapped": "warning",
     "sides_reversed": "warning",
+    "reading": "warning",
     "label_type": "note",
+    "intensity_groups": "note",
+    "spacing_groups": "note",
     "label_not_in_case": "note",
     "rare_label": "note",
     "tiny_components": "note",
@@ -76,12 +79,19 @@ class Finding(Record):
 
 def finding(kind: str, message: str, *, cases: tuple[str, ...] = (), file: str | None = None) -> Finding:
     """Return a finding; a file's name at the head of the message, where errors have it, is left out."""
-    text = " ".join(message.split())
+    text = _printable(" ".join(message.split()))
+    file = None if file is None else _printable(file)
     for case_id in cases[:1]:
         text = text.removeprefix(f"case {case_id}: ")
     if file is not None:
         text = text.removeprefix(f"{file}: ")
     return Finding(severity=SEVERITIES[kind], kind=kind, case_ids=cases, message=text, file=file)
+
+
+def _printable(text: str) -> str:
+    """Return text without control characters and bytes that are no UTF-8, which names of files may hold."""
+    known = text.encode("utf-8", "backslashreplace").decode()
+    return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in known)
 
 
 def order_of(found: Finding) -> tuple[int, str, tuple[str, ...], str, str]:

@@ -21,7 +21,16 @@ from typing import Any, NamedTuple
 
 from tumorseg.errors import InputError
 from tumorseg.schema.dataset import Case, Channel, Dataset, ImageFile, Region
-from tumorseg.sources.folders import Listing, build_case, build_dataset, find_image, folder_name, image_files, visible
+from tumorseg.sources.folders import (
+    Listing,
+    build_case,
+    build_dataset,
+    find_image,
+    folder_name,
+    image_files,
+    note_or_warn,
+    visible,
+)
 
 NEEDS = "a folder per case, <id>/<id>_t1.nii.gz, _t1ce, _t2, _flair, _seg (from 2023 on: <id>-t1n.nii.gz, -t1c, -t2w, -t2f, -seg)"
 CHANNELS = ("t1", "t1ce", "t2", "flair")
@@ -93,6 +102,10 @@ def read_brats(folder: Path) -> Dataset:
         InputError: there is no case, or cases are called by the conventions of different years.
     """
     found = {case: _convention_of(case) for case in _candidates(folder) if image_files(case)}
+    for case in sorted(case for case in _candidates(folder) if case not in found and not any(case.iterdir())):
+        note_or_warn(
+            f"case {folder_name(case)}: found no file in its folder {case}; restore them, or remove the folder"
+        )
     conventions = {convention for convention in found.values() if convention is not None}
     if len(conventions) > 1:
         years = " and ".join(sorted(convention.years for convention in conventions))

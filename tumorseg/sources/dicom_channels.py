@@ -10,6 +10,7 @@ from tumorseg.errors import InputError
 from tumorseg.schema.base import parse_record
 from tumorseg.schema.dataset import Channel, ChannelKind
 from tumorseg.sources.dicom_studies import Series, Study
+from tumorseg.sources.folders import note_or_warn
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,19 @@ def choose_channels(path: Path, studies: Sequence[Study]) -> list[Chosen]:
             raise InputError(
                 f"{path}: found {chosen.channel.name} in different units: {listed}; expected one; give each a dataset of its own"
             )
+    _note_worlds(path, found, studies)
     return sorted(found, key=lambda chosen: -_num_drawn_on(chosen, studies))
+
+
+def _note_worlds(path: Path, found: Sequence[Chosen], studies: Sequence[Study]) -> None:
+    """Tell of studies whose channels do not say that they share one frame of reference."""
+    worlds = [{chosen.series[number].frame_of_reference for chosen in found} - {""} for number in range(len(studies))]
+    if apart := [study for study, known in zip(studies, worlds, strict=True) if len(known) > 1]:
+        note_or_warn(
+            f"{path}: in {len(apart)} studies, such as that of {apart[0].patient or apart[0].uid}, the channels "
+            f"{', '.join(chosen.channel.name for chosen in found)} have frames of reference of their own, so that nothing says that "
+            "they lie on each other; register them first, or look at them in a viewer"
+        )
 
 
 def _rank(modality: str) -> tuple[int, str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tumorseg.errors import InputError
+from tumorseg.sources.folders import note_or_warn
 from tumorseg.storage.dicom_files import DIRECTORY_CLASS, IMAGE_CLASSES, LABEL_CLASSES
 from tumorseg.storage.dicom_headers import Header, read_headers
 from tumorseg.storage.dicom_labels import LabelSummary, summarize_label
@@ -75,6 +76,10 @@ def find_studies(path: Path) -> list[Study]:
         InputError: a folder cannot be read.
     """
     found = _sort_headers(read_headers(path))
+    folders = {Path(header.path).parent for headers in found.images.values() for header in headers}
+    for file in found.damaged:
+        if Path(file).parent not in folders:
+            note_or_warn(f"{file}: is damaged and lies beside no series; it is left out; restore it")
     if found.others:
         listed = ", ".join(f"{name} ({count})" for name, count in sorted(found.others.items()))
         logger.info("%s: files that are no volumes of CT, MR or PET are left out: %s", path, listed)
@@ -152,17 +157,22 @@ def _attach(labels: Iterable[Header], series: dict[_Key, list[Series]]) -> dict[
             logger.warning("%s", error)
             summary, study, drawn_on = LabelSummary((), (), ()), own if own in series else None, frozenset()
         if study is None and series:
-            logger.warning("%s: the image that it was drawn on is not here; it is left out", header.path)
+            note_or_warn(f"{header.path}: the image of its patient that it was drawn on is not here; it is left out")
         else:
             attached.setdefault(study or own, []).append(Label(header.path, summary.names, drawn_on))
     return attached
+
+
+def _may_be_of_one(study: _Key, other: _Key) -> bool:
+    """Tell whether two studies may be of one patient: by the same id, or where one was removed."""
+    return not study[0] or not other[0] or study[0] == other[0]
 
 
 def _drawn_on(
     own: _Key, summary: LabelSummary, series: dict[_Key, list[Series]], *, places: dict[str, list[_Key]]
 ) -> tuple[_Key | None, frozenset[str]]:
     """Return the study of the series that a label names; else, in its own study, the only one that shares its world."""
-    named = [(key, uid) for uid in summary.series for key in places.get(uid, ())]
+    named = [(key, uid) for uid in summary.series for key in places.get(uid, ()) if _may_be_of_one(key, own)]
     keys = {key for key, _ in named}
     if own in keys or len(keys) == 1:
         chosen = own if own in keys else next(iter(keys))

@@ -1,5 +1,6 @@
 """What every layout needs of the file system: files that exist, stay inside their folder, and errors that list them all."""
 
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,8 +25,12 @@ from tumorseg.storage.images import (
 from tumorseg.storage.json_files import read_json
 from tumorseg.workers.machine import num_cores
 
+logger = logging.getLogger(__name__)
+
 CHANNEL_SUFFIX = re.compile(r"^(.+)_(\d{4})$")
 """`<id>_<channel number>`, as nnU-Net writes it."""
+MOST_VALUES = 1000
+"""Different values in one file above which it is no label map but an image; its case fails when it is read."""
 MOST_THREADS = 4
 """Label files that are read at once."""
 
@@ -105,7 +110,8 @@ def _labels_in(case: Case) -> set[str | int]:
     try:
         if knows_names_only(case.label):
             return set(read_label_names(case.label_files))
-        return set(count_values(read_segmentation(case.label).array)[0])
+        values: set[str | int] = set(count_values(read_segmentation(case.label).array)[0])
+        return values if len(values) <= MOST_VALUES else set()
     except InputError:
         return set()
 
@@ -180,6 +186,14 @@ def collecting() -> Iterator[Collected]:
         yield _collected.get() or Collected([], set())
     finally:
         _collected.reset(token)
+
+
+def note_or_warn(problem: str) -> None:
+    """Tell of a fault that does not stop the dataset from being read: to who is `collecting`, else as a warning."""
+    if (collected := _collected.get()) is not None:
+        collected.lines.append(problem)
+    else:
+        logger.warning("%s", problem)
 
 
 class Problems:

@@ -166,7 +166,9 @@ def _check_rows(file: Path, header: list[str], rows: list[list[str]]) -> list[li
     problems = Problems(file)
     for number, row in enumerate(rows, start=1):
         if len(row) != len(header):
-            problems.add(f"row {number} ({row[0]}): found {len(row)} cells, expected {len(header)} as in the header")
+            problems.add(
+                f"case {row[0]}: row {number}: found {len(row)} cells, expected {len(header)} as in the header"
+            )
     problems.check()
     return [row for row in rows if len(row) == len(header)]
 

@@ -20,6 +20,7 @@ from tumorseg.sources.folders import (
     folder_name,
     image_files,
     image_id,
+    note_or_warn,
     split_channel,
     visible,
 )
@@ -62,6 +63,7 @@ def read_pairs(folder: Path, labels: Mapping[str, int] | None = None) -> Dataset
     """
     problems = Problems(folder)
     pairs = list(_pairs(folder))
+    _note_partnerless(folder, pairs)
     images = {pair.case_id: _channels_of(pair.images) for pair in pairs}
     numbers = {pair.case_id: _numbers_of(pair, images[pair.case_id]) for pair in pairs}
     expected = max(Counter(numbers.values()).items(), key=lambda item: (len(item[0]), item[1]), default=((0,), 0))[0]
@@ -94,6 +96,16 @@ def list_pairs(folder: Path) -> Listing:
     """
     dataset = read_pairs(folder, {"background": 0})
     return Listing(tuple(channel.name for channel in dataset.channels), dataset.cases, is_named=False)
+
+
+def _note_partnerless(folder: Path, pairs: list[_Pair]) -> None:
+    """Tell of files in the folder of the pairs itself that are in none of them."""
+    paired = {path for pair in pairs for path in (*pair.images, pair.label)}
+    if not pairs or pairs[0].label.parent != folder:
+        return
+    for path in image_files(folder):
+        if path not in paired and not any(path.name in pair.rivals for pair in pairs):
+            note_or_warn(f"{path}: found no partner, an image or label of like name; it is left out")
 
 
 def _numbers_of(pair: _Pair, images: list[ImageFile]) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ from tumorseg.stages.checking.facts import dataset_facts
 from tumorseg.stages.checking.fix import check_fix_target, write_fixed
 from tumorseg.stages.planned import Roots
 from tumorseg.stages.reading import expected_bytes, largest_first
+from tumorseg.storage.atomic import require_writable
 from tumorseg.storage.hashing import case_files
 from tumorseg.tracking.progress import progress
 from tumorseg.workers.machine import num_cores
@@ -66,7 +67,7 @@ def check(request: CheckRequest) -> Checked:
     """Check every file of a dataset and every case against the others.
 
     Raises:
-        InputError: there is no such dataset, or `html` or `fix` would touch it.
+        InputError: there is no such dataset, `html` is no HTML file, or `fix` cannot be made.
         StorageError: the page or the mended copy cannot be written.
     """
     opened = _open(request)
@@ -117,13 +118,18 @@ def _entry_finding(line: str) -> Finding:
 
 
 def _check_targets(request: CheckRequest, opened: _Opened, place: Path | None) -> None:
-    """Refuse to write where the dataset lies.
+    """Refuse early what cannot be written, before hours are spent.
 
     Raises:
-        InputError: the page would replace something else, or the copy cannot be made.
+        InputError: the page is no HTML file or a folder, or the copy cannot be made.
+        StorageError: the page's folder cannot be written.
     """
     if request.html is not None and request.html.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--html {request.html}: expected a name that ends in .html; rename it")
+    if request.html is not None:
+        if request.html.is_dir():
+            raise InputError(f"--html {request.html}: is a folder, expected a file; give another name")
+        require_writable(request.html.parent)
     if request.fix is not None:
         if place is None:
             raise InputError(

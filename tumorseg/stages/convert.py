@@ -1,6 +1,7 @@
 """Write a dataset in another layout, voxels and world as they are."""
 
 import logging
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -94,7 +95,8 @@ def convert(request: ConvertRequest) -> Converted:
     _check_apart(request.output, source)
     _warn(request, source)
     with hold_folder(request.output, doing="written", error=StorageError):
-        claim_folder(request.output, Owner(layout=request.to, dataset=source.dataset.name))
+        place = os.path.abspath(source.path)  # noqa: PTH100 (links stay)
+        claim_folder(request.output, Owner(layout=request.to, dataset=source.dataset.name, source=place))
         remove_all_leftovers(request.output)
         failures = _write_cases(request, source, writer)
         failed = {failure.case_id for failure in failures}
@@ -123,7 +125,12 @@ def _tests(path: Path, dataset: Dataset, training: Sequence[Case]) -> tuple[Case
     layout = find_layout(path)
     if layout is None:
         return ()
-    listed, known = layout.list_cases(path), {case.images for case in training}
+    try:
+        listed = layout.list_cases(path)
+    except InputError as error:
+        logger.warning("cases without a label are left out: %s", error)
+        return ()
+    known = {case.images for case in training}
     tests = tuple(case for case in listed.cases if case.images not in known)
     if tests and listed.channels != tuple(channel.name for channel in dataset.channels):
         logger.warning(
@@ -175,6 +182,8 @@ def _write_cases(request: ConvertRequest, source: _Source, writer: Writer) -> li
     """Write what is left to be written, after what is stale has been removed; return the cases that failed."""
     failures: list[Failure] = []
     tasks, unread = _tasks(request.output, source, writer)
+    if unread and not tasks:  # the disk that it lies on may be away: nothing is removed for it
+        raise failed_cases(unread, len(unread), f"import of {source.dataset.name}")
     notes = read_notes(request.output)
     done = {task.name for task in tasks if is_finished(request.output, notes.get(task.name), task.key)}
     pending = [task for task in tasks if task.name not in done]
@@ -182,6 +191,11 @@ def _write_cases(request: ConvertRequest, source: _Source, writer: Writer) -> li
     if pending or stale:
         for document in writer.documents:
             (request.output / document).unlink(missing_ok=True)
+    if gone := sorted(set(stale) - {task.name for task in pending}):
+        listed = ", ".join(name.split(" ", 1)[-1] for name in gone[:5])
+        logger.warning(
+            "%d cases that were written before are removed, for they are no longer there: %s", len(gone), listed
+        )
     for name, note in stale.items():
         discard_case(request.output, name, note)
     failures += unread

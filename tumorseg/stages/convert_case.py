@@ -1,5 +1,6 @@
 """Write one case in another layout."""
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,9 +40,9 @@ def conversion_key(case: Case, files: CaseFiles, read: Targets, written: Targets
     Raises:
         InputError: a file is missing.
     """
-    states = [[Path(path).name, *file_state(path)] for path in case_files(case)]
+    states = [[os.path.abspath(path), *file_state(path)] for path in case_files(case)]  # noqa: PTH100 (links stay)
     images = [[image.index, image.num_volumes] for image in case.images]
-    values = [[targets.label_values, targets.ignore_value] for targets in (read, written)]
+    values = [[targets.values_by_name, targets.ignore_value] for targets in (read, written)]
     return content_hash([CONVERSION_VERSION, states, images, case.label is None, values, files])
 
 

@@ -110,8 +110,10 @@ def _opened(name: str, path: Path, *, was_there: bool) -> Fetched:
 
 def _get(archive: Archive, files: FetchFiles, keep_archive: bool) -> None:
     """Download, check, unpack and open an archive, and put its folder in place."""
-    if files.target.exists() and not files.target.is_dir():
-        raise InputError(f"{files.target}: found a file where the dataset's folder belongs; move it away")
+    if files.target.is_symlink() or (files.target.exists() and not files.target.is_dir()):
+        raise InputError(
+            f"{files.target}: found a link or file where the dataset's folder belongs; remove it, or give --data-root where the data shall lie"
+        )
     found = _archive_of_user(archive, files) or _downloaded(archive, files, keep_archive)
     with (
         progress_of_bytes(f"unpack {files.target.name}") as watch,

@@ -17,7 +17,7 @@ from tumorseg.storage.disk import WatchBytes, require_room
 from tumorseg.storage.layout import FetchFiles
 
 BLOCK_BYTES = 1 << 20
-UNREADABLE = (tarfile.TarError, OSError, EOFError, ValueError, OverflowError)
+UNREADABLE = (tarfile.TarError, OSError, EOFError, ValueError, OverflowError, RecursionError)
 """What tarfile raises for damaged archives; for numbers in them the last two."""
 
 

@@ -41,6 +41,19 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
         raise storage_error(path, error) from error
 
 
+def require_writable(folder: Path) -> None:
+    """Make a folder and see that files can be written there.
+
+    Raises:
+        StorageError: they cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise storage_error(folder, error) from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     write_bytes(path, text.encode())

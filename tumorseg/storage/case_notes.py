@@ -4,13 +4,18 @@ Each case has a small note in a hidden folder. It is written before the case's f
 with their sizes and times: a process that is killed in between leaves a note that tells what to remove.
 """
 
+import logging
 from pathlib import Path
+
+from pydantic import field_validator
 
 from tumorseg.errors import InputError, StorageError
 from tumorseg.schema.base import Record
 from tumorseg.storage.atomic import remove_leftovers, storage_error
 from tumorseg.storage.hashing import file_state
 from tumorseg.storage.json_files import read_record, write_record
+
+logger = logging.getLogger(__name__)
 
 NOTES = ".tumorseg"
 """The hidden folder."""
@@ -24,6 +29,8 @@ class Owner(Record):
     """In which layout it is written."""
     dataset: str
     """The name of the dataset."""
+    source: str
+    """Where it was read, absolute."""
 
 
 class CaseNote(Record):
@@ -33,6 +40,14 @@ class CaseNote(Record):
     """Says from what; empty while it is being written."""
     files: dict[str, tuple[int, int]]
     """Path relative to the folder; size in bytes and modification time in ns."""
+
+    @field_validator("files", mode="after")
+    @classmethod
+    def _check_inside(cls, files: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+        """Refuse what leads out of the folder: such files would be removed."""
+        if any(Path(file).is_absolute() or ".." in Path(file).parts for file in files):
+            raise ValueError("a file lies outside the folder")
+        return files
 
 
 def claim_folder(folder: Path, owner: Owner) -> None:
@@ -46,7 +61,8 @@ def claim_folder(folder: Path, owner: Owner) -> None:
     if path.is_file():
         if (found := read_record(Owner, path)) != owner:
             raise InputError(
-                f"{folder}: holds {found.dataset} as {found.layout}, not {owner.dataset} as {owner.layout}; give another folder"
+                f"{folder}: holds {found.dataset} from {found.source} as {found.layout}, not {owner.dataset} from {owner.source} as "
+                f"{owner.layout}; give another folder, or remove this one"
             )
     elif folder.exists() and not _is_empty(folder):
         raise InputError(f"{folder}: is there and was not written by this command; give a new or empty folder")
@@ -87,11 +103,17 @@ def finish_case(folder: Path, name: str, key: str, files: list[str]) -> None:
 
 
 def discard_case(folder: Path, name: str, note: CaseNote) -> None:
-    """Remove a case's files, then its note.
+    """Remove a case's files, then its note; a file that somebody has changed is moved aside, with a warning.
 
     Raises:
         StorageError: a file cannot be removed.
     """
+    for file, state in note.files.items():
+        path = folder / file
+        if note.key and path.is_file() and file_state(str(path)) != state:
+            aside = path.with_name(f"{path.name}.changed")
+            logger.warning("%s was changed after it was written; it is kept as %s", path, aside.name)
+            path.replace(aside)
     for path in [*(folder / file for file in note.files), _note_path(folder, name)]:
         try:
             path.unlink(missing_ok=True)

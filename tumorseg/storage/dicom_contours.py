@@ -24,26 +24,38 @@ MOST_OUTSIDE = 0.5
 """Slices by which a contour may lie beyond the first or last slice's centre, or its points off its own plane."""
 
 
-def read_contours(dataset: Any, path: str) -> dict[str, list[Contour]]:
-    """Return the closed contours (N, 3), in RAS+ mm, of every structure that has some, by its name.
+def read_contours(dataset: Any, path: str) -> dict[str, list[list[Contour]]]:
+    """Return the closed contours (N, 3), in RAS+ mm, of every structure by its name; one list per structure of that name.
 
-    To be called in `reading`. Points and open lines enclose nothing; a structure of nothing else is left out with a warning.
+    To be called in `reading`. Points and open lines enclose nothing, a contour that stands twice counts once, both with a warning.
+    A structure without closed contours is empty.
     """
     names = {int(roi.ROINumber): _name(roi) for roi in dataset.get("StructureSetROISequence") or ()}
-    found: dict[str, list[Contour]] = {}
-    others: Counter[str] = Counter()
+    found: dict[str, list[list[Contour]]] = {name: [] for name in names.values()}
+    open_ones: Counter[str] = Counter()
+    repeated: Counter[str] = Counter()
     for roi in dataset.get("ROIContourSequence") or ():
         name = names.get(int(roi.ReferencedROINumber), f"ROI {roi.ReferencedROINumber}")
+        closed: dict[bytes, Contour] = {}
         for contour in roi.get("ContourSequence") or ():
             points = np.array(contour.ContourData, dtype=np.float64).reshape(-1, 3)
-            if str(contour.ContourGeometricType) in CLOSED and len(points) > 2:
-                found.setdefault(name, []).append(points @ LPS_TO_RAS)
+            if str(contour.ContourGeometricType) not in CLOSED or len(points) < 3:
+                open_ones[name] += 1
+            elif points.tobytes() in closed:
+                repeated[name] += 1
             else:
-                others[name] += 1
-    if others:
-        listed = ", ".join(f"{name} ({count})" for name, count in sorted(others.items()))
-        logger.warning("%s: points and open contours enclose nothing and are left out: %s", path, listed)
+                closed[points.tobytes()] = points @ LPS_TO_RAS
+        if closed:
+            found.setdefault(name, []).append(list(closed.values()))
+    _warn(path, "points and open contours enclose nothing and are left out", open_ones)
+    _warn(path, "contours that stand twice count once", repeated)
     return found
+
+
+def _warn(path: str, what: str, counts: Counter[str]) -> None:
+    if counts:
+        listed = ", ".join(f"{name} ({count})" for name, count in sorted(counts.items()))
+        logger.warning("%s: %s: %s", path, what, listed)
 
 
 def _name(roi: Any) -> str:

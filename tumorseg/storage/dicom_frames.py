@@ -123,7 +123,10 @@ def _numbers(place: _Flat | _Grouped, group: str, name: str, *, count: int, path
 def _scaling(place: _Flat | _Grouped, dataset: Any, path: str) -> tuple[float, float]:
     if "ModalityLUTSequence" in dataset:
         raise InputError(f"{path}: found a table of values (Modality LUT), expected a rescale slope; convert the image")
-    found = [place.find("PixelValueTransformationSequence", name) for name in ("RescaleSlope", "RescaleIntercept")]
+    names = ("RescaleSlope", "RescaleIntercept")
+    found = [place.find("PixelValueTransformationSequence", name) for name in names]
+    if found == [None, None]:  # some enhanced files say it once for all, against the standard
+        found = [dataset.get(name) for name in names]
     slope, intercept = (
         default if value is None else float(value) for value, default in zip(found, (1.0, 0.0), strict=True)
     )

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tumorseg.errors import InputError
-from tumorseg.storage.dicom_files import DIRECTORY_CLASS, KIND, is_dicom_file, read_dataset, reading, walk_files
+from tumorseg.storage.dicom_files import (
+    BARE_ENDINGS,
+    DIRECTORY_CLASS,
+    KIND,
+    is_dicom_file,
+    read_dataset,
+    reading,
+    walk_files,
+)
 from tumorseg.storage.stored import damaged
 
 logger = logging.getLogger(__name__)
@@ -98,7 +106,10 @@ def read_headers(path: Path) -> Iterator[Header]:
         if time.monotonic() - noted > SECONDS_BETWEEN_NOTES:
             noted = time.monotonic()
             logger.info("%s: %d files looked at, now in %s", path, number, file.parent)
-        if is_dicom_file(file):
+        if file.name.lower().endswith(BARE_ENDINGS) and file.stat().st_size == 0:
+            logger.warning("%s: is empty", file)
+            yield Header(str(file))
+        elif is_dicom_file(file):
             try:
                 yield read_header(str(file))
             except InputError as error:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tumorseg.errors import InputError
+from tumorseg.ops.contours import Contour
 from tumorseg.schema.dataset import ImageFile, repeated_values
 from tumorseg.storage.dicom_contours import paint_contours, read_contours
 from tumorseg.storage.dicom_files import (
@@ -48,6 +49,9 @@ class _Opened(NamedTuple):
 
     path: str
     names: tuple[str, ...]
+    """Of structures that enclose something."""
+    known: tuple[str, ...]
+    """Of all structures: one that encloses nothing is empty, not missing."""
     paint: Callable[[str, Geometry], Mask]
 
 
@@ -60,7 +64,11 @@ def summarize_label(path: str) -> LabelSummary:
     with reading(path):
         dataset = _read_label(path, has_pixels=False)
         is_contours = str(dataset.SOPClassUID) == CONTOUR_CLASS
-        names = read_contours(dataset, path) if is_contours else segment_names(dataset).values()
+        names = (
+            [name for name, structures in read_contours(dataset, path).items() if structures]
+            if is_contours
+            else segment_names(dataset).values()
+        )
         series = _contoured_series(dataset) if is_contours else list(dataset.get("ReferencedSeriesSequence") or ())
         frames = [dataset, *(dataset.get("ReferencedFrameOfReferenceSequence") or ())]
         return LabelSummary(
@@ -103,9 +111,10 @@ def paint_labels(files: Sequence[str], grid: Geometry, values: Mapping[str, int]
         raise InputError(
             f"{where}: found two files with structures called {', '.join(repeated[:5])}, expected one; name the one that is meant in a manifest"
         )
-    if not set(found) & set(values):
+    known = sorted({name for one in opened for name in one.known})
+    if not set(known) & set(values):
         raise InputError(
-            f"{where}: found the structures {', '.join(found) or 'none'}, expected one of {', '.join(values) or 'none'}; "
+            f"{where}: found the structures {', '.join(known) or 'none'}, expected one of {', '.join(values) or 'none'}; "
             "correct the labels of the dataset, or leave the file out"
         )
     if unknown := sorted(set(found) - set(values)):
@@ -151,13 +160,21 @@ def _open_label(path: str) -> _Opened:
         dataset = _read_label(path, has_pixels=True)
         if str(dataset.SOPClassUID) in SEGMENTATION_CLASSES:
             segments = open_segments(dataset, path)
-            return _Opened(
-                path, _foreground(segments.names.values()), lambda name, grid: paint_segments(segments, name, grid)
-            )
+            names = _foreground(segments.names.values())
+            return _Opened(path, names, names, lambda name, grid: paint_segments(segments, name, grid))
         contours = read_contours(dataset, path)
+        filled = _foreground(name for name, structures in contours.items() if structures)
         return _Opened(
-            path, _foreground(contours), lambda name, grid: paint_contours(path, name, contours[name], grid=grid)
+            path, filled, _foreground(contours), lambda name, grid: _fill(path, name, contours[name], grid=grid)
         )
+
+
+def _fill(path: str, name: str, structures: list[list[Contour]], *, grid: Geometry) -> Mask:
+    """Return what lies in one of the structures of a name: each is filled by itself, or overlaps would be holes."""
+    mask = np.zeros(grid.shape, np.bool_)
+    for contours in structures:
+        mask |= paint_contours(path, name, contours, grid=grid)
+    return mask
 
 
 def _foreground(names: Any) -> tuple[str, ...]:

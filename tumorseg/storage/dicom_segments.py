@@ -6,6 +6,7 @@ References:
     DICOM PS3.3, C.8.20: segmentations, binary, fractional and label maps.
 """
 
+import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,6 +18,8 @@ from tumorseg.storage.dicom_frames import Frame, frames_of
 from tumorseg.storage.dicom_pixels import read_bits, read_frames
 from tumorseg.storage.stored import Geometry
 from tumorseg.types import Mask
+
+logger = logging.getLogger(__name__)
 
 MOST_OFF = 0.5
 """Share of the finest voxel edge by which a plane may lie off the image's voxels, as for labels of other formats."""
@@ -53,6 +56,8 @@ def open_segments(dataset: Any, path: str) -> Segments:
     threshold = float(dataset.get("MaximumFractionalValue") or 255) / 2 if kind == "FRACTIONAL" else 0.5
     frames = frames_of(dataset, path)
     numbers = None if kind == "LABELMAP" else [_number(dataset, index) for index in range(len(frames))]
+    if unnamed := sorted(set(numbers or ()) - segment_names(dataset).keys()):
+        logger.warning("%s: segments that nothing describes are left out: %s", path, ", ".join(map(str, unnamed)))
     if int(dataset.BitsAllocated) == 1 and not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
         return Segments(
             path, segment_names(dataset), frames, numbers, lambda index: read_bits(dataset, path, index), threshold

@@ -1,6 +1,7 @@
 """One process at a time in a folder."""
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ def hold_folder(folder: Path, *, doing: str, error: type[TumorsegError]) -> Iter
         TumorsegError: of class `error`: another process holds it.
         StorageError: the folder cannot be written.
     """
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100 (links stay; `.` has no name)
     lock = FileLock(folder.with_name(f".{folder.name}.lock"))
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

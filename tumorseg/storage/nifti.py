@@ -221,7 +221,7 @@ def _read_volumes(path: str, header: Any, proxy: Any, indices: Sequence[int]) ->
                 arrays.append(_read_array(stream, num_bytes).view(proxy.dtype).reshape(shape))
             while stream.read(1 << 20):
                 pass
-    except UNREADABLE as error:
+    except UNREADABLE_HEADER as error:
         raise damaged(path, KIND, error) from None
     return arrays
 

@@ -31,7 +31,7 @@ def open_raster(path: str) -> Stored:
         with Image.open(path) as picture:
             (width, height), mode, pages = picture.size, picture.mode, getattr(picture, "n_frames", 1)
             bands = len(picture.getbands())
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, TypeError, SyntaxError, Image.DecompressionBombError) as error:
         raise damaged(path, KIND, error) from None
     if pages > 1:
         raise InputError(f"{path}: found {pages} pages, expected one; split the file, or write it as NIfTI")
@@ -48,7 +48,7 @@ def _read_bands(path: str, indices: Sequence[int]) -> list[NDArray[Any]]:
     try:
         with Image.open(path) as picture:
             array = np.asarray(picture)
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, TypeError, SyntaxError) as error:
         raise damaged(path, KIND, error) from None
     bands = array[None, :, :, None] if array.ndim == 2 else array[None]
     return [np.ascontiguousarray(bands[..., index]) for index in indices]

@@ -180,12 +180,12 @@ def test_bad_rows_of_a_manifest_do_not_hide_the_other_cases(tmp_path):
     (folder / "manifest.csv").write_text("\n".join(rows))
     report = checked(folder)
     assert [(f.kind, f.case_ids) for f in report.findings] == [
-        ("dataset_entry", ()),
+        ("dataset_entry", ("sound_a",)),
         ("dataset_entry", ("sound_b",)),
         ("dataset_entry", ("sound_c",)),
         ("constant_channel", ("sound_c",)),
     ]
-    assert "row 1 (sound_a)" in report.findings[0].message
+    assert "row 1: found" in report.findings[0].message
 
 
 def test_a_page_is_not_written_over_anything_but_a_page(tmp_path):

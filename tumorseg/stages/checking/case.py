@@ -16,6 +16,7 @@ from tumorseg.planning.laterality import mirror_pairs
 from tumorseg.schema.dataset import Case, DatasetDescription
 from tumorseg.schema.findings import Finding
 from tumorseg.stages.checking.channels import ReadChannel, check_channels, read_channels
+from tumorseg.stages.checking.hearing import heard_findings, hearing
 from tumorseg.stages.checking.label import check_label, label_faults, read_label
 from tumorseg.storage.images import Volume, knows_names_only
 from tumorseg.types import Segmentation
@@ -74,6 +75,12 @@ class CheckedCase(NamedTuple):
 
 def check_case(task: CheckTask) -> CheckedCase:
     """Check one case; called in a worker process."""
+    with hearing() as heard:
+        found = _check_case(task)
+    return found._replace(findings=(*found.findings, *heard_findings(task.case, heard)))
+
+
+def _check_case(task: CheckTask) -> CheckedCase:
     case, description = task
     channels, findings = read_channels(case, description)
     findings += check_channels(case, channels)

@@ -84,7 +84,7 @@ def check_forms(case_id: str, paths: Sequence[str]) -> Iterator[Finding]:
     """Yield the files whose sform and qform disagree."""
     for path in dict.fromkeys(paths):
         if (message := describe_forms(path)) is not None:
-            advice = "make sure that the sform is right, then write it to both (--fix)"
+            advice = "make sure in a viewer that the sform is right, then write it to both (--fix does so, unless one mirrors the other)"
             yield finding("forms_disagree", f"{message}; {advice}", cases=(case_id,), file=path)
 
 

@@ -54,7 +54,15 @@ def _check_intensities(dataset: Dataset, facts: Sequence[CaseFacts]) -> Iterator
         sound = [(case_id, found) for case_id, found in known if found is not None and found.high > found.low]
         if len(sound) < FEWEST_CASES:
             continue
-        for case_id, found, what in _outlying_channels(channel, sound):
+        outlying = list(_outlying_channels(channel, sound))
+        if len(outlying) > (1 - BULK) * len(sound):
+            message = (
+                f"{len(outlying)} of {len(sound)} cases have {channel.name} in another range of intensities than the others; are there several "
+                "scanners, sequences or units?"
+            )
+            yield finding("intensity_groups", message, cases=tuple(case_id for case_id, _, _ in outlying))
+            continue
+        for case_id, found, what in outlying:
             message = (
                 f"{channel.name} has intensities from {found.low:.4g} to {found.high:.4g} (percentiles 1 and 99 of what is not 0), "
                 f"{what}; check unit, scaling and sequence"
@@ -89,6 +97,11 @@ def _check_spacings(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
         [find_outliers(np.log10(edges[:, axis]), least_spread=LEAST_SPACING_SPREAD) for axis in range(3)], axis=1
     )
     usual = " x ".join(f"{edge:.4g}" for edge in np.median(edges, axis=0))
+    outlying = [one.case_id for one, off in zip(facts, is_off, strict=True) if off.any()]
+    if len(outlying) > (1 - BULK) * len(facts):
+        message = f"{len(outlying)} of {len(facts)} cases have other voxels than the usual {usual} mm (Z, Y, X); are there several protocols?"
+        yield finding("spacing_groups", message, cases=tuple(outlying))
+        return
     for one, off in zip(facts, is_off, strict=True):
         if off.any():
             found = " x ".join(f"{edge:.4g}" for edge in one.spacing_mm)

@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from tumorseg.storage import atomic
 from tumorseg.storage.atomic import storage_error
 from tumorseg.storage.hashing import case_files
 from tumorseg.storage.images import read_segmentation, write_segmentation
-from tumorseg.storage.nifti_headers import mend_grid
+from tumorseg.storage.nifti_headers import form_mismatch, mend_grid
 from tumorseg.storage.stored import NIFTI_ENDINGS
 from tumorseg.tracking.progress import progress
 
@@ -125,6 +125,7 @@ def _named_files(place: Path, cases: Sequence[Case]) -> Iterator[Path]:
 def _mend(root: Path, copy: Path, cases: Sequence[Case], kinds: Mapping[str, set[str]]) -> dict[str, tuple[str, ...]]:
     """Mend the files of a copy, images first: labels are laid on the mended grids."""
     fixed: dict[str, tuple[str, ...]] = {}
+    users = Counter(path for case in cases for path in {*(file.path for file in case.images), *case.label_files})
     for case in cases:
         paths = dict.fromkeys([*(file.path for file in case.images), *([case.label] if case.label else [])])
         for path in paths:
@@ -132,7 +133,8 @@ def _mend(root: Path, copy: Path, cases: Sequence[Case], kinds: Mapping[str, set
             if relative is None or not kinds.get(path) or str(relative) in fixed:
                 continue
             image = _inside(case.images[0].path, root)
-            done = _mend_file(copy / relative, path, kinds[path], copy / image if image else None)
+            grid = copy / image if image and users[path] == 1 else None  # a label of two cases has two grids
+            done = _mend_file(copy / relative, path, kinds[path], grid)
             if done:
                 fixed[str(relative)] = done
     return fixed
@@ -148,10 +150,16 @@ def _mend_file(path: Path, source: str, kinds: set[str], image: Path | None) -> 
     if "label_header" in kinds and is_nifti and image is not None and image.name.lower().endswith(NIFTI_ENDINGS):
         mend_grid(path, source=str(path), grid=image)
         done.append(f"header's grid taken from {image.name}")
-    elif "forms_disagree" in kinds and is_nifti:
+    elif "forms_disagree" in kinds and is_nifti and not _is_mirrored(path):
         mend_grid(path, source=str(path))
         done.append("qform made what the sform says")
     return tuple(done)
+
+
+def _is_mirrored(path: Path) -> bool:
+    """Tell whether sform and qform are mirror images: which side is left is then a guess, though the sform counts."""
+    found = form_mismatch(str(path))
+    return found is not None and found.is_mirrored
 
 
 def _check_copy(place: Path, copy: Path, cases: Sequence[Case]) -> None:

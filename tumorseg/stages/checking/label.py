@@ -23,6 +23,8 @@ from tumorseg.storage.stored import NIFTI_ENDINGS, Geometry
 
 LEAST_MISMATCH = 0.01
 """Share of the finest voxel edge up to which a label's header differs from the image's by rounding only."""
+MOST_COMPONENT_VALUES = 500
+"""Values up to which a label map is looked through for tiny components."""
 MOST_LISTED = 8
 """Values that a message lists at most."""
 
@@ -88,8 +90,10 @@ def check_label(
     yield from check_forms(case.case_id, case.label_files)
     yield from _check_type(case)
     yield from _check_values(case, label, description)
-    yield from _check_components(case, label, description)
-    yield from _check_copies(case, label.array, channels)
+    copies = list(_check_copies(case, label.array, channels))
+    yield from copies
+    if not copies and len(count_values(label.array)[0]) <= MOST_COMPONENT_VALUES:
+        yield from _check_components(case, label, description)
     if channels[0] is not None:
         yield from _check_grid(case, label, channels[0])
 
@@ -167,7 +171,8 @@ def _check_grid(case: Case, label: Volume, first: ReadChannel) -> Iterator[Findi
         )
         yield tell("label_grid", message)
     elif mismatch > LEAST_MISMATCH * edge:
-        message = f"lies {mismatch:.3g} mm away from {name}, less than half a voxel; copy the image's header (--fix)"
+        how = " (--fix)" if (case.label or "").lower().endswith(NIFTI_ENDINGS) else ""
+        message = f"lies {mismatch:.3g} mm away from {name}, less than half a voxel; copy the image's header{how}"
         yield tell("label_header", message)
 
 

@@ -98,8 +98,8 @@ def _indices(task: ThumbnailTask, volume: Volume) -> Segmentation | None:
         return None
     if label.array.shape != volume.array.shape:
         return None
-    values = [value for value in task.description.labels.values() if value != 0]
-    indices = np.where(label.array == 0, 0, len(values) + 1).astype(np.int16)
-    for index, value in enumerate(values, start=1):
-        indices[label.array == value] = index
-    return indices
+    values = sorted(value for value in task.description.labels.values() if value != 0)
+    places = np.searchsorted(values, label.array)
+    is_known = np.append(values, 0)[places] == label.array
+    colours = np.where(is_known, places + 1, len(values) + 1)
+    return np.where(label.array == 0, 0, colours).astype(np.int16)

@@ -1,0 +1,45 @@
+"""What reading warns of becomes findings: a check that lists everything must not leave it to lines that scroll by."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tumorseg.schema.dataset import Case
+from tumorseg.schema.findings import Finding, finding
+
+LOGGER = "tumorseg.storage"
+"""Whose warnings are heard."""
+
+
+class _Ear(logging.Handler):
+    """Keeps the messages of warnings."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a message."""
+        self.messages.append(record.getMessage())
+
+
+@contextmanager
+def hearing() -> Iterator[list[str]]:
+    """Collect what reading files warns of in this block, instead of logging it."""
+    logger, ear = logging.getLogger(LOGGER), _Ear()
+    propagates = logger.propagate
+    logger.addHandler(ear)
+    logger.propagate = False
+    try:
+        yield ear.messages
+    finally:
+        logger.propagate = propagates
+        logger.removeHandler(ear)
+
+
+def heard_findings(case: Case, messages: list[str]) -> Iterator[Finding]:
+    """Yield each warning once, with the file that it begins with, if that is one of the case's."""
+    files = [*(file.path for file in case.images), *case.label_files]
+    for message in dict.fromkeys(messages):
+        file = next((file for file in files if message.startswith(file)), None)
+        yield finding("reading", message, cases=(case.case_id,), file=file)
