@@ -102,3 +102,15 @@ def test_outliers_are_far_from_the_median_in_units_of_the_spread():
 
 def test_among_fewer_than_five_there_is_no_outlier():
     assert not find_outliers([1.0, 1.0, 1.0, 9.0, np.nan], least_spread=0.1).any()
+
+
+def test_images_of_two_sites_are_not_all_alike():
+    grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, 24)] * 3, indexing="ij"))
+    signatures = []
+    for number in range(16):
+        rng = np.random.default_rng(number)
+        depth = np.linalg.norm(grid / rng.uniform(0.7, 0.9, 3)[:, None, None, None], axis=0)
+        head = np.where(depth < 1, 100 + rng.normal(0, 12, depth.shape), 0)
+        rim = np.where((depth > 0.8) & (depth < 1), 150 * (number % 2), 0)  # every other one is of the second site
+        signatures.append(sign((head + rim).astype(np.float32)))
+    assert list(near_pairs(signatures)) == []

@@ -356,3 +356,35 @@ def test_names_and_numbers_are_not_mixed_in_a_manifest_without_labels(tmp_path):
     (tmp_path / "manifest.csv").write_text("case_id,CT,label\na,ct,seg.dcm\nb,ct,b.nii.gz\n")
     with pytest.raises(InputError, match=r"found labels with names \(node; DICOM\) and labels with values"):
         read_manifest(tmp_path)
+
+
+def test_a_label_of_another_patient_is_never_attached(tmp_path, caplog):
+    (series,) = write_study(tmp_path, "P1", "1.5", names=())
+    contours = {"GTV": [box_contour(Grid(), 1, (1, 1), (3, 3))]}
+    write_rtstruct(tmp_path / "rt", series, contours, patient="P2", study="1.5")
+    (case,) = read_dicom(tmp_path).cases
+    assert case.label is None
+    assert "rt: the image of its patient that it was drawn on is not here" in caplog.text
+
+
+def test_channels_that_share_no_frame_of_reference_are_told(tmp_path, caplog):
+    write_study(tmp_path / "a", "P1", "1.5", ("CT", "PT"))
+    read_dicom(tmp_path)
+    assert "frames of reference" not in caplog.text
+    for path in (tmp_path / "a").iterdir():
+        if "-1-" in path.name:
+            rewrite(path, FrameOfReferenceUID="1.2.3.4")
+    read_dicom(tmp_path)
+    assert "the channels CT, PT have frames of reference of their own" in caplog.text
+
+
+def test_what_is_damaged_beside_no_series_is_told_and_an_empty_slice_fails_its_case(tmp_path, caplog):
+    (series,) = write_study(tmp_path / "a", names=())
+    label = write_rtstruct(tmp_path / "b" / "rt.dcm", series, {"GTV": [box_contour(Grid(), 1, (1, 1), (3, 3))]})
+    label.write_bytes(label.read_bytes()[:200])
+    assert len(read_dicom(tmp_path).cases) == 1
+    assert "rt.dcm: is damaged and lies beside no series; it is left out; restore it" in caplog.text
+    (tmp_path / "a" / "empty.dcm").write_bytes(b"")
+    (case,) = read_dicom(tmp_path).cases
+    with pytest.raises(InputError, match=r"empty\.dcm"):
+        read_images(case.images)

@@ -1,9 +1,24 @@
+import os
+
 import numpy as np
 import pytest
 
-from tests.broken import LABELS, arrays, change, describe, files_of, reorient, respace, save, swap_sides, write_sound
+from tests.broken import (
+    LABELS,
+    arrays,
+    change,
+    describe,
+    files_of,
+    reorient,
+    rescale,
+    respace,
+    save,
+    swap_sides,
+    write_sound,
+)
+from tests.dicoms import Grid, box_contour, write_rtstruct, write_series
 from tumorseg.cli.main import run
-from tumorseg.errors import InputError
+from tumorseg.errors import InputError, StorageError
 from tumorseg.stages.check import CheckRequest, check
 from tumorseg.stages.planned import Roots
 
@@ -221,3 +236,45 @@ def test_flat_images_are_checked_too(tmp_path):
     assert kinds(checked(tmp_path / "Flat")) == set()
     save(tmp_path / "Flat" / "images" / "5.nii.gz", image * 0, np.diag([0.5, 0.7, 1, 1]))
     assert kinds(checked(tmp_path / "Flat")) == {"constant_image"}
+
+
+def test_a_second_protocol_is_one_note_rather_than_a_flood(tmp_path):
+    folder = write_sound(tmp_path / "Set", 12)
+    for case_id in ids(12)[:4]:
+        respace(files_of(folder, case_id), 3)
+        rescale(files_of(folder, case_id).t1, 300)
+    report = checked(folder)
+    found = {one.kind: one for one in report.findings}
+    assert {"spacing_groups", "intensity_groups"} <= found.keys()
+    assert {"spacing_outlier", "intensity_outlier"}.isdisjoint(found)
+    assert found["spacing_groups"].case_ids == tuple(ids(4))
+    assert "4 of 12 cases" in found["intensity_groups"].message
+    assert report.counts["warning"] == 0
+
+
+def test_what_reading_warns_of_is_a_finding(tmp_path):
+    folder = tmp_path / "Study"
+    series = write_series(folder, np.arange(60, dtype=np.int16).reshape(3, 4, 5))
+    corners = [box_contour(Grid(), 1, (1, 1), (3, 3)), box_contour(Grid(), 1.3, (1, 1), (3, 3))]
+    write_rtstruct(folder / "rt", series, {"GTV": corners})
+    found = [one for one in checked(folder).findings if one.kind == "reading"]
+    assert [one.file for one in found] == [str(folder / "rt")]
+    assert "planes of contours lie between slices" in found[0].message
+
+
+def test_names_that_are_no_text_are_shown_and_written(tmp_path):
+    folder = write_sound(tmp_path / "Set", 2)
+    (folder / "imagesTr" / os.fsdecode(b"caf\xe9\x9b.nii.gz")).write_bytes(b"")
+    page = tmp_path / "page.html"
+    report = checked(folder, html=page)
+    assert any("caf\\udce9\\udc9b.nii.gz" in one.message for one in report.findings)
+    assert "caf" in page.read_text("utf-8")
+
+
+def test_a_page_that_cannot_be_written_is_told_before_anything_is_read(tmp_path):
+    folder = write_sound(tmp_path / "Set", 2)
+    (tmp_path / "page.html").mkdir()
+    with pytest.raises(InputError, match="is a folder, expected a file"):
+        checked(folder, html=tmp_path / "page.html")
+    with pytest.raises(StorageError, match="cannot write"):
+        checked(folder, html=tmp_path / "Set" / "dataset.json" / "page.html")

@@ -223,3 +223,34 @@ def test_uncompressed_and_second_version_files_are_mended_in_kind(tmp_path):
     assert [extension.get_content() for extension in mended.header.extensions] == [b"kept"]
     np.testing.assert_allclose(mended.header.get_qform(), AFFINE, atol=1e-6)
     assert (tmp_path / "Mended" / "images" / "0.nii").read_bytes()[:2] != gzip.compress(b"")[:2]
+
+
+def test_which_of_two_mirrored_affines_is_right_is_not_guessed(tmp_path):
+    folder = write_sound(tmp_path / "Mirrored", 2)
+    for path in files_of(folder, "sound_a"):
+        image = nibabel.load(path)
+        array = np.asanyarray(image.dataobj).copy()
+        mirrored = AFFINE @ np.diag([-1.0, 1.0, 1.0, 1.0])
+        written = nibabel.Nifti1Image(array, AFFINE)
+        written.set_qform(mirrored, code=1)
+        written.set_sform(AFFINE, code=1)
+        nibabel.save(written, path)
+    done = checked(folder, tmp_path / "Copy")
+    assert "forms_disagree" in {found.kind for found in done.report.findings}
+    assert done.fixed == {}
+
+
+def test_a_label_of_two_cases_is_laid_on_neither(tmp_path):
+    folder = write_sound(tmp_path / "Shared", 2)
+    first, second = (files_of(folder, case_id) for case_id in ("sound_a", "sound_b"))
+    move(first.label, 0.3)
+    for path in (second.ct, second.t1):
+        move(path, 0.6)
+    rows = ["case_id,CT,T1,label"]
+    rows += [
+        f"{name},{f.ct.relative_to(folder)},{f.t1.relative_to(folder)},{first.label.relative_to(folder)}"
+        for name, f in (("a", first), ("b", second))
+    ]
+    (folder / "manifest.csv").write_text("\n".join(rows))
+    done = checked(folder, tmp_path / "Copy")
+    assert done.fixed == {}

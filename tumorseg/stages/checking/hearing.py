@@ -41,5 +41,5 @@ def heard_findings(case: Case, messages: list[str]) -> Iterator[Finding]:
     """Yield each warning once, with the file that it begins with, if that is one of the case's."""
     files = [*(file.path for file in case.images), *case.label_files]
     for message in dict.fromkeys(messages):
-        file = next((file for file in files if message.startswith(file)), None)
+        file = max((file for file in files if message.startswith(file)), key=len, default=None)
         yield finding("reading", message, cases=(case.case_id,), file=file)
