@@ -104,13 +104,22 @@ def test_among_fewer_than_five_there_is_no_outlier():
     assert not find_outliers([1.0, 1.0, 1.0, 9.0, np.nan], least_spread=0.1).any()
 
 
-def test_images_of_two_sites_are_not_all_alike():
+def heads(count, *, rim, noise=2.0):
+    """Return heads of different shapes, every other one of a site where the scalp is bright."""
     grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, 24)] * 3, indexing="ij"))
-    signatures = []
-    for number in range(16):
+    found = []
+    for number in range(count):
         rng = np.random.default_rng(number)
-        depth = np.linalg.norm(grid / rng.uniform(0.7, 0.9, 3)[:, None, None, None], axis=0)
-        head = np.where(depth < 1, 100 + rng.normal(0, 12, depth.shape), 0)
-        rim = np.where((depth > 0.8) & (depth < 1), 150 * (number % 2), 0)  # every other one is of the second site
-        signatures.append(sign((head + rim).astype(np.float32)))
+        depth = np.linalg.norm(grid / rng.uniform(0.8, 0.9, 3)[:, None, None, None], axis=0)
+        head = np.where(depth < 1, 100 + rng.normal(0, noise, depth.shape), 0)
+        found.append((head + np.where((depth > 0.8) & (depth < 1), rim * (number % 2), 0)).astype(np.float32))
+    return found
+
+
+def test_images_of_two_sites_are_not_all_alike():
+    images = heads(40, rim=300, noise=12)
+    signatures = [sign(image) for image in images]
     assert list(near_pairs(signatures)) == []
+    rng = np.random.default_rng(0)
+    copy = images[6] + rng.normal(0, 3, images[6].shape).astype(np.float32)
+    assert list(near_pairs([*signatures, sign(copy)])) == [(6, 40)]

@@ -16,12 +16,10 @@ LEAST_LIKENESS = 0.9995
 """Correlation of two signatures from which on the images are near-duplicates, whatever the others look like."""
 LEAST_OWN_LIKENESS = 0.95
 """The same of what sets two images apart from the mean of all: heads are much alike, yet differ from it each in its own way."""
-LEAST_LIKENESS_WITH_OWN = 0.98
-"""And of the whole signatures then: of two sites, what sets images apart from the mean is the site."""
-MOST_NEAR = 8
-"""More images that are all alike are one kind of image rather than copies of one."""
 FEWEST_FOR_MEAN = 5
 """Signatures whose mean tells what all have in common."""
+SHARE_OF_KIND = 0.25
+"""Share of all signatures that are taken for images of one kind: the nearest ones."""
 ROWS = 1024
 """Signatures that are compared with as many others at a time."""
 _ROUNDING = np.float32(0.01)
@@ -73,13 +71,26 @@ def near_pairs(signatures: Sequence[NDArray[np.float16]]) -> Iterator[tuple[int,
         for other in range(start, len(signatures), ROWS):
             columns = _stack(signatures[other : other + ROWS])
             likeness = rows @ columns.T
-            is_near = likeness >= LEAST_LIKENESS
+            is_candidate = np.zeros_like(likeness, np.bool_)
             if mean is not None:
-                is_own = _own(rows, mean) @ _own(columns, mean).T >= LEAST_OWN_LIKENESS
-                is_near |= is_own & (likeness >= LEAST_LIKENESS_WITH_OWN)
-            for first, second in zip(*np.nonzero(is_near), strict=True):
-                if start + first < other + second:
-                    yield int(start + first), int(other + second)
+                is_candidate = _own(rows, mean) @ _own(columns, mean).T >= LEAST_OWN_LIKENESS
+            for i, j in zip(*np.nonzero(is_candidate | (likeness >= LEAST_LIKENESS)), strict=True):
+                first, second = int(start + i), int(other + j)
+                if first < second and (likeness[i, j] >= LEAST_LIKENESS or _is_near_in_kind(signatures, first, second)):
+                    yield first, second
+
+
+def _is_near_in_kind(signatures: Sequence[NDArray[np.float16]], first: int, second: int) -> bool:
+    """Tell whether two images are alike beyond what they share with others of their kind, such as those of one site."""
+    pair = _stack([signatures[first], signatures[second]])
+    blocks = (signatures[start : start + ROWS] for start in range(0, len(signatures), ROWS))
+    likeness = np.concatenate([(_stack(block) @ pair.T).sum(axis=1) for block in blocks])
+    likeness[[first, second]] = -np.inf
+    count = min(max(FEWEST_FOR_MEAN, int(SHARE_OF_KIND * len(signatures))), len(signatures) - 2)
+    nearest = np.argpartition(-likeness, count - 1)[:count]
+    mean = np.mean([signatures[index].astype(np.float32) for index in nearest], axis=0)
+    own = _own(pair, mean)
+    return bool(own[0] @ own[1] >= LEAST_OWN_LIKENESS)
 
 
 def _mean(signatures: Sequence[NDArray[np.float16]]) -> NDArray[np.float32] | None:
