@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tumorseg.ops.cropping import mask_box
 from tumorseg.ops.labels import count_values
@@ -21,6 +22,10 @@ BLOCK = 64
 """Rows of a matrix that are multiplied together."""
 NEGLIGIBLE = 1e-7
 """Weights below this are nothing in float32: a spline's matrix is a band, for its prefilter dies away within some 15 voxels."""
+
+
+TIE = 1e-9
+"""Shares of a label this close to a half are summed anew in scipy's order: there the last bit decides."""
 
 
 class AxisOrders(NamedTuple):
@@ -147,8 +152,8 @@ def _is_identity(matrix: FloatArray) -> bool:
 def resample_segmentation(segmentation: Segmentation, new_shape: Shape, orders: AxisOrders) -> Segmentation:
     """Resample a label map label by label: each mask is interpolated and kept from 0.5, later labels winning.
 
-    Every label is handled within its own box, slab by slab, so no one-hot volume is ever held. Sums are in float64: a border
-    often falls right between two voxels, and then the last bit decides.
+    Every label is handled within its own box, slab by slab, so no one-hot volume is ever held. A border often falls right between
+    two voxels; there the last bit decides, and is the one that scipy (and with it nnU-Net) gets.
 
     Args:
         segmentation: (Z, Y, X), integer; any values.
@@ -187,5 +192,32 @@ def _paint_label(target: Segmentation, source: Segmentation, label: int, matrice
     held = source[tuple(slice(lower, upper) for lower, upper in box)]
     for rows, columns in _band(parts[0]):
         mask = (held[columns] == label).astype(np.float64)
-        claimed = apply_matrices(mask, [parts[0][rows, columns], *parts[1:]]) >= 0.5
+        weights = [parts[0][rows, columns], *parts[1:]]
+        shares = apply_matrices(mask, weights)
+        claimed = shares >= 0.5
+        ties = np.nonzero(np.abs(shares - 0.5) < TIE)
+        claimed[ties] = _exact_shares(mask, weights, ties) >= 0.5
         target[starts[0] + rows.start : starts[0] + rows.stop, *inside][claimed] = label
+
+
+def _exact_shares(mask: FloatArray, matrices: Sequence[FloatArray], places: tuple[NDArray[np.intp], ...]) -> FloatArray:
+    """Return what a mask's interpolation is at some places of the result, summed in scipy's order, bit for bit.
+
+    Args:
+        mask: (Z, Y, X), 0 and 1.
+        matrices: one per axis, of linear or nearest interpolation: two weights a row at most.
+        places: indices (N) along each axis of the result.
+    """
+    columns, weights = [], []
+    for matrix, index in zip(matrices, places, strict=True):
+        rows = matrix[index]
+        first = np.argmax(rows != 0, axis=1)
+        second = np.minimum(first + 1, matrix.shape[1] - 1)
+        low, high = (np.take_along_axis(rows, column[:, None], axis=1)[:, 0] for column in (first, second))
+        columns.append((first, second))
+        weights.append((low, np.where(second > first, high, 0.0)))
+    total = np.zeros(len(places[0]))
+    for z, y, x in np.ndindex(2, 2, 2):
+        found = mask[columns[0][z], columns[1][y], columns[2][x]]
+        total += found * weights[0][z] * weights[1][y] * weights[2][x]
+    return total
