@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tumorseg.ops.cropping import mask_box
 from tumorseg.ops.labels import count_values
-from tumorseg.types import FloatArray, Image, Segmentation, Shape, Spacing
+from tumorseg.types import FloatArray, Image, Mask, Segmentation, Shape, Spacing
 
 BLOCK = 64
 """Rows of a matrix that are multiplied together."""
@@ -24,8 +24,8 @@ NEGLIGIBLE = 1e-7
 """Weights below this are nothing in float32: a spline's matrix is a band, for its prefilter dies away within some 15 voxels."""
 
 
-TIE = 1e-9
-"""Shares of a label this close to a half are summed anew in scipy's order: there the last bit decides."""
+TIE = 1e-5
+"""Shares of a label this close to a half, more than float32 is off, are summed anew in float64: there the last bit decides."""
 
 
 class AxisOrders(NamedTuple):
@@ -191,20 +191,20 @@ def _paint_label(target: Segmentation, source: Segmentation, label: int, matrice
     inside = tuple(slice(start, start + len(part)) for start, part in zip(starts[1:], parts[1:], strict=True))
     held = source[tuple(slice(lower, upper) for lower, upper in box)]
     for rows, columns in _band(parts[0]):
-        mask = (held[columns] == label).astype(np.float64)
+        mask = held[columns] == label
         weights = [parts[0][rows, columns], *parts[1:]]
-        shares = apply_matrices(mask, weights)
+        shares = apply_matrices(mask.astype(np.float32), [np.asarray(part, np.float32) for part in weights])
         claimed = shares >= 0.5
         ties = np.nonzero(np.abs(shares - 0.5) < TIE)
         claimed[ties] = _exact_shares(mask, weights, ties) >= 0.5
         target[starts[0] + rows.start : starts[0] + rows.stop, *inside][claimed] = label
 
 
-def _exact_shares(mask: FloatArray, matrices: Sequence[FloatArray], places: tuple[NDArray[np.intp], ...]) -> FloatArray:
+def _exact_shares(mask: Mask, matrices: Sequence[FloatArray], places: tuple[NDArray[np.intp], ...]) -> FloatArray:
     """Return what a mask's interpolation is at some places of the result, summed in scipy's order, bit for bit.
 
     Args:
-        mask: (Z, Y, X), 0 and 1.
+        mask: (Z, Y, X).
         matrices: one per axis, of linear or nearest interpolation: two weights a row at most.
         places: indices (N) along each axis of the result.
     """
