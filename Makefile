@@ -43,3 +43,4 @@ plans: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/pytest -m 'long or gpu'
 	$(BIN)/python benchmarks/hippocampus.py
+	$(BIN)/python benchmarks/preprocessing.py $(if $(PEER),--peer $(PEER),--parts streaming)
