@@ -259,6 +259,18 @@ def build_case(source: Path, **fields: Any) -> Case:
     """Return a valid case.
 
     Raises:
-        InputError: a field is wrong, such as an id that cannot be a file name.
+        InputError: a field is wrong, such as an id that cannot be a file name, and nobody is `collecting`.
     """
-    return parse_record(Case, fields, source=str(source), error=InputError)
+    try:
+        return parse_record(Case, fields, source=str(source), error=InputError)
+    except InputError as error:
+        if (collected := _collected.get()) is None:
+            raise
+        given = str(fields.get("case_id", ""))
+        named = {**fields, "case_id": re.sub(r"[^\w.-]+", "_", given).strip("._-") or "unnamed"}
+        case = parse_record(Case, named, source=str(source), error=InputError)
+        collected.lines.append(
+            f"case {case.case_id}: found the id {given!r}, expected one that can be a file's name; {error}"
+        )
+        collected.closed.add(case.case_id)
+        return case

@@ -31,7 +31,7 @@ class _Pair(Record, extra="ignore"):
     """One training case."""
 
     image: str
-    label: str
+    label: str | None = None
 
 
 class _Description(Record, extra="ignore"):

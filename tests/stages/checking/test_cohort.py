@@ -1,3 +1,4 @@
+import json
 import os
 
 import numpy as np
@@ -17,6 +18,7 @@ from tests.broken import (
     write_sound,
 )
 from tests.dicoms import Grid, box_contour, write_rtstruct, write_series
+from tests.sources import layouts
 from tumorseg.cli.main import run
 from tumorseg.errors import InputError, StorageError
 from tumorseg.stages.check import CheckRequest, check
@@ -278,3 +280,22 @@ def test_a_page_that_cannot_be_written_is_told_before_anything_is_read(tmp_path)
         checked(folder, html=tmp_path / "page.html")
     with pytest.raises(StorageError, match="cannot write"):
         checked(folder, html=tmp_path / "Set" / "dataset.json" / "page.html")
+
+
+def test_an_id_that_can_be_no_files_name_hides_no_other_problem(tmp_path):
+    folder = write_sound(tmp_path / "Set", 3)
+    for path in files_of(folder, "sound_b"):
+        path.rename(path.with_name(f" {path.name}"))
+    change(files_of(folder, "sound_c").ct, lambda a: np.zeros_like(a))
+    found = [(one.kind, one.case_ids) for one in checked(folder).findings]
+    assert ("dataset_entry", ("sound_b",)) in found
+    assert ("constant_channel", ("sound_c",)) in found
+
+
+def test_an_entry_without_label_is_a_case_without_one(tmp_path):
+    folder = layouts.write_msd(tmp_path / "Set", modality=("MRI",))
+    content = json.loads((folder / "dataset.json").read_text())
+    del content["training"][1]["label"]
+    (folder / "dataset.json").write_text(json.dumps(content))
+    found = [(one.kind, one.case_ids) for one in checked(folder).findings if one.severity == "error"]
+    assert ("missing_label_file", ("case_a",)) in found
