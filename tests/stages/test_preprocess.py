@@ -44,6 +44,11 @@ def start(toy, work, *verb):
     return subprocess.Popen([*command, *verb], stdout=subprocess.DEVNULL, start_new_session=True)
 
 
+def start_preprocess(toy, work):
+    place = ("-p", str(toy.plan_path), "-d", str(toy.data))
+    return start(toy, work, "preprocess", *place, "--configuration", "3d_fullres", "--jobs", "2")
+
+
 def kill(process):
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -100,26 +105,15 @@ def test_only_the_case_that_changed_is_redone(tmp_path):
 def test_a_killed_preprocess_goes_on_with_what_was_not_finished(many, tmp_path):
     expected, _ = preprocessed(many)
     cases = work_folder(tmp_path, "Toy").cases
-    verb = (
-        "preprocess",
-        "-p",
-        str(many.plan_path),
-        "-d",
-        str(many.data),
-        "--configuration",
-        "3d_fullres",
-        "--jobs",
-        "2",
-    )
     kept = {}
     for share in (0.1, 0.5, 0.8):
-        process = start(many, tmp_path, *verb)
+        process = start_preprocess(many, tmp_path)
         wait_for(lambda share=share: len(finished(cases)) >= share * NUM_CASES, process)
         kill(process)
         assert kept.items() <= finished(cases).items()
         kept = finished(cases)
         assert len(kept) < NUM_CASES
-    assert start(many, tmp_path, *verb).wait(120) == 0
+    assert start_preprocess(many, tmp_path).wait(120) == 0
     assert kept.items() <= finished(cases).items()
     assert contents(cases, expected) == contents(work_folder(many.roots.work, "Toy").cases, expected)
     assert finished(cases).keys() == set(expected.values())
@@ -128,18 +122,7 @@ def test_a_killed_preprocess_goes_on_with_what_was_not_finished(many, tmp_path):
 @pytest.mark.slow
 def test_two_runs_at_once_on_one_store_corrupt_nothing(many, tmp_path):
     expected, _ = preprocessed(many)
-    verb = (
-        "preprocess",
-        "-p",
-        str(many.plan_path),
-        "-d",
-        str(many.data),
-        "--configuration",
-        "3d_fullres",
-        "--jobs",
-        "2",
-    )
-    runs = [start(many, tmp_path, *verb) for _ in range(2)]
+    runs = [start_preprocess(many, tmp_path) for _ in range(2)]
     assert [run.wait(240) for run in runs] == [0, 0]
     cases = work_folder(tmp_path, "Toy").cases
     assert contents(cases, expected) == contents(work_folder(many.roots.work, "Toy").cases, expected)

@@ -87,6 +87,8 @@ def discover_labels(cases: Iterable[Case]) -> dict[str, int]:
     Raises:
         InputError: some labels are numbers, others names.
     """
+    from tumorseg.storage import nifti  # noqa: F401 (it hides pydicom while it is imported, which no thread may see)
+
     pool = ThreadPoolExecutor(min(num_cores(), MOST_THREADS))
     try:
         found = set().union(*pool.map(_labels_in, cases))

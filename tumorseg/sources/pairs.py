@@ -100,11 +100,12 @@ def list_pairs(folder: Path) -> Listing:
 
 def _note_partnerless(folder: Path, pairs: list[_Pair]) -> None:
     """Tell of files in the folder of the pairs itself that are in none of them."""
-    paired = {path for pair in pairs for path in (*pair.images, pair.label)}
+    paired = {path.name for pair in pairs for path in (*pair.images, pair.label)}
+    paired |= {name for pair in pairs for name in pair.rivals}
     if not pairs or pairs[0].label.parent != folder:
         return
     for path in image_files(folder):
-        if path not in paired and not any(path.name in pair.rivals for pair in pairs):
+        if path.name not in paired:
             note_or_warn(f"{path}: found no partner, an image or label of like name; it is left out")
 
 
