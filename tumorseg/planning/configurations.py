@@ -4,13 +4,15 @@ from typing import NamedTuple
 
 from tumorseg.losses.presets import deep_supervision_weights, loss_preset
 from tumorseg.planning.augmentation import choose_augmentation
-from tumorseg.planning.lowres import wants_lowres
+from tumorseg.planning.lowres import find_lowres
 from tumorseg.planning.memory import predicted_bytes
-from tumorseg.planning.patch_search import Grid, search_patch
+from tumorseg.planning.patch_search import Found, Grid, search_patch
 from tumorseg.planning.presets import Preset
-from tumorseg.planning.reasons import configuration_reasons
+from tumorseg.planning.reasons import configuration_reasons, lowres_reasons
 from tumorseg.schema.plan import Configuration, InferenceSpec, Reason, SamplingSpec
 from tumorseg.schema.preprocessing import NormalizationSpec, ResamplingSpec
+
+FULL, LOWRES, CASCADE = "3d_fullres", "3d_lowres", "3d_cascade_fullres"
 
 
 class Subject(NamedTuple):
@@ -35,15 +37,44 @@ class Planned(NamedTuple):
     """By field within the configuration."""
 
 
-def plan_configuration(subject: Subject, preset: Preset, *, num_axes: int, vram_gb: float) -> Planned:
-    """Plan `3d_fullres` (three axes) or `2d` (planes of the first plan axis).
+def plan_planes(subject: Subject, preset: Preset, vram_gb: float) -> Planned:
+    """Plan `2d`: planes of the first plan axis.
 
     Raises:
         PlanError: the budget is too small for any patch.
     """
-    grid = subject.grid if num_axes == 3 else _plane(subject.grid)
-    found = search_patch(grid, preset, vram_gb)
-    batch_dice = num_axes == 2 or wants_lowres(grid, found.patch_size, preset, vram_gb)
+    grid = _plane(subject.grid)
+    return _complete(subject, grid, search_patch(grid, preset, vram_gb), preset, batch_dice=True)
+
+
+def plan_volumes(subject: Subject, preset: Preset, vram_gb: float) -> dict[str, Planned]:
+    """Plan `3d_fullres`, and beside it `3d_lowres` and the cascade of both where a patch sees little of a case.
+
+    Raises:
+        PlanError: the budget is too small for any patch.
+    """
+    found = search_patch(subject.grid, preset, vram_gb)
+    lowres = find_lowres(subject.grid, found.patch_size, preset, vram_gb)
+    full = _complete(subject, subject.grid, found, preset, batch_dice=lowres is not None)
+    if lowres is None or not preset.cascade:
+        return {FULL: full}
+    coarse = _complete(subject, lowres.grid, lowres.found, preset, batch_dice=False)
+    coarse = coarse._replace(reasons=coarse.reasons | lowres_reasons(subject.grid, lowres))
+    return {FULL: full, LOWRES: coarse, CASCADE: _cascade(full)}
+
+
+def _cascade(full: Planned) -> Planned:
+    reason = Reason(
+        rule="3d_fullres once more, shown what 3d_lowres found: where a patch sees little of a case, that tells it where it is",
+        alternative="3d_fullres alone, which needs no training of 3d_lowres first",
+    )
+    configuration = full.configuration.model_copy(update={"previous_configuration": LOWRES})
+    return full._replace(configuration=configuration, reasons=full.reasons | {"previous_configuration": reason})
+
+
+def _complete(subject: Subject, grid: Grid, found: Found, preset: Preset, *, batch_dice: bool) -> Planned:
+    """Return the configuration around a network."""
+    num_axes = len(grid.spacing_mm)
     axes = _mirroring_axes(num_axes, subject.lateral_axis) if preset.mirroring else ()
     weights = deep_supervision_weights(found.network.num_stages - 1)
     configuration = Configuration(

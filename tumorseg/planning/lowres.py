@@ -4,8 +4,10 @@ References:
     nnU-Net's rule for `3d_lowres`.
 """
 
+from typing import NamedTuple
+
 from tumorseg.errors import PlanError
-from tumorseg.planning.patch_search import Grid, search_patch
+from tumorseg.planning.patch_search import Found, Grid, search_patch
 from tumorseg.planning.presets import Preset
 
 SHARE_SEEN = 0.25
@@ -16,21 +18,36 @@ LEAST_GAIN = 2.0
 """A coarser grid that has not this many times fewer voxels is not worth a configuration."""
 
 
-def wants_lowres(grid: Grid, patch_size: tuple[int, ...], preset: Preset, vram_gb: float) -> bool:
-    """Return whether nnU-Net would plan a `3d_lowres` configuration beside this full-resolution grid."""
+class Lowres(NamedTuple):
+    """A coarser grid and the network for it."""
+
+    grid: Grid
+    found: Found
+
+
+def find_lowres(grid: Grid, patch_size: tuple[int, ...], preset: Preset, vram_gb: float) -> Lowres | None:
+    """Return the grid of `3d_lowres` beside this full-resolution grid, or None where it is not worth a configuration.
+
+    Args:
+        grid: at full resolution.
+        patch_size: planned for it.
+        preset: of the search.
+        vram_gb: budget in GB (2^30 bytes).
+    """
     if _share(patch_size, grid.median_shape) >= SHARE_SEEN:
-        return False
+        return None
     try:
-        coarser = lowres_grid(grid, preset, vram_gb)
+        coarser = _coarsen(grid, preset, vram_gb)
     except PlanError:  # no network fits a grid so coarse
-        return False
-    return _voxels(grid.median_shape) / _voxels(coarser.median_shape) >= LEAST_GAIN
+        return None
+    gain = _voxels(grid.median_shape) / _voxels(coarser.grid.median_shape)
+    return coarser if gain >= LEAST_GAIN else None
 
 
-def lowres_grid(grid: Grid, preset: Preset, vram_gb: float) -> Grid:
+def _coarsen(grid: Grid, preset: Preset, vram_gb: float) -> Lowres:
     """Coarsen the grid, fine axes first, until a patch covers enough of a median case."""
-    spacing, coarser, patch = list(grid.spacing_mm), grid, (0,) * len(grid.spacing_mm)
-    while _share(patch, coarser.median_shape) < SHARE_SEEN:
+    spacing = list(grid.spacing_mm)
+    while True:
         coarsest = max(spacing)
         fine = [coarsest / edge > 2 for edge in spacing]
         spacing = [
@@ -39,8 +56,9 @@ def lowres_grid(grid: Grid, preset: Preset, vram_gb: float) -> Grid:
         ratios = zip(grid.median_shape, grid.spacing_mm, spacing, strict=True)
         shape = tuple(float(max(1, round(size * old / new))) for size, old, new in ratios)
         coarser = grid._replace(spacing_mm=tuple(spacing), median_shape=shape)
-        patch = search_patch(coarser, preset, vram_gb).patch_size
-    return coarser
+        found = search_patch(coarser, preset, vram_gb)
+        if _share(found.patch_size, shape) >= SHARE_SEEN:
+            return Lowres(coarser, found)
 
 
 def _voxels(shape: tuple[float, ...]) -> float:

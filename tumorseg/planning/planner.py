@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tumorseg.errors import PlanError
-from tumorseg.planning.configurations import Planned, Subject, plan_configuration
+from tumorseg.planning.configurations import FULL, Planned, Subject, plan_planes, plan_volumes
 from tumorseg.planning.kinds import KindDecision, choose_normalization, decide_kind
 from tumorseg.planning.laterality import mirror_pairs
 from tumorseg.planning.memory import GB, feature_map_elements, predicted_bytes
@@ -70,7 +70,7 @@ def make_plan(fingerprint: Fingerprint, name: str, options: PlanOptions) -> Plan
     given = {name for name in ("vram_gb", "max_hours", "folds") if getattr(options, name) is not None}
     split = options.folds if isinstance(options.folds, str) else None
     evidence = Evidence(fingerprint, kinds, target, preset, frozenset(given), split)
-    default = "3d_fullres" if "3d_fullres" in planned else "2d"
+    default = FULL if FULL in planned else "2d"
     plan = Plan(
         name=name,
         dataset=_planned_dataset(fingerprint, kinds),
@@ -180,12 +180,10 @@ def _check_learnable(fingerprint: Fingerprint) -> None:
 
 
 def _plan_configurations(subject: Subject, preset: Preset, vram_gb: float) -> dict[str, Planned]:
-    """Plan `3d_fullres` unless the images are flat, and `2d` unless they are so narrow that only the former is possible."""
-    planned = {}
-    if min(subject.grid.median_shape) > 1:
-        planned["3d_fullres"] = plan_configuration(subject, preset, num_axes=3, vram_gb=vram_gb)
+    """Plan volumes unless the images are flat, and planes unless they are so narrow that only volumes are possible."""
+    planned = plan_volumes(subject, preset, vram_gb) if min(subject.grid.median_shape) > 1 else {}
     try:
-        planned["2d"] = plan_configuration(subject, preset, num_axes=2, vram_gb=vram_gb)
+        planned["2d"] = plan_planes(subject, preset, vram_gb)
     except PlanError:
         if not planned:
             raise

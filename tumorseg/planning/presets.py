@@ -54,6 +54,8 @@ class Preset(Record):
     """Whether the batch that memory allows is rounded to the nearest as nnU-Net does, which may pass the budget."""
     max_batch_size: int | None = None
     """Most patches in a batch; null for no limit of its own."""
+    cascade: bool = True
+    """Whether a coarser grid and a cascade are planned where a patch sees little of a case."""
     mirroring: bool = True
     """Whether patches are mirrored in training, and views in prediction: worth it only in long trainings."""
     loss: str = "dice_ce"
@@ -69,8 +71,26 @@ class Preset(Record):
 PLAIN_REFERENCE = MemoryReference(elements_2d=85e6, elements_3d=560e6, vram_gb=8)
 RESIDUAL_M_REFERENCE = MemoryReference(elements_2d=135e6, elements_3d=680e6, vram_gb=8)
 RESIDUAL_L_REFERENCE = MemoryReference(elements_2d=380e6, elements_3d=2.1e9, vram_gb=24)
+RESIDUAL_XL_REFERENCE = MemoryReference(elements_2d=560e6, elements_3d=3.6e9, vram_gb=40)
 FULL_LENGTH = Training(epochs=1000, iterations_per_epoch=250, validation_iterations=50)
 SHORT = Training(epochs=40, iterations_per_epoch=20, validation_iterations=4)
+
+
+def _published(size: str, reference: MemoryReference) -> Preset:
+    return Preset(
+        name=f"nnunet_resenc_{size}",
+        purpose=f"the choices of the published ResEnc {size.upper()} for {reference.vram_gb:g} GB, for comparison",
+        vram_gb=reference.vram_gb,
+        network="residual_unet",
+        memory=reference,
+        max_dataset_covered=1.0,
+        rounds_batch=True,
+        loss="nnunet",
+        optimizer=Sgd(),
+        schedule=PolySchedule(),
+        training=FULL_LENGTH,
+    )
+
 
 PRESETS: dict[str, Preset] = {
     "optimized": Preset(
@@ -106,6 +126,7 @@ PRESETS: dict[str, Preset] = {
         memory=PLAIN_REFERENCE,
         max_dataset_covered=1.0,
         max_batch_size=2,
+        cascade=False,
         mirroring=False,
         optimizer=AdamW(lr=2e-3),
         schedule=PlateauSchedule(),
@@ -123,6 +144,9 @@ PRESETS: dict[str, Preset] = {
         schedule=PolySchedule(),
         training=FULL_LENGTH,
     ),
+    "nnunet_resenc_m": _published("m", RESIDUAL_M_REFERENCE),
+    "nnunet_resenc_l": _published("l", RESIDUAL_L_REFERENCE),
+    "nnunet_resenc_xl": _published("xl", RESIDUAL_XL_REFERENCE),
 }
 
 

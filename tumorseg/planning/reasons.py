@@ -6,7 +6,8 @@ from typing import NamedTuple
 from tumorseg.planning.augmentation import is_thick
 from tumorseg.planning.kinds import CROPPED_SHARE, NNUNET_SCHEMES, KindDecision
 from tumorseg.planning.laterality import mirror_pairs
-from tumorseg.planning.patch_search import Found
+from tumorseg.planning.lowres import SHARE_SEEN, STEP, Lowres
+from tumorseg.planning.patch_search import Found, Grid
 from tumorseg.planning.presets import PRESETS, Preset
 from tumorseg.planning.spacing import TargetGrid
 from tumorseg.planning.splits import NAMED_SPLITS
@@ -151,8 +152,27 @@ def configuration_reasons(
             rule=f"loss preset {configuration.loss.preset} of preset {preset.name}; Dice {dice}; outputs weigh half of the next finer one, the coarsest nothing"
         ),
         "augmentation": Reason(rule=f"nnU-Net's probabilities and ranges; {affine}"),
+        "previous_configuration": Reason(rule="none: this one works from the images alone"),
+        "gradient_accumulation": Reason(rule="the whole batch at once: it fits the budget"),
+        "activation_checkpointing": Reason(rule="off: the budget holds without it"),
         "optimizer": Reason(rule=f"of preset {preset.name}"),
         "schedule": Reason(rule=f"of preset {preset.name}"),
+    }
+
+
+def lowres_reasons(full: Grid, lowres: Lowres) -> dict[str, Reason]:
+    """Return the reasons of a coarser grid, by field of its configuration."""
+    return {
+        "spacing_mm": Reason(
+            rule=f"full-resolution spacing, made coarser in steps of {STEP - 1:.0%}, fine axes first, until a patch covers "
+            f"{SHARE_SEEN:.0%} of a median case",
+            inputs={"full_spacing_mm": list(full.spacing_mm), "full_median_shape": list(full.median_shape)},
+            alternative="3d_fullres, whose patch sees less of a case",
+        ),
+        "median_shape": Reason(
+            rule="full-resolution median, scaled to the coarser spacing",
+            inputs={"full_median_shape": list(full.median_shape)},
+        ),
     }
 
 

@@ -42,13 +42,36 @@ class FingerprintSummary(Record):
     """By channel name, over foreground voxels."""
 
 
+class MemoryCount(Record):
+    """Memory of one configuration, counted on a training step and an inference tile of its own network."""
+
+    parameters_bytes: int = Field(ge=0)
+    """Weights, float32."""
+    gradients_bytes: int = Field(ge=0)
+    """Their gradients."""
+    optimizer_bytes: int = Field(ge=0)
+    """State of the optimizer after a step."""
+    activations_bytes: int = Field(ge=0)
+    """Saved for the backward pass, those of the loss included."""
+    workspace_bytes: int = Field(ge=0)
+    """Scratch space of the hungriest convolution."""
+    peak_bytes: int = Field(ge=0)
+    """Most that is allocated at once in a training step."""
+    inference_bytes: int = Field(ge=0)
+    """Most that is allocated at once while a median case is segmented."""
+
+
 class Budget(Record):
-    """GPU memory that the plan may use, and what it will."""
+    """Memory of each GPU that the plan may use, and what it will."""
 
     vram_bytes: Count
     """Budget for reserved bytes, the CUDA context and a margin."""
     predicted_bytes: Count
-    """Predicted for the default configuration."""
+    """Predicted for the configuration that needs most, context and margin included."""
+    counts: dict[str, MemoryCount] = Field(default_factory=dict)
+    """What was counted, by configuration; those of other packages' networks are missing."""
+    num_gpus: Count = 1
+    """GPUs among which a batch is divided."""
     measured_bytes: int | None = None
     """Peak of reserved bytes on a device; null where none was at hand."""
     device: str = "predicted"
@@ -106,6 +129,12 @@ class Configuration(Record):
     """How patches are drawn."""
     inference: InferenceSpec
     """How whole images are segmented."""
+    previous_configuration: str | None = None
+    """Configuration whose segmentation is a further input, one channel for each label (a cascade); null for none."""
+    gradient_accumulation: Count = 1
+    """Parts into which a batch is cut, one after the other through the network, to save memory."""
+    activation_checkpointing: bool = False
+    """Whether the network's stages are computed anew in the backward pass, to save memory."""
 
     @property
     def num_axes(self) -> int:
@@ -226,12 +255,25 @@ class Plan(Record):
         if repeated := repeated_values(case_id for fold in self.folds for case_id in fold):
             raise ValueError(f"folds hold out a case twice: {repeated[:5]}")
         for name, configuration in self.configurations.items():
+            _check_previous(name, configuration, self.configurations)
             if len(configuration.normalization) != len(self.dataset.channels):
                 raise ValueError(
                     f"configurations.{name}.normalization has {len(configuration.normalization)} entries for {len(self.dataset.channels)} channels"
                 )
             _check_loss(name, configuration.loss, has_regions=bool(self.dataset.regions))
         return self
+
+
+def _check_previous(name: str, configuration: Configuration, configurations: dict[str, Configuration]) -> None:
+    previous = configuration.previous_configuration
+    if previous is None:
+        return
+    if previous == name or previous not in configurations:
+        raise ValueError(
+            f"configurations.{name}.previous_configuration {previous!r} is no other configuration of {sorted(configurations)}"
+        )
+    if configurations[previous].previous_configuration is not None or configurations[previous].num_axes != 3:
+        raise ValueError(f"configurations.{name}.previous_configuration {previous!r} must be 3D and no cascade itself")
 
 
 def _check_loss(name: str, loss: LossSpec, *, has_regions: bool) -> None:
