@@ -6,21 +6,23 @@ from typing import NamedTuple
 import numpy as np
 
 from tumorseg.errors import PlanError
-from tumorseg.planning.configurations import FULL, Planned, Subject, plan_planes, plan_volumes
+from tumorseg.planning.configurations import FULL, Brief, Planned, Subject, plan_planes, plan_volumes
+from tumorseg.planning.counting import GB, MemoryCounter, needed_bytes
 from tumorseg.planning.kinds import KindDecision, choose_normalization, decide_kind
 from tumorseg.planning.laterality import mirror_pairs
-from tumorseg.planning.memory import GB, feature_map_elements, predicted_bytes
 from tumorseg.planning.overrides import Override, apply_overrides
 from tumorseg.planning.patch_search import Grid
 from tumorseg.planning.presets import PLAIN_REFERENCE, RESIDUAL_M_REFERENCE, Preset, preset_named
 from tumorseg.planning.reasons import Evidence, plan_reasons, shared_reasons, sided_names
+from tumorseg.planning.rehearsal import Setting, setting_of
 from tumorseg.planning.spacing import TargetGrid, target_grid
 from tumorseg.planning.splits import NAMED_SPLITS, Folds, check_folds, split_folds
 from tumorseg.schema.augmentation import MirrorTransform
 from tumorseg.schema.base import Record, record_hash
+from tumorseg.schema.extensions import External
 from tumorseg.schema.fingerprint import Fingerprint
-from tumorseg.schema.networks import PlainUNet, ResidualUNet
-from tumorseg.schema.plan import Budget, FingerprintSummary, Plan, PlannedDataset, Reason
+from tumorseg.schema.plan import Budget, FingerprintSummary, MemoryCount, Plan, PlannedDataset, Reason
+from tumorseg.schema.targets import targets_of
 
 LATERAL_AXIS = 2
 """Canonical axis X, which runs from left to right."""
@@ -33,6 +35,8 @@ class PlanOptions(Record):
     """Where the plan starts from."""
     vram_gb: float | None = None
     """Budget in GB (2^30 bytes); the preset's if None."""
+    num_gpus: int = 1
+    """GPUs of that budget each, among which a batch is divided."""
     max_hours: float | None = None
     """Time for one fold's training."""
     network: str | None = None
@@ -50,40 +54,46 @@ class PlanResult(NamedTuple):
     warnings: tuple[str, ...]
 
 
-def make_plan(fingerprint: Fingerprint, name: str, options: PlanOptions) -> PlanResult:
+def make_plan(
+    fingerprint: Fingerprint, name: str, options: PlanOptions, *, counter: MemoryCounter | None = None
+) -> PlanResult:
     """Decide everything.
 
     Args:
         fingerprint: what was measured.
         name: the plan's name, the stem of its file.
         options: what the user asks for.
+        counter: remembers what it counted; a new one if None.
 
     Raises:
         PlanError: the dataset or the options admit no plan.
     """
     preset = _chosen_preset(options)
-    vram_gb = options.vram_gb or preset.vram_gb
+    vram_bytes = round((options.vram_gb or preset.vram_gb) * GB)
+    counter = counter or MemoryCounter()
     kinds = _decide_kinds(fingerprint)
     target = target_grid(fingerprint)
     subject = _subject(fingerprint, kinds, target)
-    planned = _plan_configurations(subject, preset, vram_gb)
+    dataset = _planned_dataset(fingerprint, kinds)
+    setting = Setting(len(dataset.channels), targets_of(dataset), preset.training.precision)
+    planned = _plan_configurations(Brief(subject, preset, setting, vram_bytes, options.num_gpus, counter))
     given = {name for name in ("vram_gb", "max_hours", "folds") if getattr(options, name) is not None}
     split = options.folds if isinstance(options.folds, str) else None
     evidence = Evidence(fingerprint, kinds, target, preset, frozenset(given), split)
     default = FULL if FULL in planned else "2d"
     plan = Plan(
         name=name,
-        dataset=_planned_dataset(fingerprint, kinds),
+        dataset=dataset,
         transpose=target.transpose,
         fingerprint=_summary(fingerprint),
-        budget=Budget(vram_bytes=round(vram_gb * GB), predicted_bytes=planned[default].predicted_bytes),
+        budget=Budget(vram_bytes=vram_bytes, predicted_bytes=1, num_gpus=options.num_gpus),
         default_configuration=default,
         configurations={key: found.configuration for key, found in planned.items()},
         training=preset.training.model_copy(update={"max_hours": options.max_hours}),
         folds=_folds(fingerprint, options),
         reasons=plan_reasons(evidence) | _nested_reasons(planned, shared_reasons(evidence)),
     )
-    plan = _predict_memory(apply_overrides(plan, options.overrides), preset)
+    plan = predict_memory(apply_overrides(plan, options.overrides), counter)
     warnings = [decision.warning for decision in kinds if decision.warning]
     warnings += _fold_warnings(fingerprint, plan) + _mirror_warnings(plan)
     if plan.budget.predicted_bytes > plan.budget.vram_bytes:
@@ -92,15 +102,26 @@ def make_plan(fingerprint: Fingerprint, name: str, options: PlanOptions) -> Plan
     return PlanResult(plan, tuple(warnings))
 
 
-def _predict_memory(plan: Plan, preset: Preset) -> Plan:
-    """Return the plan with the memory predicted for what it holds now; another package's network is not counted."""
-    configuration = plan.configurations[plan.default_configuration]
-    if not isinstance(configuration.network, PlainUNet | ResidualUNet):
-        return plan
-    num_outputs = len(set(plan.dataset.labels.values()) | {0})
-    elements = feature_map_elements(configuration.network, configuration.patch_size, num_outputs)
-    needed = predicted_bytes(preset.memory, configuration.num_axes, elements, configuration.batch_size)
-    return plan.model_copy(update={"budget": plan.budget.model_copy(update={"predicted_bytes": needed})})
+def predict_memory(plan: Plan, counter: MemoryCounter) -> Plan:
+    """Return the plan with the memory counted for what it holds now; another package's network may know better.
+
+    Raises:
+        PlanError: another package's loss is not installed in the plan's version.
+    """
+    counts = count_configurations(plan, counter)
+    predicted = max((needed_bytes(count) for count in counts.values()), default=1)
+    update = {"counts": counts, "predicted_bytes": predicted}
+    return plan.model_copy(update={"budget": plan.budget.model_copy(update=update)})
+
+
+def count_configurations(plan: Plan, counter: MemoryCounter) -> dict[str, MemoryCount]:
+    """Return the memory of each configuration, but those with a network of another package."""
+    setting = Setting(len(plan.dataset.channels), targets_of(plan.dataset), plan.training.precision)
+    return {
+        name: counter.count(configuration, setting_of(setting, configuration), num_gpus=plan.budget.num_gpus)
+        for name, configuration in sorted(plan.configurations.items())
+        if not isinstance(configuration.network, External)
+    }
 
 
 def _fold_warnings(fingerprint: Fingerprint, plan: Plan) -> list[str]:
@@ -144,8 +165,8 @@ def _chosen_preset(options: PlanOptions) -> Preset:
         return preset
     if options.network not in ("plain_unet", "residual_unet"):
         raise PlanError(f"network {options.network!r} is unknown to the planner; choose plain_unet or residual_unet")
-    if options.network == preset.network:
-        return preset
+    if options.network == preset.network or preset.memory is None:
+        return preset.model_copy(update={"network": options.network})
     reference = PLAIN_REFERENCE if options.network == "plain_unet" else RESIDUAL_M_REFERENCE
     return preset.model_copy(update={"network": options.network, "memory": reference})
 
@@ -179,11 +200,11 @@ def _check_learnable(fingerprint: Fingerprint) -> None:
         )
 
 
-def _plan_configurations(subject: Subject, preset: Preset, vram_gb: float) -> dict[str, Planned]:
+def _plan_configurations(brief: Brief) -> dict[str, Planned]:
     """Plan volumes unless the images are flat, and planes unless they are so narrow that only volumes are possible."""
-    planned = plan_volumes(subject, preset, vram_gb) if min(subject.grid.median_shape) > 1 else {}
+    planned = plan_volumes(brief) if min(brief.subject.grid.median_shape) > 1 else {}
     try:
-        planned["2d"] = plan_planes(subject, preset, vram_gb)
+        planned["2d"] = plan_planes(brief)
     except PlanError:
         if not planned:
             raise

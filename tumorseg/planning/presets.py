@@ -46,8 +46,8 @@ class Preset(Record):
     """The search begins with a 2D patch of this edge's area, shaped like a median case in mm."""
     initial_edge_3d: int = 256
     """The same in 3D."""
-    memory: MemoryReference
-    """What estimated elements are measured against."""
+    memory: MemoryReference | None = None
+    """nnU-Net's published estimate, for presets that plan what it plans; null to count the network itself."""
     max_dataset_covered: float = Field(default=0.05, gt=0)
     """Most of the dataset's voxels that one batch may hold."""
     rounds_batch: bool = False
@@ -98,7 +98,6 @@ PRESETS: dict[str, Preset] = {
         purpose="the default: residual encoder for one 8 GB GPU",
         vram_gb=8,
         network="residual_unet",
-        memory=RESIDUAL_M_REFERENCE,
         optimizer=Sgd(),
         schedule=PolySchedule(),
         training=FULL_LENGTH,
@@ -108,7 +107,6 @@ PRESETS: dict[str, Preset] = {
         purpose="residual encoder for one 24 GB GPU: larger patches, best accuracy",
         vram_gb=24,
         network="residual_unet",
-        memory=RESIDUAL_L_REFERENCE,
         optimizer=Sgd(),
         schedule=PolySchedule(),
         training=FULL_LENGTH,
@@ -123,7 +121,6 @@ PRESETS: dict[str, Preset] = {
         max_features_3d=96,
         initial_edge_2d=256,
         initial_edge_3d=64,
-        memory=PLAIN_REFERENCE,
         max_dataset_covered=1.0,
         max_batch_size=2,
         cascade=False,

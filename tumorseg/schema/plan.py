@@ -96,6 +96,8 @@ class InferenceSpec(Record):
     """Axes that may be mirrored, in the configuration's own numbering."""
     overlap: float = Field(default=0.5, ge=0, lt=1)
     """Share of a tile that the next one covers again."""
+    accumulate_on: Literal["device", "cpu"] = "device"
+    """Where the logits of tiles are added up: with the network, or in main memory where a GPU has no room for them."""
     gaussian_sigma: float = Field(default=0.125, gt=0)
     """Width of a tile's weights, as a share of its edge."""
 

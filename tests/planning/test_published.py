@@ -2,8 +2,8 @@
 
 import pytest
 
-from tumorseg.planning.memory import GB, elements_budget, feature_map_elements, predicted_bytes
 from tumorseg.planning.presets import PLAIN_REFERENCE, RESIDUAL_L_REFERENCE
+from tumorseg.planning.published import GB, elements_budget, feature_map_elements, predicted_bytes
 from tumorseg.schema.networks import PlainUNet, ResidualUNet
 
 TOPOLOGY = {
