@@ -1,7 +1,9 @@
 """Fingerprints made by hand."""
 
+from tumorseg.planning.counting import MemoryCounter
 from tumorseg.planning.overrides import parse_override
-from tumorseg.planning.planner import PlanOptions, make_plan
+from tumorseg.planning.planner import Machine, PlanOptions, make_plan
+from tumorseg.planning.presets import preset_named
 from tumorseg.schema.fingerprint import CaseMeasurement, Fingerprint, IntensityStatistics
 
 MR = IntensityStatistics(
@@ -10,6 +12,8 @@ MR = IntensityStatistics(
 CT = IntensityStatistics(
     mean=99.5, median=101.0, std=39.4, min=-983.0, max=5420.0, percentile_00_5=-17.0, percentile_99_5=201.0
 )
+COUNTER = MemoryCounter()
+"""Shared by tests: what one of them counted costs the next one nothing."""
 LABELS = {"background": 0, "tumour": 1}
 
 
@@ -41,5 +45,14 @@ def fingerprint(cases=None, *, channels=("MRI",), labels=LABELS, intensities=MR,
 def planned(measured=None, *settings, **options):
     """Return the plan of a fingerprint, with `field=value` settings."""
     overrides = tuple(parse_override(text) for text in settings)
-    made = make_plan(measured or fingerprint(), "Toy__plan", PlanOptions(overrides=overrides, **options))
-    return made.plan
+    return made(measured, PlanOptions(overrides=overrides, **with_preset(options))).plan
+
+
+def made(measured=None, options=None):
+    """Return the plan of a fingerprint, with its warnings."""
+    return make_plan(measured or fingerprint(), "Toy__plan", options or PlanOptions(), Machine(counter=COUNTER))
+
+
+def with_preset(options):
+    """Return options whose preset may be given by name."""
+    return options | {"preset": preset_named(options["preset"])} if isinstance(options.get("preset"), str) else options

@@ -59,7 +59,7 @@ def test_each_channel_has_its_normalisation():
 
 
 def test_a_disagreement_becomes_a_warning_and_stands_in_the_reasons():
-    made = make_plan(fingerprint(channels=("T1", "T2"), intensities=CT), "p", PlanOptions())
+    found = made(fingerprint(channels=("T1", "T2"), intensities=CT))
     assert len(made.warnings) == 2
     assert made.warnings[0].startswith("channel T1 is taken for mr")
     assert made.plan.reasons["configurations.2d.normalization.0"].inputs["disagreement"] == made.warnings[0]

@@ -1,6 +1,5 @@
 """U-Nets: a plain and a residual encoder on the same decoder."""
 
-import math
 from collections.abc import Callable
 from itertools import pairwise
 from typing import cast
@@ -30,7 +29,7 @@ class UNet(nn.Module):
 
     def __init__(self, spec: UNetTopology, *, stem: nn.Module, stages: list[nn.Sequential], num_outputs: int) -> None:
         super().__init__()
-        self.divisors = tuple(math.prod(steps) for steps in zip(*spec.strides, strict=True))
+        self.divisors = spec.divisors
         self.deep_supervision = spec.deep_supervision
         self.activation_checkpointing = False
         """Whether a stage's inner activations are computed anew in the backward pass rather than kept."""

@@ -7,6 +7,7 @@ from tumorseg.planning.augmentation import choose_augmentation
 from tumorseg.planning.counted import CountedRule, with_sums_on_cpu
 from tumorseg.planning.counting import GB, MemoryCounter
 from tumorseg.planning.lowres import find_lowres
+from tumorseg.planning.pace import AnyFits
 from tumorseg.planning.patch_search import Candidate, Found, Grid, MemoryRule, search
 from tumorseg.planning.presets import Preset
 from tumorseg.planning.published import PublishedRule
@@ -79,6 +80,12 @@ def plan_volumes(brief: Brief) -> dict[str, Planned]:
     coarse = _settle(brief, lowres.grid, lowres.found, rule, batch_dice=False)
     coarse = coarse._replace(reasons=coarse.reasons | lowres_reasons(grid, lowres))
     return {FULL: full, LOWRES: coarse, CASCADE: _plan_cascade(brief, full)}
+
+
+def draft_default(brief: Brief) -> Configuration:
+    """Return the default configuration as far as time is concerned: with any memory, and the smallest batch."""
+    grid = brief.subject.grid if min(brief.subject.grid.median_shape) > 1 else _plane(brief.subject.grid)
+    return _configuration(brief, grid, search(grid, brief.preset, AnyFits()).candidate, batch_dice=False)
 
 
 def _plan_cascade(brief: Brief, full: Planned) -> Planned:
