@@ -48,7 +48,7 @@ def test_the_published_estimate_scales_with_budget_and_patch(preset):
     topology = choose_topology(grid.spacing_mm, grid.median_shape)
     candidate = Candidate(build_topology(topology, chosen), topology.patch_size, 2, Relief())
     rule = PublishedRule(chosen.memory, chosen, 8, 1)
-    needed = rule.needed_gb(candidate, grid)
+    needed = rule.needed_gb(candidate, grid, is_rough=False)
     assert PublishedRule(chosen.memory, chosen, needed, 1).fits(candidate, grid, is_rough=False)
     assert not PublishedRule(chosen.memory, chosen, 0.98 * needed, 1).fits(candidate, grid, is_rough=False)
     twice = PublishedRule(chosen.memory, chosen, 10 * needed, 2).largest_batch(candidate, grid, 1000)

@@ -108,7 +108,7 @@ def _rule(brief: Brief, *, previous: str | None = None) -> MemoryRule:
         return PublishedRule(preset.memory, preset, brief.vram_bytes / GB, brief.num_gpus)
 
     def draft(candidate: Candidate, grid: Grid) -> Configuration:
-        drafted = _configuration(brief, grid, candidate, batch_dice=False)
+        drafted = _configuration(brief, grid, candidate, batch_dice=len(grid.spacing_mm) == 2)
         return drafted.model_copy(update={"previous_configuration": previous})
 
     return CountedRule(draft, brief.counter, brief.setting, vram_bytes=brief.vram_bytes, num_gpus=brief.num_gpus)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from tumorseg.planning.counting import GB, MemoryCounter, allocatable_bytes, needed_bytes
+from tumorseg.planning.counting import GB, MemoryCounter, allocatable_bytes, needed_bytes, reserved_bytes
 from tumorseg.planning.patch_search import Candidate, Grid, Relief
 from tumorseg.planning.rehearsal import Setting, setting_of
 from tumorseg.schema.base import content_hash
@@ -34,11 +34,12 @@ class CountedRule:
         """Take what turns candidates into configurations, what counts them, and the budget of each GPU."""
         self._draft, self._counter, self._setting = draft, counter, setting
         self._limit, self.num_gpus = allocatable_bytes(vram_bytes), num_gpus
+        self.vram_gb = vram_bytes / GB
         self._known: dict[str, tuple[int, MemoryCount]] = {}
 
     def fits(self, candidate: Candidate, grid: Grid, *, is_rough: bool) -> bool:
         """Return whether training and inference fit; roughly: whether nothing shows that they do not."""
-        if self._at_least(candidate, grid) > self._limit:
+        if self._is_smaller_than_known(candidate) and self._about(candidate, grid) > self._limit:
             return False
         if is_rough:
             return True
@@ -64,8 +65,10 @@ class CountedRule:
                 low, low_peak = tried, peak
         return low
 
-    def needed_gb(self, candidate: Candidate, grid: Grid) -> float:
-        """Return the budget that a candidate needs, rounded up to hundredths."""
+    def needed_gb(self, candidate: Candidate, grid: Grid, *, is_rough: bool) -> float:
+        """Return the budget that a candidate needs, rounded up to hundredths; roughly: what it needs about."""
+        if is_rough:
+            return math.ceil(reserved_bytes(math.ceil(self._about(candidate, grid))) / GB * 100) / 100
         return math.ceil(needed_bytes(self.count(candidate, grid)) / GB * 100) / 100
 
     def holds(self, configuration: Configuration) -> bool:
@@ -86,14 +89,21 @@ class CountedRule:
             count = self._count(with_sums_on_cpu(configuration))
         return count
 
-    def _at_least(self, candidate: Candidate, grid: Grid) -> float:
-        """Return what a step needs at the least, from a count of the same network; without one it is counted."""
+    def _is_smaller_than_known(self, candidate: Candidate) -> bool:
+        known = self._known.get(_key(candidate))
+        return known is None or _load(candidate) <= known[0]
+
+    def _about(self, candidate: Candidate, grid: Grid) -> float:
+        """Return what a step needs, from a count of the same network on another patch or batch, or else its own.
+
+        For a smaller patch than the one that was counted it is what the step needs at the least.
+        """
         key = _key(candidate)
         if key not in self._known:
             return self.count(candidate, grid).peak_bytes
         load, count = self._known[key]
         static = count.parameters_bytes + count.optimizer_bytes
-        return static + (count.peak_bytes - static) * min(1.0, _load(candidate) / load)
+        return static + (count.peak_bytes - static) * _load(candidate) / load
 
 
 def with_sums_on_cpu(configuration: Configuration) -> Configuration:

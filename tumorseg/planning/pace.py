@@ -1,5 +1,6 @@
 """How wide a network and how large a patch a CPU can train, from steps that were timed on it."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -36,6 +37,7 @@ class AnyFits:
 
     reliefs: tuple[Relief, ...] = (Relief(),)
     num_gpus = 1
+    vram_gb = math.inf
 
     def fits(self, candidate: Candidate, grid: Grid, *, is_rough: bool) -> bool:
         """Return True."""
@@ -45,7 +47,7 @@ class AnyFits:
         """Return the smallest batch."""
         return BATCH_SIZE
 
-    def needed_gb(self, candidate: Candidate, grid: Grid) -> float:
+    def needed_gb(self, candidate: Candidate, grid: Grid, *, is_rough: bool) -> float:
         """Return 0: nobody asks."""
         return 0.0
 

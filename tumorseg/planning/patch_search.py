@@ -60,6 +60,11 @@ class MemoryRule(Protocol):
         ...
 
     @property
+    def vram_gb(self) -> float:
+        """Return the budget in GB."""
+        ...
+
+    @property
     def num_gpus(self) -> int:
         """Return the GPUs among which a batch is divided."""
         ...
@@ -72,8 +77,8 @@ class MemoryRule(Protocol):
         """Return the largest batch that memory allows; no larger one than `most` need be looked at."""
         ...
 
-    def needed_gb(self, candidate: Candidate, grid: Grid) -> float:
-        """Return the budget that a candidate needs, in GB."""
+    def needed_gb(self, candidate: Candidate, grid: Grid, *, is_rough: bool) -> float:
+        """Return the budget that a candidate needs, in GB; roughly, if that is enough."""
         ...
 
 
@@ -145,8 +150,9 @@ def _find_patch(grid: Grid, preset: Preset, rule: MemoryRule, *, is_rough: bool)
                 topology = None
     assert larger is not None
     raise PlanError(
-        f"the budget is too small for any patch of preset {preset.name}: the smallest, {list(larger.patch_size)}, needs "
-        f"{rule.needed_gb(larger, grid):.2f} GB; give a --vram of that at least, or a preset with fewer features"
+        f"a budget of {rule.vram_gb:g} GB is too small for any patch of preset {preset.name}: the smallest, "
+        f"{list(larger.patch_size)}, needs "
+        f"{rule.needed_gb(larger, grid, is_rough=False):.2f} GB; give a --vram of that at least, or a preset with fewer features"
     )
 
 

@@ -61,7 +61,7 @@ class PublishedRule:
 
     def __init__(self, reference: MemoryReference, preset: Preset, vram_gb: float, num_gpus: int) -> None:
         """Take the preset's reference and a budget in GB (2^30 bytes)."""
-        self._reference, self._preset, self._vram_gb, self.num_gpus = reference, preset, vram_gb, num_gpus
+        self._reference, self._preset, self.vram_gb, self.num_gpus = reference, preset, vram_gb, num_gpus
 
     def fits(self, candidate: Candidate, grid: Grid, *, is_rough: bool) -> bool:
         """Compare as nnU-Net does: its plain planner at batch size 2, its ResEnc planners at the reference's."""
@@ -72,10 +72,10 @@ class PublishedRule:
         batch = self._budget(grid) / self._elements(candidate, grid) * self._reference_batch(grid)
         return (round(batch) if self._preset.rounds_batch else math.floor(batch)) * self.num_gpus
 
-    def needed_gb(self, candidate: Candidate, grid: Grid) -> float:
+    def needed_gb(self, candidate: Candidate, grid: Grid, *, is_rough: bool) -> float:
         """Return the budget at which the estimate fits, rounded up to hundredths."""
         share = self._elements(candidate, grid) / (self._budget(grid) * self._least_share(grid))
-        return math.ceil(share * self._vram_gb * 100) / 100
+        return math.ceil(share * self.vram_gb * 100) / 100
 
     def _elements(self, candidate: Candidate, grid: Grid) -> int:
         return feature_map_elements(candidate.network, candidate.patch_size, grid.num_outputs)
@@ -83,7 +83,7 @@ class PublishedRule:
     def _budget(self, grid: Grid) -> float:
         """Return the elements, at the reference's batch size, that the budget allows."""
         elements = self._reference.elements_2d if len(grid.spacing_mm) == 2 else self._reference.elements_3d
-        return elements * self._vram_gb / self._reference.vram_gb
+        return elements * self.vram_gb / self._reference.vram_gb
 
     def _least_share(self, grid: Grid) -> float:
         is_residual = self._preset.network == "residual_unet"

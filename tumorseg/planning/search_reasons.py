@@ -52,8 +52,8 @@ def _patch_reason(facts: SearchFacts) -> Reason:
     if found.larger is None:
         alternative = "none larger: this one holds a median case, or the volume that the preset begins with"
     else:
-        needed = facts.rule.needed_gb(found.larger, facts.grid)
-        alternative = f"{_times(found.larger.patch_size)} voxels, which would need {needed:.2f} GB"
+        needed = facts.rule.needed_gb(found.larger, facts.grid, is_rough=True)
+        alternative = f"{_times(found.larger.patch_size)} voxels, which would need about {needed:.2f} GB"
     return Reason(
         rule="begin with the preset's volume shaped like a median case; shrink what is largest until the budget holds",
         inputs={
@@ -76,12 +76,12 @@ def _batch_reason(facts: SearchFacts, preset: Preset) -> Reason:
     larger = found.candidate._replace(
         batch_size=batch_size + rule.num_gpus * found.candidate.relief.gradient_accumulation
     )
-    needed = rule.needed_gb(larger, facts.grid)
+    needed = rule.needed_gb(larger, facts.grid, is_rough=True)
     return Reason(
         rule=f"what memory, the size of the dataset ({preset.max_dataset_covered:.0%} of its voxels in a batch) and the "
         f"preset allow, at least {MIN_BATCH_SIZE}",
         inputs={"limits": ", ".join(f"{count} by {what}" for what, count in limits.items()), "num_gpus": rule.num_gpus},
-        alternative=f"{larger.batch_size} patches, which would need {needed:.2f} GB",
+        alternative=f"{larger.batch_size} patches, which would need about {needed:.2f} GB",
     )
 
 
