@@ -107,7 +107,7 @@ def test_an_endless_budget_is_no_option(field):
         PlanOptions(**{field: float("inf")})
 
 
-@pytest.mark.parametrize(("preset", "network", "like"), [("optimized", "plain_unet", "nnunet")])
+@pytest.mark.parametrize(("preset", "network", "like"), [("nnunet_resenc_m", "plain_unet", "nnunet")])
 def test_another_network_is_measured_against_its_own_reference(preset, network, like):
     document = fingerprint(equal_cases(20, (1.0, 0.77, 0.77), (432, 512, 512)))
     changed = planned(document, preset=preset, network=network).configurations["3d_fullres"]

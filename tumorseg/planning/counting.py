@@ -125,14 +125,17 @@ def _count_inference(rehearsal: Rehearsal, configuration: Configuration, setting
 
 
 def _count_accumulators(configuration: Configuration, num_outputs: int) -> int:
-    """Return the memory of sums over the tiles of a median case: two rows of tiles whose logits cost nothing."""
+    """Return the memory of sums over the tiles of a median case.
+
+    Two rows of one tile each, whose logits cost nothing, are followed; all that is kept grows with the plane.
+    """
     tiling = tiling_of(configuration)
-    depth, plane = tiling.patch_size[0], configuration.median_shape[-2:]
+    depth, *plane = tiling.patch_size
     with FakeTensorMode(), AllocationTracker() as tracker:
         logits = torch.empty(num_outputs, *tiling.patch_size)
         image = torch.empty(0, depth + max(1, depth // 2), *plane)
         kept: Tensor | None = None
         for slab in predict_slabs(image, lambda _: logits, tiling, num_outputs=num_outputs):
             kept = slab.logits if kept is None else torch.cat((kept[:, -1:], slab.logits), dim=1)
-    peak: int = tracker.peak_bytes
-    return peak
+    shares = zip(configuration.median_shape[-2:], plane, strict=True)
+    return math.ceil(tracker.peak_bytes * math.prod(max(size / edge, 1) for size, edge in shares))
