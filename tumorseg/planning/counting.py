@@ -138,4 +138,4 @@ def _count_accumulators(configuration: Configuration, num_outputs: int) -> int:
         for slab in predict_slabs(image, lambda _: logits, tiling, num_outputs=num_outputs):
             kept = slab.logits if kept is None else torch.cat((kept[:, -1:], slab.logits), dim=1)
     shares = zip(configuration.median_shape[-2:], plane, strict=True)
-    return math.ceil(tracker.peak_bytes * math.prod(max(size / edge, 1) for size, edge in shares))
+    return math.ceil(float(tracker.peak_bytes) * math.prod(max(size / edge, 1.0) for size, edge in shares))

@@ -23,7 +23,7 @@ PATIENCE_S = 600.0
 
 def step_seconds(configuration: Configuration, setting: Setting) -> float:
     """Return the median time of a training step on the CPU, in seconds."""
-    learner, images, segmentations = _begin(configuration, setting, "cpu")
+    learner, images, segmentations = noise_learner(configuration, setting, "cpu")
     times = []
     for number in range(WARM_UP + TIMED):
         started = time.perf_counter()
@@ -80,7 +80,7 @@ def _measure(sending: Connection, configuration: Configuration, setting: Setting
 
 def _reserved_peak(configuration: Configuration, setting: Setting, device: str) -> int:
     torch.cuda.set_device(device)
-    learner, images, segmentations = _begin(configuration, setting, device)
+    learner, images, segmentations = noise_learner(configuration, setting, device)
     for number in range(VERIFIED):
         learner.step(images, segmentations, number)
     del images, segmentations
@@ -91,8 +91,10 @@ def _reserved_peak(configuration: Configuration, setting: Setting, device: str) 
     return torch.cuda.max_memory_reserved(device)
 
 
-def _begin(configuration: Configuration, setting: Setting, device: str) -> tuple[Learner, torch.Tensor, torch.Tensor]:
-    """Return a learner, and a batch of noise on its device."""
+def noise_learner(
+    configuration: Configuration, setting: Setting, device: str
+) -> tuple[Learner, torch.Tensor, torch.Tensor]:
+    """Return a learner, and a batch of noise and random labels on its device."""
     training = Training(epochs=1, iterations_per_epoch=10, validation_iterations=1, precision=setting.precision)
     learner = Learner(
         configuration, training, num_channels=setting.num_channels, targets=setting.targets, device=device
