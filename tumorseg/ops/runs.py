@@ -48,7 +48,7 @@ def _count_entries(indices: Segmentation, codes: int) -> NDArray[np.int64]:
         entered[0] += _count_steps(part, 0, codes)
         part = part[:step]
         for axis in range(1, part.ndim):
-            entered[axis, 0] += _count(part.take(0, axis), codes)
+            entered[axis, 0] += _count(part.take([0], axis), codes)
             entered[axis] += _count_steps(part, axis, codes)
     return entered
 

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from tumorseg.losses.presets import deep_supervision_weights, loss_preset
+from tumorseg.planning.adaptation import Adaptation
 from tumorseg.planning.augmentation import choose_augmentation
 from tumorseg.planning.lowres import find_lowres
 from tumorseg.planning.memory import predicted_bytes
@@ -26,6 +27,8 @@ class Subject(NamedTuple):
     """Whether outputs are regions."""
     lateral_axis: int | None
     """Plan axis that must not be mirrored, because labels differ by their side only."""
+    adaptation: Adaptation
+    """Loss, sampling and augmentation that suit the targets."""
 
 
 class Planned(NamedTuple):
@@ -77,6 +80,7 @@ def _complete(subject: Subject, grid: Grid, found: Found, preset: Preset, *, bat
     num_axes = len(grid.spacing_mm)
     axes = _mirroring_axes(num_axes, subject.lateral_axis) if preset.mirroring else ()
     weights = deep_supervision_weights(found.network.num_stages - 1)
+    adapted = subject.adaptation
     configuration = Configuration(
         spacing_mm=grid.spacing_mm,
         median_shape=tuple(max(1, round(size)) for size in grid.median_shape),
@@ -85,17 +89,17 @@ def _complete(subject: Subject, grid: Grid, found: Found, preset: Preset, *, bat
         normalization=subject.normalization,
         resampling=ResamplingSpec(),
         network=found.network,
-        augmentation=choose_augmentation(found.patch_size, axes),
+        augmentation=choose_augmentation(found.patch_size, axes, strength=adapted.augmentation_strength),
         loss=loss_preset(
-            preset.loss, has_regions=subject.has_regions, batch_dice=batch_dice, deep_supervision_weights=weights
+            adapted.loss, has_regions=subject.has_regions, batch_dice=batch_dice, deep_supervision_weights=weights
         ),
         optimizer=preset.optimizer,
         schedule=preset.schedule,
-        sampling=SamplingSpec(),
+        sampling=SamplingSpec(foreground_fraction=adapted.foreground_fraction),
         inference=InferenceSpec(mirroring=bool(axes), mirroring_axes=axes),
     )
     needed = predicted_bytes(preset.memory, num_axes, found.elements, found.batch_size)
-    reasons = configuration_reasons(configuration, found, preset, batch_dice=batch_dice)
+    reasons = configuration_reasons(configuration, found, preset, adapted=adapted, batch_dice=batch_dice)
     return Planned(configuration, needed, reasons)
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tumorseg.errors import PlanError
+from tumorseg.planning.adaptation import Adaptation, adapt
 from tumorseg.planning.configurations import FULL, Planned, Subject, plan_planes, plan_volumes
 from tumorseg.planning.kinds import KindDecision, choose_normalization, decide_kind
 from tumorseg.planning.laterality import mirror_pairs
@@ -65,11 +66,12 @@ def make_plan(fingerprint: Fingerprint, name: str, options: PlanOptions) -> Plan
     vram_gb = options.vram_gb or preset.vram_gb
     kinds = _decide_kinds(fingerprint)
     target = target_grid(fingerprint)
-    subject = _subject(fingerprint, kinds, target)
+    adaptation = adapt(fingerprint, target, preset)
+    subject = _subject(fingerprint, kinds, target, adaptation)
     planned = _plan_configurations(subject, preset, vram_gb)
     given = {name for name in ("vram_gb", "max_hours", "folds") if getattr(options, name) is not None}
     split = options.folds if isinstance(options.folds, str) else None
-    evidence = Evidence(fingerprint, kinds, target, preset, frozenset(given), split)
+    evidence = Evidence(fingerprint, kinds, target, preset, adaptation, frozenset(given), split)
     default = FULL if FULL in planned else "2d"
     plan = Plan(
         name=name,
@@ -79,7 +81,7 @@ def make_plan(fingerprint: Fingerprint, name: str, options: PlanOptions) -> Plan
         budget=Budget(vram_bytes=round(vram_gb * GB), predicted_bytes=planned[default].predicted_bytes),
         default_configuration=default,
         configurations={key: found.configuration for key, found in planned.items()},
-        training=preset.training.model_copy(update={"max_hours": options.max_hours}),
+        training=adaptation.lengthen(preset.training.model_copy(update={"max_hours": options.max_hours})),
         folds=_folds(fingerprint, options),
         reasons=plan_reasons(evidence) | _nested_reasons(planned, shared_reasons(evidence)),
     )
@@ -154,7 +156,9 @@ def _decide_kinds(fingerprint: Fingerprint) -> list[KindDecision]:
     return [decide_kind(channel, fingerprint.intensities[channel.name]) for channel in fingerprint.dataset.channels]
 
 
-def _subject(fingerprint: Fingerprint, kinds: Sequence[KindDecision], target: TargetGrid) -> Subject:
+def _subject(
+    fingerprint: Fingerprint, kinds: Sequence[KindDecision], target: TargetGrid, adaptation: Adaptation
+) -> Subject:
     dataset, relative = fingerprint.dataset, fingerprint.median_relative_size_after_cropping
     _check_learnable(fingerprint)
     normalization = tuple(
@@ -165,7 +169,7 @@ def _subject(fingerprint: Fingerprint, kinds: Sequence[KindDecision], target: Ta
     voxels = float(np.prod(planned.median_shape)) * len(fingerprint.cases)
     grid = Grid(planned.spacing_mm, planned.median_shape, voxels, len(set(dataset.labels.values()) | {0}))
     lateral = target.transpose.index(LATERAL_AXIS) if mirror_pairs(sided_names(dataset)) else None
-    return Subject(grid, normalization, bool(dataset.regions), lateral)
+    return Subject(grid, normalization, bool(dataset.regions), lateral, adaptation)
 
 
 def _check_learnable(fingerprint: Fingerprint) -> None:

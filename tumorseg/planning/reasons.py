@@ -1,9 +1,11 @@
 """Why each value of a plan is what it is, written down beside it."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tumorseg.planning.augmentation import is_thick
+from tumorseg.planning.adaptation import Adaptation
+from tumorseg.planning.augmentation import THICK_PATCH, is_thick
 from tumorseg.planning.kinds import CROPPED_SHARE, NNUNET_SCHEMES, KindDecision
 from tumorseg.planning.laterality import mirror_pairs
 from tumorseg.planning.lowres import SHARE_SEEN, STEP, Lowres
@@ -15,6 +17,9 @@ from tumorseg.schema.dataset import DatasetDescription
 from tumorseg.schema.fingerprint import Fingerprint
 from tumorseg.schema.plan import Configuration, Reason
 
+ISOTROPIC = 2.0
+"""Up to this ratio of spacings all axes are treated alike, as in nnU-Net's pooling."""
+
 
 class Evidence(NamedTuple):
     """What decisions on the whole plan were made from."""
@@ -24,6 +29,7 @@ class Evidence(NamedTuple):
     """One per channel."""
     target: TargetGrid
     preset: Preset
+    adaptation: Adaptation
     given: frozenset[str]
     """Which of `vram_gb`, `max_hours` and `folds` the user gave."""
     split: str | None = None
@@ -44,7 +50,6 @@ def plan_reasons(evidence: Evidence) -> dict[str, Reason]:
     own += ", of whole groups" if has_groups else ""
     stated = f"--splits {evidence.split}: {NAMED_SPLITS[evidence.split].rule}" if evidence.split else "of --splits"
     folds = stated if "folds" in evidence.given else own
-    length = "--max-hours decides the length" if "max_hours" in evidence.given else "length"
     return {
         "orientation": Reason(rule="one orientation for all images, so that none is learnt or predicted turned"),
         "transpose": Reason(rule="coarse (or flat) axis first", inputs={"target_spacing_mm": list(target.spacing_mm)}),
@@ -58,9 +63,16 @@ def plan_reasons(evidence: Evidence) -> dict[str, Reason]:
         "default_configuration": Reason(
             rule="3d_fullres where images have depth, else 2d", inputs={"median_shape": list(target.median_shape)}
         ),
-        "training": Reason(rule=f"{length}, precision and clipping of preset {preset.name}"),
+        "training": _training_reason(evidence),
         "folds": Reason(rule=folds, inputs={"num_cases": num_cases}),
     }
+
+
+def _training_reason(evidence: Evidence) -> Reason:
+    others = f"precision and clipping of preset {evidence.preset.name}"
+    if "max_hours" in evidence.given:
+        return Reason(rule=f"--max-hours decides the length; {others}")
+    return _extend(evidence.adaptation.reasons["training"], others)
 
 
 def shared_reasons(evidence: Evidence) -> dict[str, Reason]:
@@ -68,7 +80,7 @@ def shared_reasons(evidence: Evidence) -> dict[str, Reason]:
     target, preset = evidence.target, evidence.preset
     pairs = [list(pair) for pair in mirror_pairs(sided_names(evidence.fingerprint.dataset))]
     reasons = {
-        "spacing_mm": Reason(rule=target.rule, inputs={"target_spacing_mm": list(target.in_plan_order().spacing_mm)}),
+        "spacing_mm": _spacing_reason(target),
         "median_shape": Reason(
             rule="median over cases of the voxels left by cropping, on the target spacing",
             inputs={"median_shape": list(target.in_plan_order().median_shape)},
@@ -76,13 +88,26 @@ def shared_reasons(evidence: Evidence) -> dict[str, Reason]:
         "resampling": Reason(
             rule="cubic images, linear labels and logits; an axis over 3 times coarser than the finest is not mixed with the others"
         ),
-        "sampling": Reason(rule="nnU-Net's third of each batch, and at least one patch, centred on foreground"),
+        "sampling": evidence.adaptation.reasons["sampling"],
         "inference": Reason(rule="nnU-Net's half-tile overlap and Gaussian weights of an eighth of the tile"),
         "inference.mirroring_axes": Reason(
             rule=_mirroring_rule(preset, has_pairs=bool(pairs)), inputs={"pairs": pairs}
         ),
     }
     return reasons | _normalization_reasons(evidence)
+
+
+def _spacing_reason(target: TargetGrid) -> Reason:
+    spacing = target.in_plan_order().spacing_mm
+    ratio = max(spacing) / min(spacing)
+    growth = math.prod(edge / min(spacing) for edge in spacing)
+    return Reason(
+        rule=target.rule,
+        inputs={"target_spacing_mm": list(spacing), "spacing_ratio": ratio},
+        alternative=f"the finest spacing on every axis: {growth:.1f} times the voxels, most of them interpolated"
+        if ratio > ISOTROPIC
+        else None,
+    )
 
 
 def _normalization_reasons(evidence: Evidence) -> dict[str, Reason]:
@@ -121,14 +146,10 @@ def _mirroring_rule(preset: Preset, *, has_pairs: bool) -> str:
 
 
 def configuration_reasons(
-    configuration: Configuration, found: Found, preset: Preset, *, batch_dice: bool
+    configuration: Configuration, found: Found, preset: Preset, *, adapted: Adaptation, batch_dice: bool
 ) -> dict[str, Reason]:
     """Return the reasons of one configuration's own search, by field within it."""
     limits = ", ".join(f"{count} by {what}" for count, what in _batch_limits(found, preset))
-    turned = "space" if len(found.patch_size) == 3 else "the plane"
-    affine = "turned in its planes only, the patch being thick" if is_thick(found.patch_size) else f"turned in {turned}"
-    is_given = preset.network != PRESETS[preset.name].network
-    chosen = f"{found.network.name}, as --network says" if is_given else f"{found.network.name} of preset {preset.name}"
     dice = "over the batch: a patch sees little of a case" if batch_dice else "per patch"
     return {
         "patch_size": Reason(
@@ -142,22 +163,43 @@ def configuration_reasons(
         "batch_size": Reason(
             rule="what memory and the size of the dataset allow, at least 2", inputs={"limits": limits}
         ),
-        "network": Reason(
-            rule=f"{chosen}; an axis is halved, and convolved across, once its spacing is within twice the finest, and "
-            "halved only where 4 voxels or more are left of it",
-            inputs={"num_stages": found.network.num_stages, "base_features": preset.base_features},
-            alternative="--network residual_unet" if preset.network == "plain_unet" else "--network plain_unet",
+        "network": _network_reason(configuration.spacing_mm, found, preset),
+        "loss": _extend(
+            adapted.reasons["loss"], f"Dice {dice}; outputs weigh half of the next finer one, the coarsest nothing"
         ),
-        "loss": Reason(
-            rule=f"loss preset {configuration.loss.preset} of preset {preset.name}; Dice {dice}; outputs weigh half of the next finer one, the coarsest nothing"
-        ),
-        "augmentation": Reason(rule=f"nnU-Net's probabilities and ranges; {affine}"),
+        "augmentation": _augmentation_reason(found.patch_size, adapted),
         "previous_configuration": Reason(rule="none: this one works from the images alone"),
         "gradient_accumulation": Reason(rule="the whole batch at once: it fits the budget"),
         "activation_checkpointing": Reason(rule="off: the budget holds without it"),
         "optimizer": Reason(rule=f"of preset {preset.name}"),
         "schedule": Reason(rule=f"of preset {preset.name}"),
     }
+
+
+def _network_reason(spacing_mm: Sequence[float], found: Found, preset: Preset) -> Reason:
+    network, ratio = found.network, max(spacing_mm) / min(spacing_mm)
+    is_given = preset.network != PRESETS[preset.name].network
+    chosen = f"{network.name}, as --network says" if is_given else f"{network.name} of preset {preset.name}"
+    flat = sum(1 in kernel for kernel in network.kernel_sizes)
+    across = f" (at {ratio:.1f} times the finest: not before stage {flat + 1})" if flat else ""
+    return Reason(
+        rule=f"{chosen}; an axis is halved, and convolved across, once its spacing is within twice the finest{across}, "
+        "and halved only where 4 voxels or more are left of it",
+        inputs={"num_stages": network.num_stages, "base_features": preset.base_features, "spacing_ratio": ratio},
+        alternative="--network residual_unet" if preset.network == "plain_unet" else "--network plain_unet",
+    )
+
+
+def _augmentation_reason(patch_size: Sequence[int], adapted: Adaptation) -> Reason:
+    reason = adapted.reasons["augmentation"]
+    if is_thick(patch_size):
+        elongation = f"over {THICK_PATCH:g} times longer than thick ({max(patch_size)} to {patch_size[0]})"
+        return _extend(reason, f"turned in its planes only, the patch being {elongation}: slices are not mixed")
+    return _extend(reason, "turned in space" if len(patch_size) == 3 else "turned in the plane")
+
+
+def _extend(reason: Reason, more: str) -> Reason:
+    return reason.model_copy(update={"rule": f"{reason.rule}; {more}"})
 
 
 def lowres_reasons(full: Grid, lowres: Lowres) -> dict[str, Reason]:
