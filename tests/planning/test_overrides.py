@@ -134,7 +134,7 @@ def test_what_was_set_is_recorded_with_what_was_planned(plan):
     changed = with_set(plan, "training.epochs=4", "optimizer.lr=0.5")
     reason = changed.reasons["training.epochs"]
     assert reason.rule == "set by the user"
-    assert reason.inputs == {"value": 4, "planned": 1000}
+    assert reason.inputs == {"value": 4, "planned": 500}
     for name in NAMES:
         assert changed.reasons[f"configurations.{name}.optimizer.lr"].inputs == {"value": 0.5, "planned": 0.01}
 

@@ -24,7 +24,8 @@ SMALL_SHARE = 0.001
 RARE_SHARE = 0.1
 """A target that fewer of the cases hold decides nothing."""
 FEW_CASES, MANY_CASES = 20, 1000
-"""nnU-Net's defaults were developed on sets of 20 to 750 cases."""
+"""nnU-Net's defaults were developed on sets of 20 to 484 cases."""
+ORDINARY = f"independent cases are neither under {FEW_CASES} nor over {MANY_CASES}"
 STRONGER, WEAKER = 1.5, 0.67
 """Factors of the probabilities of augmentation."""
 SHORTER, LONGER = 0.5, 2.0
@@ -144,7 +145,7 @@ def _choose_strength(num_cases: int) -> tuple[float, Reason]:
         rule = f"nnU-Net's ranges, {WEAKER:g} times as likely: over {MANY_CASES} independent cases vary enough by themselves"
         alternative = "nnU-Net's probabilities: more robust to other scanners, slower to fit so many cases"
         return WEAKER, Reason(rule=rule, inputs=inputs, alternative=alternative)
-    rule = f"nnU-Net's probabilities and ranges: {FEW_CASES} to {MANY_CASES} independent cases, as in the sets they were made for"
+    rule = f"nnU-Net's probabilities and ranges: {ORDINARY}"
     alternative = "likelier transforms: more robust with few cases, slower to fit these"
     return 1.0, Reason(rule=rule, inputs=inputs, alternative=alternative)
 
@@ -160,6 +161,6 @@ def _choose_length(num_cases: int, preset: Preset) -> tuple[float, Reason]:
         rule = f"{LONGER:g} times {of_preset}: over {MANY_CASES} independent cases are seen too seldom in less"
         alternative = f"{of_preset}: half the time, less of the data used"
         return LONGER, Reason(rule=rule, inputs=inputs, alternative=alternative)
-    rule = f"{of_preset}: {FEW_CASES} to {MANY_CASES} independent cases, as in the sets it was made for"
+    rule = f"{of_preset}: {ORDINARY}"
     alternative = "half of it (--set training.epochs): half the time, a little less accurate"
     return 1.0, Reason(rule=rule, inputs=inputs, alternative=alternative)
