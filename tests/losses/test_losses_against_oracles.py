@@ -7,7 +7,14 @@ import torch
 from torch.nn import functional as F
 
 from tumorseg.losses.registry import build_loss
-from tumorseg.schema.losses import BinaryCrossEntropyLoss, CrossEntropyLoss, DiceLoss, LossSpec
+from tumorseg.schema.losses import (
+    BinaryCrossEntropyLoss,
+    CrossEntropyLoss,
+    DiceLoss,
+    FocalLoss,
+    LossSpec,
+    TverskyLoss,
+)
 from tumorseg.schema.targets import IGNORE, Targets
 
 CLASSES = Targets(label_values=(0, 1, 2, 3), label_names=("background", "a", "b", "c"), ignore_value=None)
@@ -125,3 +132,115 @@ def test_dice_of_a_large_patch_keeps_its_digits():
     single = total((DiceLoss(),), logits, target, targets)
     double = total((DiceLoss(),), logits.double(), target, targets)
     assert abs(single.item() - double.item()) < 1e-6
+
+
+@pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.parametrize("include_background", [False, True])
+@pytest.mark.parametrize(("alpha", "beta"), [(0.3, 0.7), (0.5, 0.5), (1.0, 0.0)])
+def test_tversky_of_classes_equals_monai(monai_losses, logits, target, batch, include_background, alpha, beta):
+    oracle = monai_losses.TverskyLoss(
+        include_background=include_background,
+        to_onehot_y=True,
+        softmax=True,
+        alpha=alpha,
+        beta=beta,
+        batch=batch,
+        smooth_nr=1e-5,
+        smooth_dr=1e-5,
+    )
+    component = TverskyLoss(alpha=alpha, beta=beta, batch=batch, include_background=include_background)
+    torch.testing.assert_close(
+        total((component,), logits, target), oracle(logits, target[:, None]), rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_tversky_of_regions_equals_monai(monai_losses, logits, target, batch):
+    oracle = monai_losses.TverskyLoss(sigmoid=True, alpha=0.2, beta=0.6, batch=batch, smooth_nr=1e-5, smooth_dr=1e-5)
+    expected = oracle(logits[:, :3], region_masks(target).float())
+    component = TverskyLoss(alpha=0.2, beta=0.6, batch=batch)
+    torch.testing.assert_close(total((component,), logits[:, :3], target, REGIONS), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_tversky_with_equal_weights_is_dice(logits, target):
+    halves = TverskyLoss(alpha=0.5, beta=0.5, smooth=0.0)
+    torch.testing.assert_close(total((halves,), logits, target), total((DiceLoss(smooth=0.0),), logits, target))
+
+
+@pytest.mark.parametrize("gamma", [0.75, 2.0])
+def test_focal_tversky_is_each_class_to_its_power(monai_losses, logits, target, gamma):
+    oracle = monai_losses.TverskyLoss(
+        include_background=False,
+        to_onehot_y=True,
+        softmax=True,
+        alpha=0.3,
+        beta=0.7,
+        reduction="none",
+        smooth_nr=1e-5,
+        smooth_dr=1e-5,
+    )
+    expected = (oracle(logits, target[:, None]) ** gamma).mean()
+    torch.testing.assert_close(total((TverskyLoss(gamma=gamma),), logits, target), expected)
+
+
+def test_misses_cost_more_than_false_alarms_where_beta_is_larger(target):
+    masks = region_masks(target).float()
+    missed, invented = masks.clone(), masks.clone()
+    missed[:, :, 0], invented[:, :, 0] = 0, 1
+    spec = TverskyLoss(alpha=0.1, beta=0.9)
+    assert masks[:, :, 0].mean() == pytest.approx(0.5, abs=0.2)  # as many voxels to miss as to invent
+    miss, invention = (total((spec,), (found * 2 - 1) * 50, target, REGIONS) for found in (missed, invented))
+    assert miss > invention
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("alpha", [None, 0.3])
+def test_focal_of_classes_equals_monai(monai_losses, logits, target, gamma, alpha):
+    oracle = monai_losses.FocalLoss(to_onehot_y=True, use_softmax=True, gamma=gamma, alpha=alpha)
+    expected = oracle(logits, target[:, None]) * 4  # which divides by the number of classes too
+    found = total((FocalLoss(gamma=gamma, alpha=alpha),), logits, target)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("alpha", [None, 0.3])
+def test_focal_of_regions_equals_monai(monai_losses, logits, target, gamma, alpha):
+    oracle = monai_losses.FocalLoss(gamma=gamma, alpha=alpha)
+    expected = oracle(logits[:, :3], region_masks(target).float())
+    found = total((FocalLoss(gamma=gamma, alpha=alpha),), logits[:, :3], target, REGIONS)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_gradients_of_focal_and_tversky_equal_monai(monai_losses, logits, target):
+    focal = monai_losses.FocalLoss(to_onehot_y=True, use_softmax=True, gamma=2.0)
+    tversky = monai_losses.TverskyLoss(
+        include_background=False, to_onehot_y=True, softmax=True, alpha=0.3, beta=0.7, smooth_nr=1e-5, smooth_dr=1e-5
+    )
+    ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    total((TverskyLoss(), FocalLoss()), ours, target).backward()
+    (tversky(theirs, target[:, None]) + 4 * focal(theirs, target[:, None])).backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("targets", [CLASSES, REGIONS], ids=["classes", "regions"])
+def test_focal_without_gamma_is_cross_entropy(logits, target, targets):
+    outputs = logits[:, : targets.num_outputs]
+    entropy = BinaryCrossEntropyLoss() if targets.has_regions else CrossEntropyLoss()
+    target[0, :2] = IGNORE
+    plain, focal = (total((term,), outputs, target, targets) for term in (entropy, FocalLoss(gamma=0.0)))
+    torch.testing.assert_close(focal, plain)
+
+
+@pytest.mark.parametrize("targets", [CLASSES, REGIONS], ids=["classes", "regions"])
+def test_a_sum_of_losses_computes_each_shared_part_once(monkeypatch, logits, target, targets):
+    calls = []
+    for owner, name in ((torch.Tensor, "log_softmax"), (torch.Tensor, "sigmoid"), (torch.Tensor, "exp")):
+        inner = getattr(owner, name)
+        monkeypatch.setattr(
+            owner, name, lambda *args, _inner=inner, _name=name, **more: calls.append(_name) or _inner(*args, **more)
+        )
+    entropy = BinaryCrossEntropyLoss() if targets.has_regions else CrossEntropyLoss()
+    terms = (DiceLoss(), TverskyLoss(), FocalLoss(), entropy)
+    total(terms, logits[:, : targets.num_outputs], target, targets)
+    # Of classes: the probabilities, and those of the target itself.
+    assert sorted(calls) == (["sigmoid"] if targets.has_regions else ["exp", "exp", "log_softmax"])

@@ -13,8 +13,10 @@ from tumorseg.schema.losses import (
     BinaryCrossEntropyLoss,
     CrossEntropyLoss,
     DiceLoss,
+    FocalLoss,
     LossComponent,
     LossSpec,
+    TverskyLoss,
 )
 from tumorseg.schema.targets import IGNORE, Targets
 
@@ -33,6 +35,18 @@ CASES = {
     "dice without smoothing": ((DiceLoss(smooth=0.0),), CLASSES),
     "cross_entropy": ((CrossEntropyLoss(),), CLASSES),
     "binary_cross_entropy": ((BinaryCrossEntropyLoss(),), REGIONS),
+    "tversky": ((TverskyLoss(),), CLASSES),
+    "tversky of the batch with background": ((TverskyLoss(batch=True, include_background=True),), CLASSES),
+    "tversky of regions": ((TverskyLoss(alpha=0.6, beta=0.2),), REGIONS),
+    "focal tversky": ((TverskyLoss(gamma=0.75),), CLASSES),
+    "focal tversky of regions of the batch": ((TverskyLoss(gamma=1.5, batch=True),), REGIONS),
+    "focal tversky without smoothing": ((TverskyLoss(gamma=0.75, smooth=0.0),), CLASSES),
+    "focal": ((FocalLoss(),), CLASSES),
+    "focal with alpha": ((FocalLoss(gamma=0.5, alpha=0.7),), CLASSES),
+    "focal of regions": ((FocalLoss(),), REGIONS),
+    "focal of regions with alpha": ((FocalLoss(gamma=1.0, alpha=0.25),), REGIONS),
+    "tversky + cross_entropy": ((TverskyLoss(gamma=0.75), CrossEntropyLoss()), CLASSES),
+    "dice + focal of regions": ((DiceLoss(), FocalLoss()), REGIONS),
     "dice + cross_entropy": ((DiceLoss(weight=0.5), CrossEntropyLoss(weight=2)), CLASSES),
     "dice + binary_cross_entropy": ((DiceLoss(), BinaryCrossEntropyLoss()), REGIONS),
 }

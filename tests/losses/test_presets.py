@@ -7,7 +7,19 @@ import pytest
 
 from tumorseg.errors import PlanError
 from tumorseg.losses.presets import LOSS_PRESETS, deep_supervision_weights, loss_preset
-from tumorseg.schema.losses import BinaryCrossEntropyLoss, CrossEntropyLoss, DiceLoss
+from tumorseg.losses.registry import build_loss
+from tumorseg.schema.losses import (
+    BinaryCrossEntropyLoss,
+    CrossEntropyLoss,
+    DiceLoss,
+    FocalLoss,
+    OverlapLoss,
+    TverskyLoss,
+)
+from tumorseg.schema.targets import Targets
+
+CLASSES = Targets(label_values=(0, 1, 2), label_names=("background", "a", "b"), ignore_value=None)
+REGIONS = CLASSES.model_copy(update={"region_names": ("ab", "b"), "regions": ((1, 2), (2,)), "region_values": (1, 2)})
 
 
 def test_nnunets_weights_halve_and_end_in_0():
@@ -18,21 +30,42 @@ def test_nnunets_weights_halve_and_end_in_0():
 
 @pytest.mark.parametrize("name", LOSS_PRESETS)
 @pytest.mark.parametrize("batch_dice", [False, True])
-def test_presets_hold_every_component(name, batch_dice):
-    spec = loss_preset(name, has_regions=False, batch_dice=batch_dice, deep_supervision_weights=(1.0, 0.0))
-    assert spec.preset == name
-    assert spec.components == (DiceLoss(batch=batch_dice), CrossEntropyLoss())
-    assert spec.deep_supervision_weights == (1.0, 0.0)
+@pytest.mark.parametrize("targets", [CLASSES, REGIONS], ids=["classes", "regions"])
+def test_presets_are_sums_of_two_that_can_be_built(name, batch_dice, targets):
+    spec = loss_preset(
+        name, has_regions=targets.has_regions, batch_dice=batch_dice, deep_supervision_weights=(1.0, 0.0)
+    )
+    assert (spec.preset, spec.deep_supervision_weights) == (name, (1.0, 0.0))
+    assert [component.batch for component in spec.components if isinstance(component, OverlapLoss)] == [batch_dice]
+    assert len(build_loss(spec, targets).terms) == len(spec.components) == 2
 
 
-@pytest.mark.parametrize("name", LOSS_PRESETS)
-def test_regions_take_the_binary_cross_entropy(name):
+@pytest.mark.parametrize("name", ["dice_ce", "nnunet"])
+def test_the_default_is_nnunets_loss(name):
+    spec = loss_preset(name, has_regions=False, batch_dice=True, deep_supervision_weights=(1.0,))
+    assert spec.components == (DiceLoss(batch=True), CrossEntropyLoss())
     spec = loss_preset(name, has_regions=True, batch_dice=False, deep_supervision_weights=(1.0,))
     assert spec.components == (DiceLoss(), BinaryCrossEntropyLoss())
 
 
+def test_the_others_are_as_published():
+    def components(name):
+        return loss_preset(name, has_regions=False, batch_dice=False, deep_supervision_weights=(1.0,)).components
+
+    assert components("dice_focal") == (DiceLoss(), FocalLoss(gamma=2.0))
+    tversky = TverskyLoss(alpha=0.3, beta=0.7, gamma=0.75)
+    assert components("focal_tversky") == (tversky, CrossEntropyLoss())
+
+
+@pytest.mark.parametrize("name", LOSS_PRESETS)
+def test_a_preset_says_in_one_sentence_when_to_use_it_and_where_it_is_from(name):
+    assert LOSS_PRESETS[name].when.endswith(".")
+    assert ". " not in LOSS_PRESETS[name].when
+    assert "20" in LOSS_PRESETS[name].source
+
+
 def test_an_unknown_preset_lists_those_there_are():
-    with pytest.raises(PlanError, match="'dice_focl'; known are dice_ce, nnunet"):
+    with pytest.raises(PlanError, match="'dice_focl'; known are dice_ce, dice_focal, focal_tversky, nnunet"):
         loss_preset("dice_focl", has_regions=False, batch_dice=False, deep_supervision_weights=(1.0,))
 
 

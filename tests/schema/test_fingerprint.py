@@ -11,7 +11,8 @@ DOCUMENT = fingerprint().model_dump(mode="json")
 
 
 def test_a_fingerprint_survives_json():
-    made = fingerprint([case("a", label_voxels={"tumour": 3}, group="p1", site="x", content_hash="c0")])
+    sizes = {"label_voxels": {"tumour": 3}, "run_lengths_mm": {"tumour": (1.5, 3.0, 2.0)}}
+    made = fingerprint([case("a", **sizes, group="p1", site="x", content_hash="c0")])
     assert Fingerprint.model_validate_json(to_json(made)) == made
 
 
@@ -29,6 +30,7 @@ def test_the_contract_of_the_design_is_enough():
     )
     assert made.content_hash is None
     assert made.cases[0].label_voxels is None
+    assert made.cases[0].run_lengths_mm is None
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,17 @@ from pydantic import TypeAdapter, ValidationError
 
 from tumorseg.errors import PlanError
 from tumorseg.schema.augmentation import AugmentationSpec, MirrorTransform, Range, TransformSpec
-from tumorseg.schema.base import describe_validation
+from tumorseg.schema.base import describe_validation, parse_record
 from tumorseg.schema.extensions import External, load_external
-from tumorseg.schema.losses import CrossEntropyLoss, DiceLoss, ExternalLoss, LossComponent, LossSpec
+from tumorseg.schema.losses import (
+    CrossEntropyLoss,
+    DiceLoss,
+    ExternalLoss,
+    FocalLoss,
+    LossComponent,
+    LossSpec,
+    TverskyLoss,
+)
 from tumorseg.schema.networks import NetworkSpec, PlainUNet, ResidualUNet
 from tumorseg.schema.optimizers import AdamW, OptimizerSpec, PlateauSchedule, PolySchedule, ScheduleSpec, Sgd
 from tumorseg.schema.preprocessing import NoNormalization, NormalizationSpec, ZScoreNormalization
@@ -36,6 +44,8 @@ def read(union, value):
         (NetworkSpec, {"name": "tiny", "parameters": {"k": [3]}} | ORIGIN, External),
         (LossComponent, {"name": "dice"}, DiceLoss),
         (LossComponent, {"name": "cross_entropy", "weight": 2}, CrossEntropyLoss),
+        (LossComponent, {"name": "tversky", "alpha": 0, "gamma": 0.5}, TverskyLoss),
+        (LossComponent, {"name": "focal", "alpha": 0.25}, FocalLoss),
         (LossComponent, {"name": "boundary", "weight": 2} | ORIGIN, ExternalLoss),
         (TransformSpec, {"name": "mirror", "axes": [0]}, MirrorTransform),
         (TransformSpec, {"name": "elastic"} | ORIGIN, External),
@@ -59,7 +69,10 @@ def test_the_name_chooses_the_record(union, value, expected):
     ("union", "message"),
     [
         (NetworkSpec, "network has an unknown name; known are plain_unet, residual_unet, or one of another package"),
-        (LossComponent, "loss has an unknown name; known are dice, cross_entropy, binary_cross_entropy, or one"),
+        (
+            LossComponent,
+            "loss has an unknown name; known are dice, cross_entropy, binary_cross_entropy, tversky, focal, or one",
+        ),
         (
             TransformSpec,
             "transform has an unknown name; known are affine, mirror, gaussian_noise, brightness, contrast",
@@ -77,6 +90,23 @@ def test_an_unknown_name_lists_those_there_are(union, message, value):
     assert "\n" not in line
     if value == {"name": "unext"}:
         assert message in line
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"name": "tversky", "alpha": -0.1}, "alpha.*greater than or equal to 0"),
+        ({"name": "tversky", "beta": -0.1}, "beta.*greater than or equal to 0"),
+        ({"name": "tversky", "alpha": 0, "beta": 0}, "alpha and beta of tversky are both 0"),
+        ({"name": "tversky", "gamma": 0}, "gamma.*greater than 0"),
+        ({"name": "focal", "gamma": -0.5}, "gamma.*greater than or equal to 0"),
+        ({"name": "focal", "alpha": 1.5}, "alpha.*less than or equal to 1"),
+    ],
+)
+def test_an_unsound_loss_is_a_plan_error(value, message):
+    document = {"preset": "own", "components": [value]}
+    with pytest.raises(PlanError, match=message):
+        parse_record(LossSpec, document, source="plan p", error=PlanError)
 
 
 @pytest.mark.parametrize("missing", ["version", "parameters"])

@@ -80,6 +80,10 @@ def test_measured_voxels_of_each_label_are_those_drawn(archive, tmp_path):
         assert case.case_id == case.group == f"P{number}"
         assert (case.shape, case.spacing_mm) == (SHAPE, (2.5, 0.9, 0.9))
         assert case.label_voxels == {name: int(mask.sum()) for name, mask in tumours(number).items()}
+        assert set(case.run_lengths_mm) == {"GTV", "node"}
+        for name, mask in tumours(number).items():
+            extent = [mask.any(axis=others).sum() for others in ((1, 2), (0, 2), (0, 1))]
+            assert case.run_lengths_mm[name] == pytest.approx(np.multiply(extent, case.spacing_mm)), "of a box"
     inside = np.concatenate([(intensities(n) - 24)[sum(tumours(n).values()) > 0] for n in range(3)])
     assert found.intensities["CT"].mean == pytest.approx(inside.mean(), abs=2)
 

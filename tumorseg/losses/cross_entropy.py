@@ -1,7 +1,6 @@
 """Cross-entropy of classes and of regions."""
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from tumorseg.losses.level import Level
 
@@ -22,6 +21,5 @@ class BinaryCrossEntropy(nn.Module):
 
     def forward(self, level: Level) -> Tensor:
         """Return the loss of one resolution, a scalar."""
-        reference = level.region_masks.to(level.logits.dtype)
-        values = F.binary_cross_entropy_with_logits(level.logits, reference, reduction="none")
-        return level.keep_supervised(values).sum() / (level.num_supervised * reference.shape[1])
+        values = level.binary_cross_entropies
+        return level.keep_supervised(values).sum() / (level.num_supervised * values.shape[1])

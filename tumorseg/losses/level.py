@@ -5,7 +5,9 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from tumorseg.losses.overlap import OverlapSums, count_by_class, sum_by_class
 from tumorseg.schema.targets import IGNORE, Targets
 
 
@@ -48,6 +50,35 @@ class Level:
         """Return (B, R, *space) bool: the reference of each region."""
         # IGNORE is -1, which indexes the last column.
         return self.region_table[:, self.target].movedim(0, 1)
+
+    @cached_property
+    def binary_cross_entropies(self) -> Tensor:
+        """Return (B, R, *space): the sigmoid cross-entropy of each voxel and region, unsupervised ones included."""
+        reference = self.region_masks.to(self.logits.dtype)
+        return F.binary_cross_entropy_with_logits(self.logits, reference, reduction="none")
+
+    @cached_property
+    def overlap_sums(self) -> OverlapSums:
+        """Return intersection, predicted and reference mass of each class, or of each region where there are any."""
+        return self._region_sums() if len(self.region_table) else self._class_sums()
+
+    def _class_sums(self) -> OverlapSums:
+        probabilities = self.log_probabilities.exp()
+        target, count = self.target.flatten(1), probabilities.shape[1]
+        own = self.log_probability_of_target.exp().flatten(1)
+        return OverlapSums(
+            intersection=sum_by_class(own, target, count),
+            predicted=self.keep_supervised(probabilities).flatten(2).sum(2),
+            reference=count_by_class(target, count, own.dtype),
+        )
+
+    def _region_sums(self) -> OverlapSums:
+        probabilities = self.logits.sigmoid()
+        return OverlapSums(
+            intersection=(probabilities * self.region_masks).flatten(2).sum(2),
+            predicted=self.keep_supervised(probabilities).flatten(2).sum(2),
+            reference=self.region_masks.flatten(2).sum(2),
+        )
 
     def keep_supervised(self, values: Tensor) -> Tensor:
         """Return values (B, …, *space) with 0, and zero gradient, where unsupervised."""

@@ -1,16 +1,56 @@
 """Named sums of losses, as data: the planner writes them out in full, without torch."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from tumorseg.errors import PlanError
-from tumorseg.schema.losses import BinaryCrossEntropyLoss, CrossEntropyLoss, DiceLoss, LossComponent, LossSpec
+from tumorseg.schema.losses import (
+    BinaryCrossEntropyLoss,
+    CrossEntropyLoss,
+    DiceLoss,
+    FocalLoss,
+    LossComponent,
+    LossSpec,
+    OverlapLoss,
+    TverskyLoss,
+)
 
-LOSS_PRESETS: Mapping[str, Mapping[str, float]] = {
-    "dice_ce": {"dice": 1.0, "cross_entropy": 1.0},
-    "nnunet": {"dice": 1.0, "cross_entropy": 1.0},
+
+class LossPreset(NamedTuple):
+    """A sum of losses under a name."""
+
+    when: str
+    """When to use it, in one sentence."""
+    source: str
+    """Where it comes from."""
+    components: tuple[LossComponent, ...]
+    """Terms for exclusive classes; regions turn cross-entropy into its binary form."""
+
+
+LOSS_PRESETS: Mapping[str, LossPreset] = {
+    "dice_ce": LossPreset(
+        when="The default: nothing about the targets is out of the ordinary.",
+        source="Isensee et al., Nature Methods 2021; the most robust family in Ma et al., Loss odyssey, MedIA 2021",
+        components=(DiceLoss(), CrossEntropyLoss()),
+    ),
+    "dice_focal": LossPreset(
+        when="A target fills so little of what a patch shows that easy background outweighs it in the cross-entropy.",
+        source="Zhu et al., AnatomyNet, Medical Physics 2019; gamma 2 of Lin et al., ICCV 2017",
+        components=(DiceLoss(), FocalLoss(gamma=2.0)),
+    ),
+    "focal_tversky": LossPreset(
+        when="Targets are tiny or thin, so that a miss of one voxel costs much and missing costs more than a false alarm.",
+        source="Abraham and Khan, ISBI 2019 (exponent 1 / (4/3)); weights 0.3 and 0.7 of Salehi et al., MLMI 2017; "
+        "cross-entropy beside it as Ma et al., MedIA 2021 found overlap losses alone less robust",
+        components=(TverskyLoss(alpha=0.3, beta=0.7, gamma=0.75), CrossEntropyLoss()),
+    ),
+    "nnunet": LossPreset(
+        when="For comparison: stays nnU-Net's loss whatever becomes of `dice_ce`.",
+        source="Isensee et al., Nature Methods 2021",
+        components=(DiceLoss(), CrossEntropyLoss()),
+    ),
 }
-"""Weight of each kind of loss. Regions turn cross-entropy into its binary form. `nnunet` stays nnU-Net's whatever
-becomes of `dice_ce`."""
+"""By name."""
 
 
 def loss_preset(
@@ -21,7 +61,7 @@ def loss_preset(
     Args:
         name: one of `LOSS_PRESETS`.
         has_regions: whether outputs are sigmoids of regions rather than a softmax of classes.
-        batch_dice: whether Dice runs over the whole batch.
+        batch_dice: whether Dice, or what takes its place, runs over the whole batch.
         deep_supervision_weights: weight of each output, from full resolution down.
 
     Raises:
@@ -30,8 +70,8 @@ def loss_preset(
     if name not in LOSS_PRESETS:
         raise PlanError(f"there is no loss preset {name!r}; known are {', '.join(LOSS_PRESETS)}")
     components = tuple(
-        _component(kind, weight, has_regions=has_regions, batch_dice=batch_dice)
-        for kind, weight in LOSS_PRESETS[name].items()
+        _fitted(component, has_regions=has_regions, batch_dice=batch_dice)
+        for component in LOSS_PRESETS[name].components
     )
     return LossSpec(preset=name, components=components, deep_supervision_weights=deep_supervision_weights)
 
@@ -48,7 +88,10 @@ def deep_supervision_weights(num_outputs: int) -> tuple[float, ...]:
     return (*(weight / sum(raw) for weight in raw), 0.0)
 
 
-def _component(kind: str, weight: float, *, has_regions: bool, batch_dice: bool) -> LossComponent:
-    if kind == "dice":
-        return DiceLoss(weight=weight, batch=batch_dice)
-    return BinaryCrossEntropyLoss(weight=weight) if has_regions else CrossEntropyLoss(weight=weight)
+def _fitted(component: LossComponent, *, has_regions: bool, batch_dice: bool) -> LossComponent:
+    """Return a component as it suits the outputs and the patches."""
+    if isinstance(component, OverlapLoss):
+        return component.model_copy(update={"batch": batch_dice})
+    if isinstance(component, CrossEntropyLoss) and has_regions:
+        return BinaryCrossEntropyLoss(weight=component.weight)
+    return component

@@ -9,6 +9,8 @@ from tumorseg.errors import PlanError
 from tumorseg.losses.compound import CompoundLoss, Term, VoxelwiseLoss
 from tumorseg.losses.cross_entropy import BinaryCrossEntropy, CrossEntropy
 from tumorseg.losses.dice import SoftDice
+from tumorseg.losses.focal import Focal
+from tumorseg.losses.tversky import Tversky
 from tumorseg.schema.extensions import External, load_external
 from tumorseg.schema.losses import BinaryCrossEntropyLoss, CrossEntropyLoss, LossComponent, LossSpec
 from tumorseg.schema.targets import Targets
@@ -63,6 +65,8 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "dice": SoftDice,
     "cross_entropy": _cross_entropy,
     "binary_cross_entropy": _binary_cross_entropy,
+    "tversky": Tversky,
+    "focal": Focal,
 }
 
 

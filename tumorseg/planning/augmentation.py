@@ -15,27 +15,39 @@ THICK_PATCH = 3.0
 """A patch over this many times longer in some axis than in its first is augmented in its planes only."""
 LONG_PATCH_2D = 1.5
 """A 2D patch longer than this against its other edge is turned little, so that little leaves it."""
+Likely = AffineTransform | GaussianNoise | Brightness | Contrast
+"""Transforms that are applied with a probability that may be changed."""
 HALF_TURN_DEG, SMALL_DEG_3D, SMALL_DEG_2D = 180.0, 30.0, 15.0
 
 
-def choose_augmentation(patch_size: Sequence[int], mirroring_axes: Sequence[int]) -> AugmentationSpec:
-    """Return the transforms for a patch; mirroring only along the axes given."""
+def choose_augmentation(
+    patch_size: Sequence[int], mirroring_axes: Sequence[int], *, strength: float = 1.0
+) -> AugmentationSpec:
+    """Return the transforms for a patch.
+
+    Args:
+        patch_size: voxels.
+        mirroring_axes: axes along which it may be mirrored.
+        strength: factor of nnU-Net's probabilities, 1 at most; mirrored is half of the patches in any case.
+    """
     mirror = [MirrorTransform(axes=tuple(mirroring_axes))] if mirroring_axes else []
     has_lateral_axis = 0 < len(mirroring_axes) < len(patch_size)
-    return AugmentationSpec(
-        transforms=(
-            _choose_affine(patch_size, has_lateral_axis=has_lateral_axis),
-            GaussianNoise(),
-            Brightness(),
-            Contrast(),
-            *mirror,
-        )
-    )
+    affine = _choose_affine(patch_size, has_lateral_axis=has_lateral_axis)
+    transforms = (_strengthened(one, strength) for one in (affine, GaussianNoise(), Brightness(), Contrast()))
+    return AugmentationSpec(transforms=(*transforms, *mirror))
 
 
 def is_thick(patch_size: Sequence[int]) -> bool:
     """Return whether a 3D patch is to be augmented plane by plane (nnU-Net's dummy 2D augmentation)."""
     return len(patch_size) == 3 and max(patch_size) / patch_size[0] > THICK_PATCH
+
+
+def _strengthened(transform: Likely, strength: float) -> Likely:
+    """Return a transform whose probabilities are multiplied."""
+    probabilities = {
+        name: min(1.0, round(value * strength, 4)) for name, value in transform if name.endswith("probability")
+    }
+    return transform.model_copy(update=probabilities)
 
 
 def _choose_affine(patch_size: Sequence[int], *, has_lateral_axis: bool) -> AffineTransform:

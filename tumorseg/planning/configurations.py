@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from tumorseg.losses.presets import deep_supervision_weights, loss_preset
+from tumorseg.planning.adaptation import Adaptation
 from tumorseg.planning.augmentation import choose_augmentation
 from tumorseg.planning.counted import CountedRule, with_sums_on_cpu
 from tumorseg.planning.counting import GB, MemoryCounter
@@ -30,6 +31,8 @@ class Subject(NamedTuple):
     """Whether outputs are regions."""
     lateral_axis: int | None
     """Plan axis that must not be mirrored, because labels differ by their side only."""
+    adaptation: Adaptation
+    """Loss, sampling and augmentation that suit the targets."""
 
 
 class Brief(NamedTuple):
@@ -118,7 +121,7 @@ def _settle(brief: Brief, grid: Grid, found: Found, rule: MemoryRule, *, batch_d
     configuration = _configuration(brief, grid, found.candidate, batch_dice=batch_dice)
     if isinstance(rule, CountedRule) and not rule.holds(configuration):
         configuration = with_sums_on_cpu(configuration)
-    facts = SearchFacts(found, grid, rule)
+    facts = SearchFacts(found, grid, rule, brief.subject.adaptation)
     return Planned(configuration, configuration_reasons(configuration, facts, brief.preset, batch_dice=batch_dice))
 
 
@@ -128,6 +131,7 @@ def _configuration(brief: Brief, grid: Grid, candidate: Candidate, *, batch_dice
     subject, preset = brief.subject, brief.preset
     axes = _mirroring_axes(num_axes, subject.lateral_axis) if preset.mirroring else ()
     weights = deep_supervision_weights(candidate.network.num_stages - 1)
+    adapted = subject.adaptation
     return Configuration(
         spacing_mm=grid.spacing_mm,
         median_shape=tuple(max(1, round(size)) for size in grid.median_shape),
@@ -136,13 +140,13 @@ def _configuration(brief: Brief, grid: Grid, candidate: Candidate, *, batch_dice
         normalization=subject.normalization,
         resampling=ResamplingSpec(),
         network=candidate.network,
-        augmentation=choose_augmentation(candidate.patch_size, axes),
+        augmentation=choose_augmentation(candidate.patch_size, axes, strength=adapted.augmentation_strength),
         loss=loss_preset(
-            preset.loss, has_regions=subject.has_regions, batch_dice=batch_dice, deep_supervision_weights=weights
+            adapted.loss, has_regions=subject.has_regions, batch_dice=batch_dice, deep_supervision_weights=weights
         ),
         optimizer=preset.optimizer,
         schedule=preset.schedule,
-        sampling=SamplingSpec(),
+        sampling=SamplingSpec(foreground_fraction=adapted.foreground_fraction),
         inference=InferenceSpec(mirroring=bool(axes), mirroring_axes=axes),
         gradient_accumulation=candidate.relief.gradient_accumulation,
         activation_checkpointing=candidate.relief.activation_checkpointing,

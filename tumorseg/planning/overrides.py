@@ -10,7 +10,7 @@ from tumorseg.errors import PlanError
 from tumorseg.losses.presets import loss_preset
 from tumorseg.schema.base import Record, parse_record
 from tumorseg.schema.dataset import repeated_values
-from tumorseg.schema.losses import DiceLoss, LossSpec
+from tumorseg.schema.losses import LossSpec, OverlapLoss
 from tumorseg.schema.optimizers import AdamW, PlateauSchedule, PolySchedule, Sgd
 from tumorseg.schema.plan import Configuration, Plan, Reason
 
@@ -132,7 +132,7 @@ def _child(parent: Any, key: str, path: list[str]) -> Any:
 
 def _expand_loss(document: dict[str, Any], preset: str, has_regions: bool) -> dict[str, Any]:
     loss = parse_record(LossSpec, document, source="--set loss.preset", error=PlanError)
-    batch_dice = any(isinstance(component, DiceLoss) and component.batch for component in loss.components)
+    batch_dice = any(isinstance(component, OverlapLoss) and component.batch for component in loss.components)
     expanded: LossSpec = loss_preset(
         preset,
         has_regions=has_regions,

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from tumorseg.errors import PlanError
+from tumorseg.planning.adaptation import Adaptation, adapt
 from tumorseg.planning.budgets import budget_warnings, predict_memory
 from tumorseg.planning.configurations import FULL, Brief, Planned, Subject, draft_default, plan_planes, plan_volumes
 from tumorseg.planning.counting import GB, MemoryCounter
@@ -98,7 +99,9 @@ def decide(fingerprint: Fingerprint, name: str, options: PlanOptions, machine: M
     dataset = _planned_dataset(fingerprint, kinds)
     setting = Setting(len(dataset.channels), targets_of(dataset), preset.training.precision)
     counter = machine.counter or MemoryCounter()
-    brief = Brief(_subject(fingerprint, kinds, target), preset, setting, vram_bytes, options.num_gpus, counter)
+    adaptation = adapt(fingerprint, target, preset)
+    subject = _subject(fingerprint, kinds, target, adaptation)
+    brief = Brief(subject, preset, setting, vram_bytes, options.num_gpus, counter)
     budget = Budget(vram_bytes=vram_bytes, predicted_bytes=1, num_gpus=options.num_gpus)
     if options.device == "cpu":
         brief, step_s = _pace(brief, options, machine)
@@ -108,7 +111,7 @@ def decide(fingerprint: Fingerprint, name: str, options: PlanOptions, machine: M
     names = ("vram_gb", "max_hours", "folds", "device")
     given = frozenset(name for name in names if getattr(options, name) is not None)
     split = options.folds if isinstance(options.folds, str) else None
-    evidence = Evidence(fingerprint, kinds, target, preset, given, split)
+    evidence = Evidence(fingerprint, kinds, target, preset, adaptation, given, split)
     plan = Plan(
         name=name,
         dataset=dataset,
@@ -117,7 +120,7 @@ def decide(fingerprint: Fingerprint, name: str, options: PlanOptions, machine: M
         budget=budget,
         default_configuration=FULL if FULL in planned else "2d",
         configurations={key: found.configuration for key, found in planned.items()},
-        training=preset.training.model_copy(update={"max_hours": options.max_hours}),
+        training=adaptation.lengthen(preset.training.model_copy(update={"max_hours": options.max_hours})),
         folds=_folds(fingerprint, options),
         reasons=plan_reasons(evidence) | _nested_reasons(planned, shared_reasons(evidence)),
     )
@@ -194,7 +197,9 @@ def _decide_kinds(fingerprint: Fingerprint) -> list[KindDecision]:
     return [decide_kind(channel, fingerprint.intensities[channel.name]) for channel in fingerprint.dataset.channels]
 
 
-def _subject(fingerprint: Fingerprint, kinds: Sequence[KindDecision], target: TargetGrid) -> Subject:
+def _subject(
+    fingerprint: Fingerprint, kinds: Sequence[KindDecision], target: TargetGrid, adaptation: Adaptation
+) -> Subject:
     dataset, relative = fingerprint.dataset, fingerprint.median_relative_size_after_cropping
     _check_learnable(fingerprint)
     normalization = tuple(
@@ -205,7 +210,7 @@ def _subject(fingerprint: Fingerprint, kinds: Sequence[KindDecision], target: Ta
     voxels = float(np.prod(planned.median_shape)) * len(fingerprint.cases)
     grid = Grid(planned.spacing_mm, planned.median_shape, voxels, len(set(dataset.labels.values()) | {0}))
     lateral = target.transpose.index(LATERAL_AXIS) if mirror_pairs(sided_names(dataset)) else None
-    return Subject(grid, normalization, bool(dataset.regions), lateral)
+    return Subject(grid, normalization, bool(dataset.regions), lateral, adaptation)
 
 
 def _check_learnable(fingerprint: Fingerprint) -> None:

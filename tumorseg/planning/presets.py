@@ -60,7 +60,9 @@ class Preset(Record):
     mirroring: bool = True
     """Whether patches are mirrored in training, and views in prediction: worth it only in long trainings."""
     loss: str = "dice_ce"
-    """Loss preset."""
+    """Loss preset, unless the preset adapts and the targets ask for another."""
+    adapts: bool = False
+    """Whether loss, sampling, augmentation and length follow the size of the targets and the number of cases."""
     optimizer: OptimizerSpec
     """How the loss is minimised."""
     schedule: ScheduleSpec
@@ -99,6 +101,7 @@ PRESETS: dict[str, Preset] = {
         purpose="the default: residual encoder for one 8 GB GPU",
         vram_gb=8,
         network="residual_unet",
+        adapts=True,
         optimizer=Sgd(),
         schedule=PolySchedule(),
         training=FULL_LENGTH,
@@ -108,6 +111,7 @@ PRESETS: dict[str, Preset] = {
         purpose="residual encoder for one 24 GB GPU: larger patches, best accuracy",
         vram_gb=24,
         network="residual_unet",
+        adapts=True,
         optimizer=Sgd(),
         schedule=PolySchedule(),
         training=FULL_LENGTH,

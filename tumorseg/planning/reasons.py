@@ -1,8 +1,10 @@
 """Why each value of a plan is what it is, written down beside it."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from tumorseg.planning.adaptation import Adaptation, extended
 from tumorseg.planning.counting import CONTEXT_BYTES, MARGIN
 from tumorseg.planning.kinds import CROPPED_SHARE, NNUNET_SCHEMES, KindDecision
 from tumorseg.planning.laterality import mirror_pairs
@@ -13,6 +15,9 @@ from tumorseg.schema.dataset import DatasetDescription
 from tumorseg.schema.fingerprint import Fingerprint
 from tumorseg.schema.plan import Reason
 
+ISOTROPIC = 2.0
+"""Up to this ratio of spacings all axes are treated alike, as in nnU-Net's pooling."""
+
 
 class Evidence(NamedTuple):
     """What decisions on the whole plan were made from."""
@@ -22,6 +27,7 @@ class Evidence(NamedTuple):
     """One per channel."""
     target: TargetGrid
     preset: Preset
+    adaptation: Adaptation
     given: frozenset[str]
     """Which of `vram_gb`, `max_hours` and `folds` the user gave."""
     split: str | None = None
@@ -42,7 +48,6 @@ def plan_reasons(evidence: Evidence) -> dict[str, Reason]:
     own += ", of whole groups" if has_groups else ""
     stated = f"--splits {evidence.split}: {NAMED_SPLITS[evidence.split].rule}" if evidence.split else "of --splits"
     folds = stated if "folds" in evidence.given else own
-    length = "--max-hours decides the length" if "max_hours" in evidence.given else "length"
     return {
         "orientation": Reason(rule="one orientation for all images, so that none is learnt or predicted turned"),
         "transpose": Reason(rule="coarse (or flat) axis first", inputs={"target_spacing_mm": list(target.spacing_mm)}),
@@ -57,9 +62,16 @@ def plan_reasons(evidence: Evidence) -> dict[str, Reason]:
         "default_configuration": Reason(
             rule="3d_fullres where images have depth, else 2d", inputs={"median_shape": list(target.median_shape)}
         ),
-        "training": Reason(rule=f"{length}, precision and clipping of preset {preset.name}"),
+        "training": _training_reason(evidence),
         "folds": Reason(rule=folds, inputs={"num_cases": num_cases}),
     }
+
+
+def _training_reason(evidence: Evidence) -> Reason:
+    others = f"precision and clipping of preset {evidence.preset.name}"
+    if "max_hours" in evidence.given:
+        return Reason(rule=f"--max-hours decides the length; {others}")
+    return extended(evidence.adaptation.reasons["training"], others)
 
 
 def shared_reasons(evidence: Evidence) -> dict[str, Reason]:
@@ -67,7 +79,7 @@ def shared_reasons(evidence: Evidence) -> dict[str, Reason]:
     target, preset = evidence.target, evidence.preset
     pairs = [list(pair) for pair in mirror_pairs(sided_names(evidence.fingerprint.dataset))]
     reasons = {
-        "spacing_mm": Reason(rule=target.rule, inputs={"target_spacing_mm": list(target.in_plan_order().spacing_mm)}),
+        "spacing_mm": _spacing_reason(target),
         "median_shape": Reason(
             rule="median over cases of the voxels left by cropping, on the target spacing",
             inputs={"median_shape": list(target.in_plan_order().median_shape)},
@@ -75,13 +87,26 @@ def shared_reasons(evidence: Evidence) -> dict[str, Reason]:
         "resampling": Reason(
             rule="cubic images, linear labels and logits; an axis over 3 times coarser than the finest is not mixed with the others"
         ),
-        "sampling": Reason(rule="nnU-Net's third of each batch, and at least one patch, centred on foreground"),
+        "sampling": evidence.adaptation.reasons["sampling"],
         "inference": Reason(rule="nnU-Net's half-tile overlap and Gaussian weights of an eighth of the tile"),
         "inference.mirroring_axes": Reason(
             rule=_mirroring_rule(preset, has_pairs=bool(pairs)), inputs={"pairs": pairs}
         ),
     }
     return reasons | _normalization_reasons(evidence)
+
+
+def _spacing_reason(target: TargetGrid) -> Reason:
+    spacing = target.in_plan_order().spacing_mm
+    ratio = max(spacing) / min(spacing)
+    growth = math.prod(edge / min(spacing) for edge in spacing)
+    return Reason(
+        rule=target.rule,
+        inputs={"target_spacing_mm": list(spacing), "spacing_ratio": ratio},
+        alternative=f"the finest spacing on every axis: {growth:.1f} times the voxels, most of them interpolated"
+        if ratio > ISOTROPIC
+        else None,
+    )
 
 
 def _normalization_reasons(evidence: Evidence) -> dict[str, Reason]:

@@ -1,8 +1,10 @@
 """Why a configuration's patch, batch and network are what they are, and what the next-best ones would need."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from tumorseg.planning.augmentation import is_thick
+from tumorseg.planning.adaptation import Adaptation, extended
+from tumorseg.planning.augmentation import THICK_PATCH, is_thick
 from tumorseg.planning.lowres import SHARE_SEEN, STEP, Lowres
 from tumorseg.planning.patch_search import MIN_BATCH_SIZE, Found, Grid, MemoryRule, build_topology
 from tumorseg.planning.presets import PRESETS, Preset
@@ -22,24 +24,23 @@ class SearchFacts(NamedTuple):
     found: Found
     grid: Grid
     rule: MemoryRule
+    adaptation: Adaptation
 
 
 def configuration_reasons(
     configuration: Configuration, facts: SearchFacts, preset: Preset, *, batch_dice: bool
 ) -> dict[str, Reason]:
     """Return the reasons of one configuration's own search, by field within it."""
-    patch = configuration.patch_size
-    turned = "space" if len(patch) == 3 else "the plane"
-    affine = "turned in its planes only, the patch being thick" if is_thick(patch) else f"turned in {turned}"
+    adapted = facts.adaptation
     dice = "over the batch: a patch sees little of a case" if batch_dice else "per patch"
     return {
         "patch_size": _patch_reason(facts),
         "batch_size": _batch_reason(facts, preset),
         "network": _network_reason(facts, preset),
-        "loss": Reason(
-            rule=f"loss preset {configuration.loss.preset} of preset {preset.name}; Dice {dice}; outputs weigh half of the next finer one, the coarsest nothing"
+        "loss": extended(
+            adapted.reasons["loss"], f"Dice {dice}; outputs weigh half of the next finer one, the coarsest nothing"
         ),
-        "augmentation": Reason(rule=f"nnU-Net's probabilities and ranges; {affine}"),
+        "augmentation": _augmentation_reason(configuration.patch_size, adapted),
         "previous_configuration": Reason(rule="none: this one works from the images alone"),
         **_relief_reasons(configuration, facts),
         "optimizer": Reason(rule=f"of preset {preset.name}"),
@@ -94,17 +95,27 @@ def _network_reason(facts: SearchFacts, preset: Preset) -> Reason:
     rival = build_topology(topology, preset.model_copy(update={"network": other}))
     outputs = facts.grid.num_outputs
     ratio = feature_map_elements(rival, patch, outputs) / feature_map_elements(network, patch, outputs)
-    spacing = facts.grid.spacing_mm
+    spacing_ratio = max(facts.grid.spacing_mm) / min(facts.grid.spacing_mm)
+    flat = sum(1 in kernel for kernel in network.kernel_sizes)
+    across = f" (at {spacing_ratio:.1f} times the finest: not before stage {flat + 1})" if flat else ""
     return Reason(
-        rule=f"{chosen}; an axis is halved, and convolved across, once its spacing is within twice the finest, and "
-        "halved only where 4 voxels or more are left of it",
+        rule=f"{chosen}; an axis is halved, and convolved across, once its spacing is within twice the finest{across}, "
+        "and halved only where 4 voxels or more are left of it",
         inputs={
             "num_stages": network.num_stages,
             "base_features": preset.base_features,
-            "spacing_ratio": round(max(spacing) / min(spacing), 3),
+            "spacing_ratio": spacing_ratio,
         },
         alternative=f"--network {other}, with {ratio:.2f} times the feature maps on the same patch",
     )
+
+
+def _augmentation_reason(patch_size: Sequence[int], adapted: Adaptation) -> Reason:
+    reason = adapted.reasons["augmentation"]
+    if is_thick(patch_size):
+        elongation = f"over {THICK_PATCH:g} times longer than thick ({max(patch_size)} to {patch_size[0]})"
+        return extended(reason, f"turned in its planes only, the patch being {elongation}: slices are not mixed")
+    return extended(reason, "turned in space" if len(patch_size) == 3 else "turned in the plane")
 
 
 def _relief_reasons(configuration: Configuration, facts: SearchFacts) -> dict[str, Reason]:

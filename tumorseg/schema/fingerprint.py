@@ -44,6 +44,9 @@ class CaseMeasurement(Record):
     """Voxels (Z, Y, X) of the box around everything that is not 0 in some channel."""
     label_voxels: dict[str, int] | None = None
     """Voxels of each label, background left out."""
+    run_lengths_mm: dict[str, tuple[Positive, Positive, Positive]] | None = None
+    """Mean length of the unbroken runs of each label, or of each region where there are any, along (Z, Y, X) in mm;
+    those without a voxel are left out."""
     content_hash: str | None = None
     """Hash of the bytes of the case's files."""
     group: str | None = None

@@ -15,16 +15,39 @@ class Weighted(Record):
     """Factor of the term."""
 
 
-class DiceLoss(Weighted):
-    """Soft Dice of probabilities, as 1 - dsc (Milletari 2016; Isensee 2021)."""
+class OverlapLoss(Weighted):
+    """A term made of intersections and sums of probabilities."""
 
-    name: Literal["dice"] = "dice"
     smooth: float = Field(default=1e-5, ge=0)
     """Added to numerator and denominator."""
     batch: bool = False
     """Whether intersections and sums run over the whole batch rather than each sample."""
     include_background: bool = False
     """Whether softmax outputs count the background class too; regions have none."""
+
+
+class DiceLoss(OverlapLoss):
+    """Soft Dice of probabilities, as 1 - dsc (Milletari 2016; Isensee 2021)."""
+
+    name: Literal["dice"] = "dice"
+
+
+class TverskyLoss(OverlapLoss):
+    """Soft Dice with false positives and false negatives weighed apart (Salehi 2017), or focal (Abraham 2019)."""
+
+    name: Literal["tversky"] = "tversky"
+    alpha: float = Field(default=0.3, ge=0)
+    """Weight of false positives; with beta, 0.5 each is Dice."""
+    beta: float = Field(default=0.7, ge=0)
+    """Weight of false negatives: above alpha, a miss costs more than a false alarm."""
+    gamma: float = Field(default=1.0, gt=0)
+    """Power of 1 minus the index, taken of each class: below 1, classes that are nearly right keep a steep slope."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "TverskyLoss":
+        if self.alpha + self.beta <= 0:
+            raise ValueError("alpha and beta of tversky are both 0; one of them must be above 0")
+        return self
 
 
 class CrossEntropyLoss(Weighted):
@@ -39,6 +62,16 @@ class BinaryCrossEntropyLoss(Weighted):
     name: Literal["binary_cross_entropy"] = "binary_cross_entropy"
 
 
+class FocalLoss(Weighted):
+    """Cross-entropy times (1 - p)^gamma, p being the probability of what is right (Lin 2017)."""
+
+    name: Literal["focal"] = "focal"
+    gamma: float = Field(default=2.0, ge=0)
+    """How much less voxels count that are right already; 0 is the cross-entropy."""
+    alpha: float | None = Field(default=None, ge=0, le=1)
+    """Weight of foreground voxels, those of background weighing 1 - alpha; null weighs both 1."""
+
+
 class ExternalLoss(External, Weighted):
     """A loss of another installed package."""
 
@@ -47,8 +80,10 @@ LossComponent = Annotated[
     Annotated[DiceLoss, Tag("dice")]
     | Annotated[CrossEntropyLoss, Tag("cross_entropy")]
     | Annotated[BinaryCrossEntropyLoss, Tag("binary_cross_entropy")]
+    | Annotated[TverskyLoss, Tag("tversky")]
+    | Annotated[FocalLoss, Tag("focal")]
     | Annotated[ExternalLoss, Tag(EXTERNAL)],
-    by_name("loss", "dice", "cross_entropy", "binary_cross_entropy"),
+    by_name("loss", "dice", "cross_entropy", "binary_cross_entropy", "tversky", "focal"),
 ]
 
 

@@ -1,7 +1,7 @@
 """Measure a dataset: one pass over its files, several cases at once."""
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -10,6 +10,7 @@ import numpy as np
 
 from tumorseg.ops.cropping import box_shape, nonzero_box
 from tumorseg.ops.labels import count_values
+from tumorseg.ops.runs import count_runs
 from tumorseg.ops.statistics import intensity_statistics, sample_foreground, samples_per_case
 from tumorseg.schema.base import content_hash
 from tumorseg.schema.dataset import Case, Dataset, DatasetDescription
@@ -22,11 +23,12 @@ from tumorseg.storage.json_files import write_record
 from tumorseg.storage.layout import work_folder
 from tumorseg.storage.measurements import Measured, read_measured, write_measured
 from tumorseg.tracking.progress import progress
+from tumorseg.types import Segmentation, Spacing
 from tumorseg.workers.machine import num_cores
 from tumorseg.workers.outcomes import Failure
 from tumorseg.workers.pool import run_cases
 
-MEASUREMENT_VERSION = 1
+MEASUREMENT_VERSION = 2
 """Raised when the same files would be measured otherwise."""
 SEED = 1234
 
@@ -113,8 +115,9 @@ def _known(task: MeasureTask, cache: HashCache) -> Measured | None:
 
 
 def _key(task: MeasureTask, case_hash: str) -> str:
-    labels = [task.description.labels, task.description.ignore_label]
-    return content_hash([MEASUREMENT_VERSION, case_hash, labels, task.num_samples, task.case.case_id])
+    found = task.description
+    targets = [found.labels, found.ignore_label, [[region.name, region.labels] for region in found.regions]]
+    return content_hash([MEASUREMENT_VERSION, case_hash, targets, task.num_samples, task.case.case_id])
 
 
 def measure_case(task: MeasureTask) -> MeasureResult:
@@ -138,12 +141,14 @@ def measure_case(task: MeasureTask) -> MeasureResult:
     samples = sample_foreground(image.image, foreground, task.num_samples, rng)
     shape = image.image.shape[1:]
     cropped = box_shape(nonzero_box(image.image))
+    counts = dict(zip(*count_values(indices), strict=True))
     measurement = CaseMeasurement(
         case_id=case.case_id,
         spacing_mm=image.spacing_mm,
         shape=(shape[0], shape[1], shape[2]),
         shape_after_crop=(cropped[0], cropped[1], cropped[2]),
-        label_voxels=_label_voxels(indices, targets),
+        label_voxels={name: counts.get(index, 0) for index, name in enumerate(targets.label_names) if index > 0},
+        run_lengths_mm=_run_lengths(indices, counts, targets, image.spacing_mm),
         content_hash=case_hash,
     )
     measured = Measured(measurement, samples)
@@ -151,9 +156,19 @@ def measure_case(task: MeasureTask) -> MeasureResult:
     return MeasureResult(measured, states)
 
 
-def _label_voxels(indices: np.ndarray, targets: Targets) -> dict[str, int]:
-    counts = dict(zip(*count_values(indices), strict=True))
-    return {name: counts.get(index, 0) for index, name in enumerate(targets.label_names) if index > 0}
+def _run_lengths(
+    indices: Segmentation, counts: dict[int, int], targets: Targets, spacing_mm: Spacing
+) -> dict[str, tuple[float, float, float]]:
+    """Return how long the runs of each label or region are in the mean, in mm along each axis."""
+    runs = count_runs(indices, targets.scored_classes, targets.num_classes)
+    voxels = [sum(counts.get(index, 0) for index in classes) for classes in targets.scored_classes]
+    found = zip(targets.scored_names, voxels, runs.tolist(), strict=True)
+    return {name: _lengths(size, numbers, spacing_mm) for name, size, numbers in found if size}
+
+
+def _lengths(size: int, runs: Sequence[int], spacing_mm: Spacing) -> tuple[float, float, float]:
+    z, y, x = (size / number * edge for number, edge in zip(runs, spacing_mm, strict=True))
+    return (z, y, x)
 
 
 def _assemble(dataset: Dataset, measured: list[Measured]) -> Fingerprint:
