@@ -57,6 +57,8 @@ class Anatomy(Record):
 
     network: str
     """Its name in the plan."""
+    axes: str
+    """Which canonical axes the numbers stand for, such as `ZYX`."""
     spacing_mm: tuple[float, ...]
     """Of the grid."""
     batch_size: int
@@ -100,6 +102,7 @@ def plan_anatomy(plan: Plan, name: str) -> Anatomy | None:
     per_element = BYTES[plan.training.precision] * batch_size
     return Anatomy(
         network=network.name,
+        axes="".join("ZYX"[axis] for axis in plan.transpose[3 - configuration.num_axes :]),
         spacing_mm=configuration.spacing_mm,
         batch_size=batch_size,
         precision=plan.training.precision,
