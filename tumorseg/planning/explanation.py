@@ -9,6 +9,8 @@ from tumorseg.planning.anatomy import Anatomy, plan_anatomy
 from tumorseg.planning.overrides import SET_BY_USER
 from tumorseg.schema.augmentation import Range
 from tumorseg.schema.base import Record
+from tumorseg.schema.dataset import Channel, Region
+from tumorseg.schema.fingerprint import IntensityStatistics
 from tumorseg.schema.plan import Plan, Reason
 
 SECTIONS = {
@@ -19,6 +21,8 @@ SECTIONS = {
     "Training": ("training",),
 }
 """Title to fields of the plan; configurations stand between budget and training, the default one first."""
+SMALL = (Channel, IntensityStatistics, Range, Region)
+"""Records that read best as one value."""
 
 
 class Explained(Record):
@@ -157,11 +161,11 @@ def _display_name(field: str, value: Any) -> str:
 
 def _parts(plan: Plan, field: str, value: Any, meaning: str) -> Iterator[Explained]:
     """Yield what a value consists of, unless it reads best as one."""
-    if isinstance(value, Record) and (not isinstance(value, Range) or _is_divided(plan, field, ())):
+    if isinstance(value, Record) and (not isinstance(value, SMALL) or _is_divided(plan, field, ())):
         yield from _record_parts(plan, field, value)
     elif isinstance(value, Mapping) and _is_divided(plan, field, value.values()):
         for key, entry in value.items():
-            yield _explained(plan, f"{field}.{key}", entry, meaning)
+            yield _explained(plan, f"{field}.{key}", entry, _description(entry) or meaning)
     elif isinstance(value, tuple) and _is_divided(plan, field, value):
         for number, entry in enumerate(value):
             yield _explained(plan, f"{field}.{number}", entry, _description(entry) or meaning)

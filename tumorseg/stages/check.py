@@ -18,7 +18,7 @@ from tumorseg.stages.checking.facts import dataset_facts
 from tumorseg.stages.checking.fix import check_fix_target, write_fixed
 from tumorseg.stages.planned import Roots
 from tumorseg.stages.reading import expected_bytes, largest_first
-from tumorseg.storage.atomic import require_writable
+from tumorseg.storage.atomic import HTML_ENDINGS, require_file_name
 from tumorseg.storage.hashing import case_files
 from tumorseg.tracking.progress import progress
 from tumorseg.workers.machine import num_cores
@@ -124,12 +124,8 @@ def _check_targets(request: CheckRequest, opened: _Opened, place: Path | None) -
         InputError: the page is no HTML file or a folder, or the copy cannot be made.
         StorageError: the page's folder cannot be written.
     """
-    if request.html is not None and request.html.suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"--html {request.html}: expected a name that ends in .html; rename it")
     if request.html is not None:
-        if request.html.is_dir():
-            raise InputError(f"--html {request.html}: is a folder, expected a file; give another name")
-        require_writable(request.html.parent)
+        require_file_name("--html", request.html, HTML_ENDINGS)
     if request.fix is not None:
         if place is None:
             raise InputError(
