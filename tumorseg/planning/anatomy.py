@@ -62,7 +62,7 @@ class Anatomy(Record):
     spacing_mm: tuple[float, ...]
     """Of the grid."""
     batch_size: int
-    """Patches that go through the network together."""
+    """Patches that go through the network at once on one GPU."""
     precision: str
     """In which activations are kept."""
     stages: tuple[Stage, ...]
@@ -97,7 +97,7 @@ def plan_anatomy(plan: Plan, name: str) -> Anatomy | None:
         return None
     encoder = _encoder(network, configuration, num_channels(plan, configuration))
     stages = [*encoder, *_decoder(network, encoder, targets_of(plan.dataset).num_outputs)]
-    batch_size = math.ceil(configuration.batch_size / configuration.gradient_accumulation)
+    batch_size = math.ceil(configuration.batch_size / (configuration.gradient_accumulation * plan.budget.num_gpus))
     elements = saved_elements(network, configuration.patch_size, is_checkpointed=configuration.activation_checkpointing)
     per_element = BYTES[plan.training.precision] * batch_size
     return Anatomy(
