@@ -247,18 +247,21 @@ class Plan(Record):
 
     @model_validator(mode="after")
     def _check(self) -> "Plan":
-        if problems := list(self.contradictions()):
+        if problems := [*self.fold_contradictions(), *self.configuration_contradictions()]:
             raise ValueError("; ".join(problems))
         return self
 
-    def contradictions(self) -> Iterator[str]:
-        """Yield where parts of the plan do not go together, each of which is sound by itself."""
+    def fold_contradictions(self) -> Iterator[str]:
+        """Yield where folds contradict each other."""
+        if repeated := repeated_values(case_id for fold in self.folds for case_id in fold):
+            yield f"folds hold out a case twice: {repeated[:5]}"
+
+    def configuration_contradictions(self) -> Iterator[str]:
+        """Yield where configurations do not go with the rest of the plan, though each is sound by itself."""
         if self.default_configuration not in self.configurations:
             yield f"default_configuration {self.default_configuration!r} is not in configurations {sorted(self.configurations)}"
         if sorted(self.transpose) != [0, 1, 2]:
             yield f"transpose {list(self.transpose)} is no permutation of 0, 1, 2"
-        if repeated := repeated_values(case_id for fold in self.folds for case_id in fold):
-            yield f"folds hold out a case twice: {repeated[:5]}"
         for name, configuration in self.configurations.items():
             yield from _check_previous(name, configuration, self.configurations)
             if len(configuration.normalization) != len(self.dataset.channels):
