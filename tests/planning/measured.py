@@ -1,8 +1,12 @@
 """Fingerprints made by hand."""
 
+from tumorseg.planning.counting import MemoryCounter, part_size
 from tumorseg.planning.overrides import parse_override
-from tumorseg.planning.planner import PlanOptions, make_plan
+from tumorseg.planning.planner import Machine, PlanOptions, make_plan
+from tumorseg.planning.presets import preset_named
+from tumorseg.planning.published import feature_map_elements
 from tumorseg.schema.fingerprint import CaseMeasurement, Fingerprint, IntensityStatistics
+from tumorseg.schema.plan import MemoryCount
 
 MR = IntensityStatistics(
     mean=410.0, median=380.0, std=120.0, min=0.0, max=2100.0, percentile_00_5=12.0, percentile_99_5=900.0
@@ -10,6 +14,30 @@ MR = IntensityStatistics(
 CT = IntensityStatistics(
     mean=99.5, median=101.0, std=39.4, min=-983.0, max=5420.0, percentile_00_5=-17.0, percentile_99_5=201.0
 )
+
+
+class RoughCounter(MemoryCounter):
+    """Estimates in no time what a real one counts in a second: for tests of decisions that memory hardly matters to."""
+
+    def count(self, configuration, setting, *, num_gpus=1):
+        """Return 10 bytes for each element of a feature map, and 16 for each weight of the widest layers."""
+        network, patch = configuration.network, configuration.patch_size
+        elements = feature_map_elements(network, patch, setting.targets.num_outputs)
+        elements *= 0.3 if configuration.activation_checkpointing else 1.0
+        weights = 27 * 4 * sum(features**2 for features in network.features_per_stage)
+        activations = 5 * round(elements) * part_size(configuration, num_gpus)
+        return MemoryCount(
+            parameters_bytes=weights,
+            gradients_bytes=weights,
+            optimizer_bytes=weights,
+            activations_bytes=activations,
+            workspace_bytes=0,
+            peak_bytes=3 * weights + activations,
+            inference_bytes=weights + activations // 4,
+        )
+
+
+COUNTER = RoughCounter()
 LABELS = {"background": 0, "tumour": 1}
 
 
@@ -41,5 +69,14 @@ def fingerprint(cases=None, *, channels=("MRI",), labels=LABELS, intensities=MR,
 def planned(measured=None, *settings, **options):
     """Return the plan of a fingerprint, with `field=value` settings."""
     overrides = tuple(parse_override(text) for text in settings)
-    made = make_plan(measured or fingerprint(), "Toy__plan", PlanOptions(overrides=overrides, **options))
-    return made.plan
+    return made(measured, PlanOptions(overrides=overrides, **with_preset(options))).plan
+
+
+def made(measured=None, options=None):
+    """Return the plan of a fingerprint, with its warnings."""
+    return make_plan(measured or fingerprint(), "Toy__plan", options or PlanOptions(), Machine(counter=COUNTER))
+
+
+def with_preset(options):
+    """Return options whose preset may be given by name."""
+    return options | {"preset": preset_named(options["preset"])} if isinstance(options.get("preset"), str) else options

@@ -14,8 +14,9 @@ import pytest
 from tests.planning.measured import CT, MR, equal_cases, fingerprint
 from tumorseg.planning.lowres import find_lowres
 from tumorseg.planning.patch_search import Grid
-from tumorseg.planning.planner import PlanOptions, make_plan
+from tumorseg.planning.planner import Machine, PlanOptions, decide
 from tumorseg.planning.presets import PRESETS
+from tumorseg.planning.published import PublishedRule
 from tumorseg.schema.losses import DiceLoss
 from tumorseg.schema.preprocessing import CtNormalization, ZScoreNormalization
 
@@ -27,6 +28,7 @@ PLANNERS = {
     "resenc_l": "nnunet_resenc_l",
     "resenc_xl": "nnunet_resenc_xl",
 }
+RULE = PublishedRule(PRESETS["nnunet"].memory, PRESETS["nnunet"], 8, 1)
 
 
 class Known(NamedTuple):
@@ -95,7 +97,7 @@ def batch_dice(configuration):
 @pytest.mark.parametrize(("dataset", "name"), FROZEN)
 def test_the_nnunet_preset_plans_what_nnunet_plans(dataset, name):
     known = FROZEN_DATASETS[dataset]
-    plan = make_plan(measured(known), "golden", PlanOptions(preset="nnunet")).plan
+    plan = decide(measured(known), "golden", PlanOptions(preset=PRESETS["nnunet"]), Machine()).plan
     configuration = plan.configurations[name]
     assert found_values(configuration, plan.reasons[f"configurations.{name}.patch_size"]) == FROZEN[dataset, name]
     assert batch_dice(configuration) == (name == "2d")
@@ -106,12 +108,12 @@ def test_the_nnunet_preset_plans_what_nnunet_plans(dataset, name):
 
 def test_more_than_a_quarter_of_a_case_in_a_patch_needs_no_lower_resolution():
     grid = Grid((1.0, 1.0, 1.0), (36.0, 50.0, 35.0), 1e7, 3)
-    assert find_lowres(grid, (40, 56, 40), PRESETS["nnunet"], 8) is None
+    assert find_lowres(grid, (40, 56, 40), PRESETS["nnunet"], RULE) is None
 
 
 def test_livers_lower_resolution_is_nnunets():
     grid = Grid((1.0, 0.767578125, 0.767578125), (432.0, 512.0, 512.0), 432 * 512 * 512 * 131, 3)
-    coarser = find_lowres(grid, (128, 128, 128), PRESETS["nnunet"], 8)
+    coarser = find_lowres(grid, (128, 128, 128), PRESETS["nnunet"], RULE)
     assert coarser is not None
     assert coarser.grid.spacing_mm == pytest.approx((2.427, 1.863, 1.863), abs=5e-4)
     assert coarser.grid.median_shape == (178, 211, 211)
@@ -140,7 +142,7 @@ def test_every_golden_plan_is_found_again(about, planner, expected):
         about["num_labels_with_background"],
         about["median_relative_size_after_cropping"],
     )
-    plan = make_plan(measured(known), "golden", PlanOptions(preset=PLANNERS[planner])).plan
+    plan = decide(measured(known), "golden", PlanOptions(preset=PRESETS[PLANNERS[planner]]), Machine()).plan
     assert sorted(plan.configurations) == sorted(expected)
     for name, configuration in plan.configurations.items():
         golden = expected[name]

@@ -201,6 +201,8 @@ def test_a_bad_loss_before_a_preset_is_one_line_too(plan):
         with_set(plan, "loss.components.0.weight=heavy", "loss.preset=nnunet")
 
 
-@pytest.mark.parametrize("setting", ["configurations.3d_fullres.batch_size=100", "default_configuration=2d"])
+@pytest.mark.parametrize(
+    "setting", ["configurations.3d_fullres.batch_size=500", "configurations.2d.patch_size=[56,80]"]
+)
 def test_the_predicted_memory_follows_what_was_set(plan, setting):
     assert planned(None, setting).budget.predicted_bytes != plan.budget.predicted_bytes

@@ -3,10 +3,10 @@
 import pytest
 from pydantic import ValidationError
 
-from tests.planning.measured import CT, MR, case, equal_cases, fingerprint, planned
+from tests.planning.measured import CT, MR, case, equal_cases, fingerprint, made, planned
 from tumorseg.errors import PlanError
 from tumorseg.planning.overrides import parse_override
-from tumorseg.planning.planner import PlanOptions, make_plan
+from tumorseg.planning.planner import PlanOptions
 from tumorseg.planning.splits import split_folds
 from tumorseg.schema.base import record_hash
 from tumorseg.schema.losses import BinaryCrossEntropyLoss, CrossEntropyLoss
@@ -59,14 +59,14 @@ def test_each_channel_has_its_normalisation():
 
 
 def test_a_disagreement_becomes_a_warning_and_stands_in_the_reasons():
-    made = make_plan(fingerprint(channels=("T1", "T2"), intensities=CT), "p", PlanOptions())
-    assert len(made.warnings) == 2
-    assert made.warnings[0].startswith("channel T1 is taken for mr")
-    assert made.plan.reasons["configurations.2d.normalization.0"].inputs["disagreement"] == made.warnings[0]
+    found = made(fingerprint(channels=("T1", "T2"), intensities=CT))
+    assert len(found.warnings) == 2
+    assert found.warnings[0].startswith("channel T1 is taken for mr")
+    assert found.plan.reasons["configurations.2d.normalization.0"].inputs["disagreement"] == found.warnings[0]
 
 
 def test_agreement_gives_no_warnings():
-    assert make_plan(fingerprint(), "p", PlanOptions()).warnings == ()
+    assert made().warnings == ()
 
 
 def test_options_are_carried_out():
@@ -107,7 +107,7 @@ def test_an_endless_budget_is_no_option(field):
         PlanOptions(**{field: float("inf")})
 
 
-@pytest.mark.parametrize(("preset", "network", "like"), [("optimized", "plain_unet", "nnunet")])
+@pytest.mark.parametrize(("preset", "network", "like"), [("nnunet_resenc_m", "plain_unet", "nnunet")])
 def test_another_network_is_measured_against_its_own_reference(preset, network, like):
     document = fingerprint(equal_cases(20, (1.0, 0.77, 0.77), (432, 512, 512)))
     changed = planned(document, preset=preset, network=network).configurations["3d_fullres"]
@@ -256,8 +256,8 @@ def test_a_channel_called_as_nnunets_scheme_says_so():
 
 
 def test_a_plan_over_its_budget_is_warned_about():
-    made = make_plan(fingerprint(), "p", PlanOptions(overrides=(parse_override("batch_size=2000"),)))
-    assert any("over its budget of 8.0 GB" in warning for warning in made.warnings)
+    found = made(None, PlanOptions(overrides=(parse_override("batch_size=20000"),)))
+    assert any("over its budget of 8.0 GB" in warning for warning in found.warnings)
 
 
 @pytest.mark.parametrize("shape", [(60, 128, 128), (64, 128, 128), (32, 224, 224), (36, 50, 35), (128, 256, 256)])

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from tests.planning.measured import CT, equal_cases, fingerprint, planned
 from tumorseg.errors import PlanError
-from tumorseg.planning.patch_search import Grid, search_patch
+from tumorseg.planning.patch_search import Grid, search
 from tumorseg.planning.presets import PRESETS, preset_named
+from tumorseg.planning.published import PublishedRule
 from tumorseg.schema.base import to_json
 from tumorseg.schema.optimizers import AdamW
 from tumorseg.schema.plan import Plan
@@ -89,9 +90,8 @@ def test_more_memory_gives_no_smaller_patch(preset, dataset):
 @pytest.mark.parametrize("vram_gb", [1e-5, 1e-6])
 @pytest.mark.parametrize("preset", ["optimized", "large_gpu", "nnunet"])
 def test_a_budget_for_no_patch_is_refused(preset, vram_gb):
-    with pytest.raises(
-        PlanError, match=rf"{vram_gb:g} GB is too small for any patch of preset {preset}.*larger --vram"
-    ):
+    message = rf"{vram_gb:g} GB is too small for any patch of preset {preset}.*, needs [\d.]+ GB; give a --vram of that"
+    with pytest.raises(PlanError, match=message):
         planned(DATASETS["mr"], preset=preset, vram_gb=vram_gb)
 
 
@@ -103,8 +103,12 @@ def test_images_too_small_for_a_u_net_are_refused_in_one_line(shape):
 
 
 def test_a_patch_that_holds_the_median_case_is_found_at_once():
-    found = search_patch(Grid((1.0, 1.0), (8.0, 8.0), 640.0, 2), PRESETS["nnunet"], 1)
-    assert found.patch_size == found.initial_patch_size == (8, 8)
+    found = search(
+        Grid((1.0, 1.0), (8.0, 8.0), 640.0, 2),
+        PRESETS["nnunet"],
+        PublishedRule(PRESETS["nnunet"].memory, PRESETS["nnunet"], 1, 1),
+    )
+    assert found.candidate.patch_size == found.initial_patch_size == (8, 8)
 
 
 def test_a_coarser_grid_that_holds_no_network_is_not_wanted():

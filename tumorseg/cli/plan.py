@@ -28,11 +28,20 @@ VERBS = {
 @click.option("-d", "--dataset", help="Registered name, folder, name below the data root, or manifest.")
 @click.option("--fingerprint", type=FILE, help="Plan from a fingerprint, without the images.")
 @click.option(
-    "--preset", default="optimized", show_default=True, help="optimized, large_gpu, fast_prototyping, nnunet."
+    "--preset",
+    default="optimized",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="optimized, large_gpu, fast_prototyping, nnunet, nnunet_resenc_m/l/xl, or a JSON file of your own.",
 )
 @click.option(
     "--vram", "vram_gb", type=GIGABYTES, help="GPU memory budget in GB (2^30 bytes).  [default: the preset's]"
 )
+@click.option("--num-gpus", type=click.IntRange(min=1), default=1, show_default=True, help="GPUs that share a batch.")
+@click.option(
+    "--device", help="cpu: width and patch by steps timed on this machine; cuda or cuda:N: where to --verify."
+)
+@click.option("--verify", is_flag=True, help="Measure memory on the GPU, and shrink what does not fit.")
 @click.option("--max-hours", type=HOURS, help="Time for one fold's training, without validation.")
 @click.option("--network", help="plain_unet or residual_unet.  [default: the preset's]")
 @click.option("--channels", default="", help="Channels to use, in this order, separated by commas.")
@@ -103,7 +112,7 @@ def describe(plan: "Plan") -> str:
         f"plan {plan.name} for {plan.dataset.name}: {plan.fingerprint.num_cases} cases, {len(plan.folds)} folds",
         f"  channels       {channels}",
         f"  predicts       {targets}",
-        f"  memory         {plan.budget.predicted_bytes / 2**30:.1f} of {plan.budget.vram_bytes / 2**30:.1f} GB predicted",
+        f"  memory         {_memory(plan)}",
         f"  training       {f'{training.max_hours:g} hours' if training.max_hours else length}",
     ]
     for name, configuration in sorted(plan.configurations.items()):
@@ -116,6 +125,18 @@ def describe(plan: "Plan") -> str:
             f"    loss         {configuration.loss.preset}, {configuration.optimizer.name}, {configuration.schedule.name}",
         ]
     return "\n".join(lines)
+
+
+def _memory(plan: "Plan") -> str:
+    budget = plan.budget
+    text = f"{budget.predicted_bytes / 2**30:.1f} of {budget.vram_bytes / 2**30:.1f} GB predicted"
+    if budget.num_gpus > 1:
+        text += f" on each of {budget.num_gpus} GPUs"
+    if budget.step_s is not None:
+        text += f"; {budget.step_s:.2g} s a step measured on this CPU"
+    if budget.measured_bytes is not None:
+        text += f"; {budget.measured_bytes / 2**30:.1f} GB reserved on {budget.device}"
+    return text
 
 
 def _times(parts: Any) -> str:

@@ -24,6 +24,8 @@ class Views(NamedTuple):
     """Context of forward passes."""
     device: torch.device
     """Where the networks are."""
+    keeps_on_device: bool = True
+    """Whether logits stay there, or come back to the CPU tile by tile."""
 
 
 def averaged_forward(views: Views) -> Forward:
@@ -37,6 +39,7 @@ def averaged_forward(views: Views) -> Forward:
         batch = tile.transpose(0, 1) if views.num_axes == 2 else tile[None]
         with torch.inference_mode(), views.autocast:
             logits = _mean_over_views(batch, views)
+        logits = logits if views.keeps_on_device else logits.cpu()
         return logits.transpose(0, 1) if views.num_axes == 2 else logits[0]
 
     return forward

@@ -8,6 +8,7 @@ from torch import Tensor
 from tumorseg.engine.placement import place
 from tumorseg.engine.schedules import Schedule, build_optimizer, build_schedule
 from tumorseg.errors import TrainingError
+from tumorseg.losses.compound import LossValue, mean_loss
 from tumorseg.losses.registry import build_loss
 from tumorseg.networks.registry import build_network
 from tumorseg.schema.plan import Configuration, Training
@@ -30,15 +31,27 @@ class Learner:
     """A network in training on one device."""
 
     def __init__(
-        self, configuration: Configuration, training: Training, *, num_channels: int, targets: Targets, device: str
+        self,
+        configuration: Configuration,
+        training: Training,
+        *,
+        num_channels: int,
+        targets: Targets,
+        device: str,
     ) -> None:
         """Build everything from the plan; initial weights follow from the seed."""
         self.device = torch.device(device)
         self.targets = targets
+        self._num_parts = configuration.gradient_accumulation
         self._clip = training.gradient_clip_norm
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(training.seed)
-            network = build_network(configuration.network, num_channels=num_channels, num_outputs=targets.num_outputs)
+            network = build_network(
+                configuration.network,
+                num_channels=num_channels,
+                num_outputs=targets.num_outputs,
+                activation_checkpointing=configuration.activation_checkpointing,
+            )
         self.network = place(network, self.device)
         self.loss = build_loss(configuration.loss, targets)
         self.optimizer = build_optimizer(configuration.optimizer, self.network.parameters())
@@ -68,17 +81,28 @@ class Learner:
             group["lr"] = self.schedule.lr(iteration)
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
-        with self.autocast():
-            outputs = self.network(images)
-        value = self.loss(outputs, segmentations)
-        self._scaler.scale(value.total).backward()
+        value = self._accumulate(images, segmentations)
         self._scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self._clip)
         has_stepped = self._scaler.is_enabled() or bool(torch.isfinite(norm))
         if has_stepped:
             self._scaler.step(self.optimizer)
             self._scaler.update()
-        return StepResult(value.total.detach(), value.components, has_stepped)
+        return StepResult(value.total, value.components, has_stepped)
+
+    def _accumulate(self, images: Tensor, segmentations: Tensor) -> LossValue:
+        """Add up the gradients of a batch, part after part; return its mean loss, detached."""
+        num_parts = min(self._num_parts, len(images))
+        parts = zip(images.tensor_split(num_parts), segmentations.tensor_split(num_parts), strict=True)
+        values: list[tuple[float, LossValue]] = []
+        for part, reference in parts:
+            with self.autocast():
+                outputs = self.network(part)
+            value = self.loss(outputs, reference)
+            share = len(part) / len(images)
+            self._scaler.scale(value.total * share).backward()
+            values.append((share, LossValue(value.total.detach(), value.components)))
+        return mean_loss(values)
 
     def state(self) -> dict[str, Any]:
         """Return everything that changes while training: tensors and plain values only."""

@@ -12,6 +12,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tumorseg.schema.plan import Configuration
+
+PLANES_PER_PASS = 8
+"""Slices that a network of two axes sees in one batch."""
+
 Forward = Callable[[Tensor], Tensor]
 """Tile (C, Z, Y, X) to logits (K, Z, Y, X)."""
 
@@ -27,6 +32,14 @@ class Tiling(NamedTuple):
     """Width of a tile's weights as a share of its edge."""
     is_planar: bool
     """Whether the network sees planes, so that only Y and X are weighted and overlap."""
+
+
+def tiling_of(configuration: Configuration) -> Tiling:
+    """Return how images are cut for a configuration."""
+    inference = configuration.inference
+    is_planar = configuration.num_axes == 2
+    patch = (*((PLANES_PER_PASS,) if is_planar else ()), *configuration.patch_size)
+    return Tiling((patch[0], patch[1], patch[2]), inference.overlap, inference.gaussian_sigma, is_planar)
 
 
 class Slab(NamedTuple):

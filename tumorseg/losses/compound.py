@@ -20,6 +20,14 @@ class LossValue(NamedTuple):
     """Detached scalars: each component over all resolutions, before its own weight."""
 
 
+def mean_loss(parts: Sequence[tuple[float, LossValue]]) -> LossValue:
+    """Return the mean of losses, each with its share of the whole."""
+    total = torch.stack([share * value.total for share, value in parts]).sum()
+    names = parts[0][1].components
+    components = {name: torch.stack([share * value.components[name] for share, value in parts]).sum() for name in names}
+    return LossValue(total, components)
+
+
 class Term(NamedTuple):
     """One component, built."""
 
@@ -55,9 +63,21 @@ class CompoundLoss(nn.Module):
         Raises:
             InputError: shapes do not fit each other, or an index is no class.
         """
-        outputs, weights = self._pair(outputs)
+        outputs, weights = self.pair(outputs)
         _check_shapes(outputs, target, self.targets.num_outputs)
-        has_ignored = _check_indices(target, self.targets.num_classes)
+        return self.value(outputs, weights, target, has_ignored=_check_indices(target, self.targets.num_classes))
+
+    def value(
+        self, outputs: Sequence[Tensor], weights: Sequence[float], target: Tensor, *, has_ignored: bool
+    ) -> LossValue:
+        """Return the loss of outputs and target that are known to fit, without looking at a single value of them.
+
+        Args:
+            outputs: logits (B, K, *space) from full resolution down.
+            weights: of each output.
+            target: (B, *space) integer class indices.
+            has_ignored: whether any voxel may be `IGNORE`.
+        """
         table = self.region_table.to(target.device)
         values = dict.fromkeys((term.name for term in self.terms), target.new_zeros((), dtype=torch.float32))
         for logits, weight in zip(outputs, weights, strict=True):
@@ -69,7 +89,12 @@ class CompoundLoss(nn.Module):
         total = torch.stack([term.weight * values[term.name] for term in self.terms]).sum()
         return LossValue(total, {name: value.detach() for name, value in values.items()})
 
-    def _pair(self, outputs: Tensor | Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[float]]:
+    def pair(self, outputs: Tensor | Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[float]]:
+        """Return the outputs as a sequence, and the weight of each; a single tensor is the full resolution.
+
+        Raises:
+            InputError: there are more or fewer outputs than weights.
+        """
         if isinstance(outputs, Tensor):
             return (outputs,), (1.0,)
         if len(outputs) != len(self.level_weights):

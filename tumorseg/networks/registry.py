@@ -1,9 +1,11 @@
 """From a plan's network to a module."""
 
 from collections.abc import Callable
+from typing import Any, cast
 
 from torch import nn
 
+from tumorseg.errors import PlanError
 from tumorseg.networks.unet import plain_unet, residual_unet
 from tumorseg.schema.extensions import External, load_external
 from tumorseg.schema.networks import NetworkSpec
@@ -17,7 +19,9 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def build_network(spec: NetworkSpec, *, num_channels: int, num_outputs: int) -> nn.Module:
+def build_network(
+    spec: NetworkSpec, *, num_channels: int, num_outputs: int, activation_checkpointing: bool = False
+) -> nn.Module:
     """Return the network that a plan names, with fresh weights on the CPU.
 
     Weights are drawn from torch's global generator; seed it before for a repeatable start.
@@ -26,17 +30,24 @@ def build_network(spec: NetworkSpec, *, num_channels: int, num_outputs: int) -> 
         spec: name and topology.
         num_channels: C, the image's channels.
         num_outputs: K, classes or regions.
+        activation_checkpointing: whether activations within its stages are computed anew in the backward pass.
 
     Returns:
         A module (B, C, *space) -> logits (B, K, *space); while training with deep supervision a list of logits from
         full resolution down.
 
     Raises:
-        PlanError: another package's network is not installed in the plan's version.
+        PlanError: another package's network is not installed in the plan's version, or cannot checkpoint activations.
     """
+    network: nn.Module
     if isinstance(spec, External):
-        network: nn.Module = load_external(spec, GROUP)(
-            spec.parameters, num_channels=num_channels, num_outputs=num_outputs
-        )
-        return network
-    return BUILDERS[spec.name](spec, num_channels=num_channels, num_outputs=num_outputs)
+        network = load_external(spec, GROUP)(spec.parameters, num_channels=num_channels, num_outputs=num_outputs)
+    else:
+        network = BUILDERS[spec.name](spec, num_channels=num_channels, num_outputs=num_outputs)
+    if activation_checkpointing:
+        if not hasattr(network, "activation_checkpointing"):
+            raise PlanError(
+                f"network {spec.name} has no attribute activation_checkpointing to turn on; plan activation_checkpointing=false"
+            )
+        network.activation_checkpointing = cast(Any, True)  # torch types attributes of modules as tensors or modules
+    return network

@@ -1,11 +1,12 @@
 """U-Nets: a plain and a residual encoder on the same decoder."""
 
-import math
+from collections.abc import Callable
 from itertools import pairwise
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from tumorseg.errors import InputError
 from tumorseg.networks.blocks import (
@@ -28,8 +29,10 @@ class UNet(nn.Module):
 
     def __init__(self, spec: UNetTopology, *, stem: nn.Module, stages: list[nn.Sequential], num_outputs: int) -> None:
         super().__init__()
-        self.divisors = tuple(math.prod(steps) for steps in zip(*spec.strides, strict=True))
+        self.divisors = spec.divisors
         self.deep_supervision = spec.deep_supervision
+        self.activation_checkpointing = False
+        """Whether a stage's inner activations are computed anew in the backward pass rather than kept."""
         self.stem = stem
         self.stages = nn.ModuleList(stages)
         self.upsamplings = nn.ModuleList(_upsamplings(spec))
@@ -69,10 +72,10 @@ class UNet(nn.Module):
             )
 
     def _encode(self, images: Tensor) -> list[Tensor]:
-        features = self.stem(images)
+        features = self._run(self.stem, images)
         skips = []
         for stage in self.stages:
-            features = stage(features)
+            features = self._run(stage, features)
             skips.append(features)
         return skips
 
@@ -80,9 +83,19 @@ class UNet(nn.Module):
         features = skips.pop()
         decoded = []
         for upsample, stage in zip(self.upsamplings, self.decoder, strict=True):
-            features = stage(torch.cat((upsample(features), skips.pop()), dim=1))
+            features = self._run(_climb, upsample, stage, features, skips.pop())
             decoded.append(features)
         return decoded
+
+    def _run(self, stage: Callable[..., Tensor], *inputs: Tensor | nn.Module) -> Tensor:
+        if self.activation_checkpointing and torch.is_grad_enabled():
+            return cast(Tensor, checkpoint(stage, *inputs, use_reentrant=False, preserve_rng_state=False))
+        return stage(*inputs)
+
+
+def _climb(upsample: nn.Module, stage: nn.Module, features: Tensor, skip: Tensor) -> Tensor:
+    """Return a decoder stage's features from those below it and those of the encoder beside it."""
+    return cast(Tensor, stage(torch.cat((upsample(features), skip), dim=1)))
 
 
 def plain_unet(spec: PlainUNet, *, num_channels: int, num_outputs: int) -> UNet:

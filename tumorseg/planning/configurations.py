@@ -4,11 +4,15 @@ from typing import NamedTuple
 
 from tumorseg.losses.presets import deep_supervision_weights, loss_preset
 from tumorseg.planning.augmentation import choose_augmentation
+from tumorseg.planning.counted import CountedRule, with_sums_on_cpu
+from tumorseg.planning.counting import GB, MemoryCounter
 from tumorseg.planning.lowres import find_lowres
-from tumorseg.planning.memory import predicted_bytes
-from tumorseg.planning.patch_search import Found, Grid, search_patch
+from tumorseg.planning.pace import AnyFits
+from tumorseg.planning.patch_search import Candidate, Found, Grid, MemoryRule, search
 from tumorseg.planning.presets import Preset
-from tumorseg.planning.reasons import configuration_reasons, lowres_reasons
+from tumorseg.planning.published import PublishedRule
+from tumorseg.planning.rehearsal import Setting
+from tumorseg.planning.search_reasons import CASCADE_REASON, SearchFacts, configuration_reasons, lowres_reasons
 from tumorseg.schema.plan import Configuration, InferenceSpec, Reason, SamplingSpec
 from tumorseg.schema.preprocessing import NormalizationSpec, ResamplingSpec
 
@@ -28,64 +32,111 @@ class Subject(NamedTuple):
     """Plan axis that must not be mirrored, because labels differ by their side only."""
 
 
+class Brief(NamedTuple):
+    """What a plan is made for and within."""
+
+    subject: Subject
+    preset: Preset
+    setting: Setting
+    """Channels of the images, targets, precision."""
+    vram_bytes: int
+    """Budget of each GPU."""
+    num_gpus: int
+    """GPUs among which a batch is divided."""
+    counter: MemoryCounter
+
+
 class Planned(NamedTuple):
     """A configuration with what is known of it."""
 
     configuration: Configuration
-    predicted_bytes: int
     reasons: dict[str, Reason]
     """By field within the configuration."""
 
 
-def plan_planes(subject: Subject, preset: Preset, vram_gb: float) -> Planned:
+def plan_planes(brief: Brief) -> Planned:
     """Plan `2d`: planes of the first plan axis.
 
     Raises:
         PlanError: the budget is too small for any patch.
     """
-    grid = _plane(subject.grid)
-    return _complete(subject, grid, search_patch(grid, preset, vram_gb), preset, batch_dice=True)
+    grid = _plane(brief.subject.grid)
+    rule = _rule(brief)
+    return _settle(brief, grid, search(grid, brief.preset, rule), rule, batch_dice=True)
 
 
-def plan_volumes(subject: Subject, preset: Preset, vram_gb: float) -> dict[str, Planned]:
+def plan_volumes(brief: Brief) -> dict[str, Planned]:
     """Plan `3d_fullres`, and beside it `3d_lowres` and the cascade of both where a patch sees little of a case.
 
     Raises:
         PlanError: the budget is too small for any patch.
     """
-    found = search_patch(subject.grid, preset, vram_gb)
-    lowres = find_lowres(subject.grid, found.patch_size, preset, vram_gb)
-    full = _complete(subject, subject.grid, found, preset, batch_dice=lowres is not None)
-    if lowres is None or not preset.cascade:
+    grid, rule = brief.subject.grid, _rule(brief)
+    found = search(grid, brief.preset, rule)
+    lowres = find_lowres(grid, found.candidate.patch_size, brief.preset, rule)
+    full = _settle(brief, grid, found, rule, batch_dice=lowres is not None)
+    if lowres is None or not brief.preset.cascade:
         return {FULL: full}
-    coarse = _complete(subject, lowres.grid, lowres.found, preset, batch_dice=False)
-    coarse = coarse._replace(reasons=coarse.reasons | lowres_reasons(subject.grid, lowres))
-    return {FULL: full, LOWRES: coarse, CASCADE: _cascade(full)}
+    coarse = _settle(brief, lowres.grid, lowres.found, rule, batch_dice=False)
+    coarse = coarse._replace(reasons=coarse.reasons | lowres_reasons(grid, lowres))
+    return {FULL: full, LOWRES: coarse, CASCADE: _plan_cascade(brief, full)}
 
 
-def _cascade(full: Planned) -> Planned:
-    reason = Reason(
-        rule="3d_fullres once more, shown what 3d_lowres found: where a patch sees little of a case, that tells it where it is",
-        alternative="3d_fullres alone, which needs no training of 3d_lowres first",
-    )
-    configuration = full.configuration.model_copy(update={"previous_configuration": LOWRES})
-    return full._replace(configuration=configuration, reasons=full.reasons | {"previous_configuration": reason})
+def draft_default(brief: Brief) -> Configuration:
+    """Return the default configuration as far as time is concerned: with any memory, and the smallest batch."""
+    grid = brief.subject.grid if min(brief.subject.grid.median_shape) > 1 else _plane(brief.subject.grid)
+    return _configuration(brief, grid, search(grid, brief.preset, AnyFits()).candidate, batch_dice=False)
 
 
-def _complete(subject: Subject, grid: Grid, found: Found, preset: Preset, *, batch_dice: bool) -> Planned:
+def _plan_cascade(brief: Brief, full: Planned) -> Planned:
+    """Plan full resolution once more, with the coarse segmentation as further channels; searched anew if they do not fit."""
+    cascade = full.configuration.model_copy(update={"previous_configuration": LOWRES})
+    reasons = full.reasons | {"previous_configuration": CASCADE_REASON}
+    rule = _rule(brief, previous=LOWRES)
+    if isinstance(rule, CountedRule) and not rule.holds(cascade):
+        planned = _settle(
+            brief, brief.subject.grid, search(brief.subject.grid, brief.preset, rule), rule, batch_dice=True
+        )
+        cascade = planned.configuration.model_copy(update={"previous_configuration": LOWRES})
+        reasons = planned.reasons | {"previous_configuration": CASCADE_REASON}
+    return Planned(cascade, reasons)
+
+
+def _rule(brief: Brief, *, previous: str | None = None) -> MemoryRule:
+    preset = brief.preset
+    if preset.memory is not None:
+        return PublishedRule(preset.memory, preset, brief.vram_bytes / GB, brief.num_gpus)
+
+    def draft(candidate: Candidate, grid: Grid) -> Configuration:
+        drafted = _configuration(brief, grid, candidate, batch_dice=len(grid.spacing_mm) == 2)
+        return drafted.model_copy(update={"previous_configuration": previous})
+
+    return CountedRule(draft, brief.counter, brief.setting, vram_bytes=brief.vram_bytes, num_gpus=brief.num_gpus)
+
+
+def _settle(brief: Brief, grid: Grid, found: Found, rule: MemoryRule, *, batch_dice: bool) -> Planned:
+    configuration = _configuration(brief, grid, found.candidate, batch_dice=batch_dice)
+    if isinstance(rule, CountedRule) and not rule.holds(configuration):
+        configuration = with_sums_on_cpu(configuration)
+    facts = SearchFacts(found, grid, rule)
+    return Planned(configuration, configuration_reasons(configuration, facts, brief.preset, batch_dice=batch_dice))
+
+
+def _configuration(brief: Brief, grid: Grid, candidate: Candidate, *, batch_dice: bool) -> Configuration:
     """Return the configuration around a network."""
     num_axes = len(grid.spacing_mm)
+    subject, preset = brief.subject, brief.preset
     axes = _mirroring_axes(num_axes, subject.lateral_axis) if preset.mirroring else ()
-    weights = deep_supervision_weights(found.network.num_stages - 1)
-    configuration = Configuration(
+    weights = deep_supervision_weights(candidate.network.num_stages - 1)
+    return Configuration(
         spacing_mm=grid.spacing_mm,
         median_shape=tuple(max(1, round(size)) for size in grid.median_shape),
-        patch_size=found.patch_size,
-        batch_size=found.batch_size,
+        patch_size=candidate.patch_size,
+        batch_size=candidate.batch_size,
         normalization=subject.normalization,
         resampling=ResamplingSpec(),
-        network=found.network,
-        augmentation=choose_augmentation(found.patch_size, axes),
+        network=candidate.network,
+        augmentation=choose_augmentation(candidate.patch_size, axes),
         loss=loss_preset(
             preset.loss, has_regions=subject.has_regions, batch_dice=batch_dice, deep_supervision_weights=weights
         ),
@@ -93,10 +144,9 @@ def _complete(subject: Subject, grid: Grid, found: Found, preset: Preset, *, bat
         schedule=preset.schedule,
         sampling=SamplingSpec(),
         inference=InferenceSpec(mirroring=bool(axes), mirroring_axes=axes),
+        gradient_accumulation=candidate.relief.gradient_accumulation,
+        activation_checkpointing=candidate.relief.activation_checkpointing,
     )
-    needed = predicted_bytes(preset.memory, num_axes, found.elements, found.batch_size)
-    reasons = configuration_reasons(configuration, found, preset, batch_dice=batch_dice)
-    return Planned(configuration, needed, reasons)
 
 
 def _plane(grid: Grid) -> Grid:

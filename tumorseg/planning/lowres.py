@@ -7,7 +7,7 @@ References:
 from typing import NamedTuple
 
 from tumorseg.errors import PlanError
-from tumorseg.planning.patch_search import Found, Grid, search_patch
+from tumorseg.planning.patch_search import Found, Grid, MemoryRule, search, search_patch
 from tumorseg.planning.presets import Preset
 
 SHARE_SEEN = 0.25
@@ -25,26 +25,26 @@ class Lowres(NamedTuple):
     found: Found
 
 
-def find_lowres(grid: Grid, patch_size: tuple[int, ...], preset: Preset, vram_gb: float) -> Lowres | None:
+def find_lowres(grid: Grid, patch_size: tuple[int, ...], preset: Preset, rule: MemoryRule) -> Lowres | None:
     """Return the grid of `3d_lowres` beside this full-resolution grid, or None where it is not worth a configuration.
 
     Args:
         grid: at full resolution.
         patch_size: planned for it.
         preset: of the search.
-        vram_gb: budget in GB (2^30 bytes).
+        rule: the budget.
     """
     if _share(patch_size, grid.median_shape) >= SHARE_SEEN:
         return None
     try:
-        coarser = _coarsen(grid, preset, vram_gb)
+        coarser = _coarsen(grid, preset, rule)
     except PlanError:  # no network fits a grid so coarse
         return None
     gain = _voxels(grid.median_shape) / _voxels(coarser.grid.median_shape)
     return coarser if gain >= LEAST_GAIN else None
 
 
-def _coarsen(grid: Grid, preset: Preset, vram_gb: float) -> Lowres:
+def _coarsen(grid: Grid, preset: Preset, rule: MemoryRule) -> Lowres:
     """Coarsen the grid, fine axes first, until a patch covers enough of a median case."""
     spacing = list(grid.spacing_mm)
     while True:
@@ -56,8 +56,10 @@ def _coarsen(grid: Grid, preset: Preset, vram_gb: float) -> Lowres:
         ratios = zip(grid.median_shape, grid.spacing_mm, spacing, strict=True)
         shape = tuple(float(max(1, round(size * old / new))) for size, old, new in ratios)
         coarser = grid._replace(spacing_mm=tuple(spacing), median_shape=shape)
-        found = search_patch(coarser, preset, vram_gb)
-        if _share(found.patch_size, shape) >= SHARE_SEEN:
+        if _share(search_patch(coarser, preset, rule), shape) < SHARE_SEEN:
+            continue
+        found = search(coarser, preset, rule)
+        if _share(found.candidate.patch_size, shape) >= SHARE_SEEN:
             return Lowres(coarser, found)
 
 

@@ -5,10 +5,9 @@ References:
 """
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from tumorseg.errors import PlanError
-from tumorseg.planning.memory import elements_budget, feature_map_elements
 from tumorseg.planning.presets import Preset
 from tumorseg.planning.topology import MIN_EDGE, Topology, choose_topology
 from tumorseg.schema.networks import PlainUNet, ResidualUNet
@@ -16,6 +15,9 @@ from tumorseg.schema.networks import PlainUNet, ResidualUNet
 MIN_BATCH_SIZE = 2
 BLOCKS_PER_STAGE = (1, 3, 4, 6)
 """Residual blocks of the first stages; the last number goes on."""
+WORTHWHILE_2D, WORTHWHILE_3D = 1 / 256, 1 / 64
+"""Share of the volume with which the search begins, below which other ways to save memory come before a smaller patch:
+128 x 128 and 64 x 64 x 64 voxels for presets that begin with nnU-Net's."""
 
 
 class Grid(NamedTuple):
@@ -31,76 +33,160 @@ class Grid(NamedTuple):
     """Classes with background, as nnU-Net counts them."""
 
 
-class Found(NamedTuple):
-    """What the search settled on."""
+class Relief(NamedTuple):
+    """What is done, beside a smaller patch, to keep a budget."""
+
+    activation_checkpointing: bool = False
+    gradient_accumulation: int = 1
+    keeps_patch: bool = True
+    """Whether the patch stays worthwhile."""
+
+
+class Candidate(NamedTuple):
+    """What a memory rule judges."""
 
     network: PlainUNet | ResidualUNet
     patch_size: tuple[int, ...]
     batch_size: int
-    elements: int
-    """Feature-map elements of one patch."""
+    relief: Relief
+
+
+class MemoryRule(Protocol):
+    """Knows what fits a budget."""
+
+    @property
+    def reliefs(self) -> tuple[Relief, ...]:
+        """Return what may be done, in this order."""
+        ...
+
+    @property
+    def vram_gb(self) -> float:
+        """Return the budget in GB."""
+        ...
+
+    @property
+    def num_gpus(self) -> int:
+        """Return the GPUs among which a batch is divided."""
+        ...
+
+    def fits(self, candidate: Candidate, grid: Grid, *, is_rough: bool) -> bool:
+        """Return whether a candidate fits; roughly, if that is enough for now."""
+        ...
+
+    def largest_batch(self, candidate: Candidate, grid: Grid, most: int) -> int:
+        """Return the largest batch that memory allows; no larger one than `most` need be looked at."""
+        ...
+
+    def needed_gb(self, candidate: Candidate, grid: Grid, *, is_rough: bool) -> float:
+        """Return the budget that a candidate needs, in GB; roughly, if that is enough."""
+        ...
+
+
+class Found(NamedTuple):
+    """What the search settled on."""
+
+    candidate: Candidate
     initial_patch_size: tuple[int, ...]
     """Where the search began."""
     batch_by_memory: int
-    """Batch size that the budget alone would allow."""
+    """Batch size that the budget allows, as far as it was looked at."""
     batch_by_dataset: int
     """Batch size at which a batch would hold the most of the dataset that the preset allows."""
+    larger: Candidate | None
+    """The last patch that did not fit."""
 
 
-def search_patch(grid: Grid, preset: Preset, vram_gb: float) -> Found:
-    """Shrink the patch along the axis that is largest against the median case until the budget holds.
+class _Fitted(NamedTuple):
+    candidate: Candidate
+    larger: Candidate | None
+
+
+def search(grid: Grid, preset: Preset, rule: MemoryRule) -> Found:
+    """Shrink the patch along the axis that is largest against the median case until the budget holds; then fill the batch.
 
     Args:
         grid: voxel grid and median case.
-        preset: network family and memory reference.
-        vram_gb: budget in GB (2^30 bytes).
+        preset: network family.
+        rule: the budget.
 
     Raises:
         PlanError: no patch is small enough.
     """
-    budget = elements_budget(preset.memory, len(grid.spacing_mm), vram_gb)
-    initial = initial_patch(grid, preset)
-    topology = choose_topology(grid.spacing_mm, initial)
-    if topology.num_stages < 2:
+    candidate, larger = _find_patch(grid, preset, rule, is_rough=False)
+    voxels = math.prod(candidate.patch_size)
+    by_dataset = round(grid.dataset_voxels * preset.max_dataset_covered / voxels)
+    most = min(by_dataset, preset.max_batch_size or by_dataset)
+    by_memory = rule.largest_batch(candidate, grid, most)
+    batch_size = max(min(by_memory, most), candidate.batch_size)
+    initial = tuple(map(int, initial_patch(grid, preset)))
+    return Found(candidate._replace(batch_size=batch_size), initial, by_memory, by_dataset, larger)
+
+
+def search_patch(grid: Grid, preset: Preset, rule: MemoryRule) -> tuple[int, ...]:
+    """Return about the patch that `search` would find, faster.
+
+    Raises:
+        PlanError: no patch is small enough.
+    """
+    return _find_patch(grid, preset, rule, is_rough=True).candidate.patch_size
+
+
+def _find_patch(grid: Grid, preset: Preset, rule: MemoryRule, *, is_rough: bool) -> _Fitted:
+    initial = choose_topology(grid.spacing_mm, initial_patch(grid, preset))
+    if initial.num_stages < 2:
         raise PlanError(
             f"the median case of {[round(size) for size in grid.median_shape]} voxels is too small for a U-Net, which needs "
             f"{2 * MIN_EDGE} voxels in two axes of like spacing, or {3 * MIN_EDGE} in one; plan a finer grid, or larger images"
         )
-    while not _fits(found := _elements(topology, grid, preset), budget, grid, preset):
-        topology = _shrink(topology, grid, preset, vram_gb)
-    by_memory, by_dataset, batch_size = _choose_batch(budget / found, topology.patch_size, grid, preset)
-    network = build_topology(topology, preset)
-    return Found(network, topology.patch_size, batch_size, found, tuple(map(int, initial)), by_memory, by_dataset)
+    for relief in rule.reliefs:
+        topology: Topology | None = initial
+        larger: Candidate | None = None
+        while topology is not None:
+            candidate = _candidate(topology, preset, rule, relief)
+            if rule.fits(candidate, grid, is_rough=is_rough):
+                return _Fitted(candidate, larger)
+            larger, topology = candidate, _shrink(topology, grid)
+            if topology is not None and relief.keeps_patch and not _is_worthwhile(topology, grid, preset):
+                topology = None
+    assert larger is not None
+    raise PlanError(
+        f"a budget of {rule.vram_gb:g} GB is too small for any patch of preset {preset.name}: the smallest, "
+        f"{list(larger.patch_size)}, needs "
+        f"{rule.needed_gb(larger, grid, is_rough=False):.2f} GB; give a --vram of that at least, or a preset with fewer features"
+    )
+
+
+def _candidate(topology: Topology, preset: Preset, rule: MemoryRule, relief: Relief) -> Candidate:
+    """Return a topology with the smallest batch: two patches, or one for each GPU."""
+    batch_size = MIN_BATCH_SIZE * rule.num_gpus if relief.gradient_accumulation == 1 else MIN_BATCH_SIZE
+    batch_size = max(batch_size, rule.num_gpus * relief.gradient_accumulation)
+    return Candidate(build_topology(topology, preset), topology.patch_size, batch_size, relief)
 
 
 def initial_patch(grid: Grid, preset: Preset) -> tuple[float, ...]:
     """Return a patch of equal edges in mm and the preset's volume, clipped to the median case."""
     num_axes = len(grid.spacing_mm)
-    edge = preset.initial_edge_2d if num_axes == 2 else preset.initial_edge_3d
     product = 1.0
     for spacing in grid.spacing_mm:
         product /= spacing
-    scale = (edge**num_axes / product) ** (1 / num_axes)
+    scale = (_initial_edge(grid, preset) ** num_axes / product) ** (1 / num_axes)
     edges = (round(scale / spacing) for spacing in grid.spacing_mm)
     return tuple(min(size, median) for size, median in zip(edges, grid.median_shape, strict=True))
 
 
-def _elements(topology: Topology, grid: Grid, preset: Preset) -> int:
-    return feature_map_elements(build_topology(topology, preset), topology.patch_size, grid.num_outputs)
+def _initial_edge(grid: Grid, preset: Preset) -> int:
+    return preset.initial_edge_2d if len(grid.spacing_mm) == 2 else preset.initial_edge_3d
 
 
-def _fits(elements: int, budget: float, grid: Grid, preset: Preset) -> bool:
-    """Compare as nnU-Net does: its plain planner at batch size 2, its ResEnc planners at the reference's."""
-    if preset.network == "residual_unet":
-        return elements <= budget
-    return elements / _reference_batch(grid, preset) * 2 <= budget
+def _is_worthwhile(topology: Topology, grid: Grid, preset: Preset) -> bool:
+    num_axes = len(grid.spacing_mm)
+    share = WORTHWHILE_2D if num_axes == 2 else WORTHWHILE_3D
+    least = min(_initial_edge(grid, preset) ** num_axes * share, math.prod(grid.median_shape))
+    return bool(math.prod(topology.patch_size) >= least)
 
 
-def _reference_batch(grid: Grid, preset: Preset) -> int:
-    return preset.memory.batch_2d if len(grid.spacing_mm) == 2 else preset.memory.batch_3d
-
-
-def _shrink(topology: Topology, grid: Grid, preset: Preset, vram_gb: float) -> Topology:
+def _shrink(topology: Topology, grid: Grid) -> Topology | None:
+    """Return the next smaller patch, or None if there is none."""
     patch = topology.patch_size
     order = sorted(range(len(patch)), key=lambda axis: patch[axis] / grid.median_shape[axis])
     for axis in reversed(order):
@@ -114,22 +200,7 @@ def _shrink(topology: Topology, grid: Grid, preset: Preset, vram_gb: float) -> T
             shrunk = choose_topology(grid.spacing_mm, smaller)
             if shrunk.num_stages > 1:
                 return shrunk
-    raise PlanError(
-        f"a budget of {vram_gb:g} GB is too small for any patch of preset {preset.name} "
-        f"(smallest tried: {list(patch)}); give a larger --vram or a preset with fewer features"
-    )
-
-
-def _choose_batch(ratio: float, patch_size: tuple[int, ...], grid: Grid, preset: Preset) -> tuple[int, int, int]:
-    """Return the batch size that memory allows, the one that the size of the dataset allows, and the one to use."""
-    by_memory = ratio * _reference_batch(grid, preset)
-    by_memory = round(by_memory) if preset.rounds_batch else math.floor(by_memory)
-    voxels = 1.0
-    for size in patch_size:
-        voxels *= size
-    by_dataset = round(grid.dataset_voxels * preset.max_dataset_covered / voxels)
-    limits = [by_memory, by_dataset, *([preset.max_batch_size] if preset.max_batch_size else [])]
-    return by_memory, by_dataset, max(min(limits), MIN_BATCH_SIZE)
+    return None
 
 
 def build_topology(topology: Topology, preset: Preset) -> PlainUNet | ResidualUNet:

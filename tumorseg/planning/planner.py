@@ -1,26 +1,29 @@
 """From a fingerprint to a plan: every decision in one place, each with its reason."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from tumorseg.errors import PlanError
-from tumorseg.planning.configurations import FULL, Planned, Subject, plan_planes, plan_volumes
+from tumorseg.planning.budgets import budget_warnings, predict_memory
+from tumorseg.planning.configurations import FULL, Brief, Planned, Subject, draft_default, plan_planes, plan_volumes
+from tumorseg.planning.counting import GB, MemoryCounter
 from tumorseg.planning.kinds import KindDecision, choose_normalization, decide_kind
 from tumorseg.planning.laterality import mirror_pairs
-from tumorseg.planning.memory import GB, feature_map_elements, predicted_bytes
 from tumorseg.planning.overrides import Override, apply_overrides
+from tumorseg.planning.pace import choose_pace, target_seconds
 from tumorseg.planning.patch_search import Grid
-from tumorseg.planning.presets import PLAIN_REFERENCE, RESIDUAL_M_REFERENCE, Preset, preset_named
+from tumorseg.planning.presets import PLAIN_REFERENCE, PRESETS, RESIDUAL_M_REFERENCE, Preset
 from tumorseg.planning.reasons import Evidence, plan_reasons, shared_reasons, sided_names
+from tumorseg.planning.rehearsal import Setting
 from tumorseg.planning.spacing import TargetGrid, target_grid
 from tumorseg.planning.splits import NAMED_SPLITS, Folds, check_folds, split_folds
 from tumorseg.schema.augmentation import MirrorTransform
 from tumorseg.schema.base import Record, record_hash
 from tumorseg.schema.fingerprint import Fingerprint
-from tumorseg.schema.networks import PlainUNet, ResidualUNet
-from tumorseg.schema.plan import Budget, FingerprintSummary, Plan, PlannedDataset, Reason
+from tumorseg.schema.plan import Budget, Configuration, FingerprintSummary, Plan, PlannedDataset, Reason
+from tumorseg.schema.targets import targets_of
 
 LATERAL_AXIS = 2
 """Canonical axis X, which runs from left to right."""
@@ -29,10 +32,14 @@ LATERAL_AXIS = 2
 class PlanOptions(Record):
     """What a user may ask of the planner."""
 
-    preset: str = "optimized"
+    preset: Preset = PRESETS["optimized"]
     """Where the plan starts from."""
     vram_gb: float | None = None
     """Budget in GB (2^30 bytes); the preset's if None."""
+    device: Literal["cpu"] | None = None
+    """`cpu` chooses width and patch by steps timed there; None plans for GPUs."""
+    num_gpus: int = 1
+    """GPUs of that budget each, among which a batch is divided."""
     max_hours: float | None = None
     """Time for one fold's training."""
     network: str | None = None
@@ -50,57 +57,90 @@ class PlanResult(NamedTuple):
     warnings: tuple[str, ...]
 
 
-def make_plan(fingerprint: Fingerprint, name: str, options: PlanOptions) -> PlanResult:
-    """Decide everything.
+class Machine(NamedTuple):
+    """What the planner may ask of the machine that it runs on."""
+
+    seconds: Callable[[Configuration, Setting], float] | None = None
+    """Times a training step on the CPU, for plans that are to be trained there."""
+    counter: MemoryCounter | None = None
+    """Remembers what it counted; a new one if None."""
+
+
+def make_plan(fingerprint: Fingerprint, name: str, options: PlanOptions, machine: Machine | None = None) -> PlanResult:
+    """Decide everything, and count the memory that it needs.
 
     Args:
         fingerprint: what was measured.
         name: the plan's name, the stem of its file.
         options: what the user asks for.
+        machine: this one, for `options.device` `cpu`.
 
     Raises:
         PlanError: the dataset or the options admit no plan.
     """
+    machine = machine or Machine()
+    machine = machine._replace(counter=machine.counter or MemoryCounter())
+    decided = decide(fingerprint, name, options, machine)
+    assert machine.counter is not None
+    plan = predict_memory(decided.plan, machine.counter)
+    return PlanResult(plan, (*decided.warnings, *budget_warnings(plan)))
+
+
+def decide(fingerprint: Fingerprint, name: str, options: PlanOptions, machine: Machine) -> PlanResult:
+    """Decide everything; the memory of what was decided is yet to be counted.
+
+    Arguments and errors are those of `make_plan`.
+    """
     preset = _chosen_preset(options)
-    vram_gb = options.vram_gb or preset.vram_gb
+    vram_bytes = round((options.vram_gb or preset.vram_gb) * GB)
     kinds = _decide_kinds(fingerprint)
     target = target_grid(fingerprint)
-    subject = _subject(fingerprint, kinds, target)
-    planned = _plan_configurations(subject, preset, vram_gb)
-    given = {name for name in ("vram_gb", "max_hours", "folds") if getattr(options, name) is not None}
+    dataset = _planned_dataset(fingerprint, kinds)
+    setting = Setting(len(dataset.channels), targets_of(dataset), preset.training.precision)
+    counter = machine.counter or MemoryCounter()
+    brief = Brief(_subject(fingerprint, kinds, target), preset, setting, vram_bytes, options.num_gpus, counter)
+    budget = Budget(vram_bytes=vram_bytes, predicted_bytes=1, num_gpus=options.num_gpus)
+    if options.device == "cpu":
+        brief, step_s = _pace(brief, options, machine)
+        preset = brief.preset
+        budget = budget.model_copy(update={"device": "cpu", "step_s": step_s})
+    planned = _plan_configurations(brief)
+    names = ("vram_gb", "max_hours", "folds", "device")
+    given = frozenset(name for name in names if getattr(options, name) is not None)
     split = options.folds if isinstance(options.folds, str) else None
-    evidence = Evidence(fingerprint, kinds, target, preset, frozenset(given), split)
-    default = FULL if FULL in planned else "2d"
+    evidence = Evidence(fingerprint, kinds, target, preset, given, split)
     plan = Plan(
         name=name,
-        dataset=_planned_dataset(fingerprint, kinds),
+        dataset=dataset,
         transpose=target.transpose,
         fingerprint=_summary(fingerprint),
-        budget=Budget(vram_bytes=round(vram_gb * GB), predicted_bytes=planned[default].predicted_bytes),
-        default_configuration=default,
+        budget=budget,
+        default_configuration=FULL if FULL in planned else "2d",
         configurations={key: found.configuration for key, found in planned.items()},
         training=preset.training.model_copy(update={"max_hours": options.max_hours}),
         folds=_folds(fingerprint, options),
         reasons=plan_reasons(evidence) | _nested_reasons(planned, shared_reasons(evidence)),
     )
-    plan = _predict_memory(apply_overrides(plan, options.overrides), preset)
+    plan = apply_overrides(plan, options.overrides)
     warnings = [decision.warning for decision in kinds if decision.warning]
-    warnings += _fold_warnings(fingerprint, plan) + _mirror_warnings(plan)
-    if plan.budget.predicted_bytes > plan.budget.vram_bytes:
-        needed, allowed = plan.budget.predicted_bytes / GB, plan.budget.vram_bytes / GB
-        warnings.append(f"the plan is predicted to need {needed:.1f} GB, over its budget of {allowed:.1f} GB")
-    return PlanResult(plan, tuple(warnings))
+    return PlanResult(plan, (*warnings, *_fold_warnings(fingerprint, plan), *_mirror_warnings(plan)))
 
 
-def _predict_memory(plan: Plan, preset: Preset) -> Plan:
-    """Return the plan with the memory predicted for what it holds now; another package's network is not counted."""
-    configuration = plan.configurations[plan.default_configuration]
-    if not isinstance(configuration.network, PlainUNet | ResidualUNet):
-        return plan
-    num_outputs = len(set(plan.dataset.labels.values()) | {0})
-    elements = feature_map_elements(configuration.network, configuration.patch_size, num_outputs)
-    needed = predicted_bytes(preset.memory, configuration.num_axes, elements, configuration.batch_size)
-    return plan.model_copy(update={"budget": plan.budget.model_copy(update={"predicted_bytes": needed})})
+def _pace(brief: Brief, options: PlanOptions, machine: Machine) -> tuple[Brief, float]:
+    """Return the brief with width and patch for this machine's CPU, and the time of a step."""
+    if machine.seconds is None:
+        raise PlanError(
+            "device cpu: planning for a CPU times training steps on it; plan on the machine that will train"
+        )
+    setting = brief.setting._replace(precision="fp32")
+    seconds = machine.seconds
+
+    def draft(preset: Preset) -> Configuration:
+        return draft_default(brief._replace(preset=preset))
+
+    target_s = target_seconds(options.max_hours)
+    paced = choose_pace(brief.preset, draft, lambda configuration: seconds(configuration, setting), target_s)
+    return brief._replace(preset=paced.preset, setting=setting), paced.step_s
 
 
 def _fold_warnings(fingerprint: Fingerprint, plan: Plan) -> list[str]:
@@ -131,7 +171,7 @@ def _mirror_warnings(plan: Plan) -> list[str]:
 
 
 def _chosen_preset(options: PlanOptions) -> Preset:
-    preset = preset_named(options.preset)
+    preset = options.preset
     if options.vram_gb is not None and options.vram_gb <= 0:
         raise PlanError(f"--vram {options.vram_gb:g} is not a budget; give GB above 0")
     if options.max_hours is not None and any(
@@ -144,8 +184,8 @@ def _chosen_preset(options: PlanOptions) -> Preset:
         return preset
     if options.network not in ("plain_unet", "residual_unet"):
         raise PlanError(f"network {options.network!r} is unknown to the planner; choose plain_unet or residual_unet")
-    if options.network == preset.network:
-        return preset
+    if options.network == preset.network or preset.memory is None:
+        return preset.model_copy(update={"network": options.network})
     reference = PLAIN_REFERENCE if options.network == "plain_unet" else RESIDUAL_M_REFERENCE
     return preset.model_copy(update={"network": options.network, "memory": reference})
 
@@ -179,11 +219,11 @@ def _check_learnable(fingerprint: Fingerprint) -> None:
         )
 
 
-def _plan_configurations(subject: Subject, preset: Preset, vram_gb: float) -> dict[str, Planned]:
+def _plan_configurations(brief: Brief) -> dict[str, Planned]:
     """Plan volumes unless the images are flat, and planes unless they are so narrow that only volumes are possible."""
-    planned = plan_volumes(subject, preset, vram_gb) if min(subject.grid.median_shape) > 1 else {}
+    planned = plan_volumes(brief) if min(brief.subject.grid.median_shape) > 1 else {}
     try:
-        planned["2d"] = plan_planes(subject, preset, vram_gb)
+        planned["2d"] = plan_planes(brief)
     except PlanError:
         if not planned:
             raise

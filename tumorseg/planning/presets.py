@@ -1,11 +1,12 @@
 """Presets: where a plan starts from, as data."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from tumorseg.errors import PlanError
-from tumorseg.schema.base import Record
+from tumorseg.schema.base import Record, parse_record
+from tumorseg.schema.dataset import FileName
 from tumorseg.schema.optimizers import AdamW, OptimizerSpec, PlateauSchedule, PolySchedule, ScheduleSpec, Sgd
 from tumorseg.schema.plan import Training
 
@@ -28,31 +29,31 @@ class MemoryReference(Record):
 class Preset(Record):
     """What a plan takes over where the fingerprint does not decide."""
 
-    name: str
-    """What `--preset` calls it."""
+    name: FileName
+    """What `--preset` calls it; part of the plan's own name."""
     purpose: str
     """When to use it, in one sentence."""
-    vram_gb: float
+    vram_gb: float = Field(gt=0)
     """Budget unless `--vram` is given, in GB (2^30 bytes)."""
     network: Literal["plain_unet", "residual_unet"]
     """Architecture unless `--network` is given."""
-    base_features: int = 32
+    base_features: int = Field(default=32, ge=1)
     """Channels at full resolution."""
-    max_features_2d: int = 512
+    max_features_2d: int = Field(default=512, ge=1)
     """Most channels of a 2D stage."""
-    max_features_3d: int = 320
+    max_features_3d: int = Field(default=320, ge=1)
     """Most channels of a 3D stage."""
-    initial_edge_2d: int = 2048
+    initial_edge_2d: int = Field(default=2048, ge=16)
     """The search begins with a 2D patch of this edge's area, shaped like a median case in mm."""
-    initial_edge_3d: int = 256
+    initial_edge_3d: int = Field(default=256, ge=8)
     """The same in 3D."""
-    memory: MemoryReference
-    """What estimated elements are measured against."""
+    memory: MemoryReference | None = None
+    """nnU-Net's published estimate, for presets that plan what it plans; null to count the network itself."""
     max_dataset_covered: float = Field(default=0.05, gt=0)
     """Most of the dataset's voxels that one batch may hold."""
     rounds_batch: bool = False
     """Whether the batch that memory allows is rounded to the nearest as nnU-Net does, which may pass the budget."""
-    max_batch_size: int | None = None
+    max_batch_size: int | None = Field(default=None, ge=2)
     """Most patches in a batch; null for no limit of its own."""
     cascade: bool = True
     """Whether a coarser grid and a cascade are planned where a patch sees little of a case."""
@@ -98,7 +99,6 @@ PRESETS: dict[str, Preset] = {
         purpose="the default: residual encoder for one 8 GB GPU",
         vram_gb=8,
         network="residual_unet",
-        memory=RESIDUAL_M_REFERENCE,
         optimizer=Sgd(),
         schedule=PolySchedule(),
         training=FULL_LENGTH,
@@ -108,7 +108,6 @@ PRESETS: dict[str, Preset] = {
         purpose="residual encoder for one 24 GB GPU: larger patches, best accuracy",
         vram_gb=24,
         network="residual_unet",
-        memory=RESIDUAL_L_REFERENCE,
         optimizer=Sgd(),
         schedule=PolySchedule(),
         training=FULL_LENGTH,
@@ -123,7 +122,6 @@ PRESETS: dict[str, Preset] = {
         max_features_3d=96,
         initial_edge_2d=256,
         initial_edge_3d=64,
-        memory=PLAIN_REFERENCE,
         max_dataset_covered=1.0,
         max_batch_size=2,
         cascade=False,
@@ -148,6 +146,24 @@ PRESETS: dict[str, Preset] = {
     "nnunet_resenc_l": _published("l", RESIDUAL_L_REFERENCE),
     "nnunet_resenc_xl": _published("xl", RESIDUAL_XL_REFERENCE),
 }
+
+
+def extend_preset(document: dict[str, Any], *, source: str) -> Preset:
+    """Return the preset of a document that names another preset under `extends`, and holds what differs from it.
+
+    Args:
+        document: `name`, `extends` and fields; fields that hold records are replaced as a whole, `training` field by field.
+        source: for error messages.
+
+    Raises:
+        PlanError: the other preset is unknown, or a field is unknown or unsound.
+    """
+    changed = {key: value for key, value in document.items() if key != "extends"}
+    base = preset_named(str(document.get("extends", "optimized"))).model_dump(mode="json")
+    purpose = {"purpose": f"preset {base['name']} with changes of one's own"}
+    if isinstance(changed.get("training"), dict):
+        changed["training"] = base["training"] | changed["training"]
+    return parse_record(Preset, base | purpose | changed, source=source, error=PlanError)
 
 
 def preset_named(name: str) -> Preset:

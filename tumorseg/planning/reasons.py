@@ -3,17 +3,15 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tumorseg.planning.augmentation import is_thick
+from tumorseg.planning.counting import CONTEXT_BYTES, MARGIN
 from tumorseg.planning.kinds import CROPPED_SHARE, NNUNET_SCHEMES, KindDecision
 from tumorseg.planning.laterality import mirror_pairs
-from tumorseg.planning.lowres import SHARE_SEEN, STEP, Lowres
-from tumorseg.planning.patch_search import Found, Grid
-from tumorseg.planning.presets import PRESETS, Preset
+from tumorseg.planning.presets import Preset
 from tumorseg.planning.spacing import TargetGrid
 from tumorseg.planning.splits import NAMED_SPLITS
 from tumorseg.schema.dataset import DatasetDescription
 from tumorseg.schema.fingerprint import Fingerprint
-from tumorseg.schema.plan import Configuration, Reason
+from tumorseg.schema.plan import Reason
 
 
 class Evidence(NamedTuple):
@@ -52,8 +50,9 @@ def plan_reasons(evidence: Evidence) -> dict[str, Reason]:
             rule="--vram" if "vram_gb" in evidence.given else f"preset {preset.name}: {preset.purpose}"
         ),
         "budget.predicted_bytes": Reason(
-            rule="feature-map elements of the default configuration, scaled from nnU-Net's reference network",
-            inputs={"reference_gb": preset.memory.vram_gb},
+            rule="allocations of a training step and of inference, followed on the networks themselves, for the configuration "
+            f"that needs most; {MARGIN:.0%} for unused blocks and {CONTEXT_BYTES >> 20} MiB for CUDA's context on top",
+            inputs={"margin": MARGIN, "context_bytes": CONTEXT_BYTES},
         ),
         "default_configuration": Reason(
             rule="3d_fullres where images have depth, else 2d", inputs={"median_shape": list(target.median_shape)}
@@ -118,64 +117,3 @@ def _mirroring_rule(preset: Preset, *, has_pairs: bool) -> str:
     return (
         "not across left and right, which labels tell apart" if has_pairs else "all axes: no label depends on its side"
     )
-
-
-def configuration_reasons(
-    configuration: Configuration, found: Found, preset: Preset, *, batch_dice: bool
-) -> dict[str, Reason]:
-    """Return the reasons of one configuration's own search, by field within it."""
-    limits = ", ".join(f"{count} by {what}" for count, what in _batch_limits(found, preset))
-    turned = "space" if len(found.patch_size) == 3 else "the plane"
-    affine = "turned in its planes only, the patch being thick" if is_thick(found.patch_size) else f"turned in {turned}"
-    is_given = preset.network != PRESETS[preset.name].network
-    chosen = f"{found.network.name}, as --network says" if is_given else f"{found.network.name} of preset {preset.name}"
-    dice = "over the batch: a patch sees little of a case" if batch_dice else "per patch"
-    return {
-        "patch_size": Reason(
-            rule="begin with the preset's volume shaped like a median case; shrink what is largest until the budget holds",
-            inputs={
-                "initial": list(found.initial_patch_size),
-                "feature_map_elements": found.elements,
-            },
-            alternative="a larger patch needs a larger --vram",
-        ),
-        "batch_size": Reason(
-            rule="what memory and the size of the dataset allow, at least 2", inputs={"limits": limits}
-        ),
-        "network": Reason(
-            rule=f"{chosen}; an axis is halved, and convolved across, once its spacing is within twice the finest, and "
-            "halved only where 4 voxels or more are left of it",
-            inputs={"num_stages": found.network.num_stages, "base_features": preset.base_features},
-            alternative="--network residual_unet" if preset.network == "plain_unet" else "--network plain_unet",
-        ),
-        "loss": Reason(
-            rule=f"loss preset {configuration.loss.preset} of preset {preset.name}; Dice {dice}; outputs weigh half of the next finer one, the coarsest nothing"
-        ),
-        "augmentation": Reason(rule=f"nnU-Net's probabilities and ranges; {affine}"),
-        "previous_configuration": Reason(rule="none: this one works from the images alone"),
-        "gradient_accumulation": Reason(rule="the whole batch at once: it fits the budget"),
-        "activation_checkpointing": Reason(rule="off: the budget holds without it"),
-        "optimizer": Reason(rule=f"of preset {preset.name}"),
-        "schedule": Reason(rule=f"of preset {preset.name}"),
-    }
-
-
-def lowres_reasons(full: Grid, lowres: Lowres) -> dict[str, Reason]:
-    """Return the reasons of a coarser grid, by field of its configuration."""
-    return {
-        "spacing_mm": Reason(
-            rule=f"full-resolution spacing, made coarser in steps of {STEP - 1:.0%}, fine axes first, until a patch covers "
-            f"{SHARE_SEEN:.0%} of a median case",
-            inputs={"full_spacing_mm": list(full.spacing_mm), "full_median_shape": list(full.median_shape)},
-            alternative="3d_fullres, whose patch sees less of a case",
-        ),
-        "median_shape": Reason(
-            rule="full-resolution median, scaled to the coarser spacing",
-            inputs={"full_median_shape": list(full.median_shape)},
-        ),
-    }
-
-
-def _batch_limits(found: Found, preset: Preset) -> list[tuple[int, str]]:
-    limits = [(found.batch_by_memory, "memory"), (found.batch_by_dataset, "size of the dataset")]
-    return [*limits, (preset.max_batch_size, "preset")] if preset.max_batch_size else limits

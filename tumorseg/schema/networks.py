@@ -1,5 +1,6 @@
 """What a plan can say of a network."""
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, Tag, model_validator
@@ -38,6 +39,11 @@ class UNetTopology(Record):
     def num_axes(self) -> int:
         """Return 2 or 3."""
         return len(self.strides[0])
+
+    @property
+    def divisors(self) -> tuple[int, ...]:
+        """Return what each edge of a patch must be a multiple of."""
+        return tuple(math.prod(axis) for axis in zip(*self.strides, strict=True))
 
     @model_validator(mode="after")
     def _check(self) -> "UNetTopology":

@@ -1,6 +1,5 @@
 """The plan: everything that decides a result, in one document."""
 
-import math
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
@@ -79,6 +78,8 @@ class Budget(Record):
     """Device that was measured, or `predicted`."""
     versions: dict[str, str] | None = None
     """Versions of torch and cuDNN that were measured; null where none was."""
+    step_s: float | None = None
+    """Seconds of a training step that were measured on the CPU for which width and patch were chosen; null elsewhere."""
 
 
 class SamplingSpec(Record):
@@ -97,6 +98,8 @@ class InferenceSpec(Record):
     """Axes that may be mirrored, in the configuration's own numbering."""
     overlap: float = Field(default=0.5, ge=0, lt=1)
     """Share of a tile that the next one covers again."""
+    accumulate_on: Literal["device", "cpu"] = "device"
+    """Where the logits of tiles are added up: with the network, or in main memory where a GPU has no room for them."""
     gaussian_sigma: float = Field(default=0.125, gt=0)
     """Width of a tile's weights, as a share of its edge."""
 
@@ -171,7 +174,7 @@ def _check_transforms(augmentation: AugmentationSpec, num_axes: int) -> None:
 def _check_unet(network: UNetTopology, patch_size: tuple[int, ...], loss: LossSpec) -> None:
     if network.num_axes != len(patch_size):
         raise ValueError(f"the network has {network.num_axes} axes, patch_size {len(patch_size)}")
-    divisors = [math.prod(axis) for axis in zip(*network.strides, strict=True)]
+    divisors = list(network.divisors)
     if any(size % divisor for size, divisor in zip(patch_size, divisors, strict=True)):
         raise ValueError(f"patch_size {list(patch_size)} must be multiples of {divisors}, the product of the strides")
     if all(size == divisor for size, divisor in zip(patch_size, divisors, strict=True)):

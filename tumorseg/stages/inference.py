@@ -14,7 +14,7 @@ from tumorseg.engine.averaging import Views, averaged_forward
 from tumorseg.engine.learner import PRECISIONS
 from tumorseg.engine.placement import place
 from tumorseg.engine.restoration import segment_slabs
-from tumorseg.engine.sliding_window import Tiling, predict_slabs
+from tumorseg.engine.sliding_window import predict_slabs, tiling_of
 from tumorseg.errors import InputError, PlanError
 from tumorseg.networks.registry import build_network
 from tumorseg.ops.cropping import box_shape, box_slices
@@ -32,9 +32,6 @@ from tumorseg.storage.layout import FoldFolder
 from tumorseg.types import Segmentation
 
 logger = logging.getLogger(__name__)
-
-PLANES_PER_PASS = 8
-"""Slices that a network of two axes sees in one batch."""
 
 
 class Model(NamedTuple):
@@ -153,7 +150,7 @@ def segment(model: Model, found: CaseImage, *, mirroring: bool) -> Segmentation:
     slabs = predict_slabs(
         torch.from_numpy(np.ascontiguousarray(prepared.image)),
         averaged_forward(_views(model, mirroring=mirroring)),
-        _tiling(model.configuration),
+        tiling_of(model.configuration),
         num_outputs=targets.num_outputs,
     )
     orders = resampling_orders(spec.resampling.logit_order, prepared.target_spacing_mm, prepared.spacing_mm, spec)
@@ -168,11 +165,5 @@ def _views(model: Model, *, mirroring: bool) -> Views:
     is_mixed = model.device.type == "cuda" and dtype is not torch.float32
     autocast = torch.autocast("cuda", dtype=dtype) if is_mixed else nullcontext()
     axes = model.configuration.inference.mirroring_axes if mirroring else ()
-    return Views(model.networks, axes, model.configuration.num_axes, autocast, model.device)
-
-
-def _tiling(configuration: Configuration) -> Tiling:
-    inference = configuration.inference
-    is_planar = configuration.num_axes == 2
-    patch = (*((PLANES_PER_PASS,) if is_planar else ()), *configuration.patch_size)
-    return Tiling((patch[0], patch[1], patch[2]), inference.overlap, inference.gaussian_sigma, is_planar)
+    keeps = model.configuration.inference.accumulate_on == "device"
+    return Views(model.networks, axes, model.configuration.num_axes, autocast, model.device, keeps)

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tumorseg.errors import InputError, PlanError
+from tumorseg.planning.counting import MemoryCounter
 from tumorseg.planning.overrides import Override
-from tumorseg.planning.planner import PlanOptions, make_plan
+from tumorseg.planning.planner import Machine, PlanOptions, make_plan
+from tumorseg.planning.presets import PRESETS, Preset, extend_preset, preset_named
 from tumorseg.planning.splits import NAMED_SPLITS, Folds
 from tumorseg.schema.base import Record
 from tumorseg.schema.dataset import Dataset
@@ -16,6 +18,8 @@ from tumorseg.sources.regions import choose_regions, select_channels
 from tumorseg.sources.registry import open_dataset
 from tumorseg.stages.fingerprint import fingerprint
 from tumorseg.stages.planned import Roots, check_apart, note_source
+from tumorseg.stages.rehearse import step_seconds
+from tumorseg.stages.verify import verify
 from tumorseg.storage.json_files import read_json, read_record, write_record
 from tumorseg.storage.layout import work_folder
 
@@ -32,9 +36,15 @@ class PlanRequest(Record):
     fingerprint: Path | None = None
     """A fingerprint to plan from, without the images."""
     preset: str = "optimized"
-    """Where the plan starts from."""
+    """Where the plan starts from: a name, or a JSON file of the user's own."""
     vram_gb: float | None = None
     """Budget in GB (2^30 bytes); the preset's if None."""
+    device: str | None = None
+    """`cpu` plans for this machine's CPU; `cuda` or `cuda:N` is where `verify` measures."""
+    num_gpus: int = 1
+    """GPUs of that budget each."""
+    verify: bool = False
+    """Whether memory is measured on the device."""
     max_hours: float | None = None
     """Time for one fold's training."""
     network: str | None = None
@@ -82,23 +92,46 @@ def plan(request: PlanRequest) -> WrittenPlan:
         InputError: the dataset or a file is not there or unsound.
         PlanError: no plan fits.
     """
+    preset = read_preset(request.preset)
+    if request.verify and request.device == "cpu":
+        raise InputError("--verify measures memory on a GPU, --device cpu plans for the CPU; give one of them")
     measured = _measure(request)
-    output = request.output or Path("plans") / f"{measured.dataset.name}__{request.preset}.json"
+    output = request.output or Path("plans") / f"{measured.dataset.name}__{preset.name}.json"
+    counter = MemoryCounter()
     options = PlanOptions(
-        preset=request.preset,
+        preset=preset,
+        device="cpu" if request.device == "cpu" else None,
+        num_gpus=request.num_gpus,
         vram_gb=request.vram_gb,
         max_hours=request.max_hours,
         network=request.network,
         folds=_folds(request.splits),
         overrides=request.overrides,
     )
-    made, warnings = make_plan(measured, output.stem, options)
+    made, warnings = make_plan(measured, output.stem, options, Machine(step_seconds, counter))
+    if request.verify:
+        made = verify(made, request.device, counter)
     for warning in warnings:
         logger.warning("%s", warning)
     write_record(output, made)
     if request.dataset is not None:
         note_source(work_folder(request.roots.work, made.dataset.name), request.dataset, request.roots.data_root)
     return WrittenPlan(made, output)
+
+
+def read_preset(name: str) -> Preset:
+    """Return the preset of a name, or of a JSON file: an object with `name`, `extends` (another preset) and fields to change.
+
+    Raises:
+        PlanError: there is none, or a field is unknown or unsound.
+    """
+    if name in PRESETS or not (name.endswith(".json") or Path(name).is_file()):
+        return preset_named(name)
+    path = Path(name)
+    found = read_json(path, PlanError)
+    if not isinstance(found, dict):
+        raise PlanError(f"{path}: expected a JSON object with name, extends and the fields that the preset changes")
+    return extend_preset({"name": path.stem, **found}, source=str(path))
 
 
 def _measure(request: PlanRequest) -> Fingerprint:

@@ -151,6 +151,9 @@ def _continue(folder: FoldFolder, data: Data, device: str) -> Fit:
 
 def _build_fit(plan: Plan, name: str, data: Data, device: str) -> Fit:
     configuration = plan.configurations[name]
+    # One device takes the parts of all GPUs that the plan counts on, one after the other.
+    parts = configuration.gradient_accumulation * plan.budget.num_gpus
+    configuration = configuration.model_copy(update={"gradient_accumulation": parts})
     learner = Learner(
         configuration,
         plan.training,

@@ -2,8 +2,10 @@
 
 import pytest
 
-from tumorseg.planning.memory import GB, elements_budget, feature_map_elements, predicted_bytes
-from tumorseg.planning.presets import PLAIN_REFERENCE, RESIDUAL_L_REFERENCE
+from tumorseg.planning.patch_search import Candidate, Grid, Relief, build_topology
+from tumorseg.planning.presets import PRESETS
+from tumorseg.planning.published import PublishedRule, feature_map_elements
+from tumorseg.planning.topology import choose_topology
 from tumorseg.schema.networks import PlainUNet, ResidualUNet
 
 TOPOLOGY = {
@@ -39,13 +41,15 @@ def test_a_stage_that_changes_neither_features_nor_size_has_no_projection():
     assert feature_map_elements(changed, (8, 8), 2) == 4 * 64 * 3 + 4 * 16 * 3 + 8 * 16 * 3 + 8 * 16 + 8 * 64 + 128
 
 
-@pytest.mark.parametrize(("num_axes", "elements"), [(2, 85e6), (3, 560e6)])
-def test_the_budget_grows_with_the_memory(num_axes, elements):
-    assert elements_budget(PLAIN_REFERENCE, num_axes, 8) == elements
-    assert elements_budget(PLAIN_REFERENCE, num_axes, 12) == pytest.approx(1.5 * elements)
-
-
-@pytest.mark.parametrize(("num_axes", "elements", "batch_size"), [(2, 380e6, 12), (3, 2.1e9, 2)])
-def test_the_reference_itself_is_predicted_to_need_its_memory(num_axes, elements, batch_size):
-    assert predicted_bytes(RESIDUAL_L_REFERENCE, num_axes, elements, batch_size) == 24 * GB
-    assert predicted_bytes(RESIDUAL_L_REFERENCE, num_axes, elements, 2 * batch_size) == 48 * GB
+@pytest.mark.parametrize("preset", ["nnunet", "nnunet_resenc_m", "nnunet_resenc_l", "nnunet_resenc_xl"])
+def test_the_published_estimate_scales_with_budget_and_patch(preset):
+    chosen = PRESETS[preset]
+    grid = Grid((1.0, 1.0, 1.0), (128.0, 128.0, 128.0), 1e9, 2)
+    topology = choose_topology(grid.spacing_mm, grid.median_shape)
+    candidate = Candidate(build_topology(topology, chosen), topology.patch_size, 2, Relief())
+    rule = PublishedRule(chosen.memory, chosen, 8, 1)
+    needed = rule.needed_gb(candidate, grid, is_rough=False)
+    assert PublishedRule(chosen.memory, chosen, needed, 1).fits(candidate, grid, is_rough=False)
+    assert not PublishedRule(chosen.memory, chosen, 0.98 * needed, 1).fits(candidate, grid, is_rough=False)
+    twice = PublishedRule(chosen.memory, chosen, 10 * needed, 2).largest_batch(candidate, grid, 1000)
+    assert twice == 2 * PublishedRule(chosen.memory, chosen, 10 * needed, 1).largest_batch(candidate, grid, 1000)

@@ -1,0 +1,120 @@
+"""The memory rule of tumorseg's own presets: what fits is counted on the network itself."""
+
+import math
+from collections.abc import Callable
+
+from tumorseg.planning.counting import GB, MemoryCounter, allocatable_bytes, needed_bytes, reserved_bytes
+from tumorseg.planning.patch_search import Candidate, Grid, Relief
+from tumorseg.planning.rehearsal import Setting, setting_of
+from tumorseg.schema.base import content_hash
+from tumorseg.schema.plan import Configuration, MemoryCount
+
+Draft = Callable[[Candidate, Grid], Configuration]
+"""Returns the whole configuration around a candidate."""
+
+
+class CountedRule:
+    """Counts candidates; what is surely too large is told from a count of the same network on another patch.
+
+    Memory grows with voxels along straight lines, one for each moment of a step, and none of them starts below weights and
+    optimizer. So a line from there to a counted peak never passes below another patch's need by being too high: a larger
+    patch that it rejects is rejected rightly, and what it lets pass is counted.
+    """
+
+    reliefs = (
+        Relief(),
+        Relief(activation_checkpointing=True),
+        Relief(activation_checkpointing=True, gradient_accumulation=2),
+        Relief(activation_checkpointing=True, gradient_accumulation=2, keeps_patch=False),
+    )
+
+    def __init__(
+        self, draft: Draft, counter: MemoryCounter, setting: Setting, *, vram_bytes: int, num_gpus: int
+    ) -> None:
+        """Take what turns candidates into configurations, what counts them, and the budget of each GPU."""
+        self._draft, self._counter, self._setting = draft, counter, setting
+        self._limit, self.num_gpus = allocatable_bytes(vram_bytes), num_gpus
+        self.vram_gb = vram_bytes / GB
+        self._known: dict[str, tuple[int, MemoryCount]] = {}
+
+    def fits(self, candidate: Candidate, grid: Grid, *, is_rough: bool) -> bool:
+        """Return whether training and inference fit; roughly: whether nothing shows that they do not."""
+        if self._is_smaller_than_known(candidate) and self._about(candidate, grid) > self._limit:
+            return False
+        if is_rough:
+            return True
+        count = self.count(candidate, grid)
+        return max(count.peak_bytes, count.inference_bytes) <= self._limit
+
+    def largest_batch(self, candidate: Candidate, grid: Grid, most: int) -> int:
+        """Return the largest batch up to `most` that fits, found by the secant through two counts."""
+        unit = self.num_gpus * candidate.relief.gradient_accumulation
+        most = most // unit * unit
+        count = self.count(candidate, grid)
+        low, low_peak = candidate.batch_size, count.peak_bytes
+        too_large = most + unit
+        slope = (low_peak - count.parameters_bytes - count.optimizer_bytes) / low
+        while low + unit < too_large:
+            room = math.floor((self._limit - low_peak) / max(slope * unit, 1.0))
+            tried = min(low + max(room, 1) * unit, too_large - unit)
+            peak = self.count(candidate._replace(batch_size=tried), grid).peak_bytes
+            slope = (peak - low_peak) / (tried - low)
+            if peak > self._limit:
+                too_large = tried
+            else:
+                low, low_peak = tried, peak
+        return low
+
+    def needed_gb(self, candidate: Candidate, grid: Grid, *, is_rough: bool) -> float:
+        """Return the budget that a candidate needs, rounded up to hundredths; roughly: what it needs about."""
+        if is_rough:
+            return math.ceil(reserved_bytes(math.ceil(self._about(candidate, grid))) / GB * 100) / 100
+        return math.ceil(needed_bytes(self.count(candidate, grid)) / GB * 100) / 100
+
+    def holds(self, configuration: Configuration) -> bool:
+        """Return whether a whole configuration fits, as it is counted in full."""
+        count = self._count(configuration)
+        return max(count.peak_bytes, count.inference_bytes) <= self._limit
+
+    def _count(self, configuration: Configuration) -> MemoryCount:
+        setting = setting_of(self._setting, configuration)
+        return self._counter.count(configuration, setting, num_gpus=self.num_gpus)
+
+    def count(self, candidate: Candidate, grid: Grid) -> MemoryCount:
+        """Return the candidate's memory, tiles being added up in main memory where the budget has no room for them."""
+        configuration = self._draft(candidate, grid)
+        count = self._count(configuration)
+        self._known[_key(candidate)] = (_load(candidate), count)
+        if count.inference_bytes > self._limit:
+            count = self._count(with_sums_on_cpu(configuration))
+        return count
+
+    def _is_smaller_than_known(self, candidate: Candidate) -> bool:
+        known = self._known.get(_key(candidate))
+        return known is None or _load(candidate) <= known[0]
+
+    def _about(self, candidate: Candidate, grid: Grid) -> float:
+        """Return what a step needs, from a count of the same network on another patch or batch, or else its own.
+
+        For a smaller patch than the one that was counted it is what the step needs at the least.
+        """
+        key = _key(candidate)
+        if key not in self._known:
+            return self.count(candidate, grid).peak_bytes
+        load, count = self._known[key]
+        static = count.parameters_bytes + count.optimizer_bytes
+        return static + (count.peak_bytes - static) * _load(candidate) / load
+
+
+def with_sums_on_cpu(configuration: Configuration) -> Configuration:
+    """Return the configuration with the logits of tiles added up in main memory."""
+    inference = configuration.inference.model_copy(update={"accumulate_on": "cpu"})
+    return configuration.model_copy(update={"inference": inference})
+
+
+def _key(candidate: Candidate) -> str:
+    return content_hash([candidate.network.model_dump(mode="json"), candidate.relief[:2]])
+
+
+def _load(candidate: Candidate) -> int:
+    return math.prod(candidate.patch_size) * candidate.batch_size

@@ -1,0 +1,80 @@
+"""What would be allocated, seen from the operations that allocate it: no memory is used, no device is needed."""
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+BLOCK_BYTES = 512
+"""Sizes are rounded up to this, as torch's CUDA allocator does."""
+
+
+class AllocationTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves its modes without types
+    """Follows every storage that operations make while the mode is on, from its making to its release.
+
+    Inside FakeTensorMode storages have sizes but no memory, so that a step of any size can be followed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.live_bytes = 0
+        """Allocated now."""
+        self.peak_bytes = 0
+        """Most that was allocated at once, scratch space included, since the last `restart`."""
+        self.workspace_bytes = 0
+        """Scratch space of the hungriest convolution."""
+        self._references: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+
+    def restart(self) -> None:
+        """Forget the peak: what is allocated now stays."""
+        self.peak_bytes = self.live_bytes
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run an operation and note what it left behind."""
+        out = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, Tensor):
+                self._note(leaf.untyped_storage())
+        scratch = convolution_workspace(func, args, out)
+        self.workspace_bytes = max(self.workspace_bytes, scratch)
+        self.peak_bytes = max(self.peak_bytes, self.live_bytes + scratch)
+        return out
+
+    def _note(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata  # the storage itself, whatever tensor shows it
+        if key in self._references:
+            return
+        size = -(-storage.nbytes() // BLOCK_BYTES) * BLOCK_BYTES
+        self.live_bytes += size
+        self._references[key] = weakref.ref(storage, self._releaser(key, size))
+
+    def _releaser(self, key: int, size: int) -> Callable[[Any], None]:
+        def release(_: Any) -> None:
+            self.live_bytes -= size
+            del self._references[key]
+
+        return release
+
+
+def convolution_workspace(func: Any, args: tuple[Any, ...], out: Any) -> int:
+    """Return the scratch space of a convolution: its tensors once more, in the order that tensor cores read.
+
+    cuDNN's fast kernels for half precision want channels last; tensors of the usual order are copied. In the backward
+    pass the gradients of input and weight are computed one after the other. Other operations need none.
+    """
+    if func is torch.ops.aten.convolution.default:
+        return sum(map(_bytes, (args[0], args[1], out)))
+    if func is torch.ops.aten.convolution_backward.default:
+        gradient, features, weight = map(_bytes, args[:3])
+        return gradient + features + weight
+    return 0
+
+
+def _bytes(tensor: Tensor) -> int:
+    return int(tensor.numel() * tensor.element_size())

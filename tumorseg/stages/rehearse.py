@@ -1,0 +1,106 @@
+"""Training steps on patches of noise: how long they take on this machine, and what they reserve on a GPU."""
+
+import multiprocessing
+import time
+from multiprocessing.connection import Connection
+
+import torch
+
+from tumorseg.engine.averaging import Views, averaged_forward
+from tumorseg.engine.learner import Learner
+from tumorseg.engine.sliding_window import tiling_of
+from tumorseg.errors import TrainingError
+from tumorseg.planning.rehearsal import Setting
+from tumorseg.schema.plan import Configuration, Training
+
+WARM_UP, TIMED = 1, 3
+"""Steps before the clock runs, and under it."""
+VERIFIED = 2
+"""Steps whose memory is measured: the second one meets the optimizer's state."""
+PATIENCE_S = 600.0
+"""After this a device that has not answered is given up."""
+
+
+def step_seconds(configuration: Configuration, setting: Setting) -> float:
+    """Return the median time of a training step on the CPU, in seconds."""
+    learner, images, segmentations = noise_learner(configuration, setting, "cpu")
+    times = []
+    for number in range(WARM_UP + TIMED):
+        started = time.perf_counter()
+        learner.step(images, segmentations, 0)
+        if number >= WARM_UP:
+            times.append(time.perf_counter() - started)
+    return sorted(times)[len(times) // 2]
+
+
+def measure_reserved(configuration: Configuration, setting: Setting, device: str) -> int | None:
+    """Return the peak of reserved bytes of two training steps and an inference tile, in a process of its own.
+
+    Returns:
+        Bytes; None if the device has not enough.
+
+    Raises:
+        TrainingError: the process failed for another reason, or does not answer.
+    """
+    context = multiprocessing.get_context("spawn")
+    receiving, sending = context.Pipe(duplex=False)
+    process = context.Process(target=_measure, args=(sending, configuration, setting, device), daemon=True)
+    process.start()
+    sending.close()
+    try:
+        if not receiving.poll(PATIENCE_S):
+            raise TrainingError(
+                f"{device} has not finished two steps in {PATIENCE_S:g} s; look at the device, or plan without --verify"
+            )
+        found = receiving.recv()
+    except EOFError:
+        process.join()
+        raise TrainingError(
+            f"the process that measured memory on {device} ended with exit code {process.exitcode}; its message stands above"
+        ) from None
+    finally:
+        process.terminate()
+        process.join()
+    return None if found is None else int(found)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of torch and cuDNN, which decide what a step reserves."""
+    cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]  # torch leaves it without types
+    return {"torch": str(torch.__version__), "cudnn": "none" if cudnn is None else str(cudnn)}
+
+
+def _measure(sending: Connection, configuration: Configuration, setting: Setting, device: str) -> None:
+    """Run in a process of its own: send the peak, or None if the device ran out of memory."""
+    try:
+        sending.send(_reserved_peak(configuration, setting, device))
+    except torch.OutOfMemoryError:
+        sending.send(None)
+
+
+def _reserved_peak(configuration: Configuration, setting: Setting, device: str) -> int:
+    torch.cuda.set_device(device)
+    learner, images, segmentations = noise_learner(configuration, setting, device)
+    for number in range(VERIFIED):
+        learner.step(images, segmentations, number)
+    del images, segmentations
+    learner.network.eval()
+    axes = configuration.inference.mirroring_axes[:1] if configuration.inference.mirroring else ()
+    views = Views([learner.network], axes, configuration.num_axes, learner.autocast(), learner.device)
+    averaged_forward(views)(torch.randn(setting.num_channels, *tiling_of(configuration).patch_size))
+    return torch.cuda.max_memory_reserved(device)
+
+
+def noise_learner(
+    configuration: Configuration, setting: Setting, device: str
+) -> tuple[Learner, torch.Tensor, torch.Tensor]:
+    """Return a learner, and a batch of noise and random labels on its device."""
+    training = Training(epochs=1, iterations_per_epoch=10, validation_iterations=1, precision=setting.precision)
+    learner = Learner(
+        configuration, training, num_channels=setting.num_channels, targets=setting.targets, device=device
+    )
+    generator = torch.Generator().manual_seed(0)
+    shape = (configuration.batch_size, *configuration.patch_size)
+    images = torch.randn(shape[0], setting.num_channels, *shape[1:], generator=generator)
+    segmentations = torch.randint(setting.targets.num_classes, shape, generator=generator)
+    return learner, images.to(device), segmentations.to(device)
