@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from tumorseg.planning.difference import diff_plans
     from tumorseg.stages.evaluate import EvaluateRequest, evaluate
     from tumorseg.stages.inference import load_model
     from tumorseg.stages.plan import PlanRequest, plan
+    from tumorseg.stages.plan_explain import ExplainPlanRequest, explain_plan
+    from tumorseg.stages.plan_validate import ValidatePlanRequest, validate_plan
     from tumorseg.stages.planned import Roots, read_plan
     from tumorseg.stages.predict import PredictRequest, predict, predict_array
     from tumorseg.stages.preprocess import PreprocessRequest, preprocess
@@ -21,15 +24,19 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EvaluateRequest",
+    "ExplainPlanRequest",
     "PlanRequest",
     "PredictRequest",
     "PreprocessRequest",
     "Roots",
     "TrainOptions",
     "TrainRequest",
+    "ValidatePlanRequest",
     "ValidateRequest",
     "__version__",
+    "diff_plans",
     "evaluate",
+    "explain_plan",
     "load_model",
     "plan",
     "predict",
@@ -38,6 +45,7 @@ __all__ = [
     "read_plan",
     "train",
     "validate",
+    "validate_plan",
 ]
 
 
@@ -55,6 +63,18 @@ def __getattr__(name: str) -> Any:
         import tumorseg.stages.plan
 
         return getattr(tumorseg.stages.plan, name)
+    if name in ("diff_plans",):
+        import tumorseg.planning.difference
+
+        return getattr(tumorseg.planning.difference, name)
+    if name in ("ExplainPlanRequest", "explain_plan"):
+        import tumorseg.stages.plan_explain
+
+        return getattr(tumorseg.stages.plan_explain, name)
+    if name in ("ValidatePlanRequest", "validate_plan"):
+        import tumorseg.stages.plan_validate
+
+        return getattr(tumorseg.stages.plan_validate, name)
     if name in ("Roots", "read_plan"):
         import tumorseg.stages.planned
 

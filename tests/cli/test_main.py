@@ -42,7 +42,9 @@ def test_every_verb_explains_itself(verb, capsys):
     assert "Usage: tumorseg" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [["nothing"], ["plan", "--nothing"], ["train"]])
+@pytest.mark.parametrize(
+    "arguments", [["nothing"], ["plan", "--nothing"], ["plan", "nothing"], ["plan", "explain"], ["train"]]
+)
 def test_wrong_usage_exits_2(arguments, capsys):
     assert run(arguments) == 2
     assert "Usage" in capsys.readouterr().err

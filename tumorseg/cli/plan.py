@@ -1,11 +1,12 @@
-"""`tumorseg plan`."""
+"""`tumorseg plan`, and the verbs about plans."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from tumorseg.cli.main import Settings
+from tumorseg.cli.lazy import lazy_group
 from tumorseg.cli.numbers import GIGABYTES, HOURS
 from tumorseg.cli.output import roots_of, show
 
@@ -13,9 +14,17 @@ if TYPE_CHECKING:
     from tumorseg.schema.plan import Plan
 
 FILE = click.Path(path_type=Path, dir_okay=False)
+VERBS = {
+    "explain": "why each value of a plan is what it is, and what its networks look like",
+    "diff": "what differs between two plans",
+    "validate": "whether a plan is sound, and still fits its dataset",
+}
+"""Verb to what it does; the module `plan_<verb>` holds `command`."""
 
 
-@click.command()
+@click.group(
+    cls=lazy_group("tumorseg.cli.plan_", VERBS), invoke_without_command=True, subcommand_metavar="[VERB [ARGS]...]"
+)
 @click.option("-d", "--dataset", help="Registered name, folder, name below the data root, or manifest.")
 @click.option("--fingerprint", type=FILE, help="Plan from a fingerprint, without the images.")
 @click.option(
@@ -45,21 +54,45 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Set a field; may be given often.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes for the fingerprint at most.")
 @click.option("-o", "--output", type=FILE, help="Where to write.  [default: plans/<Dataset>__<preset>.json]")
-@click.pass_obj
-def command(settings: Settings, /, *, channels: str, overrides: tuple[str, ...], **options: Any) -> None:
-    """Measure a dataset, decide everything, and write the plan."""
+@click.pass_context
+def command(context: click.Context, /, *, channels: str, overrides: tuple[str, ...], **options: Any) -> None:
+    """Measure a dataset, decide everything, and write the plan.
+
+    With a verb: tell of a plan that is there.
+    """
+    if context.invoked_subcommand is not None:
+        _refuse_options(context, context.invoked_subcommand)
+        return
     from tumorseg.planning.overrides import parse_override
     from tumorseg.stages.plan import PlanRequest, plan
 
     request = PlanRequest(
-        roots=roots_of(settings),
+        roots=roots_of(context.obj),
         channels=split_names(channels),
         overrides=tuple(parse_override(text) for text in overrides),
         **options,
     )
     written = plan(request)
     result = {"path": str(written.path), "plan": written.plan.model_dump(mode="json")}
-    show(settings, result, f"{describe(written.plan)}\nwritten to {written.path}")
+    show(context.obj, result, f"{describe(written.plan)}\nwritten to {written.path}")
+
+
+def _refuse_options(context: click.Context, verb: str) -> None:
+    """Refuse options of `plan` itself before a verb, which they would not reach.
+
+    Raises:
+        click.UsageError: one was given.
+    """
+    given = [
+        parameter.opts[-1]
+        for parameter in context.command.params
+        if parameter.name and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise click.UsageError(
+            f"`plan {verb}` makes no plan and knows no {', '.join(given)} before it; leave that out, or put it behind {verb}.",
+            context,
+        )
 
 
 def split_names(text: str) -> tuple[str, ...]:

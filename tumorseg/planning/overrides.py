@@ -15,6 +15,8 @@ from tumorseg.schema.optimizers import AdamW, PlateauSchedule, PolySchedule, Sgd
 from tumorseg.schema.plan import Configuration, Plan, Reason
 
 SETTABLE = ("training", "default_configuration", "configurations")
+SET_BY_USER = "set by the user"
+"""The rule of a field that was set."""
 
 
 class Override(Record):
@@ -56,7 +58,7 @@ def apply_overrides(plan: Plan, overrides: Sequence[Override]) -> Plan:
     for override in sorted(overrides, key=_rank):
         for path in _resolve(override.field, plan):
             before = _set(document, path, override.value)
-            reason = Reason(rule="set by the user", inputs={"value": override.value, "planned": before})
+            reason = Reason(rule=SET_BY_USER, inputs={"value": override.value, "planned": before})
             _replace_reason(document["reasons"], ".".join(path), reason)
     fields = ", ".join(override.field for override in overrides)
     return parse_record(Plan, document, source=f"plan {plan.name} with {fields} set", error=PlanError)

@@ -66,13 +66,18 @@ def render_page(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(data_uri=data_uri, number=number_text, interval=interval_text)
+    environment.filters.update(data_uri=data_uri, svg_uri=svg_uri, number=number_text, interval=interval_text)
     return environment.get_template(template).render(**values)
 
 
 def data_uri(png: bytes) -> str:
     """Return PNG bytes as an address that holds them."""
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def svg_uri(svg: bytes) -> str:
+    """Return SVG bytes as an address that holds them."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode("ascii")
 
 
 def _highlights(report: MetricsReport | None) -> list[tuple[str, LabelSummary]]:

@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 
-from tumorseg.schema.findings import CheckReport, Finding
+from tumorseg.schema.findings import CheckReport, Finding, PlanReport, Severity
 from tumorseg.schema.metrics import CaseMetrics, LabelSummary, MetricsReport, MetricSummary
 
 DECIMALS = {"dsc": 3, "nsd": 3, "hd95_mm": 2, "volume_error_ml": 2}
@@ -50,11 +50,25 @@ def cell_text(value: object) -> str:
 
 def findings_text(report: CheckReport) -> str:
     """Return the table of all findings and one line that counts them."""
-    counts = ", ".join(f"{count} {severity}{'' if count == 1 else 's'}" for severity, count in report.counts.items())
     name = report.dataset.name if report.dataset else report.source
-    total = f"{name}: {counts} in {report.num_cases} cases"
+    total = f"{name}: {_counts_text(report.counts)} in {report.num_cases} cases"
     table = terminal_table([_finding_row(found) for found in report.findings])
     return f"{table}\n\n{total}" if table else total
+
+
+def plan_findings_text(report: PlanReport) -> str:
+    """Return the table of what is wrong with a plan, one line that counts it, and what it was compared with."""
+    compared = f"the {report.num_cases} cases of {report.dataset} on disk" if report.dataset else "no dataset"
+    total = f"{report.plan}: {_counts_text(report.counts)}; compared with {compared}"
+    rows = [
+        _finding_row(found) | {"case": None} if not found.case_ids else _finding_row(found) for found in report.findings
+    ]
+    table = terminal_table(rows)
+    return f"{table}\n\n{total}" if table else total
+
+
+def _counts_text(counts: Mapping[Severity, int]) -> str:
+    return ", ".join(f"{count} {severity}{'' if count == 1 else 's'}" for severity, count in counts.items())
 
 
 def _finding_row(found: Finding) -> dict[str, object]:

@@ -59,16 +59,23 @@ def parse_record(kind: type[R], value: Any, *, source: str, error: type[Tumorseg
 
 def describe_validation(invalid: ValidationError, most: int = 8) -> str:
     """Return one line that lists the fields that failed and why."""
-    problems = [_describe_problem(dict(problem)) for problem in invalid.errors(include_url=False)]
+    problems = [f"{field or 'document'}: {message}" for field, message in validation_problems(invalid)]
     more = f"; and {len(problems) - most} more" if len(problems) > most else ""
     return "; ".join(problems[:most]) + more
 
 
+def validation_problems(invalid: ValidationError) -> list[tuple[str, str]]:
+    """Return every field that failed, dotted and empty for the document as a whole, and why."""
+    return [
+        (".".join(str(part) for part in problem["loc"]), _describe_problem(dict(problem)))
+        for problem in invalid.errors(include_url=False)
+    ]
+
+
 def _describe_problem(problem: dict[str, Any]) -> str:
-    field = ".".join(str(part) for part in problem["loc"]) or "document"
     if problem["type"] == "extra_forbidden":
-        return f"{field}: unknown key (misspelt, or from another version of tumorseg)"
+        return "unknown key (misspelt, or from another version of tumorseg)"
     if problem["type"] == "missing":
-        return f"{field}: missing"
+        return "missing"
     found = "" if isinstance(problem["input"], dict | list) else f", found {str(problem['input'])[:80]!r}"
-    return f"{field}: {problem['msg'].removeprefix('Value error, ')}{found}"
+    return f"{problem['msg'].removeprefix('Value error, ')}{found}"

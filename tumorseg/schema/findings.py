@@ -1,5 +1,6 @@
-"""What `data check` finds in a dataset."""
+"""What `data check` finds in a dataset, and `plan validate` in a plan."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from tumorseg.schema.base import Record
@@ -54,6 +55,23 @@ SEVERITIES: dict[str, Severity] = {
     "left_handed": "note",
     "oblique": "note",
     "ungrouped_cases": "note",
+    "plan_document": "error",
+    "plan_contradiction": "error",
+    "over_budget": "error",
+    "batch_too_small": "error",
+    "empty_range": "error",
+    "bad_folds": "error",
+    "missing_extension": "error",
+    "dataset_not_found": "error",
+    "other_dataset": "error",
+    "changed_content": "error",
+    "unknown_case": "error",
+    "work_in_dataset": "error",
+    "group_on_both_sides": "warning",
+    "mirrors_sides": "warning",
+    "stale_reason": "warning",
+    "unknown_content": "warning",
+    "never_held_out": "note",
 }
 """Every kind of finding and how grave it is: an error stops the work or spoils it, a warning wants a look, a note is to know."""
 RANKS: dict[Severity, int] = {"error": 0, "warning": 1, "note": 2}
@@ -99,6 +117,11 @@ def order_of(found: Finding) -> tuple[int, str, tuple[str, ...], str, str]:
     return RANKS[found.severity], found.kind, found.case_ids, found.file or "", found.message
 
 
+def count_findings(findings: Sequence[Finding]) -> dict[Severity, int]:
+    """Return the number of findings of each severity, the gravest first."""
+    return {severity: sum(found.severity == severity for found in findings) for severity in RANKS}
+
+
 class CheckReport(Record):
     """The result of `data check`."""
 
@@ -118,4 +141,24 @@ class CheckReport(Record):
     @property
     def has_errors(self) -> bool:
         """Whether something has to be mended."""
+        return self.counts["error"] > 0
+
+
+class PlanReport(Record):
+    """The result of `plan validate`."""
+
+    plan: str
+    """The file."""
+    dataset: str | None
+    """Name of the dataset on disk; null where there was none to look at, or it was not asked for."""
+    num_cases: int
+    """Its cases."""
+    counts: dict[Severity, int]
+    """Number of findings of each severity."""
+    findings: tuple[Finding, ...]
+    """The gravest first."""
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether the plan must not be used as it is."""
         return self.counts["error"] > 0

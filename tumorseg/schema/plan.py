@@ -1,5 +1,6 @@
 """The plan: everything that decides a result, in one document."""
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, model_validator
@@ -249,41 +250,41 @@ class Plan(Record):
 
     @model_validator(mode="after")
     def _check(self) -> "Plan":
-        if self.default_configuration not in self.configurations:
-            raise ValueError(
-                f"default_configuration {self.default_configuration!r} is not in configurations {sorted(self.configurations)}"
-            )
-        if sorted(self.transpose) != [0, 1, 2]:
-            raise ValueError(f"transpose {list(self.transpose)} is no permutation of 0, 1, 2")
-        if repeated := repeated_values(case_id for fold in self.folds for case_id in fold):
-            raise ValueError(f"folds hold out a case twice: {repeated[:5]}")
-        for name, configuration in self.configurations.items():
-            _check_previous(name, configuration, self.configurations)
-            if len(configuration.normalization) != len(self.dataset.channels):
-                raise ValueError(
-                    f"configurations.{name}.normalization has {len(configuration.normalization)} entries for {len(self.dataset.channels)} channels"
-                )
-            _check_loss(name, configuration.loss, has_regions=bool(self.dataset.regions))
+        if problems := [*self.fold_contradictions(), *self.configuration_contradictions()]:
+            raise ValueError("; ".join(problems))
         return self
 
+    def fold_contradictions(self) -> Iterator[str]:
+        """Yield where folds contradict each other."""
+        if repeated := repeated_values(case_id for fold in self.folds for case_id in fold):
+            yield f"folds hold out a case twice: {repeated[:5]}"
 
-def _check_previous(name: str, configuration: Configuration, configurations: dict[str, Configuration]) -> None:
+    def configuration_contradictions(self) -> Iterator[str]:
+        """Yield where configurations do not go with the rest of the plan, though each is sound by itself."""
+        if self.default_configuration not in self.configurations:
+            yield f"default_configuration {self.default_configuration!r} is not in configurations {sorted(self.configurations)}"
+        if sorted(self.transpose) != [0, 1, 2]:
+            yield f"transpose {list(self.transpose)} is no permutation of 0, 1, 2"
+        for name, configuration in self.configurations.items():
+            yield from _check_previous(name, configuration, self.configurations)
+            if len(configuration.normalization) != len(self.dataset.channels):
+                yield f"configurations.{name}.normalization has {len(configuration.normalization)} entries for {len(self.dataset.channels)} channels"
+            yield from _check_loss(name, configuration.loss, has_regions=bool(self.dataset.regions))
+
+
+def _check_previous(name: str, configuration: Configuration, configurations: dict[str, Configuration]) -> Iterator[str]:
     previous = configuration.previous_configuration
     if previous is None:
         return
     if previous == name or previous not in configurations:
-        raise ValueError(
-            f"configurations.{name}.previous_configuration {previous!r} is no other configuration of {sorted(configurations)}"
-        )
-    if configurations[previous].previous_configuration is not None or configurations[previous].num_axes != 3:
-        raise ValueError(f"configurations.{name}.previous_configuration {previous!r} must be 3D and no cascade itself")
+        yield f"configurations.{name}.previous_configuration {previous!r} is no other configuration of {sorted(configurations)}"
+    elif configurations[previous].previous_configuration is not None or configurations[previous].num_axes != 3:
+        yield f"configurations.{name}.previous_configuration {previous!r} must be 3D and no cascade itself"
 
 
-def _check_loss(name: str, loss: LossSpec, *, has_regions: bool) -> None:
+def _check_loss(name: str, loss: LossSpec, *, has_regions: bool) -> Iterator[str]:
     wrong, right = (
         ("cross_entropy", "binary_cross_entropy") if has_regions else ("binary_cross_entropy", "cross_entropy")
     )
     if any(component.name == wrong for component in loss.components):
-        raise ValueError(
-            f"configurations.{name}.loss has {wrong}, but the dataset has {'regions' if has_regions else 'no regions'}; use {right}"
-        )
+        yield f"configurations.{name}.loss has {wrong}, but the dataset has {'regions' if has_regions else 'no regions'}; use {right}"

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from tumorseg.errors import InputError
 from tumorseg.schema.base import Record
 from tumorseg.schema.dataset import Case, Dataset
-from tumorseg.schema.findings import RANKS, CheckReport, Finding, finding, order_of
+from tumorseg.schema.findings import CheckReport, Finding, count_findings, finding, order_of
 from tumorseg.sources.folders import collecting
 from tumorseg.sources.registry import locate_dataset, open_dataset
 from tumorseg.stages.checking.case import CaseFacts, CheckTask, check_case
@@ -18,7 +18,7 @@ from tumorseg.stages.checking.facts import dataset_facts
 from tumorseg.stages.checking.fix import check_fix_target, write_fixed
 from tumorseg.stages.planned import Roots
 from tumorseg.stages.reading import expected_bytes, largest_first
-from tumorseg.storage.atomic import require_writable
+from tumorseg.storage.atomic import HTML_ENDINGS, require_file_name
 from tumorseg.storage.hashing import case_files
 from tumorseg.tracking.progress import progress
 from tumorseg.workers.machine import num_cores
@@ -99,7 +99,7 @@ def _open(request: CheckRequest) -> _Opened:
             if not is_there:
                 raise
             findings = [finding("unreadable_dataset", line.strip()) for line in str(error).splitlines()]
-    findings += map(_entry_finding, collected.lines)
+    findings += map(entry_finding, collected.lines)
     if dataset is None:
         return _Opened(None, (), findings)
     if not any(case.label for case in dataset.cases):
@@ -112,7 +112,8 @@ def _open(request: CheckRequest) -> _Opened:
     return _Opened(dataset, cases, findings)
 
 
-def _entry_finding(line: str) -> Finding:
+def entry_finding(line: str) -> Finding:
+    """Return what a source tells of an entry of the dataset."""
     match = CASE_PREFIX.match(line)
     return finding("dataset_entry", line, cases=(match[1],) if match else ())
 
@@ -124,12 +125,8 @@ def _check_targets(request: CheckRequest, opened: _Opened, place: Path | None) -
         InputError: the page is no HTML file or a folder, or the copy cannot be made.
         StorageError: the page's folder cannot be written.
     """
-    if request.html is not None and request.html.suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"--html {request.html}: expected a name that ends in .html; rename it")
     if request.html is not None:
-        if request.html.is_dir():
-            raise InputError(f"--html {request.html}: is a folder, expected a file; give another name")
-        require_writable(request.html.parent)
+        require_file_name("--html", request.html, HTML_ENDINGS)
     if request.fix is not None:
         if place is None:
             raise InputError(
@@ -180,7 +177,7 @@ def _report(request: CheckRequest, opened: _Opened, facts: list[CaseFacts], find
         source=request.dataset,
         dataset=opened.dataset.description() if opened.dataset else None,
         num_cases=len(opened.dataset.cases) if opened.dataset else 0,
-        counts={severity: sum(one.severity == severity for one in ordered) for severity in RANKS},
+        counts=count_findings(ordered),
         findings=tuple(ordered),
         facts=dataset_facts(opened.dataset, facts) if opened.dataset else {},
     )

@@ -94,14 +94,25 @@ def open_planned_dataset(plan: Plan, roots: Roots, dataset: str | None = None) -
         InputError: it is not there.
         PlanError: it is another dataset than the plan's.
     """
+    found = find_planned_dataset(plan, roots, dataset)
+    if problems := dataset_mismatches(plan, found):
+        raise PlanError("; ".join(problems))
+    planned = {name: getattr(plan.dataset, name) for name in ("name", "channels", "labels", "regions", "ignore_label")}
+    return found.model_copy(update=planned)
+
+
+def find_planned_dataset(plan: Plan, roots: Roots, dataset: str | None = None) -> Dataset:
+    """Return the dataset that is there, with the plan's channels if it has them; it may be another one than the plan's.
+
+    Raises:
+        InputError: there is none.
+    """
     labels = plan.dataset.labels
     found = _open_noted(plan, roots) if dataset is None else open_dataset(dataset, roots.data_root, labels=labels)
     expected = [channel.name for channel in plan.dataset.channels]
     if set(expected) <= {channel.name for channel in found.channels}:
         found = select_channels(found, expected)
-    _check_same_dataset(plan, found)
-    planned = {name: getattr(plan.dataset, name) for name in ("name", "channels", "labels", "regions", "ignore_label")}
-    return found.model_copy(update=planned)
+    return found
 
 
 def _open_noted(plan: Plan, roots: Roots) -> Dataset:
@@ -115,19 +126,22 @@ def _open_noted(plan: Plan, roots: Roots) -> Dataset:
     return open_dataset(note.dataset, Path(note.data_root), labels=plan.dataset.labels)
 
 
-def _check_same_dataset(plan: Plan, found: Dataset) -> None:
+def dataset_mismatches(plan: Plan, found: Dataset) -> list[str]:
+    """Return what shows that a dataset is another one than the plan's: channels, label values."""
+    problems = []
     expected = [channel.name for channel in plan.dataset.channels]
     actual = [channel.name for channel in found.channels]
     if actual != expected:
-        raise PlanError(
+        problems.append(
             f"plan {plan.name} is for channels {expected}, dataset {found.name} has {actual}; plan this dataset anew"
         )
     values, planned = set(found.labels.values()), set(plan.dataset.labels.values())
     if values | {0} != planned | {0}:
-        raise PlanError(
+        problems.append(
             f"plan {plan.name} is for label values {sorted(planned)}, dataset {found.name} has {sorted(values)}; "
             "plan this dataset anew"
         )
+    return problems
 
 
 def check_apart(dataset: Dataset, roots: Roots) -> None:
@@ -151,13 +165,11 @@ def check_content(plan: Plan, dataset: Dataset, roots: Roots) -> dict[str, str]:
         InputError: files are missing; all are counted.
     """
     check_apart(dataset, roots)
-    files = [path for case in dataset.cases for path in case_files(case)]
-    if gone := [path for path in files if not Path(path).is_file()]:
+    if gone := [path for case in dataset.cases for path in missing_files(case)]:
         raise InputError(
             f"{dataset.name}: {len(gone)} files of the planned dataset are missing: {', '.join(gone[:5])}; restore them"
         )
-    cache = HashCache(work_folder(roots.work, dataset.name).hashes)
-    hashes = _hash_cases(dataset.cases, cache)
+    hashes = hash_dataset(dataset, roots)
     expected, actual = plan.dataset.content_hash, dataset_hash(hashes)
     if expected is not None and actual != expected:
         raise PlanError(
@@ -167,6 +179,20 @@ def check_content(plan: Plan, dataset: Dataset, roots: Roots) -> dict[str, str]:
     if missing := sorted({case_id for fold in plan.folds for case_id in fold} - hashes.keys()):
         raise PlanError(f"plan {plan.name} holds out cases that {dataset.name} does not have: {', '.join(missing[:5])}")
     return hashes
+
+
+def missing_files(case: Case) -> list[str]:
+    """Return the files of a case that are not there."""
+    return [path for path in case_files(case) if not Path(path).is_file()]
+
+
+def hash_dataset(dataset: Dataset, roots: Roots) -> dict[str, str]:
+    """Return the hash of every case by case_id, reading only files that changed since they were last hashed.
+
+    Raises:
+        InputError: a file is missing or cannot be read.
+    """
+    return _hash_cases(dataset.cases, HashCache(work_folder(roots.work, dataset.name).hashes))
 
 
 def _hash_cases(cases: Sequence[Case], cache: HashCache) -> dict[str, str]:

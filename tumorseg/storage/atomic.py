@@ -6,7 +6,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from tumorseg.errors import StorageError
+from tumorseg.errors import InputError, StorageError
 
 ADVICE = {
     errno.EACCES: "ask for the right to write there, or choose another folder",
@@ -15,6 +15,7 @@ ADVICE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free disk space, or choose another folder"),
 }
 """What to do about a failure of the system."""
+HTML_ENDINGS = (".html", ".htm")
 LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}")
 """Name of a temporary file."""
 
@@ -52,6 +53,25 @@ def require_writable(folder: Path) -> None:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise storage_error(folder, error) from error
+
+
+def require_file_name(option: str, path: Path, endings: tuple[str, ...]) -> None:
+    """See that a file can be written where a user wants it, before any work is done.
+
+    Args:
+        option: what the user gave it by, such as `--html`.
+        path: the file.
+        endings: what its name may end in, lower case.
+
+    Raises:
+        InputError: its name ends otherwise, or it is a folder.
+        StorageError: its folder cannot be written.
+    """
+    if path.suffix.lower() not in endings:
+        raise InputError(f"{option} {path}: expected a name that ends in {' or '.join(endings)}; rename it")
+    if path.is_dir():
+        raise InputError(f"{option} {path}: is a folder, expected a file; give another name")
+    require_writable(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,0 +1,54 @@
+"""`tumorseg plan explain`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tumorseg.cli.main import Settings
+from tumorseg.cli.output import show
+
+if TYPE_CHECKING:
+    from tumorseg.planning.explanation import Explanation
+
+PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("plan_path", metavar="PLAN", type=PATH)
+@click.option("--html", type=PATH, help="Write a page with everything and pictures of the networks.")
+@click.option("--picture", type=PATH, metavar="FILE.svg|png", help="Draw the networks of all configurations.")
+@click.pass_obj
+def command(settings: Settings, /, *, plan_path: Path, **options: Any) -> None:
+    """Tell what each value of a plan is, the rule behind it, the figures that led to it, and what else could be.
+
+    And what each network looks like: stages with their shapes, receptive field and memory.
+    """
+    from tumorseg.reports.explanation import explanation_text
+    from tumorseg.stages.plan_explain import ExplainPlanRequest, explain_plan
+    from tumorseg.stages.planned import read_plan
+
+    explanation = explain_plan(ExplainPlanRequest(plan=read_plan(plan_path), **options))
+    written = [f"written to {path}" for path in options.values() if path is not None]
+    show(settings, _json(explanation), "\n".join([explanation_text(explanation), *written]))
+
+
+def _json(explanation: "Explanation") -> dict[str, Any]:
+    """Return every value by its dotted field, and the networks by their configuration."""
+    values = {
+        item.field: {
+            "value": item.value,
+            "meaning": item.meaning,
+            "rule": reason.rule if reason else None,
+            "inputs": reason.inputs if reason else {},
+            "alternative": reason.alternative if reason else None,
+            "is_set_by_user": item.is_set_by_user,
+        }
+        for item, reason in explanation.leaves()
+    }
+    networks = {
+        section.configuration: section.anatomy.model_dump(mode="json") if section.anatomy else None
+        for section in explanation.sections
+        if section.configuration
+    }
+    return {"plan": explanation.name, "dataset": explanation.dataset, "values": values, "networks": networks}

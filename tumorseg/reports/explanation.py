@@ -1,0 +1,216 @@
+"""`plan explain`: every value of a plan with its reason, as text and as a page."""
+
+import json
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from pydantic import JsonValue
+
+from tumorseg.planning.anatomy import Anatomy
+from tumorseg.planning.explanation import Explained, Explanation, Section
+from tumorseg.reports.architecture import (
+    Drawing,
+    anatomy_facts,
+    architecture_svg,
+    convolutions_text,
+    count_text,
+    size_text,
+    times,
+    unknown_text,
+)
+from tumorseg.reports.page import render_page
+from tumorseg.reports.tables import terminal_table
+from tumorseg.schema.plan import Reason
+
+WIDTH, MEANING_COLUMN = 116, 44
+"""Columns of the text, and where the meaning of a value begins."""
+MOST_LETTERS = 150
+"""A longer list of lists is told by its lengths."""
+
+
+class Row(NamedTuple):
+    """A value or a part, as a table shows it."""
+
+    depth: int
+    item: Explained
+    value: str
+    full: str
+    """The whole value where `value` is shortened, else empty."""
+    why: tuple[tuple[str, str], ...]
+    """Word and text: the rule, what it was applied to, what else could be."""
+
+
+def value_text(field: str, value: JsonValue) -> str:
+    """Return a value in few letters: bytes in GB too, numbers in six digits, long lists by their length."""
+    text = plain_text(value)
+    if field.endswith("_bytes") and isinstance(value, int):
+        return f"{value / 2**30:.2f} GB ({value} bytes)"
+    if len(text) <= MOST_LETTERS or isinstance(value, str):
+        return text
+    if not isinstance(value, list):
+        return f"{len(value)} fields" if isinstance(value, dict) else text
+    if all(isinstance(entry, list) for entry in value):
+        lengths = [str(len(entry)) for entry in value if isinstance(entry, list)]
+        return f"{len(value)} lists of {', '.join(lengths)} entries"
+    return f"{len(value)} entries: {plain_text(value[:3])[1:-1]}, …"
+
+
+def plain_text(value: JsonValue) -> str:
+    """Return a JSON value on one line, numbers in six digits."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(plain_text, value))}]"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {plain_text(entry)}" for key, entry in value.items()) or "none"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def filled(start: str, text: str) -> str:
+    """Return text behind a start, its further lines as far to the right."""
+    return textwrap.fill(text, WIDTH, initial_indent=start, subsequent_indent=" " * len(start), break_on_hyphens=False)
+
+
+def reason_lines(reason: Reason | None) -> tuple[tuple[str, str], ...]:
+    """Return the rule, the figures it was applied to, and the next-best choice, each with a word before it."""
+    if reason is None:
+        return ()
+    lines = [("because", reason.rule)]
+    if figures := inputs_text(reason.inputs):
+        lines.append(("from", figures))
+    if reason.alternative:
+        lines.append(("instead", reason.alternative))
+    return tuple(lines)
+
+
+def inputs_text(inputs: Mapping[str, JsonValue]) -> str:
+    """Return the figures that a rule was applied to; those that are null say nothing."""
+    told = {name: value for name, value in inputs.items() if value is not None}
+    return "; ".join(
+        f"{name.replace('_', ' ')} {plain_text(value) if value != [] else 'none'}" for name, value in told.items()
+    )
+
+
+def rows_of(values: Sequence[Explained], depth: int = 0) -> Iterator[Row]:
+    """Yield the rows of a group, parts before what is in them."""
+    for item in values:
+        value = "" if item.parts else value_text(item.field, item.value)
+        whole = plain_text(item.value)
+        is_short = len(whole) > MOST_LETTERS and value != whole
+        yield Row(depth, item, value, whole if is_short else "", reason_lines(item.reason))
+        yield from rows_of(item.parts, depth + 1)
+
+
+def explanation_text(explanation: Explanation) -> str:
+    """Return everything for a terminal."""
+    blocks = [f"plan {explanation.name} for {explanation.dataset}; what the user set is marked with *"]
+    for section in explanation.sections:
+        blocks.append("\n".join(_section_lines(section)))
+    return "\n\n".join(blocks)
+
+
+def _section_lines(section: Section) -> Iterator[str]:
+    yield section.title
+    yield "=" * len(section.title)
+    yield from _why_lines(reason_lines(section.reason), 0)
+    for row in rows_of(section.values):
+        yield from _row_lines(row)
+    if section.configuration is not None:
+        yield ""
+        yield _anatomy_text(section)
+
+
+def _row_lines(row: Row) -> Iterator[str]:
+    mark = "* " if row.item.is_set_by_user else "  "
+    head = f"{mark}{'  ' * row.depth}{row.item.name}{': ' if row.value else ''}{row.value}"
+    if len(head) >= MEANING_COLUMN - 1:
+        yield head
+        head = ""
+    yield filled(head.ljust(MEANING_COLUMN), row.item.meaning)
+    yield from _why_lines(row.why, row.depth)
+
+
+def _why_lines(why: Sequence[tuple[str, str]], depth: int) -> Iterator[str]:
+    for word, text in why:
+        yield filled(f"{' ' * (2 * depth + 6)}{word:<8} ", text)
+
+
+def _anatomy_text(section: Section) -> str:
+    if section.anatomy is None:
+        return f"  {unknown_text(network_name(section))}"
+    table = terminal_table(anatomy_rows(section.anatomy))
+    lines = [f"{section.anatomy.network}: {anatomy_facts(section.anatomy)}", table]
+    return textwrap.indent("\n".join(lines), "  ")
+
+
+def anatomy_rows(anatomy: Anatomy) -> list[dict[str, object]]:
+    """Return a row for each stage, for `terminal_table`."""
+    return [
+        {
+            "stage": f"{stage.side} {stage.level}",
+            "voxels": times(stage.shape),
+            "features": stage.features,
+            "stride": times(stage.stride),
+            "does": convolutions_text(stage, anatomy.network),
+            "sees voxels": times(stage.receptive_field.voxels) if stage.receptive_field else None,
+            "sees mm": times(stage.receptive_field.mm) if stage.receptive_field else None,
+            "weights": count_text(stage.parameters),
+            "keeps": size_text(stage.saved_bytes),
+        }
+        for stage in anatomy.stages
+    ]
+
+
+def network_name(section: Section) -> str:
+    """Return the name of a configuration's network."""
+    parts = [part for value in section.values if value.name == "network" for part in value.parts]
+    return next((str(part.value) for part in parts if part.name == "name"), "the network")
+
+
+def drawings_of(explanation: Explanation) -> list[Drawing]:
+    """Return what there is to draw: the network of each configuration."""
+    return [
+        Drawing(section.title, section.anatomy, network_name(section))
+        for section in explanation.sections
+        if section.configuration is not None
+    ]
+
+
+def explanation_html(explanation: Explanation) -> str:
+    """Return everything as one HTML page with the pictures inside it."""
+    sections = [
+        (section, list(rows_of(section.values)), reason_lines(section.reason), _picture(section))
+        for section in explanation.sections
+    ]
+    return render_page(
+        "plan.html",
+        title=f"{explanation.name}: the plan explained",
+        subtitle=f"Every value for {explanation.dataset}: what it is, the rule behind it, the figures that led to it, and what else could be.",
+        sections=sections,
+        choices=[
+            (item, plain_text(item.reason.inputs.get("planned"))) for item in explanation.choices() if item.reason
+        ],
+        tiles=_tiles(explanation),
+        value_text=value_text,
+    )
+
+
+def _picture(section: Section) -> bytes | None:
+    if section.configuration is None:
+        return None
+    return architecture_svg([Drawing("Network", section.anatomy, network_name(section))])
+
+
+def _tiles(explanation: Explanation) -> list[tuple[str, str]]:
+    """Return the figures that stand in large letters at the top."""
+    values = {item.field: item.value for item, _ in explanation.leaves()}
+    default = plain_text(values["default_configuration"])
+    allowed, predicted = (int(str(values[f"budget.{name}"])) for name in ("vram_bytes", "predicted_bytes"))
+    patch = plain_text(values.get(f"configurations.{default}.patch_size"))
+    return [
+        ("cases", plain_text(values["fingerprint.num_cases"])),
+        (f"of {size_text(allowed)} predicted", size_text(predicted)),
+        (f"patch of {default}", patch.strip("[]").replace(", ", " × ")),
+        ("patches per step", plain_text(values.get(f"configurations.{default}.batch_size"))),
+    ]
