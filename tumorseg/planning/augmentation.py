@@ -9,6 +9,8 @@ from tumorseg.schema.augmentation import (
     Contrast,
     GaussianNoise,
     MirrorTransform,
+    PreviousMorphology,
+    PreviousRemoval,
 )
 
 THICK_PATCH = 3.0
@@ -31,6 +33,11 @@ def choose_augmentation(patch_size: Sequence[int], mirroring_axes: Sequence[int]
             *mirror,
         )
     )
+
+
+def cascade_augmentation(augmentation: AugmentationSpec) -> AugmentationSpec:
+    """Return the transforms of a cascade: those of its images, then those of the previous segmentation, as in nnU-Net."""
+    return AugmentationSpec(transforms=(*augmentation.transforms, PreviousMorphology(), PreviousRemoval()))
 
 
 def is_thick(patch_size: Sequence[int]) -> bool:
