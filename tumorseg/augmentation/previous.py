@@ -34,10 +34,11 @@ def morphology(previous: Tensor, *, transform: PreviousMorphology, generator: to
         operation = OPERATIONS[int(torch.randint(len(OPERATIONS), (), generator=generator))]
         radius = int(torch.randint(transform.least_radius, transform.largest_radius + 1, (), generator=generator))
         part = _part(changed[sample], label, margin=2 * radius)  # as far as a closing looks
-        mask = part == label
-        grown = operation(mask, radius)
-        part[mask & ~grown] = 0
-        part[grown] = label
+        if part.numel():  # another label may have taken its place
+            mask = part == label
+            grown = operation(mask, radius)
+            part[mask & ~grown] = 0
+            part[grown] = label
     return changed
 
 
@@ -67,8 +68,7 @@ def _drawn_labels(
     samples = draw_chance(transform.probability, (len(previous),), generator).nonzero().flatten().tolist()
     drawn = []
     for sample in samples:
-        found = previous[sample].unique()
-        labels = found[found > 0].tolist()
+        labels = [value for value in torch.unique(previous[sample]).tolist() if value > 0]
         chosen = draw_chance(transform.label_probability, (len(labels),), generator).tolist()
         drawn += [(sample, label) for label, is_chosen in zip(labels, chosen, strict=True) if is_chosen]
     yield from drawn

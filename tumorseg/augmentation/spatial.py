@@ -116,9 +116,7 @@ def mirror(images: Tensor, segmentations: Tensor, *, transform: MirrorTransform,
     axes = [[axis for axis, flip in zip(transform.axes, row, strict=True) if flip] for row in flips]
     flipped = [image.flip([axis + 1 for axis in chosen]) for image, chosen in zip(images, axes, strict=True)]
     lead = segmentations.ndim - images.ndim + 1  # 1 where each sample has two maps
-    labels = [
-        label.flip([axis + lead for axis in chosen]) for label, chosen in zip(segmentations, axes, strict=True)
-    ]
+    labels = [label.flip([axis + lead for axis in chosen]) for label, chosen in zip(segmentations, axes, strict=True)]
     return torch.stack(flipped), torch.stack(labels)
 
 

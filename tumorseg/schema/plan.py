@@ -15,8 +15,8 @@ from tumorseg.schema.augmentation import (
 )
 from tumorseg.schema.base import Record
 from tumorseg.schema.dataset import DatasetDescription, FileName, repeated_values
-from tumorseg.schema.fingerprint import IntensityStatistics
 from tumorseg.schema.extensions import External
+from tumorseg.schema.fingerprint import IntensityStatistics
 from tumorseg.schema.losses import LossSpec
 from tumorseg.schema.networks import NetworkSpec, UNetTopology
 from tumorseg.schema.optimizers import OptimizerSpec, ScheduleSpec
