@@ -187,3 +187,10 @@ def test_rotation_zoom_and_mirroring_move_the_previous_segmentation_with_the_ref
     assert torch.equal(moved, alone[0][0])
     assert torch.equal(both[:, 0], alone[0][1])
     assert torch.equal(both[:, 1], alone[1][1])
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_same_as_the_cpu(transform, previous, cuda):
+    change, record = transform
+    expected = change(previous, transform=record, generator=seeded())
+    assert torch.equal(change(previous.to(cuda), transform=record, generator=seeded()).cpu(), expected)
