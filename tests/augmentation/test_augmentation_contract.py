@@ -146,4 +146,5 @@ def test_registry_and_schema_name_the_same_transforms():
     records = [get_args(member)[0] for member in get_args(get_args(TransformSpec)[0])]
     names = {record.model_fields["name"].default for record in records if record is not External}
     assert names == set(BUILDERS)
-    assert names <= {name for name, _ in CASES}
+    on_previous = {"previous_morphology", "previous_removal"}  # test_previous.py has their promises
+    assert names <= {name for name, _ in CASES} | on_previous

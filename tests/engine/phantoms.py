@@ -12,7 +12,7 @@ from tumorseg.schema.networks import PlainUNet
 from tumorseg.schema.optimizers import AdamW, PolySchedule
 from tumorseg.schema.plan import Configuration, InferenceSpec, SamplingSpec, Training
 from tumorseg.schema.preprocessing import NoNormalization, ResamplingSpec
-from tumorseg.schema.targets import Targets
+from tumorseg.schema.targets import Targets, num_inputs
 
 CLASSES = Targets(label_values=(0, 1, 4), label_names=("background", "edema", "core"), ignore_value=None)
 REGIONS = CLASSES.model_copy(
@@ -24,8 +24,9 @@ NUM_CHANNELS = 2
 class Cases:
     """Cases in memory, read as the store is read."""
 
-    def __init__(self, arrays):
+    def __init__(self, arrays, previous=None):
         self.arrays = arrays
+        self.previous = previous or {}
         self.boxes = []
 
     @property
@@ -49,6 +50,9 @@ class Cases:
         image, segmentation = self.arrays[case_id]
         index = box_slices(inside(box, segmentation.shape))
         return image[index], segmentation[index]
+
+    def read_previous(self, case_id, box):
+        return self.previous[case_id][box_slices(inside(box, self.shape(case_id)))]
 
 
 def tumour(shape, seed=0):
@@ -102,7 +106,7 @@ def learner_of(configuration=None, training=None, targets=CLASSES):
     return Learner(
         configuration or configuration_of(),
         training or training_of(),
-        num_channels=NUM_CHANNELS,
+        num_channels=num_inputs(configuration or configuration_of(), targets),
         targets=targets,
         device="cpu",
     )

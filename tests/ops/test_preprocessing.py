@@ -37,7 +37,7 @@ def test_image_and_segmentation_keep_their_extent_and_stay_aligned(target):
     image, segmentation = case_of()
     spec = spec_of(target)
     prepared = prepare_image(image, SPACING, spec)
-    found = prepare_segmentation(segmentation, prepared, spec)
+    found = prepare_segmentation(segmentation, prepared.grid, spec)
     assert prepared.box == ((2, 12), (2, 21), (2, 29))
     assert prepared.image.dtype == np.float32
     assert prepared.image.shape[0] == 2
@@ -53,7 +53,7 @@ def test_what_is_on_its_grid_already_is_only_cropped():
     spec = spec_of(SPACING)
     prepared = prepare_image(image, SPACING, spec)
     assert np.array_equal(prepared.image, image[:, 2:12, 2:21, 2:29])
-    assert np.array_equal(prepare_segmentation(segmentation, prepared, spec), segmentation[2:12, 2:21, 2:29])
+    assert np.array_equal(prepare_segmentation(segmentation, prepared.grid, spec), segmentation[2:12, 2:21, 2:29])
 
 
 def test_intensities_are_normalised_before_they_are_resampled_and_after_the_crop():
@@ -79,7 +79,7 @@ def test_a_target_of_two_axes_keeps_the_first_axis():
     assert prepared.target_spacing_mm == (2.5, 1.6, 1.6)
     assert prepared.spacing_mm == SPACING
     assert prepared.image.shape == (2, 10, 10, 19)
-    assert prepare_segmentation(segmentation, prepared, spec).shape == (10, 10, 19)
+    assert prepare_segmentation(segmentation, prepared.grid, spec).shape == (10, 10, 19)
 
 
 def test_planes_of_thick_slices_do_not_mix():

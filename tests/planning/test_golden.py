@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.planning.measured import CT, MR, equal_cases, fingerprint
+from tumorseg.planning.augmentation import cascade_augmentation
 from tumorseg.planning.lowres import find_lowres
 from tumorseg.planning.patch_search import Grid
 from tumorseg.planning.planner import Machine, PlanOptions, decide
@@ -149,7 +150,9 @@ def test_every_golden_plan_is_found_again(about, planner, expected):
         if isinstance(golden, str):
             assert golden == "cascade of 3d_lowres into 3d_fullres"
             full = plan.configurations["3d_fullres"]
-            assert configuration == full.model_copy(update={"previous_configuration": "3d_lowres"})
+            augmentation = cascade_augmentation(full.augmentation)
+            update = {"previous_configuration": "3d_lowres", "augmentation": augmentation}
+            assert configuration == full.model_copy(update=update)
         else:
             assert_equals_golden(configuration, plan.reasons[f"configurations.{name}.patch_size"], golden, name)
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tumorseg.augmentation.intensity import brightness, contrast, gaussian_noise
+from tumorseg.augmentation.previous import morphology, removal
 from tumorseg.augmentation.spatial import Batch, affine, affine_source_size, center_crop, mirror
 from tumorseg.errors import InputError, PlanError
 from tumorseg.schema.augmentation import AffineTransform, AugmentationSpec, MirrorTransform, TransformSpec
@@ -52,13 +53,13 @@ def augment(
 
     Args:
         images: (B, C, *source) intensities, on any device.
-        segmentations: (B, *source) integer labels, on the same.
+        segmentations: (B, *source) integer labels, on the same; (B, 2, *source) in a cascade, reference and previous.
         spec: the transforms in their order.
         patch_size: voxels per axis to return, at most those of the source.
         generator: a CPU generator, from which everything random comes.
 
     Returns:
-        Images (B, C, *patch) and segmentations (B, *patch), of unchanged types.
+        Images (B, C, *patch) and segmentations (B, *patch) or (B, 2, *patch), of unchanged types.
 
     Raises:
         InputError: the shapes do not fit each other or the patch.
@@ -93,12 +94,28 @@ def _on_images(change: Callable[..., Tensor]) -> Builder:
     return build
 
 
+def _on_previous(change: Callable[..., Tensor]) -> Builder:
+    """Return the builder of a transform that changes the previous segmentation alone."""
+
+    def build(transform: Any, patch_size: tuple[int, ...]) -> Transform:
+        def apply(images: Tensor, segmentations: Tensor, *, generator: torch.Generator) -> Batch:
+            reference, previous = segmentations.unbind(1)
+            changed = change(previous, transform=transform, generator=generator)
+            return images, torch.stack((reference, changed), dim=1)
+
+        return apply
+
+    return build
+
+
 BUILDERS: dict[str, Builder] = {
     "affine": _affine,
     "mirror": _mirror,
     "gaussian_noise": _on_images(gaussian_noise),
     "brightness": _on_images(brightness),
     "contrast": _on_images(contrast),
+    "previous_morphology": _on_previous(morphology),
+    "previous_removal": _on_previous(removal),
 }
 
 
@@ -124,7 +141,8 @@ def _check_axes(spec: AugmentationSpec, num_axes: int) -> None:
 
 def _check_shapes(images: Tensor, segmentations: Tensor, patch_size: tuple[int, ...]) -> None:
     space = images.shape[2:]
-    aligned = segmentations.shape == (images.shape[0], *space) and len(space) == len(patch_size)
+    count = images.shape[0]
+    aligned = segmentations.shape in ((count, *space), (count, 2, *space)) and len(space) == len(patch_size)
     if not aligned or any(size < wanted for size, wanted in zip(space, patch_size, strict=True)):
         raise InputError(
             f"images have shape {tuple(images.shape)}, segmentations {tuple(segmentations.shape)}; expected the same "

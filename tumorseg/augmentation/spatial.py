@@ -16,7 +16,7 @@ from tumorseg.augmentation.draws import draw_chance, draw_factor, draw_uniform
 from tumorseg.schema.augmentation import AffineTransform, MirrorTransform, Range
 
 Batch = tuple[Tensor, Tensor]
-"""Images (B, C, *space) and segmentations (B, *space)."""
+"""Images (B, C, *space) and segmentations (B, *space), or (B, 2, *space) in a cascade: reference and previous."""
 
 STRONGEST_ZOOM_OUT = 0.85
 """A source region has real voxels down to this zoom, as in nnU-Net. Rarer, stronger ones meet zeros at the border:
@@ -69,13 +69,13 @@ def affine(
 
     Args:
         images: (B, C, *source).
-        segmentations: (B, *source) integer.
+        segmentations: (B, *source) or (B, 2, *source) integer.
         transform: probabilities and ranges.
         patch_size: voxels per axis to return.
         generator: a CPU generator.
 
     Returns:
-        Images (B, C, *patch) and segmentations (B, *patch), of unchanged types.
+        Images (B, C, *patch) and segmentations (B, *patch) or (B, 2, *patch), of unchanged types.
     """
     draw = draw_affine(transform, len(patch_size), len(images), generator)
     patches, labels = center_crop(images, patch_size), center_crop(segmentations, patch_size)
@@ -88,8 +88,9 @@ def affine(
         images, segmentations = center_crop(images, depth), center_crop(segmentations, depth)
         matrices = matrices[:, 1:, 1:]
     rotated = _resample(images[chosen], matrices, patch_size, mode="bilinear")
-    rotated_labels = _resample(segmentations[chosen].unsqueeze(1), matrices, patch_size, mode="nearest").squeeze(1)
-    return patches.index_copy(0, chosen, rotated), labels.index_copy(0, chosen, rotated_labels)
+    maps = segmentations[chosen].reshape(len(chosen), -1, *segmentations.shape[-len(patch_size) :])
+    rotated_maps = _resample(maps, matrices, patch_size, mode="nearest").reshape(-1, *labels.shape[1:])
+    return patches.index_copy(0, chosen, rotated), labels.index_copy(0, chosen, rotated_maps)
 
 
 def draw_affine(transform: AffineTransform, num_axes: int, batch: int, generator: torch.Generator) -> AffineDraw:
@@ -107,14 +108,15 @@ def mirror(images: Tensor, segmentations: Tensor, *, transform: MirrorTransform,
 
     Args:
         images: (B, C, *space).
-        segmentations: (B, *space).
+        segmentations: (B, *space) or (B, 2, *space).
         transform: axes and probability.
         generator: a CPU generator.
     """
     flips = draw_chance(transform.probability, (len(images), len(transform.axes)), generator).tolist()
     axes = [[axis for axis, flip in zip(transform.axes, row, strict=True) if flip] for row in flips]
     flipped = [image.flip([axis + 1 for axis in chosen]) for image, chosen in zip(images, axes, strict=True)]
-    labels = [label.flip(chosen) for label, chosen in zip(segmentations, axes, strict=True)]
+    lead = segmentations.ndim - images.ndim + 1  # 1 where each sample has two maps
+    labels = [label.flip([axis + lead for axis in chosen]) for label, chosen in zip(segmentations, axes, strict=True)]
     return torch.stack(flipped), torch.stack(labels)
 
 

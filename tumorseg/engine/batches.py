@@ -50,6 +50,10 @@ class CaseReader(Protocol):
         """Return the part of a box inside the case: image (C, …) and class indices."""
         ...
 
+    def read_previous(self, case_id: str, box: Box) -> Segmentation:
+        """Return the class indices of a cascade's previous segmentation there."""
+        ...
+
 
 class Batch(NamedTuple):
     """Patches as read, before augmentation."""
@@ -57,7 +61,7 @@ class Batch(NamedTuple):
     images: Tensor
     """(B, C, *source), float32."""
     segmentations: Tensor
-    """(B, *source), int64 class indices."""
+    """(B, *source), int64 class indices; in a cascade (B, 2, *source), those of the reference and of the previous model."""
     case_ids: tuple[str, ...]
     """Where each patch came from."""
 
@@ -74,6 +78,8 @@ class PatchSpec(NamedTuple):
     """Share of patches centred on foreground, at least one unless 0."""
     scored_classes: tuple[tuple[int, ...], ...]
     """Class indices of each label or region, chosen with equal chance."""
+    has_previous: bool = False
+    """Whether the previous segmentation of a cascade is read along."""
 
 
 def read_batch(reader: CaseReader, spec: PatchSpec, *, seed: int, stream: int, number: int) -> Batch:
@@ -115,9 +121,11 @@ def _read_patch(
         for (lower, _), edge, wanted in zip(box, patch, source, strict=True)
     )
     image, segmentation = reader.read(case_id, wide)
+    if spec.has_previous:
+        segmentation = np.stack((segmentation, reader.read_previous(case_id, wide)))
     image, segmentation = pad_to_box(image, wide, shape), pad_to_box(segmentation, wide, shape)
     if len(spec.patch_size) == 2:
-        image, segmentation = image[:, 0], segmentation[0]
+        image, segmentation = image[:, 0], segmentation[..., 0, :, :]
     return image, segmentation, case_id
 
 

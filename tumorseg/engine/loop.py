@@ -22,12 +22,13 @@ from tumorseg.engine.batches import (
     torch_generator,
 )
 from tumorseg.engine.learner import Learner
+from tumorseg.engine.previous import with_previous
 from tumorseg.engine.scores import PooledDice
 from tumorseg.errors import TrainingError
 from tumorseg.schema.augmentation import AugmentationSpec
 from tumorseg.schema.logs import EpochLog
 from tumorseg.schema.plan import Configuration, Training
-from tumorseg.schema.targets import Targets
+from tumorseg.schema.targets import Targets, num_previous
 
 BEST_DECAY = 0.9
 """Weight of the past in the running mean that decides the best epoch, as in nnU-Net."""
@@ -138,7 +139,7 @@ class Fit:
         return read_ahead(load, range(first, stop))
 
     def _step(self, batch: Batch, iteration: int) -> None:
-        images, segmentations = self._augmented(batch, self.configuration.augmentation, TRAINING, iteration)
+        images, segmentations = self.inputs(batch, self.configuration.augmentation, TRAINING, iteration)
         result = self.learner.step(images, segmentations, iteration)
         loss = float(result.total)
         if not (math.isfinite(loss) and result.has_stepped):
@@ -153,16 +154,21 @@ class Fit:
         self.progress.iteration = iteration + 1
         self.hooks.on_iteration(iteration + 1, loss)
 
-    def _augmented(self, batch: Batch, spec: AugmentationSpec, stream: int, number: int) -> tuple[Tensor, Tensor]:
+    def inputs(self, batch: Batch, spec: AugmentationSpec, stream: int, number: int) -> tuple[Tensor, Tensor]:
+        """Return a batch as network and loss take it, on the device: images (B, C, *patch), class indices (B, *patch)."""
         device = self.learner.device
         generator = torch_generator(self.training.seed, stream, number)
-        return augment(
+        images, segmentations = augment(
             batch.images.to(device, non_blocking=True),
             batch.segmentations.to(device, non_blocking=True),
             spec,
             patch_size=self.configuration.patch_size,
             generator=generator,
         )
+        if self.configuration.previous_configuration is None:
+            return images, segmentations
+        reference, previous = segmentations.unbind(1)
+        return with_previous(images, previous, num_previous(self.configuration, self.learner.targets)), reference
 
     def _end_epoch(self, epoch: int, started: float, waited: float) -> None:
         progress = self.progress
@@ -204,7 +210,7 @@ class Fit:
         self.learner.network.eval()
         with torch.inference_mode():
             for number, batch in enumerate(read_ahead(load, range(count))):
-                images, segmentations = self._augmented(batch, AugmentationSpec(), VALIDATION, number)
+                images, segmentations = self.inputs(batch, AugmentationSpec(), VALIDATION, number)
                 with self.learner.autocast():
                     logits = self.learner.network(images)
                 total += float(self.learner.loss(logits, segmentations).total)
@@ -234,6 +240,7 @@ def patch_spec(configuration: Configuration, targets: Targets, augmentation: Aug
         batch_size=configuration.batch_size,
         foreground_fraction=configuration.sampling.foreground_fraction,
         scored_classes=targets.scored_classes,
+        has_previous=configuration.previous_configuration is not None,
     )
 
 

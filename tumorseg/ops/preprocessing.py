@@ -14,7 +14,20 @@ from tumorseg.ops.resampling import (
     separate_axis,
 )
 from tumorseg.schema.cases import Preprocessing
-from tumorseg.types import Box, Image, Segmentation, Spacing
+from tumorseg.types import Box, Image, Segmentation, Shape, Spacing
+
+
+class NetworkGrid(NamedTuple):
+    """Where the network's grid lies in an oriented image."""
+
+    shape: Shape
+    """Voxels (Z, Y, X) after resampling."""
+    box: Box
+    """The part of the oriented image that was kept."""
+    spacing_mm: tuple[float, ...]
+    """Voxel edges before resampling."""
+    target_spacing_mm: tuple[float, ...]
+    """Voxel edges after resampling."""
 
 
 class PreparedImage(NamedTuple):
@@ -29,10 +42,22 @@ class PreparedImage(NamedTuple):
     target_spacing_mm: tuple[float, ...]
     """Voxel edges after resampling."""
 
+    @property
+    def grid(self) -> NetworkGrid:
+        """Return where the image lies."""
+        return NetworkGrid(self.image.shape[1:], self.box, self.spacing_mm, self.target_spacing_mm)
+
 
 def full_spacing(target_mm: Sequence[float], spacing_mm: Spacing) -> tuple[float, ...]:
     """Return a target spacing for three axes; of two, the first axis keeps its own."""
     return (*tuple(spacing_mm)[: 3 - len(target_mm)], *target_mm)
+
+
+def network_grid(image: Image, spacing_mm: Spacing, spec: Preprocessing) -> NetworkGrid:
+    """Return the grid to which an image is brought; arguments as for `prepare_image`."""
+    box = nonzero_box(image)
+    target = full_spacing(spec.spacing_mm, spacing_mm)
+    return NetworkGrid(resampled_shape(box_shape(box), spacing_mm, target), box, tuple(spacing_mm), target)
 
 
 def prepare_image(image: Image, spacing_mm: Spacing, spec: Preprocessing) -> PreparedImage:
@@ -43,18 +68,17 @@ def prepare_image(image: Image, spacing_mm: Spacing, spec: Preprocessing) -> Pre
         spacing_mm: its voxel edges.
         spec: what the plan says.
     """
-    box = nonzero_box(image)
-    target = full_spacing(spec.spacing_mm, spacing_mm)
-    normalized = normalize(image[box_slices(box)], spec.normalization)
-    orders = resampling_orders(spec.resampling.image_order, spacing_mm, target, spec)
-    shape = resampled_shape(box_shape(box), spacing_mm, target)
-    return PreparedImage(resample_image(normalized, shape, orders), box, tuple(spacing_mm), target)
+    grid = network_grid(image, spacing_mm, spec)
+    normalized = normalize(image[box_slices(grid.box)], spec.normalization)
+    orders = resampling_orders(spec.resampling.image_order, spacing_mm, grid.target_spacing_mm, spec)
+    resampled = resample_image(normalized, grid.shape, orders)
+    return PreparedImage(resampled, grid.box, grid.spacing_mm, grid.target_spacing_mm)
 
 
-def prepare_segmentation(segmentation: Segmentation, prepared: PreparedImage, spec: Preprocessing) -> Segmentation:
-    """Bring class indices to the grid of a prepared image."""
-    orders = resampling_orders(spec.resampling.label_order, prepared.spacing_mm, prepared.target_spacing_mm, spec)
-    return resample_segmentation(segmentation[box_slices(prepared.box)], prepared.image.shape[1:], orders)
+def prepare_segmentation(segmentation: Segmentation, grid: NetworkGrid, spec: Preprocessing) -> Segmentation:
+    """Bring class indices to the network's grid."""
+    orders = resampling_orders(spec.resampling.label_order, grid.spacing_mm, grid.target_spacing_mm, spec)
+    return resample_segmentation(segmentation[box_slices(grid.box)], grid.shape, orders)
 
 
 def resampling_orders(order: int, spacing_mm: Spacing, target_mm: Spacing, spec: Preprocessing) -> AxisOrders:

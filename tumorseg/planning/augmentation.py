@@ -9,6 +9,8 @@ from tumorseg.schema.augmentation import (
     Contrast,
     GaussianNoise,
     MirrorTransform,
+    PreviousMorphology,
+    PreviousRemoval,
 )
 
 THICK_PATCH = 3.0
@@ -35,6 +37,11 @@ def choose_augmentation(
     affine = _choose_affine(patch_size, has_lateral_axis=has_lateral_axis)
     transforms = (_strengthened(one, strength) for one in (affine, GaussianNoise(), Brightness(), Contrast()))
     return AugmentationSpec(transforms=(*transforms, *mirror))
+
+
+def cascade_augmentation(augmentation: AugmentationSpec) -> AugmentationSpec:
+    """Return the transforms of a cascade: those of its images, then those of the previous segmentation, as in nnU-Net."""
+    return AugmentationSpec(transforms=(*augmentation.transforms, PreviousMorphology(), PreviousRemoval()))
 
 
 def is_thick(patch_size: Sequence[int]) -> bool:

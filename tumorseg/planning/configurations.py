@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from tumorseg.losses.presets import deep_supervision_weights, loss_preset
 from tumorseg.planning.adaptation import Adaptation
-from tumorseg.planning.augmentation import choose_augmentation
+from tumorseg.planning.augmentation import cascade_augmentation, choose_augmentation
 from tumorseg.planning.counted import CountedRule, with_sums_on_cpu
 from tumorseg.planning.counting import GB, MemoryCounter
 from tumorseg.planning.lowres import find_lowres
@@ -13,7 +13,13 @@ from tumorseg.planning.patch_search import Candidate, Found, Grid, MemoryRule, s
 from tumorseg.planning.presets import Preset
 from tumorseg.planning.published import PublishedRule
 from tumorseg.planning.rehearsal import Setting
-from tumorseg.planning.search_reasons import CASCADE_REASON, SearchFacts, configuration_reasons, lowres_reasons
+from tumorseg.planning.search_reasons import (
+    CASCADE_REASON,
+    SPOILED_RULE,
+    SearchFacts,
+    configuration_reasons,
+    lowres_reasons,
+)
 from tumorseg.schema.plan import Configuration, InferenceSpec, Reason, SamplingSpec
 from tumorseg.schema.preprocessing import NormalizationSpec, ResamplingSpec
 
@@ -93,16 +99,24 @@ def draft_default(brief: Brief) -> Configuration:
 
 def _plan_cascade(brief: Brief, full: Planned) -> Planned:
     """Plan full resolution once more, with the coarse segmentation as further channels; searched anew if they do not fit."""
-    cascade = full.configuration.model_copy(update={"previous_configuration": LOWRES})
-    reasons = full.reasons | {"previous_configuration": CASCADE_REASON}
+    cascade = _cascaded(full)
     rule = _rule(brief, previous=LOWRES)
-    if isinstance(rule, CountedRule) and not rule.holds(cascade):
+    if isinstance(rule, CountedRule) and not rule.holds(cascade.configuration):
         planned = _settle(
             brief, brief.subject.grid, search(brief.subject.grid, brief.preset, rule), rule, batch_dice=True
         )
-        cascade = planned.configuration.model_copy(update={"previous_configuration": LOWRES})
-        reasons = planned.reasons | {"previous_configuration": CASCADE_REASON}
-    return Planned(cascade, reasons)
+        cascade = _cascaded(planned)
+    return cascade
+
+
+def _cascaded(full: Planned) -> Planned:
+    """Return a configuration with the previous segmentation as an input, and the transforms that spoil it in training."""
+    augmentation = cascade_augmentation(full.configuration.augmentation)
+    update = {"previous_configuration": LOWRES, "augmentation": augmentation}
+    before = full.reasons["augmentation"]
+    spoiled = before.model_copy(update={"rule": f"{before.rule}; {SPOILED_RULE}"})
+    reasons = full.reasons | {"previous_configuration": CASCADE_REASON, "augmentation": spoiled}
+    return Planned(full.configuration.model_copy(update=update), reasons)
 
 
 def _rule(brief: Brief, *, previous: str | None = None) -> MemoryRule:

@@ -101,7 +101,16 @@ def decide(fingerprint: Fingerprint, name: str, options: PlanOptions, machine: M
     counter = machine.counter or MemoryCounter()
     adaptation = adapt(fingerprint, target, preset)
     subject = _subject(fingerprint, kinds, target, adaptation)
-    brief = Brief(subject, preset, setting, vram_bytes, options.num_gpus, counter)
+    folds = _folds(fingerprint, options)
+    # A cascade learns from what was found in held-out cases: without folds it has nothing to learn from.
+    brief = Brief(
+        subject,
+        preset if folds else preset.model_copy(update={"cascade": False}),
+        setting,
+        vram_bytes,
+        options.num_gpus,
+        counter,
+    )
     budget = Budget(vram_bytes=vram_bytes, predicted_bytes=1, num_gpus=options.num_gpus)
     if options.device == "cpu":
         brief, step_s = _pace(brief, options, machine)
@@ -121,7 +130,7 @@ def decide(fingerprint: Fingerprint, name: str, options: PlanOptions, machine: M
         default_configuration=FULL if FULL in planned else "2d",
         configurations={key: found.configuration for key, found in planned.items()},
         training=adaptation.lengthen(preset.training.model_copy(update={"max_hours": options.max_hours})),
-        folds=_folds(fingerprint, options),
+        folds=folds,
         reasons=plan_reasons(evidence) | _nested_reasons(planned, shared_reasons(evidence)),
     )
     plan = apply_overrides(plan, options.overrides)

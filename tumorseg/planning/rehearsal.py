@@ -14,7 +14,7 @@ from tumorseg.networks.registry import build_network
 from tumorseg.planning.precision import CudaRules
 from tumorseg.planning.tracking import AllocationTracker
 from tumorseg.schema.plan import Configuration, MemoryCount
-from tumorseg.schema.targets import Targets
+from tumorseg.schema.targets import Targets, num_inputs
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -32,9 +32,7 @@ class Setting(NamedTuple):
 
 def setting_of(setting: Setting, configuration: Configuration) -> Setting:
     """Return a setting with the channels that a configuration's network takes: images', and one per label in a cascade."""
-    if configuration.previous_configuration is None:
-        return setting
-    return setting._replace(num_channels=setting.num_channels + setting.targets.num_classes - 1)
+    return setting._replace(num_channels=num_inputs(configuration, setting.targets))
 
 
 class SavedActivations(NamedTuple):

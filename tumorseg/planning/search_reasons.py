@@ -17,6 +17,8 @@ CASCADE_REASON = Reason(
     alternative="3d_fullres alone, which needs no training of 3d_lowres first",
 )
 
+SPOILED_RULE = "the previous segmentation is spoiled now and then, so that its mistakes are not believed"
+
 
 class SearchFacts(NamedTuple):
     """A search and what it looked at."""

@@ -111,14 +111,57 @@ class Contrast(Record):
     """Drawn per channel."""
 
 
+class PreviousMorphology(Record):
+    """Erode, dilate, open or close labels of a cascade's previous segmentation, by a ball of voxels."""
+
+    name: Literal["previous_morphology"] = "previous_morphology"
+    probability: Probability = 0.4
+    """Per sample."""
+    label_probability: Probability = 0.5
+    """Per label that the sample's previous segmentation has."""
+    least_radius: int = Field(default=1, ge=1)
+    """Least radius of the ball in voxels."""
+    largest_radius: int = Field(default=8, ge=1)
+    """Largest radius of the ball in voxels."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "PreviousMorphology":
+        if self.least_radius > self.largest_radius:
+            raise ValueError(f"least_radius {self.least_radius} is above largest_radius {self.largest_radius}")
+        return self
+
+
+class PreviousRemoval(Record):
+    """Remove a component of labels of a cascade's previous segmentation, as if it had been missed."""
+
+    name: Literal["previous_removal"] = "previous_removal"
+    probability: Probability = 0.2
+    """Per sample."""
+    label_probability: Probability = 0.5
+    """Per label that the sample's previous segmentation has."""
+    largest_share: float = Field(default=0.15, gt=0, le=1)
+    """Components of this share of the patch or more stay."""
+
+
 TransformSpec = Annotated[
     Annotated[AffineTransform, Tag("affine")]
     | Annotated[MirrorTransform, Tag("mirror")]
     | Annotated[GaussianNoise, Tag("gaussian_noise")]
     | Annotated[Brightness, Tag("brightness")]
     | Annotated[Contrast, Tag("contrast")]
+    | Annotated[PreviousMorphology, Tag("previous_morphology")]
+    | Annotated[PreviousRemoval, Tag("previous_removal")]
     | Annotated[External, Tag(EXTERNAL)],
-    by_name("transform", "affine", "mirror", "gaussian_noise", "brightness", "contrast"),
+    by_name(
+        "transform",
+        "affine",
+        "mirror",
+        "gaussian_noise",
+        "brightness",
+        "contrast",
+        "previous_morphology",
+        "previous_removal",
+    ),
 ]
 
 

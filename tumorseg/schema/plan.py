@@ -5,9 +5,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
-from tumorseg.schema.augmentation import AffineTransform, AugmentationSpec, MirrorTransform, UniqueAxes
+from tumorseg.schema.augmentation import (
+    AffineTransform,
+    AugmentationSpec,
+    MirrorTransform,
+    PreviousMorphology,
+    PreviousRemoval,
+    UniqueAxes,
+)
 from tumorseg.schema.base import Record
 from tumorseg.schema.dataset import DatasetDescription, FileName, repeated_values
+from tumorseg.schema.extensions import External
 from tumorseg.schema.fingerprint import IntensityStatistics
 from tumorseg.schema.losses import LossSpec
 from tumorseg.schema.networks import NetworkSpec, UNetTopology
@@ -154,6 +162,7 @@ class Configuration(Record):
                 f"inference.mirroring_axes {self.inference.mirroring_axes} has an axis not in 0 to {self.num_axes - 1}"
             )
         _check_transforms(self.augmentation, self.num_axes)
+        _check_cascade(self.augmentation, has_previous=self.previous_configuration is not None)
         if isinstance(self.network, UNetTopology):
             _check_unet(self.network, self.patch_size, self.loss)
         return self
@@ -169,6 +178,17 @@ def _check_transforms(augmentation: AugmentationSpec, num_axes: int) -> None:
             )
         if isinstance(transform, AffineTransform) and transform.in_plane and num_axes == 2:
             raise ValueError("augmentation turns in_plane, which leaves the first of 3 axes alone; there are 2 axes")
+
+
+def _check_cascade(augmentation: AugmentationSpec, *, has_previous: bool) -> None:
+    for transform in augmentation.transforms:
+        if isinstance(transform, PreviousMorphology | PreviousRemoval) and not has_previous:
+            raise ValueError(f"augmentation has {transform.name}, but there is no previous_configuration")
+        if isinstance(transform, External) and has_previous:
+            raise ValueError(
+                f"augmentation has {transform.name} of {transform.distribution}: another package's transform cannot move "
+                "the segmentation of the previous configuration along; leave it out of a cascade"
+            )
 
 
 def _check_unet(network: UNetTopology, patch_size: tuple[int, ...], loss: LossSpec) -> None:

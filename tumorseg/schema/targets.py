@@ -2,6 +2,7 @@
 
 from tumorseg.schema.base import Record
 from tumorseg.schema.dataset import DatasetDescription
+from tumorseg.schema.plan import Configuration
 
 IGNORE = -1
 """Class index of voxels that carry no supervision."""
@@ -73,3 +74,16 @@ def targets_of(dataset: DatasetDescription) -> Targets:
         regions=tuple(tuple(sorted(index[label] for label in region.labels)) for region in dataset.regions),
         region_values=tuple(region.value for region in dataset.regions),
     )
+
+
+def num_previous(configuration: Configuration, targets: Targets) -> int:
+    """Return how many input channels of a cascade's network show the previous segmentation: one per foreground label.
+
+    Regions are shown as the labels that they are painted with.
+    """
+    return 0 if configuration.previous_configuration is None else targets.num_classes - 1
+
+
+def num_inputs(configuration: Configuration, targets: Targets) -> int:
+    """Return the number of input channels C of a configuration's network: the images', and the previous segmentation's."""
+    return len(configuration.normalization) + num_previous(configuration, targets)

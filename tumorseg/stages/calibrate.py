@@ -2,8 +2,7 @@
 
 import time
 
-from tumorseg.augmentation.pipeline import augment
-from tumorseg.engine.batches import TRAINING, read_batch, torch_generator
+from tumorseg.engine.batches import TRAINING, read_batch
 from tumorseg.engine.loop import Fit, patch_spec
 from tumorseg.schema.plan import Training
 
@@ -27,13 +26,7 @@ def seconds_per_step(fit: Fit) -> float:
     for number in range(WARM_UP + MOST_STEPS):
         started = time.perf_counter()
         batch = read_batch(fit.data.training, spec, seed=seed, stream=TRAINING, number=number)
-        images, segmentations = augment(
-            batch.images.to(learner.device),
-            batch.segmentations.to(learner.device),
-            configuration.augmentation,
-            patch_size=configuration.patch_size,
-            generator=torch_generator(seed, TRAINING, number),
-        )
+        images, segmentations = fit.inputs(batch, configuration.augmentation, TRAINING, number)
         float(learner.step(images, segmentations, 0).total)
         times.append(time.perf_counter() - started)
         if number >= WARM_UP and sum(times[WARM_UP:]) > TIMED_S:

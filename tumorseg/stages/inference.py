@@ -13,22 +13,25 @@ from torch import nn
 from tumorseg.engine.averaging import Views, averaged_forward
 from tumorseg.engine.learner import PRECISIONS
 from tumorseg.engine.placement import place
+from tumorseg.engine.previous import with_previous_tiles
 from tumorseg.engine.restoration import segment_slabs
 from tumorseg.engine.sliding_window import predict_slabs, tiling_of
 from tumorseg.errors import InputError, PlanError
 from tumorseg.networks.registry import build_network
 from tumorseg.ops.cropping import box_shape, box_slices
-from tumorseg.ops.geometry import restore_orientation
-from tumorseg.ops.labels import smallest_dtype
-from tumorseg.ops.preprocessing import prepare_image, resampling_orders
+from tumorseg.ops.geometry import orient, restore_orientation
+from tumorseg.ops.labels import smallest_dtype, to_indices
+from tumorseg.ops.preprocessing import prepare_image, prepare_segmentation, resampling_orders
+from tumorseg.schema.dataset import Case
 from tumorseg.schema.plan import Configuration, Plan
-from tumorseg.schema.targets import targets_of
+from tumorseg.schema.targets import num_inputs, num_previous, targets_of
 from tumorseg.stages.planned import preprocessing_of
+from tumorseg.stages.previous import read_previous
 from tumorseg.stages.reading import CaseImage
-from tumorseg.stages.runs import fold_plan, model_folds, read_run
+from tumorseg.stages.runs import Run, fold_plan, model_folds, read_run
 from tumorseg.storage.checkpoints import load_checkpoint
 from tumorseg.storage.hashing import hash_files
-from tumorseg.storage.layout import FoldFolder
+from tumorseg.storage.layout import FoldFolder, previous_model
 from tumorseg.types import Segmentation
 
 logger = logging.getLogger(__name__)
@@ -43,19 +46,33 @@ class Model(NamedTuple):
     """On the device, in eval mode."""
     device: torch.device
     weight_hashes: tuple[str, ...]
-    """Of the checkpoints that were loaded."""
+    """Of the checkpoints that were loaded, and of those that made what a cascade is shown."""
+    previous: "Model | KnownPrevious | None" = None
+    """What tells a cascade the previous segmentation; None for a model that is none."""
 
 
-def load_model(paths: Sequence[Path], device: str, folds: Sequence[str] = ()) -> Model:
+class KnownPrevious(NamedTuple):
+    """Previous segmentations that are there already."""
+
+    files: dict[str, Path]
+    """Label values on each case's own grid, by case_id."""
+    weight_hashes: tuple[str, ...]
+    """Of the checkpoints that made them."""
+
+
+def load_model(
+    paths: Sequence[Path], device: str, folds: Sequence[str] = (), *, previous: KnownPrevious | None = None
+) -> Model:
     """Load the networks of model folders or fold folders, which must be folds of one model.
 
     Args:
         paths: model folders (their folds are averaged) or folds' folders.
         device: where to compute.
         folds: which folds of a model folder; all if empty.
+        previous: what to show a cascade instead of what its own previous model finds.
 
     Raises:
-        PlanError: no training, folds that are not there, or folds of different models.
+        PlanError: no training, folds that are not there, folds of different models, or a cascade's previous model is missing.
         StorageError: a checkpoint is missing or damaged.
     """
     folders = list(
@@ -70,13 +87,34 @@ def load_model(paths: Sequence[Path], device: str, folds: Sequence[str] = ()) ->
     plan = fold_plan(folders[0])
     configuration = plan.configurations[runs[0].configuration]
     checkpoints = [weights_file(folder) for folder in folders]
+    shown = None if configuration.previous_configuration is None else previous or _load_previous(folders, runs, device)
+    hashes = tuple(state[2] for state in hash_files(map(str, checkpoints)).values())
     return Model(
         plan,
         configuration,
         tuple(_load_network(plan, configuration, path, device) for path in checkpoints),
         torch.device(device),
-        tuple(state[2] for state in hash_files(map(str, checkpoints)).values()),
+        hashes + (shown.weight_hashes if shown is not None else ()),
+        shown,
     )
+
+
+def _load_previous(folders: Sequence[FoldFolder], runs: Sequence[Run], device: str) -> Model:
+    """Load the model that a cascade keeps beside its folds, whose segmentations it was trained with."""
+    identities = sorted({run.previous or "none" for run in runs})
+    if len(identities) > 1:
+        raise PlanError(
+            f"the folds given were trained with segmentations of different previous models ({', '.join(identities)}); "
+            "give folds of one, or train the others with --restart"
+        )
+    found = [previous_model(folder.root.resolve().parent, identities[0]) for folder in folders]
+    present = [path for path in found if path.is_dir()]
+    if not present:
+        raise PlanError(
+            f"{folders[0].root} is a cascade, and the previous model that it was trained with is missing ({found[0]}); "
+            "keep folds inside their model folder, and copy it whole"
+        )
+    return load_model(present[:1], device)
 
 
 def _wanted(found: Sequence[FoldFolder], path: Path, folds: Sequence[str]) -> list[FoldFolder]:
@@ -119,20 +157,21 @@ def weights_file(folder: FoldFolder) -> Path:
 def _load_network(plan: Plan, configuration: Configuration, path: Path, device: str) -> nn.Module:
     network = build_network(
         configuration.network,
-        num_channels=len(plan.dataset.channels),
+        num_channels=num_inputs(configuration, targets_of(plan.dataset)),
         num_outputs=targets_of(plan.dataset).num_outputs,
     )
     network.load_state_dict(load_checkpoint(path, device)["network"])
     return place(network, torch.device(device)).eval()
 
 
-def segment(model: Model, found: CaseImage, *, mirroring: bool) -> Segmentation:
+def segment(model: Model, found: CaseImage, *, mirroring: bool, previous: Segmentation | None = None) -> Segmentation:
     """Segment one image.
 
     Args:
         model: the networks and their plan.
         found: channels in the plan's axis order.
         mirroring: whether mirrored views are averaged, along the axes that the plan allows.
+        previous: class indices in the plan's axis order, for a cascade; what its previous model finds if None.
 
     Returns:
         Label values (Z, Y, X) in the axis order in which the image was stored.
@@ -147,9 +186,17 @@ def segment(model: Model, found: CaseImage, *, mirroring: bool) -> Segmentation:
     targets = targets_of(model.plan.dataset)
     spec = preprocessing_of(model.plan, model.configuration)
     prepared = prepare_image(found.image, found.spacing_mm, spec)
+    image = torch.from_numpy(np.ascontiguousarray(prepared.image))
+    forward = averaged_forward(_views(model, mirroring=mirroring))
+    if model.previous is not None:
+        if previous is None:
+            previous = _find_previous(model, found)
+        shown = torch.from_numpy(prepare_segmentation(previous, prepared.grid, spec).astype(np.float32))
+        image = torch.cat((image, shown[None]))
+        forward = with_previous_tiles(forward, num_previous(model.configuration, targets), model.device)
     slabs = predict_slabs(
-        torch.from_numpy(np.ascontiguousarray(prepared.image)),
-        averaged_forward(_views(model, mirroring=mirroring)),
+        image,
+        forward,
         tiling_of(model.configuration),
         num_outputs=targets.num_outputs,
     )
@@ -158,6 +205,25 @@ def segment(model: Model, found: CaseImage, *, mirroring: bool) -> Segmentation:
     whole = np.zeros(found.image.shape[1:], smallest_dtype(targets))
     whole[box_slices(prepared.box)] = cropped
     return np.ascontiguousarray(restore_orientation(whole, found.orientation))
+
+
+def _find_previous(model: Model, found: CaseImage) -> Segmentation:
+    """Return the class indices that the previous model finds, in the plan's axis order."""
+    assert isinstance(model.previous, Model)
+    mirroring = model.previous.configuration.inference.mirroring
+    values = segment(model.previous, found, mirroring=mirroring)
+    return to_indices(orient(values, found.orientation), targets_of(model.plan.dataset))
+
+
+def known_previous(model: Model, case: Case, found: CaseImage) -> Segmentation | None:
+    """Return the class indices of a case's previous segmentation that is there already; None if it is to be found.
+
+    Raises:
+        InputError: it cannot be read, or does not lie on the image's grid.
+    """
+    if not isinstance(model.previous, KnownPrevious):
+        return None
+    return read_previous(case, model.previous.files[case.case_id], found, targets_of(model.plan.dataset))
 
 
 def _views(model: Model, *, mirroring: bool) -> Views:

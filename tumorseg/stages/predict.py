@@ -13,19 +13,18 @@ from tumorseg.schema.base import Record
 from tumorseg.schema.dataset import Case
 from tumorseg.sources.inputs import open_inputs
 from tumorseg.stages.devices import choose_device
-from tumorseg.stages.inference import Model, load_model, segment
+from tumorseg.stages.inference import Model, known_previous, load_model, segment
 from tumorseg.stages.planned import failed_cases
 from tumorseg.stages.reading import CaseImage, read_case_image, warn_of_forms
 from tumorseg.storage.hashing import case_files, combine_hashes, hash_files
 from tumorseg.storage.images import write_segmentation
 from tumorseg.storage.json_files import read_record, write_record
+from tumorseg.storage.layout import PREDICTIONS
 from tumorseg.tracking.progress import progress
 from tumorseg.types import Affine, Image, Segmentation
 from tumorseg.workers.outcomes import Failure, attempt, log_failure
 
 logger = logging.getLogger(__name__)
-
-RECORD = "predictions.json"
 
 
 class PredictRequest(Record):
@@ -49,7 +48,7 @@ class Predictions(Record):
     """Which model made the predictions in a folder, and of which inputs."""
 
     weight_hashes: tuple[str, ...]
-    """Of the checkpoints."""
+    """Of the checkpoints, those of a cascade's previous model included."""
     mirroring: bool
     """Whether mirrored views were averaged."""
     cases: dict[str, str]
@@ -98,7 +97,9 @@ def predict_cases(
         TumorsegError: cases failed; all are listed, and the others are written.
     """
     files = {case.case_id: output / f"{case.case_id}.nii.gz" for case in cases}
-    before = read_record(Predictions, output / RECORD, error=InputError) if (output / RECORD).is_file() else None
+    before = (
+        read_record(Predictions, output / PREDICTIONS, error=InputError) if (output / PREDICTIONS).is_file() else None
+    )
     _check_replaceable(cases, files, output, before)
     begun = tuple(sorted({*files, *(before.begun if before else ())}))
     is_same = before is not None and (before.weight_hashes, before.mirroring) == (model.weight_hashes, mirroring)
@@ -107,7 +108,7 @@ def predict_cases(
 
     def note() -> None:
         made = Predictions(weight_hashes=model.weight_hashes, mirroring=mirroring, cases=done, begun=begun)
-        write_record(output / RECORD, made)
+        write_record(output / PREDICTIONS, made)
 
     def work(case: Case) -> None:
         states = hash_files(case_files(case))
@@ -143,7 +144,7 @@ def _check_replaceable(
     known = set(before.begun) if before else set()
     if found := [path for case_id, path in files.items() if case_id not in known and path.exists()]:
         raise InputError(
-            f"{found[0]} is there already and no result of predict ({RECORD} does not name it); give another -o"
+            f"{found[0]} is there already and no result of predict ({PREDICTIONS} does not name it); give another -o"
         )
 
 
@@ -152,7 +153,7 @@ def _predict_file(model: Model, case: Case, path: Path, *, mirroring: bool) -> N
     unlabelled = case.model_copy(update={"label": None})
     warn_of_forms(unlabelled)
     found = read_case_image(unlabelled, transpose=model.plan.transpose, as_stored=is_stored)
-    segmentation = segment(model, found, mirroring=mirroring)
+    segmentation = segment(model, found, mirroring=mirroring, previous=known_previous(model, case, found))
     write_segmentation(path, segmentation, like=case.images[0])
 
 

@@ -1,9 +1,9 @@
 """Fill the case store: every case on the network's grid, once."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -34,6 +34,8 @@ from tumorseg.workers.pool import run_cases
 logger = logging.getLogger(__name__)
 
 SEED = 1234
+
+T = TypeVar("T")
 
 
 class PreprocessRequest(Record):
@@ -111,15 +113,37 @@ def _keys(dataset: Dataset, hashes: Mapping[str, str], preprocessing: Preprocess
 def _fill(dataset: Dataset, stored: StoredCases, preprocessing: Preprocessing, jobs: int | None) -> None:
     targets = targets_of(dataset)
     missing = largest_first(case for case in dataset.cases if not is_stored(stored.folder, stored.keys[case.case_id]))
+    fill_store(preprocess_case, _tasks(missing, stored, preprocessing, targets), missing, dataset, jobs=jobs)
+
+
+def fill_store(
+    work: Callable[[T], None],
+    tasks: Iterable[tuple[str, T]],
+    missing: Sequence[Case],
+    dataset: Dataset,
+    *,
+    jobs: int | None,
+) -> None:
+    """Do the work of every case that is missing in the store, in worker processes.
+
+    Args:
+        work: stands at the top of a module.
+        tasks: (case_id, argument) pairs, drawn one at a time.
+        missing: their cases, the largest first.
+        dataset: all of them.
+        jobs: processes at most; one per core if None.
+
+    Raises:
+        TumorsegError: cases failed; all are listed, and the others are stored.
+    """
     if not missing:
         return
     failures: list[Failure] = []
     done = len(dataset.cases) - len(missing)
     num_workers = min(jobs or num_cores(), len(missing))
     expected = expected_bytes(missing) if num_workers > 1 else 0
-    tasks = _tasks(missing, stored, preprocessing, targets)
     with progress("preprocess", len(dataset.cases), done) as advance:
-        for outcome in run_cases(preprocess_case, tasks, num_workers=num_workers, expected_bytes=expected):
+        for outcome in run_cases(work, tasks, num_workers=num_workers, expected_bytes=expected):
             if isinstance(outcome, Failure):
                 failures.append(outcome)
             advance(outcome.case_id)
@@ -145,7 +169,7 @@ def preprocess_case(task: PreprocessTask) -> None:
     spec = task.preprocessing
     found = read_case_image(task.case, transpose=spec.transpose, as_stored=spec.orientation == "as_stored")
     prepared = prepare_image(found.image, found.spacing_mm, spec)
-    indices = prepare_segmentation(read_case_indices(task.case, found, task.targets), prepared, spec)
+    indices = prepare_segmentation(read_case_indices(task.case, found, task.targets), prepared.grid, spec)
     locations, starts = class_locations(indices, task.targets, np.random.default_rng(SEED))
     voxels = dict(zip(*count_values(indices), strict=True))
     shape, spacing = prepared.image.shape, prepared.target_spacing_mm

@@ -43,6 +43,8 @@ class Run(Record):
     """Number of the fold, or `all`."""
     options: TrainOptions
     """What train was given beside the plan."""
+    previous: str | None = None
+    """Identity of the trained previous model whose segmentations a cascade is shown."""
     tumorseg_version: str = __version__
     """Version that began it."""
 
@@ -86,6 +88,11 @@ def is_begun(folder: FoldFolder, run: Run) -> bool:
         raise PlanError(
             f"{folder.root} holds a training of plan {before.plan_name} ({before.plan_hash}), not of plan {run.plan_name} "
             f"({run.plan_hash}); rename the plan's file, or give --restart to move the earlier training aside"
+        )
+    if before.previous != run.previous:
+        raise PlanError(
+            f"{folder.root} was begun with the segmentations of another training of the previous configuration "
+            f"({before.previous}) than there is now ({run.previous}); give --restart to move the earlier training aside"
         )
     given = run.options.model_dump(exclude_none=True)
     if given.items() - before.options.model_dump().items():

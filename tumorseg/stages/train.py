@@ -15,11 +15,13 @@ from tumorseg.schema.base import Record
 from tumorseg.schema.logs import EpochLog
 from tumorseg.schema.metrics import MetricsReport
 from tumorseg.schema.plan import Plan
-from tumorseg.schema.targets import targets_of
+from tumorseg.schema.targets import num_inputs, targets_of
 from tumorseg.stages.calibrate import fit_to_hours, seconds_per_step
+from tumorseg.stages.cascade import OutOfFold, keep_model, out_of_fold
 from tumorseg.stages.devices import choose_device
-from tumorseg.stages.planned import Roots, choose_configuration
+from tumorseg.stages.planned import Roots, choose_configuration, open_planned_dataset, preprocessing_of
 from tumorseg.stages.preprocess import PreprocessRequest, StoredCases, preprocess
+from tumorseg.stages.previous import keep_previous
 from tumorseg.stages.runs import (
     Run,
     TrainOptions,
@@ -82,7 +84,8 @@ def train(request: TrainRequest) -> Trained:
     """Train a fold to its planned end, going on from a checkpoint if there is one.
 
     Raises:
-        PlanError: no such fold or configuration, or the folder holds another training.
+        PlanError: no such fold or configuration, the folder holds another training, or a cascade's previous configuration
+            is not trained.
         TrainingError: the loss is no longer finite, or another process trains this fold now.
         TumorsegError: a case cannot be preprocessed or predicted.
     """
@@ -90,24 +93,20 @@ def train(request: TrainRequest) -> Trained:
     run = begin_run(request.plan, name, request.fold, request.options)
     device = choose_device(request.device)
     model = work_folder(request.roots.work, request.plan.dataset.name).model(request.plan.name, name)
+    previous = out_of_fold(request.plan, name, model)
+    if previous is not None:
+        run = run.model_copy(update={"previous": previous.identity})
     folder = fold_folder(model, request.fold)
     if not request.restart:
         is_begun(folder, run)  # before the work of preprocessing
-    stored = preprocess(
-        PreprocessRequest(
-            roots=request.roots,
-            plan=request.plan,
-            configurations=(name,),
-            dataset=request.dataset,
-            jobs=request.jobs,
-        )
-    )[name]
-    data = _open_data(request, stored)
+    data = _open_data(request, name, previous)
     with hold_folder(folder.root, doing="trained", error=TrainingError):
         if request.restart:
             move_aside(folder)
         remove_leftovers(folder.root)
         remove_leftovers(folder.validation)
+        if previous is not None:
+            keep_model(previous, model)
         fit = _continue(folder, data, device) if is_begun(folder, run) else _begin(request, run, folder, data, device)
         if not _run_fit(fit, folder):
             return Trained(folder, False, None)
@@ -117,13 +116,23 @@ def train(request: TrainRequest) -> Trained:
         return Trained(folder, True, validate(asked))
 
 
-def _open_data(request: TrainRequest, stored: StoredCases) -> Data:
+def _open_data(request: TrainRequest, name: str, previous: OutOfFold | None) -> Data:
+    """Fill the case store, and return the cases to train on and those that the fold holds out."""
+    fields = {"roots": request.roots, "plan": request.plan, "dataset": request.dataset, "jobs": request.jobs}
+    stored = preprocess(PreprocessRequest(configurations=(name,), **fields))[name]
+    shown = None if previous is None else _keep_previous(request, name, stored, previous)
     if request.fold == ALL_CASES:
-        return Data(CaseStore(stored.folder, stored.keys), None)
+        return Data(CaseStore(stored.folder, stored.keys, shown), None)
     held_out = set(request.plan.folds[int(request.fold)])
     training = {case_id: key for case_id, key in stored.keys.items() if case_id not in held_out}
     validation = {case_id: key for case_id, key in stored.keys.items() if case_id in held_out}
-    return Data(CaseStore(stored.folder, training), CaseStore(stored.folder, validation))
+    return Data(CaseStore(stored.folder, training, shown), CaseStore(stored.folder, validation, shown))
+
+
+def _keep_previous(request: TrainRequest, name: str, stored: StoredCases, previous: OutOfFold) -> dict[str, str]:
+    dataset = open_planned_dataset(request.plan, request.roots, request.dataset)
+    spec = preprocessing_of(request.plan, request.plan.configurations[name])
+    return keep_previous(dataset, stored, previous.files, spec, jobs=request.jobs)
 
 
 def _begin(request: TrainRequest, run: Run, folder: FoldFolder, data: Data, device: str) -> Fit:
@@ -154,11 +163,12 @@ def _build_fit(plan: Plan, name: str, data: Data, device: str) -> Fit:
     # One device takes the parts of all GPUs that the plan counts on, one after the other.
     parts = configuration.gradient_accumulation * plan.budget.num_gpus
     configuration = configuration.model_copy(update={"gradient_accumulation": parts})
+    targets = targets_of(plan.dataset)
     learner = Learner(
         configuration,
         plan.training,
-        num_channels=len(plan.dataset.channels),
-        targets=targets_of(plan.dataset),
+        num_channels=num_inputs(configuration, targets),
+        targets=targets,
         device=device,
     )
     return Fit(learner, configuration, plan.training, data, _NO_HOOKS)

@@ -7,6 +7,7 @@ from tumorseg.errors import PlanError
 from tumorseg.schema.base import Record
 from tumorseg.schema.metrics import MetricsReport
 from tumorseg.schema.targets import targets_of
+from tumorseg.stages.cascade import known_to
 from tumorseg.stages.devices import choose_device
 from tumorseg.stages.evaluate import score_pairs
 from tumorseg.stages.inference import load_model
@@ -34,6 +35,8 @@ class ValidateRequest(Record):
 def validate(request: ValidateRequest) -> MetricsReport:
     """Segment the cases that a fold did not train on, into its `validation` folder, and score them there.
 
+    A cascade is shown what the previous configuration's model of the same fold found in them, which has not seen them either.
+
     Raises:
         PlanError: the folder is no fold, or one that trained on every case, or the dataset is not what was planned.
         TumorsegError: cases failed; all are listed.
@@ -42,7 +45,7 @@ def validate(request: ValidateRequest) -> MetricsReport:
     run = read_run(folder)
     if run.fold == ALL_CASES:
         raise PlanError(f"{folder.root} trained on every case, so none is held out; predict and evaluate other cases")
-    model = load_model([folder.root], choose_device(request.device))
+    model = load_model([folder.root], choose_device(request.device), previous=known_to(folder, run))
     dataset = open_planned_dataset(model.plan, request.roots, request.dataset)
     check_content(model.plan, dataset, request.roots)
     held_out = set(model.plan.folds[int(run.fold)])

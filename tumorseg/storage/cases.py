@@ -61,7 +61,7 @@ def store_case(cases: Path, key: str, record: StoredCase, arrays: "CaseArrays") 
     Raises:
         StorageError: the disk is full, or the folder cannot be written; nothing is left behind.
     """
-    partial = _make_partial(cases, key)
+    partial = make_partial(cases, key)
     try:
         write_bytes(partial / IMAGE, _compress(arrays.image))
         write_bytes(partial / SEGMENTATION, _compress(arrays.segmentation))
@@ -72,6 +72,20 @@ def store_case(cases: Path, key: str, record: StoredCase, arrays: "CaseArrays") 
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def previous_name(prediction_hash: str) -> str:
+    """Return the name, in a case's folder, of a cascade's previous segmentation made from a prediction of this hash."""
+    return f"previous_{prediction_hash}.b2nd"
+
+
+def store_previous(path: Path, indices: Segmentation) -> None:
+    """Put the previous segmentation, as class indices on the case's grid, into the folder of a case.
+
+    Raises:
+        StorageError: the disk is full, or the folder cannot be written; nothing is left behind.
+    """
+    write_bytes(path, _compress(indices))
+
+
 class CaseArrays:
     """The arrays of one preprocessed case."""
 
@@ -80,7 +94,7 @@ class CaseArrays:
         self.image, self.segmentation, self.locations = image, segmentation, locations
 
 
-def _make_partial(cases: Path, key: str) -> Path:
+def make_partial(cases: Path, key: str) -> Path:
     """Make a folder that no other process has, on whatever machine."""
     try:
         cases.mkdir(parents=True, exist_ok=True)
@@ -133,12 +147,13 @@ class CaseStore:
     Only records are kept in memory; arrays are mapped when a patch is read.
     """
 
-    def __init__(self, cases: Path, keys: Mapping[str, str]) -> None:
-        """Open the cases of these keys by case_id.
+    def __init__(self, cases: Path, keys: Mapping[str, str], previous: Mapping[str, str] | None = None) -> None:
+        """Open the cases of these keys by case_id; of a cascade also the names of their previous segmentations.
 
         Raises:
             StorageError: a case is not in the store, or damaged.
         """
+        self._previous = dict(previous or {})
         self._folders = {case_id: cases / key for case_id, key in keys.items()}
         self._records = {case_id: _read_case(folder, case_id) for case_id, folder in self._folders.items()}
 
@@ -170,6 +185,11 @@ class CaseStore:
         """Return image (C, …) and class indices of the part of a box that lies inside the case."""
         found = tuple(slice(lower, upper) for lower, upper in inside(box, self.shape(case_id)))
         return self._read(case_id, IMAGE, (slice(None), *found)), self._read(case_id, SEGMENTATION, found)
+
+    def read_previous(self, case_id: str, box: Box) -> Segmentation:
+        """Return the class indices of the previous segmentation in the part of a box that lies inside the case."""
+        found = tuple(slice(lower, upper) for lower, upper in inside(box, self.shape(case_id)))
+        return self._read(case_id, self._previous[case_id], found)
 
     def _read(self, case_id: str, name: str, index: Any) -> NDArray[Any]:
         import blosc2

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+PREDICTIONS = "predictions.json"
+"""In a folder of segmentations: which weights made them, and of which inputs."""
 ALL_CASES = "all"
 """The fold that trains on every case."""
 
@@ -96,10 +98,24 @@ class FoldFolder:
         """Scores of the held-out cases."""
         return self.validation / "metrics.json"
 
+    def prediction(self, case_id: str) -> Path:
+        """Return the segmentation of a held-out case."""
+        return self.validation / f"{case_id}.nii.gz"
+
+    @property
+    def predictions(self) -> Path:
+        """Which weights made the segmentations of the held-out cases."""
+        return self.validation / PREDICTIONS
+
 
 def fold_folder(model: Path, fold: int | str) -> FoldFolder:
     """Return a fold's folder in a model folder."""
     return FoldFolder(model / f"fold_{fold}")
+
+
+def previous_model(model: Path, identity: str) -> Path:
+    """Return where a cascade's model folder keeps the previous model of an identity, with its folds."""
+    return model / "previous" / identity
 
 
 def is_fold_folder(folder: Path) -> bool:

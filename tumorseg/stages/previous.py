@@ -1,0 +1,93 @@
+"""Previous segmentations of a cascade: from files of label values to class indices beside the stored cases."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from tumorseg.errors import PlanError
+from tumorseg.ops.preprocessing import network_grid, prepare_segmentation
+from tumorseg.schema.cases import Preprocessing
+from tumorseg.schema.dataset import Case, Dataset
+from tumorseg.schema.targets import Targets, targets_of
+from tumorseg.stages.preprocess import StoredCases, fill_store
+from tumorseg.stages.reading import CaseImage, largest_first, read_case_image, read_case_indices
+from tumorseg.storage.cases import previous_name, store_previous
+from tumorseg.storage.hashing import hash_files
+from tumorseg.types import Segmentation
+
+
+class PreviousTask(NamedTuple):
+    """What a worker needs to bring one previous segmentation to the network's grid."""
+
+    case: Case
+    prediction: Path
+    preprocessing: Preprocessing
+    targets: Targets
+    place: Path
+    """Where it is kept."""
+
+
+def read_previous(case: Case, prediction: Path, found: CaseImage, targets: Targets) -> Segmentation:
+    """Read a prediction for a case as class indices, in the axis order of its image.
+
+    Raises:
+        InputError: it cannot be read, does not lie on the image's grid, or holds unknown values.
+    """
+    predicted = case.model_copy(update={"label": str(prediction), "more_labels": ()})
+    return read_case_indices(predicted, found, targets)
+
+
+def keep_previous(
+    dataset: Dataset,
+    stored: StoredCases,
+    files: Mapping[str, Path],
+    preprocessing: Preprocessing,
+    *,
+    jobs: int | None = None,
+) -> dict[str, str]:
+    """Put the previous segmentation of every case beside it into the store; those of unchanged files are there already.
+
+    Args:
+        dataset: the cases.
+        stored: where they are in the store.
+        files: predictions by case_id.
+        preprocessing: the way to the network's grid.
+        jobs: processes at most.
+
+    Returns:
+        The names of the stored segmentations by case_id.
+
+    Raises:
+        PlanError: cases have no prediction.
+        TumorsegError: cases failed; all are listed, and the others are stored.
+    """
+    if missing := sorted(stored.keys.keys() - files.keys()):
+        raise PlanError(
+            f"no fold holds out {len(missing)} cases of {dataset.name} ({', '.join(missing[:5])}), so the previous "
+            "configuration never segmented them as unseen; plan folds that hold out every case once"
+        )
+    hashes = hash_files(map(str, files.values()))
+    names = {case_id: previous_name(hashes[str(files[case_id])][2]) for case_id in stored.keys}
+    places = {case_id: stored.folder / stored.keys[case_id] / name for case_id, name in names.items()}
+    todo = largest_first(case for case in dataset.cases if not places[case.case_id].is_file())
+    targets = targets_of(dataset)
+    tasks = (
+        (case.case_id, PreviousTask(case, files[case.case_id], preprocessing, targets, places[case.case_id]))
+        for case in todo
+    )
+    fill_store(previous_case, tasks, todo, dataset, jobs=jobs)
+    return names
+
+
+def previous_case(task: PreviousTask) -> None:
+    """Bring one previous segmentation to its case's stored grid and put it there; called in a worker process.
+
+    Raises:
+        InputError: the image or the prediction cannot be read, or they do not fit each other.
+        StorageError: the store cannot be written.
+    """
+    spec = task.preprocessing
+    found = read_case_image(task.case, transpose=spec.transpose, as_stored=spec.orientation == "as_stored")
+    indices = read_previous(task.case, task.prediction, found, task.targets)
+    grid = network_grid(found.image, found.spacing_mm, spec)
+    store_previous(task.place, prepare_segmentation(indices, grid, spec))
