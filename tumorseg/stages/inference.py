@@ -23,6 +23,7 @@ from tumorseg.ops.labels import smallest_dtype
 from tumorseg.ops.preprocessing import prepare_image, resampling_orders
 from tumorseg.schema.plan import Configuration, Plan
 from tumorseg.schema.targets import targets_of
+from tumorseg.stages.nnunet_model import is_nnunet_model, nnunet_weights, read_nnunet_model
 from tumorseg.stages.planned import preprocessing_of
 from tumorseg.stages.reading import CaseImage
 from tumorseg.stages.runs import fold_plan, model_folds, read_run
@@ -50,7 +51,7 @@ class Model(NamedTuple):
 
 
 def load_model(paths: Sequence[Path], device: str, folds: Sequence[str] = ()) -> Model:
-    """Load the networks of model folders or fold folders, which must be folds of one model.
+    """Load the networks of model folders or fold folders, ours or nnU-Net's, which must be folds of one model.
 
     Args:
         paths: model folders (their folds are averaged) or folds' folders.
@@ -61,6 +62,8 @@ def load_model(paths: Sequence[Path], device: str, folds: Sequence[str] = ()) ->
         PlanError: no training, folds that are not there, or folds of different models.
         StorageError: a checkpoint is missing or damaged.
     """
+    if any(map(is_nnunet_model, paths)):
+        return _load_nnunet(paths, device, folds)
     folders = list(
         {folder.root.resolve(): folder for path in paths for folder in _wanted(model_folds(path), path, folds)}.values()
     )
@@ -80,6 +83,18 @@ def load_model(paths: Sequence[Path], device: str, folds: Sequence[str] = ()) ->
         torch.device(device),
         tuple(state[2] for state in hash_files(map(str, checkpoints)).values()),
     )
+
+
+def _load_nnunet(paths: Sequence[Path], device: str, folds: Sequence[str]) -> Model:
+    found = read_nnunet_model(paths, folds)
+    configuration = found.plan.configurations[found.configuration]
+    networks = []
+    for path in found.checkpoints:
+        network = _fresh_network(found.plan, configuration)
+        network.load_state_dict(nnunet_weights(path, configuration, network.state_dict()))
+        networks.append(place(network, torch.device(device)).eval())
+    hashes = tuple(state[2] for state in hash_files(map(str, found.checkpoints)).values())
+    return Model(found.plan, configuration, tuple(networks), torch.device(device), hashes)
 
 
 def _wanted(found: Sequence[FoldFolder], path: Path, folds: Sequence[str]) -> list[FoldFolder]:
@@ -119,12 +134,16 @@ def weights_file(folder: FoldFolder) -> Path:
     return folder.best
 
 
-def _load_network(plan: Plan, configuration: Configuration, path: Path, device: str) -> nn.Module:
-    network = build_network(
+def _fresh_network(plan: Plan, configuration: Configuration) -> nn.Module:
+    return build_network(
         configuration.network,
         num_channels=len(plan.dataset.channels),
         num_outputs=targets_of(plan.dataset).num_outputs,
     )
+
+
+def _load_network(plan: Plan, configuration: Configuration, path: Path, device: str) -> nn.Module:
+    network = _fresh_network(plan, configuration)
     network.load_state_dict(load_checkpoint(path, device)["network"])
     return place(network, torch.device(device)).eval()
 
