@@ -2,8 +2,8 @@
 
     python make_models.py DATA SCRATCH
 
-DATA is the folder of real data, SCRATCH one for some hundred MB. nnunetv2's own trainer trains each model for some
-minutes, and its own predictor segments one LPS-stored case that was trained on. What lands beside this script holds no image
+DATA is the folder of real data, SCRATCH one for some hundred MB. nnunetv2's own trainer trains each model for a
+minute, without augmentation, and its own predictor segments one LPS-stored case that was trained on. What lands beside this script holds no image
 data: plans, weights, and label maps that the models made. The state of the optimizer is left out of the checkpoints.
 """
 
@@ -115,7 +115,7 @@ def brain_tumours(raw):
         "file_ending": ".nii.gz",
     }
     fields = {
-        "patch_size": [48, 48, 48],
+        "patch_size": [32, 32, 32],
         "median_image_size_in_voxels": [64, 78, 62],
         "spacing": [2.2, 2.2, 2.2],
         "normalization_schemes": ["ZScoreNormalization"] * 4,
@@ -198,7 +198,8 @@ def prepare(name, make):
         (folder / "dataset.json").write_text(json.dumps(dataset))
     (preprocessed / "dataset_fingerprint.json").write_text("{}")  # the trainer copies it
     (preprocessed / "nnUNetPlans.json").write_text(json.dumps(planned))
-    DefaultPreprocessor(verbose=False).run(int(name[7:10]), "3d_fullres", "nnUNetPlans", num_processes=2)
+    if not (preprocessed / "nnUNetPlans_3d_fullres").is_dir():
+        DefaultPreprocessor(verbose=False).run(int(name[7:10]), "3d_fullres", "nnUNetPlans", num_processes=2)
     return dataset, planned
 
 
@@ -209,10 +210,15 @@ def train(dataset, planned, fold, iterations, mirroring):
     configure = trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size
 
     def with_mirroring():
-        *others, _ = configure()
+        rotation, is_flat, _, _ = configure()
         trainer.inference_allowed_mirroring_axes = mirroring
-        return (*others, mirroring)
+        return rotation, is_flat, planned["configurations"]["3d_fullres"]["patch_size"], mirroring
 
+    def without_augmentation(*others, **options):
+        options.pop("use_mask_for_norm")
+        return trainer.get_validation_transforms(others[2], **options)
+
+    trainer.get_training_transforms = without_augmentation
     trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size = with_mirroring
     trainer.run_training()
     return Path(trainer.output_folder_base)
@@ -238,10 +244,10 @@ def freeze(results, name, case, folds):
 def main():
     dataset, planned = prepare("Dataset902_Sarcoma", sarcoma)
     for fold in (0, 1):
-        results = train(dataset, planned, fold, 250, (0, 1))
+        results = train(dataset, planned, fold, 120, (0, 1))
     freeze(results, "sarcoma", "STS_002", (0, 1))
     dataset, planned = prepare("Dataset901_Tumours", brain_tumours)
-    results = train(dataset, planned, 0, 250, (0, 1, 2))
+    results = train(dataset, planned, 0, 120, (0, 1, 2))
     freeze(results, "tumours", "BraTS2021_00006", (0,))
 
 
