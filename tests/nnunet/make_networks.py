@@ -1,7 +1,7 @@
 """Make the frozen networks of nnU-Net v2 and their logits; run where nnunetv2 2.8.1 is installed.
 
     python make_networks.py            writes <name>.pt beside this script
-    python make_networks.py PLANS ...  prints the shapes of the weights that nnunetv2 builds from plans, as JSON
+    python make_networks.py FOLDER ... prints the shapes of the weights that nnunetv2 builds from exported plans, as JSON
 """
 
 import json
@@ -70,6 +70,10 @@ def freeze(name, seed):
     torch.save(content, HERE / f"{name}.pt")
 
 
+def is_duplicate(key):
+    return "all_modules" in key or key.startswith("decoder.encoder.")
+
+
 def shapes(folder):
     """Return the shapes of the weights of every configuration that nnunetv2 builds from exported plans."""
     plans = PlansManager(str(Path(folder) / "nnUNetPlans.json"))
@@ -80,7 +84,8 @@ def shapes(folder):
         configuration = plans.get_configuration(name)
         channels = determine_num_input_channels(plans, configuration, dataset)
         network = build(configuration.configuration["architecture"], channels, outputs)
-        found[name] = {key: list(value.shape) for key, value in network.state_dict().items()}
+        state = network.state_dict().items()
+        found[name] = {key: list(value.shape) for key, value in state if not is_duplicate(key)}
     return found
 
 

@@ -170,7 +170,7 @@ class NnunetPlans(Record, extra="ignore"):
     image_reader_writer: Literal["SimpleITKIO", "NibabelIO", "NibabelIOWithReorient"]
     transpose_forward: tuple[int, int, int]
     transpose_backward: tuple[int, int, int]
-    configurations: dict[str, dict[str, Any]]
+    configurations: dict[str, dict[str, Any]] = Field(min_length=1)
     experiment_planner_used: str = ""
     label_manager: Literal["LabelManager"] = "LabelManager"
     foreground_intensity_properties_per_channel: dict[int, ChannelIntensities]
