@@ -244,10 +244,10 @@ def freeze(results, name, case, folds):
 def main():
     dataset, planned = prepare("Dataset902_Sarcoma", sarcoma)
     for fold in (0, 1):
-        results = train(dataset, planned, fold, 120, (0, 1))
+        results = train(dataset, planned, fold, 60, (0, 1))
     freeze(results, "sarcoma", "STS_002", (0, 1))
     dataset, planned = prepare("Dataset901_Tumours", brain_tumours)
-    results = train(dataset, planned, 0, 120, (0, 1, 2))
+    results = train(dataset, planned, 0, 60, (0, 1, 2))
     freeze(results, "tumours", "BraTS2021_00006", (0,))
 
 

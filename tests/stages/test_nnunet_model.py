@@ -25,7 +25,7 @@ SHAPE = (14, 30, 26)
 def write_model(root, *, folds=("0",), name="checkpoint_final.pth", network="plain_3d", cascade=False, **notes):
     """Write a model folder of nnU-Net around one of the frozen networks: two MR channels, three classes."""
     frozen = torch.load(FROZEN / f"{network}.pt", weights_only=True)
-    planned = configuration("3d_fullres", [8, 16, 8], [2.0, 1.0, 1.0], architecture=frozen["architecture"])
+    planned = configuration("3d_fullres", [8, 24, 24], [2.0, 1.0, 1.5], architecture=frozen["architecture"])
     planned |= {"normalization_schemes": ["ZScoreNormalization"] * 2, "use_mask_for_norm": [False] * 2}
     known = {"3d_fullres": planned, "3d_lowres": planned}
     if cascade:
@@ -80,7 +80,7 @@ def test_a_model_folder_predicts(tmp_path):
     request = PredictRequest(models=(model,), inputs=(inputs,), output=tmp_path / "out", device="cpu")
     (path,) = predict(request).files.values()
     assert path.name == "case.nii.gz"
-    assert np.array_equal(nibabel.load(path).affine, affine_of((-1, -1, 1)))
+    assert np.allclose(nibabel.load(path).affine, affine_of((-1, -1, 1)))
     assert set(np.unique(labels_in(path))) == {0, 1, 2}
 
 
@@ -88,16 +88,16 @@ def test_a_model_folder_predicts(tmp_path):
 def test_axes_are_taken_as_stored(tmp_path, directions):
     model = load_model([write_model(tmp_path / "model")], "cpu")
     image = smooth_image()
-    stored = predict_array(model, image, affine_of((-1, -1, 1)))
-    assert np.array_equal(predict_array(model, image, affine_of(directions)), stored)
+    stored = predict_array(model, image, affine_of((-1, -1, 1)), mirroring=False)
+    assert np.array_equal(predict_array(model, image, affine_of(directions), mirroring=False), stored)
 
 
 def test_an_image_whose_axes_are_swapped_is_segmented_otherwise(tmp_path):
     """So the tests of stored axes can fail: the plan's transpose and anisotropy matter."""
     model = load_model([write_model(tmp_path / "model")], "cpu")
     image, affine = smooth_image(), affine_of((1, 1, 1))
-    swapped = predict_array(model, image.transpose(0, 3, 2, 1), affine_of((1, 1, 1), (3.0, 0.9, 1.5)))
-    assert (swapped.transpose(2, 1, 0) != predict_array(model, image, affine)).mean() > 0.02
+    swapped = predict_array(model, image.transpose(0, 3, 2, 1), affine_of((1, 1, 1), (3.0, 0.9, 1.5)), mirroring=False)
+    assert (swapped.transpose(2, 1, 0) != predict_array(model, image, affine, mirroring=False)).mean() > 0.02
 
 
 def test_mirroring_is_what_the_checkpoint_allows(tmp_path, caplog):
