@@ -18,6 +18,8 @@ VERBS = {
     "explain": "why each value of a plan is what it is, and what its networks look like",
     "diff": "what differs between two plans",
     "validate": "whether a plan is sound, and still fits its dataset",
+    "import": "a plan from nnU-Net's nnUNetPlans.json",
+    "export": "nnUNetPlans.json and dataset.json from a plan",
 }
 """Verb to what it does; the module `plan_<verb>` holds `command`."""
 

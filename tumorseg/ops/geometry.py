@@ -30,6 +30,15 @@ class Orientation(NamedTuple):
 AS_STORED = Orientation((0, 1, 2), (False, False, False))
 
 
+def stored_orientation(transpose: Sequence[int] = CANONICAL) -> Orientation:
+    """Return how an image is brought to a plan's axis order if its axes are taken as they are stored, as nnU-Net does.
+
+    Args:
+        transpose: which stored axis comes first, second and third.
+    """
+    return Orientation(tuple(transpose), (False,) * len(transpose))
+
+
 def orientation_of(affine: Affine, transpose: Sequence[int] = CANONICAL) -> Orientation:
     """Return how an image of this affine is brought to canonical order, its axes then permuted by `transpose`.
 

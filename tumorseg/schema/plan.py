@@ -250,9 +250,9 @@ class Plan(Record):
     dataset: PlannedDataset
     """What it was planned for."""
     orientation: Literal["RAS", "as_stored"] = "RAS"
-    """Canonical orientation into which every image is brought first."""
+    """Canonical orientation into which every image is brought first; `as_stored` for none, as nnU-Net does."""
     transpose: tuple[int, int, int]
-    """The plan's axis order: which canonical axis (0 Z, 1 Y, 2 X) stands first, second and third."""
+    """The plan's axis order: which canonical axis (0 Z, 1 Y, 2 X), or else stored one, stands first, second and third."""
     fingerprint: FingerprintSummary
     """What it was planned from."""
     budget: Budget

@@ -27,6 +27,7 @@ from tumorseg.sources.folders import (
 from tumorseg.sources.kept import KEY, Kept, disagreement, keep, ordered_json, renumbered
 from tumorseg.sources.nnunet_keys import channel_name, label_keys
 from tumorseg.storage.images import ENDINGS, FLAT_ENDINGS
+from tumorseg.storage.json_files import read_json
 
 NEEDS = "dataset.json with `channel_names`, `labels` and `file_ending`"
 
@@ -67,6 +68,26 @@ def read_nnunet(folder: Path) -> Dataset:
     return build_dataset(folder / "dataset.json", cases, **_describe(folder, description))
 
 
+def describe_nnunet(path: Path, name: str) -> tuple[DatasetDescription, int]:
+    """Return what a dataset.json says of a network's channels and outputs, and how many training cases it counts.
+
+    What tumorseg keeps under a key of its own is passed over: nnU-Net's networks go by nnU-Net's keys.
+
+    Args:
+        path: the file.
+        name: what to call the dataset.
+
+    Raises:
+        InputError: it is missing or malformed.
+    """
+    content = read_json(path, InputError)
+    description = _parse_description(path, content)
+    fields = {"name": name, "channels": _channels(description), **_targets(path, description)}
+    count = str(content.get("numTraining"))
+    described = parse_record(DatasetDescription, fields, source=str(path), error=InputError)
+    return described, max(1, int(count)) if count.isdecimal() else 1
+
+
 def list_nnunet(folder: Path) -> Listing:
     """List the training cases and those of imagesTs/.
 
@@ -101,17 +122,21 @@ def nnunet_files(case_id: str, num_channels: int, *, is_test: bool) -> CaseFiles
 def nnunet_documents(conversion: Conversion) -> dict[str, str]:
     """Return the text of dataset.json; the order of its keys matters to nnU-Net."""
     original = conversion.description
-    labels, order = label_keys(renumbered(original))
-    content = {
-        "name": original.name,
-        "channel_names": {str(number): channel_name(channel) for number, channel in enumerate(original.channels)},
+    content = {**nnunet_keys(original, len(conversion.training)), KEY: keep(original, conversion.cases)}
+    return {"dataset.json": ordered_json(content)}
+
+
+def nnunet_keys(description: DatasetDescription, num_training: int) -> dict[str, Any]:
+    """Return nnU-Net's own keys of dataset.json for the files that `data import` writes."""
+    labels, order = label_keys(renumbered(description))
+    return {
+        "name": description.name,
+        "channel_names": {str(number): channel_name(channel) for number, channel in enumerate(description.channels)},
         "labels": labels,
         **({} if order is None else {"regions_class_order": order}),
-        "numTraining": len(conversion.training),
+        "numTraining": num_training,
         "file_ending": ".nii.gz",
-        KEY: keep(original, conversion.cases),
     }
-    return {"dataset.json": ordered_json(content)}
 
 
 def _training_cases(folder: Path, description: _Description, problems: Problems) -> list[Case]:
@@ -130,14 +155,19 @@ def _complete(cases: list[Case], description: _Description) -> list[Case]:
 
 def _read_description(folder: Path) -> _Description:
     source = folder / "dataset.json"
-    description = parse_record(_Description, dataset_json(folder), source=str(source), error=InputError)
-    numbers = sorted(description.channel_names)
-    if numbers != list(range(len(numbers))) or not numbers:
-        raise InputError(f"{source}: `channel_names` numbers {numbers}, expected 0, 1, … without a gap; renumber")
+    description = _parse_description(source, dataset_json(folder))
     if description.file_ending not in ENDINGS:
         raise InputError(
             f"{source}: found `file_ending` {description.file_ending!r}, expected {' or '.join(ENDINGS)}; convert the images"
         )
+    return description
+
+
+def _parse_description(source: Path, content: Any) -> _Description:
+    description = parse_record(_Description, content, source=str(source), error=InputError)
+    numbers = sorted(description.channel_names)
+    if numbers != list(range(len(numbers))) or not numbers:
+        raise InputError(f"{source}: `channel_names` numbers {numbers}, expected 0, 1, … without a gap; renumber")
     return description
 
 
@@ -229,7 +259,7 @@ def _targets(source: Path, description: _Description) -> dict[str, Any]:
         raise InputError(f"{source}: label `ignore` is {list(ignore)}, expected one integer; mend it")
     ignored = {} if ignore is None else {"ignore": ignore}
     plain = {name: v[0] for name, v in values.items() if len(v) == 1}
-    if not any(isinstance(value, tuple) for value in description.labels.values()):
+    if not any(len(value) > 1 for value in values.values()):
         return {"labels": {**_background(plain), **plain, **ignored}, "ignore_label": ignore}
     names = {value: name for name, value in plain.items()}
     union = sorted({value for region in values.values() for value in region})

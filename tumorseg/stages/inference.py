@@ -25,6 +25,7 @@ from tumorseg.ops.preprocessing import prepare_image, prepare_segmentation, resa
 from tumorseg.schema.dataset import Case
 from tumorseg.schema.plan import Configuration, Plan
 from tumorseg.schema.targets import num_inputs, num_previous, targets_of
+from tumorseg.stages.nnunet_model import is_nnunet_model, nnunet_weights, read_nnunet_model
 from tumorseg.stages.planned import preprocessing_of
 from tumorseg.stages.previous import read_previous
 from tumorseg.stages.reading import CaseImage
@@ -63,7 +64,7 @@ class KnownPrevious(NamedTuple):
 def load_model(
     paths: Sequence[Path], device: str, folds: Sequence[str] = (), *, previous: KnownPrevious | None = None
 ) -> Model:
-    """Load the networks of model folders or fold folders, which must be folds of one model.
+    """Load the networks of model folders or fold folders, ours or nnU-Net's, which must be folds of one model.
 
     Args:
         paths: model folders (their folds are averaged) or folds' folders.
@@ -75,6 +76,8 @@ def load_model(
         PlanError: no training, folds that are not there, folds of different models, or a cascade's previous model is missing.
         StorageError: a checkpoint is missing or damaged.
     """
+    if any(map(is_nnunet_model, paths)):
+        return _load_nnunet(paths, device, folds)
     folders = list(
         {folder.root.resolve(): folder for path in paths for folder in _wanted(model_folds(path), path, folds)}.values()
     )
@@ -117,6 +120,18 @@ def _load_previous(folders: Sequence[FoldFolder], runs: Sequence[Run], device: s
     return load_model(present[:1], device)
 
 
+def _load_nnunet(paths: Sequence[Path], device: str, folds: Sequence[str]) -> Model:
+    found = read_nnunet_model(paths, folds)
+    configuration = found.plan.configurations[found.configuration]
+    networks = []
+    for path in found.checkpoints:
+        network = _fresh_network(found.plan, configuration)
+        network.load_state_dict(nnunet_weights(path, configuration, network.state_dict()))
+        networks.append(place(network, torch.device(device)).eval())
+    hashes = tuple(state[2] for state in hash_files(map(str, found.checkpoints)).values())
+    return Model(found.plan, configuration, tuple(networks), torch.device(device), hashes)
+
+
 def _wanted(found: Sequence[FoldFolder], path: Path, folds: Sequence[str]) -> list[FoldFolder]:
     if not folds:
         return _finished(found) if len(found) > 1 else list(found)
@@ -154,12 +169,16 @@ def weights_file(folder: FoldFolder) -> Path:
     return folder.best
 
 
-def _load_network(plan: Plan, configuration: Configuration, path: Path, device: str) -> nn.Module:
-    network = build_network(
+def _fresh_network(plan: Plan, configuration: Configuration) -> nn.Module:
+    return build_network(
         configuration.network,
         num_channels=num_inputs(configuration, targets_of(plan.dataset)),
         num_outputs=targets_of(plan.dataset).num_outputs,
     )
+
+
+def _load_network(plan: Plan, configuration: Configuration, path: Path, device: str) -> nn.Module:
+    network = _fresh_network(plan, configuration)
     network.load_state_dict(load_checkpoint(path, device)["network"])
     return place(network, torch.device(device)).eval()
 

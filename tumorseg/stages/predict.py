@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tumorseg.errors import InputError
-from tumorseg.ops.geometry import AS_STORED, orient, orientation_of, spacing_of
+from tumorseg.ops.geometry import orient, orientation_of, spacing_of, stored_orientation
 from tumorseg.schema.base import Record
 from tumorseg.schema.dataset import Case
 from tumorseg.sources.inputs import open_inputs
@@ -176,8 +176,9 @@ def predict_array(model: Model, image: Image, affine: Affine, *, mirroring: bool
         raise InputError(f"the image has {image.ndim} axes; expected (C, Z, Y, X)")
     if not np.isfinite(image).all():
         raise InputError("the image has voxels that are NaN or infinite; expected finite intensities")
+    transpose = model.plan.transpose
     as_stored = model.plan.orientation == "as_stored"
-    orientation = AS_STORED if as_stored else orientation_of(affine, model.plan.transpose)
+    orientation = stored_orientation(transpose) if as_stored else orientation_of(affine, transpose)
     oriented = np.ascontiguousarray(orient(image.astype(np.float32), orientation))
     found = CaseImage(oriented, spacing_of(affine, orientation), orientation, affine, image.shape[1:])
     planned = model.configuration.inference.mirroring

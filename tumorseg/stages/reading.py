@@ -9,13 +9,13 @@ import numpy as np
 
 from tumorseg.errors import InputError
 from tumorseg.ops.geometry import (
-    AS_STORED,
     CANONICAL,
     Orientation,
     grid_mismatch_mm,
     orient,
     orientation_of,
     spacing_of,
+    stored_orientation,
 )
 from tumorseg.ops.labels import to_indices
 from tumorseg.ops.regridding import reach_outside_mm, regrid
@@ -86,8 +86,8 @@ def read_case_image(case: Case, *, transpose: Sequence[int] = CANONICAL, as_stor
 
     Args:
         case: where the files lie.
-        transpose: axis order after canonical orientation.
-        as_stored: leave the axes as the file has them.
+        transpose: axis order after canonical orientation, or of the stored axes.
+        as_stored: bring axes into no canonical orientation first.
 
     Raises:
         InputError: a file cannot be read, a channel lies elsewhere in the world than the first, or voxels are not finite.
@@ -102,7 +102,7 @@ def read_case_image(case: Case, *, transpose: Sequence[int] = CANONICAL, as_stor
     ]
     image = np.stack(arrays) if len(arrays) > 1 else arrays[0][None]
     _check_finite(case, image)
-    orientation = AS_STORED if as_stored else orientation_of(first.affine, transpose)
+    orientation = stored_orientation(transpose) if as_stored else orientation_of(first.affine, transpose)
     return CaseImage(
         orient(image, orientation),
         spacing_of(first.affine, orientation),

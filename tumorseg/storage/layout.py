@@ -124,6 +124,59 @@ def is_fold_folder(folder: Path) -> bool:
 
 
 @dataclass(frozen=True)
+class NnunetModel:
+    """`<trainer>__<plans>__<configuration>`: a model as nnU-Net v2 keeps it."""
+
+    root: Path
+    """The folder of folds."""
+
+    @property
+    def plans(self) -> Path:
+        """What it was trained with."""
+        return self.root / "plans.json"
+
+    @property
+    def dataset(self) -> Path:
+        """Channels and labels."""
+        return self.root / "dataset.json"
+
+    def is_there(self) -> bool:
+        """Return whether the folder is such a model."""
+        return self.plans.is_file() and self.dataset.is_file()
+
+    def folds(self) -> dict[str, Path]:
+        """Return the folder of each fold by its name: `0`, `1`, …, `all`."""
+        return {path.name.removeprefix("fold_"): path for path in sorted(self.root.glob("fold_*")) if path.is_dir()}
+
+
+NNUNET_CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth", "checkpoint_latest.pth")
+"""Of one fold of nnU-Net: of a finished training, its best epoch, its last one."""
+
+
+@dataclass(frozen=True)
+class NnunetPlanFolder:
+    """`nnUNet_preprocessed/DatasetNNN_Name`: what nnU-Net v2 plans a dataset with."""
+
+    root: Path
+    """The dataset's folder."""
+
+    @property
+    def plans(self) -> Path:
+        """The plans, called as nnU-Net does by default."""
+        return self.root / "nnUNetPlans.json"
+
+    @property
+    def dataset(self) -> Path:
+        """Channels and labels."""
+        return self.root / "dataset.json"
+
+    @property
+    def splits(self) -> Path:
+        """The folds, there once nnU-Net has trained."""
+        return self.root / "splits_final.json"
+
+
+@dataclass(frozen=True)
 class FetchFiles:
     """What lies beside a dataset's folder below the data root while it is fetched."""
 

@@ -1,0 +1,30 @@
+"""`tumorseg plan export`."""
+
+from pathlib import Path
+
+import click
+
+from tumorseg.cli.main import Settings
+from tumorseg.cli.output import show
+
+
+@click.command("export")
+@click.argument("plan", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="nnU-Net's folder of the dataset: nnUNet_preprocessed/DatasetNNN_Name.",
+)
+@click.pass_obj
+def command(settings: Settings, /, *, plan: Path, output: Path) -> None:
+    """Write a plan as nnUNetPlans.json and dataset.json of nnU-Net v2.
+
+    They hold preprocessing and networks; loss, optimizer, augmentation and length of training are nnU-Net's trainer's.
+    """
+    from tumorseg.stages.plan_export import PlanExportRequest, export_nnunet_plan
+
+    folder = export_nnunet_plan(PlanExportRequest(plan=plan, output=output))
+    files = {"plans": str(folder.plans), "dataset": str(folder.dataset)}
+    show(settings, files, f"{folder.plans} and {folder.dataset}: run nnU-Net on what `tumorseg data import` wrote")

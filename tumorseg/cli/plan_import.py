@@ -1,0 +1,32 @@
+"""`tumorseg plan import`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tumorseg.cli.main import Settings
+from tumorseg.cli.output import show
+from tumorseg.cli.plan import describe
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command("import")
+@click.argument("plans", type=FILE, metavar="nnUNetPlans.json")
+@click.option(
+    "--dataset-json", type=FILE, help="dataset.json of the same dataset.  [default: the one beside the plans]"
+)
+@click.option(
+    "-c", "--configuration", "configurations", multiple=True, help="Import only this one; may be given often."
+)
+@click.option("--splits", type=FILE, help="JSON file of folds.  [default: splits_final.json beside the plans, if any]")
+@click.option("-o", "--output", type=FILE, help="Where to write.  [default: plans/<Dataset>__<plans>.json]")
+@click.pass_obj
+def command(settings: Settings, /, **options: Any) -> None:
+    """Write nnU-Net v2's plans as a plan; what a plan cannot express is refused."""
+    from tumorseg.stages.plan_import import PlanImportRequest, import_nnunet_plan
+
+    written = import_nnunet_plan(PlanImportRequest(**options))
+    result = {"path": str(written.path), "plan": written.plan.model_dump(mode="json")}
+    show(settings, result, f"{describe(written.plan)}\nwritten to {written.path}")

@@ -1,0 +1,164 @@
+"""Model folders of nnU-Net v2: which network they hold, and its weights."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from tumorseg.errors import PlanError, StorageError
+from tumorseg.networks.nnunet_weights import from_nnunet
+from tumorseg.planning.laterality import mirror_pairs
+from tumorseg.planning.nnunet_import import NnunetSource, import_plan
+from tumorseg.planning.reasons import sided_names
+from tumorseg.schema.base import parse_record
+from tumorseg.schema.networks import PlainUNet, ResidualUNet
+from tumorseg.schema.plan import Configuration, Plan
+from tumorseg.sources.nnunet import describe_nnunet
+from tumorseg.storage.json_files import read_json
+from tumorseg.storage.layout import ALL_CASES, NNUNET_CHECKPOINTS, NnunetModel
+from tumorseg.storage.nnunet_checkpoints import load_nnunet_checkpoint
+
+logger = logging.getLogger(__name__)
+
+
+class ImportedModel(NamedTuple):
+    """Folds of one model of nnU-Net."""
+
+    plan: Plan
+    """Imported, with the mirroring that the checkpoints allow."""
+    configuration: str
+    """Which one was trained."""
+    checkpoints: tuple[Path, ...]
+    """One per fold."""
+
+
+def is_nnunet_model(path: Path) -> bool:
+    """Return whether a folder is a model of nnU-Net, or one fold of it."""
+    return NnunetModel(path).is_there() or _is_fold(path)
+
+
+def _is_fold(path: Path) -> bool:
+    is_trained = any((path / name).is_file() for name in NNUNET_CHECKPOINTS)
+    return is_trained and NnunetModel(path.resolve().parent).is_there()
+
+
+def read_nnunet_source(plans: Path, dataset: Path) -> NnunetSource:
+    """Read plans and the dataset.json that belongs to them.
+
+    Raises:
+        PlanError: the plans are not there or no JSON object.
+        InputError: dataset.json is missing or malformed.
+    """
+    document = read_json(plans, PlanError)
+    if not isinstance(document, dict) or not isinstance(document.get("dataset_name"), str):
+        raise PlanError(f"{plans}: found no `dataset_name`; expected plans of nnU-Net v2")
+    description, num_cases = describe_nnunet(dataset, document["dataset_name"])
+    return NnunetSource(document, description, num_cases, str(plans))
+
+
+def read_nnunet_model(paths: Sequence[Path], folds: Sequence[str]) -> ImportedModel:
+    """Read all but the weights of a model.
+
+    Args:
+        paths: the model's folder, or folders of its folds.
+        folds: which folds of a model folder; all finished ones if empty.
+
+    Raises:
+        PlanError: folders of several models, folds that are not there, or a model that cannot be imported.
+        InputError: dataset.json is malformed.
+        StorageError: a checkpoint is missing or damaged.
+    """
+    models = {(path.parent if _is_fold(path) else path) for path in (path.resolve() for path in paths)}
+    if len(models) > 1:
+        listed = ", ".join(sorted(map(str, models)))
+        raise PlanError(f"the models given are several: {listed}; give folds of one model")
+    model = NnunetModel(models.pop())
+    checkpoints = list(dict.fromkeys(file for path in paths for file in _checkpoints(path.resolve(), folds)))
+    name, axes = _agreed(checkpoints)
+    source = read_nnunet_source(model.plans, model.dataset)
+    plan = import_plan(source, source.plans.get("plans_name") or model.root.name, configurations=(name,))
+    configuration = plan.configurations[name]
+    if (previous := configuration.previous_configuration) is not None:
+        raise PlanError(
+            f"{model.root}: {name} needs the segmentation of {previous} as an input; predicting with an nnU-Net cascade is not "
+            "supported; use its 3d_fullres"
+        )
+    mirrored = _with_mirroring(configuration, axes, str(model.root))
+    _warn_of_sides(plan, axes)
+    return ImportedModel(plan.model_copy(update={"configurations": {name: mirrored}}), name, tuple(checkpoints))
+
+
+def nnunet_weights(path: Path, configuration: Configuration, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a checkpoint's weights under our names.
+
+    Args:
+        path: a checkpoint of nnU-Net.
+        configuration: the imported one.
+        own: state dict of our network for it.
+
+    Raises:
+        PlanError: they are those of another network.
+        StorageError: the checkpoint is missing or damaged.
+    """
+    network = configuration.network
+    assert isinstance(network, PlainUNet | ResidualUNet)  # an import makes no other
+    try:
+        return from_nnunet(load_nnunet_checkpoint(path)[0], own, network.num_stages)
+    except PlanError as error:
+        raise PlanError(f"{path}: {error}") from None
+
+
+def _checkpoints(path: Path, folds: Sequence[str]) -> list[Path]:
+    if _is_fold(path):
+        return [_checkpoint(path)]
+    found = NnunetModel(path).folds()
+    if missing := [fold for fold in folds if fold not in found]:
+        raise PlanError(f"{path} has no fold {', '.join(missing)}; it has {', '.join(found) or 'none'}")
+    if folds:
+        return [_checkpoint(found[fold]) for fold in folds]
+    numbered = [fold for name, fold in found.items() if name != ALL_CASES] or list(found.values())
+    finished = [fold for fold in numbered if (fold / NNUNET_CHECKPOINTS[0]).is_file()]
+    if not numbered:
+        raise PlanError(f"{path} holds no fold (fold_0, …, fold_all); copy the whole model folder")
+    skipped = ", ".join(fold.name for fold in numbered if fold not in finished)
+    if skipped and finished:
+        logger.warning("left out, for they hold no %s: %s; name them with --folds", NNUNET_CHECKPOINTS[0], skipped)
+    return [_checkpoint(fold) for fold in finished or numbered]
+
+
+def _checkpoint(fold: Path) -> Path:
+    """Return the checkpoint to predict with."""
+    found = next((fold / name for name in NNUNET_CHECKPOINTS if (fold / name).is_file()), None)
+    if found is None:
+        raise StorageError(f"{fold}: found none of {', '.join(NNUNET_CHECKPOINTS)}; copy the whole model folder")
+    if found.name != NNUNET_CHECKPOINTS[0]:
+        logger.warning("%s holds no %s; %s predicts", fold, NNUNET_CHECKPOINTS[0], found.name)
+    return found
+
+
+def _agreed(checkpoints: Sequence[Path]) -> tuple[str, tuple[int, ...]]:
+    """Return the configuration and the mirroring axes that all checkpoints name."""
+    notes = [load_nnunet_checkpoint(path)[1] for path in checkpoints]
+    found = {(note.init_args.configuration, tuple(note.inference_allowed_mirroring_axes or ())) for note in notes}
+    if len(found) > 1:
+        listed = ", ".join(f"{name} mirrored along {list(axes)}" for name, axes in sorted(found))
+        raise PlanError(f"{checkpoints[0].parent.parent}: the folds differ: {listed}; give folds of one model")
+    return found.pop()
+
+
+def _with_mirroring(configuration: Configuration, axes: tuple[int, ...], source: str) -> Configuration:
+    """Return the configuration with the axes that the checkpoints allow; both number those of the network's space."""
+    fields: dict[str, Any] = configuration.model_dump()
+    fields["inference"] |= {"mirroring": bool(axes), "mirroring_axes": axes}
+    return parse_record(Configuration, fields, source=source, error=PlanError)
+
+
+def _warn_of_sides(plan: Plan, axes: tuple[int, ...]) -> None:
+    if axes and (pairs := mirror_pairs(sided_names(plan.dataset))):
+        logger.warning(
+            "the model averages mirrored views, as it was trained, although %s differ by their side only; "
+            "--no-mirroring leaves them out",
+            " and ".join(pairs[0]),
+        )

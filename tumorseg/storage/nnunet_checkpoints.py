@@ -1,0 +1,65 @@
+"""Checkpoints of nnU-Net v2: weights and how to use them, without running any code from the file."""
+
+import re
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tumorseg.errors import StorageError
+from tumorseg.schema.base import Record, parse_record
+
+REBUILD_NUMBER = np.float64(0).__reduce__()[0]
+NUMPY_GLOBALS: tuple[Any, ...] = (
+    (REBUILD_NUMBER, "numpy.core.multiarray.scalar"),  # as numpy 1 called it
+    (REBUILD_NUMBER, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("float16", "float32", "float64", "int32", "int64", "bool")),
+)
+"""What numbers of numpy are rebuilt with; nnU-Net keeps some beside the weights. Nothing else is admitted."""
+
+
+class _Arguments(Record, extra="ignore"):
+    """What the trainer was given."""
+
+    configuration: str
+
+
+class CheckpointNotes(Record, extra="ignore"):
+    """What an nnU-Net checkpoint says besides its weights."""
+
+    trainer_name: str
+    """Class that trained it."""
+    init_args: _Arguments
+    """What that was given."""
+    inference_allowed_mirroring_axes: tuple[int, ...] | None = None
+    """Axes of the network's space, plan's order, along which views may be mirrored; none are if it is null."""
+
+
+def load_nnunet_checkpoint(path: Path) -> tuple[dict[str, Tensor], CheckpointNotes]:
+    """Read a `checkpoint_final.pth` or the like; its tensors stay on disk until they are used.
+
+    Raises:
+        StorageError: the file is missing, damaged, or holds objects other than tensors, plain values and numpy's numbers.
+    """
+    try:
+        with torch.serialization.safe_globals(list(NUMPY_GLOBALS)):
+            found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except FileNotFoundError:
+        raise StorageError(f"{path}: there is no checkpoint; copy the whole model folder") from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, UnpicklingError) as error:
+        raise StorageError(f"{path}: {_reason(str(error) or type(error).__name__)}") from error
+    weights = found.get("network_weights") if isinstance(found, dict) else None
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise StorageError(f"{path}: found no `network_weights`; expected a checkpoint of nnU-Net v2")
+    notes = {key: value for key, value in found.items() if key != "network_weights"}
+    return weights, parse_record(CheckpointNotes, notes, source=str(path), error=StorageError)
+
+
+def _reason(message: str) -> str:
+    if named := re.search(r"GLOBAL ([\w.]+)", message):
+        return f"holds objects of {named[1]}, which may run code; expected tensors, plain values and numbers of numpy"
+    return f"the checkpoint is damaged ({message.splitlines()[0]}); copy it anew"
