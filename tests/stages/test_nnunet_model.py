@@ -133,7 +133,7 @@ def test_unfinished_folds_are_left_out_unless_there_is_no_other(tmp_path, caplog
 def test_an_empty_fold_is_refused(tmp_path):
     model = write_model(tmp_path / "model")
     (model / "fold_1").mkdir()
-    with pytest.raises(StorageError, match="fold_1: found none of checkpoint_final.pth"):
+    with pytest.raises(StorageError, match=r"fold_1: found none of checkpoint_final\.pth"):
         load_model([model], "cpu", ["1"])
     with pytest.raises(PlanError, match="holds no fold"):
         load_model([write_model(tmp_path / "none", folds=())], "cpu")

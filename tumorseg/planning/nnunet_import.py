@@ -15,17 +15,16 @@ import numpy as np
 from tumorseg.errors import PlanError
 from tumorseg.losses.presets import deep_supervision_weights, loss_preset
 from tumorseg.planning.augmentation import choose_augmentation
+from tumorseg.planning.counting import GB
 from tumorseg.planning.kinds import kind_from_name
 from tumorseg.planning.laterality import mirror_pairs
-from tumorseg.planning.memory import GB, feature_map_elements, predicted_bytes
 from tumorseg.planning.nnunet_network import modernized, read_network
-from tumorseg.planning.presets import PLAIN_REFERENCE, PRESETS, RESIDUAL_M_REFERENCE
+from tumorseg.planning.presets import PRESETS
 from tumorseg.planning.reasons import sided_names
 from tumorseg.planning.splits import Folds
 from tumorseg.schema.base import content_hash, parse_record
 from tumorseg.schema.dataset import Channel, DatasetDescription
 from tumorseg.schema.fingerprint import IntensityStatistics
-from tumorseg.schema.networks import PlainUNet, ResidualUNet
 from tumorseg.schema.nnunet import READERS, ChannelIntensities, NnunetConfiguration, NnunetPlans
 from tumorseg.schema.plan import (
     Budget,
@@ -46,7 +45,6 @@ from tumorseg.schema.preprocessing import (
     RgbNormalization,
     ZScoreNormalization,
 )
-from tumorseg.schema.targets import targets_of
 
 PLANNER_GB = {
     "ExperimentPlanner": 8,
@@ -62,6 +60,8 @@ PLAIN_SCHEMES: dict[str, NormalizationSpec] = {
     "RGBTo01Normalization": RgbNormalization(),
 }
 """Normalisations without parameters."""
+USUAL_GB = 8
+"""What nnU-Net's default planner aims at."""
 OLD_INTENSITIES, INTENSITIES = (
     "foreground_intensity_properties_by_modality",
     "foreground_intensity_properties_per_channel",
@@ -91,6 +91,9 @@ def import_plan(found: NnunetSource, name: str, *, configurations: Sequence[str]
         configurations: which to import, besides those that they build on; all if empty.
         folds: held-out case_ids of each fold, if known.
 
+    Returns:
+        The plan; the memory of its configurations is yet to be counted.
+
     Raises:
         PlanError: something that a plan cannot express, or a document that nnU-Net would not take either.
     """
@@ -99,15 +102,14 @@ def import_plan(found: NnunetSource, name: str, *, configurations: Sequence[str]
     wanted = _wanted(plans, configurations, found.source)
     imported = {key: _configuration(plans, key, found) for key in wanted}
     default = next((key for key in ("3d_fullres", "2d") if key in imported), wanted[0])
-    predicted = max(_predicted_bytes(configuration, found.dataset) for configuration in imported.values())
-    vram_gb = PLANNER_GB.get(plans.experiment_planner_used)
+    vram_gb = PLANNER_GB.get(plans.experiment_planner_used, USUAL_GB)
     fields = {
         "name": name,
         "dataset": _planned_dataset(found.dataset, imported[default]),
         "orientation": READERS[plans.image_reader_writer],
         "transpose": plans.transpose_forward,
         "fingerprint": _summary(plans, found),
-        "budget": Budget(vram_bytes=vram_gb * GB if vram_gb else predicted, predicted_bytes=predicted),
+        "budget": Budget(vram_bytes=vram_gb * GB, predicted_bytes=1),
         "default_configuration": default,
         "configurations": imported,
         "training": PRESETS["nnunet"].training,
@@ -248,14 +250,6 @@ def _with_kind(channel: Channel, normalization: NormalizationSpec) -> Channel:
     return channel.model_copy(update={"kind": told or kind_from_name(channel.name) or "other"})
 
 
-def _predicted_bytes(configuration: Configuration, dataset: DatasetDescription) -> int:
-    network, outputs = configuration.network, targets_of(dataset).num_outputs
-    assert isinstance(network, PlainUNet | ResidualUNet)
-    reference = PLAIN_REFERENCE if isinstance(network, PlainUNet) else RESIDUAL_M_REFERENCE
-    elements = feature_map_elements(network, configuration.patch_size, outputs)
-    return predicted_bytes(reference, configuration.num_axes, elements, configuration.batch_size)
-
-
 def _summary(plans: NnunetPlans, found: NnunetSource) -> FingerprintSummary:
     """Return what the plans tell of the images, in the axis order before the transpose."""
     back = plans.transpose_backward
@@ -294,10 +288,12 @@ def _reasons(plans: NnunetPlans, imported: dict[str, Configuration], *, has_fold
         "transpose": said,
         "fingerprint.median_relative_size_after_cropping": Reason(rule="not in nnU-Net plans; 1 stands for unknown"),
         "budget.vram_bytes": Reason(
-            rule="what nnU-Net's planner aims at, or else the prediction",
+            rule=f"what nnU-Net's planner aims at; {USUAL_GB} GB of one that is unknown",
             inputs={"experiment_planner_used": plans.experiment_planner_used},
         ),
-        "budget.predicted_bytes": Reason(rule="feature-map elements, scaled from nnU-Net's reference network"),
+        "budget.predicted_bytes": Reason(
+            rule="allocations of a training step and of inference, followed on the networks themselves"
+        ),
         "default_configuration": Reason(rule="3d_fullres if it is there, else 2d"),
         "training": trainer,
         "folds": Reason(rule="of --splits" if has_folds else "nnU-Net plans hold none; only --fold all can be trained"),

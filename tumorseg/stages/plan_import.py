@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from tumorseg.planning.budgets import predict_memory
+from tumorseg.planning.counting import MemoryCounter
 from tumorseg.planning.nnunet_import import NnunetSource, import_plan
 from tumorseg.schema.base import Record
 from tumorseg.stages.nnunet_model import read_nnunet_source
@@ -38,6 +40,7 @@ def import_nnunet_plan(request: PlanImportRequest) -> WrittenPlan:
     output = request.output or Path("plans") / f"{found.dataset.name}__{_plans_name(found)}.json"
     folds = read_splits(splits) if splits else ()
     plan = import_plan(found, output.stem, configurations=request.configurations, folds=folds)
+    plan = predict_memory(plan, MemoryCounter())
     write_record(output, plan)
     return WrittenPlan(plan, output)
 
