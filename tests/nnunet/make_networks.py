@@ -1,7 +1,7 @@
 """Make the frozen networks of nnU-Net v2 and their logits; run where nnunetv2 2.8.1 is installed.
 
-    python make_networks.py            writes <name>.pt beside this script
-    python make_networks.py FOLDER ... prints the shapes of the weights that nnunetv2 builds from exported plans, as JSON
+python make_networks.py            writes <name>.pt beside this script
+python make_networks.py FOLDER ... prints the shapes of the weights that nnunetv2 builds from exported plans, as JSON
 """
 
 import json

@@ -11,7 +11,7 @@ from tumorseg.schema.base import parse_record, to_json
 from tumorseg.schema.losses import DiceLoss
 from tumorseg.schema.networks import ResidualUNet
 from tumorseg.schema.plan import Plan
-from tumorseg.schema.preprocessing import CtNormalization, RescaleNormalization, ResamplingSpec, ZScoreNormalization
+from tumorseg.schema.preprocessing import CtNormalization, ResamplingSpec, RescaleNormalization, ZScoreNormalization
 
 
 def old_plans(kind="PlainConvUNet"):

@@ -31,7 +31,9 @@ def preprocessed(tmp_path):
     folder.mkdir(parents=True)
     (folder / "nnUNetPlans.json").write_text(json.dumps(plans()))
     (folder / "dataset.json").write_text(json.dumps(DATASET))
-    (folder / "splits_final.json").write_text(json.dumps([{"train": ["b"], "val": ["a"]}, {"train": ["a"], "val": ["b"]}]))
+    (folder / "splits_final.json").write_text(
+        json.dumps([{"train": ["b"], "val": ["a"]}, {"train": ["a"], "val": ["b"]}])
+    )
     return folder
 
 
@@ -67,7 +69,9 @@ def test_import_takes_files_that_lie_elsewhere(preprocessed, tmp_path):
 def test_regions_of_dataset_json_are_imported_in_its_order(preprocessed, tmp_path):
     labels = {"background": 0, "whole": [1, 2], "core": [2]}
     (preprocessed / "dataset.json").write_text(json.dumps(DATASET | {"labels": labels, "regions_class_order": [1, 2]}))
-    plan = import_nnunet_plan(PlanImportRequest(plans=preprocessed / "nnUNetPlans.json", output=tmp_path / "p.json")).plan
+    plan = import_nnunet_plan(
+        PlanImportRequest(plans=preprocessed / "nnUNetPlans.json", output=tmp_path / "p.json")
+    ).plan
     assert [(region.name, region.labels, region.value) for region in plan.dataset.regions] == [
         ("whole", (1, 2), 1),
         ("core", (2,), 2),
@@ -77,7 +81,9 @@ def test_regions_of_dataset_json_are_imported_in_its_order(preprocessed, tmp_pat
 def test_lists_of_one_label_each_are_no_regions_to_nnunet(preprocessed, tmp_path):
     labels = {"background": 0, "organ": [1], "tumour": [2]}
     (preprocessed / "dataset.json").write_text(json.dumps(DATASET | {"labels": labels}))
-    plan = import_nnunet_plan(PlanImportRequest(plans=preprocessed / "nnUNetPlans.json", output=tmp_path / "p.json")).plan
+    plan = import_nnunet_plan(
+        PlanImportRequest(plans=preprocessed / "nnUNetPlans.json", output=tmp_path / "p.json")
+    ).plan
     assert plan.dataset.regions == ()
     assert plan.dataset.labels == {"background": 0, "organ": 1, "tumour": 2}
 

@@ -137,7 +137,12 @@ def _is_masked(spec: NormalizationSpec) -> bool:
 
 
 def _resampling(spec: ResamplingSpec, order: int, *, is_seg: bool = False) -> dict[str, Any]:
-    arguments: dict[str, Any] = {"is_seg": is_seg, "order": order, "order_z": spec.separate_axis_order, "force_separate_z": None}
+    arguments: dict[str, Any] = {
+        "is_seg": is_seg,
+        "order": order,
+        "order_z": spec.separate_axis_order,
+        "force_separate_z": None,
+    }
     if spec.separate_axis_ratio != DEFAULT_RATIO:
         arguments["separate_z_anisotropy_threshold"] = spec.separate_axis_ratio
     return arguments

@@ -41,8 +41,8 @@ from tumorseg.schema.preprocessing import (
     CtNormalization,
     NoNormalization,
     NormalizationSpec,
-    RescaleNormalization,
     ResamplingSpec,
+    RescaleNormalization,
     RgbNormalization,
     ZScoreNormalization,
 )
