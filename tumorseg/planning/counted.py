@@ -16,9 +16,9 @@ Draft = Callable[[Candidate, Grid], Configuration]
 class CountedRule:
     """Counts candidates; what is surely too large is told from a count of the same network on another patch.
 
-    Memory grows with voxels along straight lines, one for each moment of a step, and none of them starts below weights and
-    optimizer. So a line from there to a counted peak never passes below another patch's need by being too high: a larger
-    patch that it rejects is rejected rightly, and what it lets pass is counted.
+    A step's peak is the largest of several straight lines in the number of voxels, one for each of its moments, none of
+    which begins below weights and optimizer. For a smaller patch it lies above the line through two counts, and above the
+    one from weights and optimizer to a count: what these reject is rejected rightly, and what they let pass is counted.
     """
 
     reliefs = (
@@ -35,11 +35,11 @@ class CountedRule:
         self._draft, self._counter, self._setting = draft, counter, setting
         self._limit, self.num_gpus = allocatable_bytes(vram_bytes), num_gpus
         self.vram_gb = vram_bytes / GB
-        self._known: dict[str, tuple[int, MemoryCount]] = {}
+        self._known: dict[str, dict[int, MemoryCount]] = {}
 
     def fits(self, candidate: Candidate, grid: Grid, *, is_rough: bool) -> bool:
         """Return whether training and inference fit; roughly: whether nothing shows that they do not."""
-        if self._is_smaller_than_known(candidate) and self._about(candidate, grid) > self._limit:
+        if self._at_least(candidate, grid) > self._limit:
             return False
         if is_rough:
             return True
@@ -84,26 +84,34 @@ class CountedRule:
         """Return the candidate's memory, tiles being added up in main memory where the budget has no room for them."""
         configuration = self._draft(candidate, grid)
         count = self._count(configuration)
-        self._known[_key(candidate)] = (_load(candidate), count)
+        self._known.setdefault(_key(candidate), {})[_load(candidate)] = count
         if count.inference_bytes > self._limit:
             count = self._count(with_sums_on_cpu(configuration))
         return count
 
-    def _is_smaller_than_known(self, candidate: Candidate) -> bool:
+    def _at_least(self, candidate: Candidate, grid: Grid) -> float:
+        """Return what a step needs at the least, from counts of the same network on other patches or batches, or its own."""
         known = self._known.get(_key(candidate))
-        return known is None or _load(candidate) <= known[0]
+        if known is None:
+            return self.count(candidate, grid).peak_bytes
+        load = _load(candidate)
+        below = [count.peak_bytes for other, count in known.items() if other <= load]
+        return max(below) if below else _extrapolated(load, known)
 
     def _about(self, candidate: Candidate, grid: Grid) -> float:
-        """Return what a step needs, from a count of the same network on another patch or batch, or else its own.
+        """Return about what a step needs, from counts of the same network, or its own."""
+        known = self._known.get(_key(candidate))
+        return _extrapolated(_load(candidate), known) if known else self.count(candidate, grid).peak_bytes
 
-        For a smaller patch than the one that was counted it is what the step needs at the least.
-        """
-        key = _key(candidate)
-        if key not in self._known:
-            return self.count(candidate, grid).peak_bytes
-        load, count = self._known[key]
-        static = count.parameters_bytes + count.optimizer_bytes
-        return static + (count.peak_bytes - static) * _load(candidate) / load
+
+def _extrapolated(load: int, known: dict[int, MemoryCount]) -> float:
+    """Return the peak on the line through the two nearest counts, or through one and what weights and optimizer need."""
+    nearest, *others = sorted(known, key=lambda other: abs(other - load))
+    count = known[nearest]
+    slope = (count.peak_bytes - count.parameters_bytes - count.optimizer_bytes) / nearest
+    if others:
+        slope = (known[others[0]].peak_bytes - count.peak_bytes) / (others[0] - nearest)
+    return count.peak_bytes + slope * (load - nearest)
 
 
 def with_sums_on_cpu(configuration: Configuration) -> Configuration:
