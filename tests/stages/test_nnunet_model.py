@@ -207,11 +207,11 @@ def test_a_real_case_stored_lps_is_segmented_as_nnunet_does(real_data, tmp_path,
     request = PredictRequest(models=(FROZEN / name,), inputs=(inputs,), output=tmp_path / "out", device="cpu")
     found = labels_in(predict(request).files[case])
     expected = np.load(FROZEN / name / "segmentation.npz")["segmentation"]
-    assert len(np.unique(expected)) >= 3
+    assert len(np.unique(expected)) >= 2
     same = found == expected
     assert same.mean() >= 0.999
-    assert same[(found > 0) | (expected > 0)].mean() >= 0.99
-    assert (found[:, :, ::-1] == expected).mean() < 0.99
+    assert same[(found > 0) | (expected > 0)].mean() >= 0.999
+    assert (found[:, :, ::-1] == expected).mean() < 0.97, "a segmentation that a flip leaves alone shows nothing"
 
 
 def real_files(real_data, case):

@@ -21,6 +21,10 @@ Forward = Callable[[Tensor], Tensor]
 """Tile (C, Z, Y, X) to logits (K, Z, Y, X)."""
 
 
+LEAST_WEIGHT = 6e-9
+"""Of a tile's corners, as a share of the weight in its middle: the least that nnU-Net's half precision holds."""
+
+
 class Tiling(NamedTuple):
     """How an image is cut."""
 
@@ -64,13 +68,18 @@ def tile_starts(size: int, tile: int, overlap: float) -> list[int]:
 
 
 def gaussian_weights(tile: Sequence[int], sigma: float) -> Tensor:
-    """Return the weight of each voxel of a tile, float32: 1 in the middle, never 0."""
+    """Return the weight of each voxel of a tile, float32: 1 in the middle, never 0.
+
+    Of two middle voxels the second one counts, so that a network of nnU-Net gives what it gives there.
+
+    References:
+        nnU-Net's `compute_gaussian`.
+    """
     weights = torch.ones(())
     for size in tile:
-        position = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
-        exponent = -0.5 * (position / max(size * sigma, 1e-6)) ** 2
-        weights = weights[..., None] * torch.exp(exponent - exponent.max())
-    return weights.clamp(min=1e-4)
+        position = torch.arange(size, dtype=torch.float32) - size // 2
+        weights = weights[..., None] * torch.exp(-0.5 * (position / max(size * sigma, 1e-6)) ** 2)
+    return weights.clamp(min=LEAST_WEIGHT)
 
 
 def predict_slabs(image: Tensor, forward: Forward, tiling: Tiling, *, num_outputs: int) -> Iterator[Slab]:
