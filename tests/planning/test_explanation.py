@@ -93,7 +93,7 @@ def test_what_the_user_set_stands_out_with_what_was_planned():
         ),
     }
     epochs = choices["training.epochs"]
-    assert (epochs.value, epochs.reason.inputs["planned"]) == (7, 1000)
+    assert (epochs.value, epochs.reason.inputs["planned"]) == (7, planned(fingerprint()).training.epochs)
 
 
 def test_a_configuration_set_as_a_whole_says_so():

@@ -141,6 +141,23 @@ def test_faults_of_the_plan_and_of_the_data_are_told_together(copied):
     }
 
 
+def test_memory_is_counted_anew_for_a_plan_that_was_edited(copied):
+    configurations = json.loads(copied.plan_path.read_text())["configurations"]
+    configurations["2d"]["batch_size"] = 60_000
+    rewrite(copied, configurations=configurations)
+    found = found_in(copied, with_data=False)
+    assert set(found) == {"over_budget", "stale_prediction"}
+    assert found["over_budget"].message.startswith("configurations.2d: counted to need ")
+
+
+def test_a_loss_that_is_not_installed_is_told_and_nothing_counted(copied):
+    configurations = json.loads(copied.plan_path.read_text())["configurations"]
+    other = {"name": "mine", "distribution": "not-installed", "version": "1", "parameters": {}, "weight": 1.0}
+    configurations["2d"]["loss"]["components"][0] = other
+    rewrite(copied, configurations=configurations)
+    assert set(found_in(copied, with_data=False)) == {"missing_extension"}
+
+
 def test_a_plan_without_content_hash_says_what_it_cannot_tell(copied):
     dataset = json.loads(copied.plan_path.read_text())["dataset"] | {"content_hash": None}
     rewrite(copied, dataset=dataset)

@@ -99,15 +99,15 @@ def plan_anatomy(plan: Plan, name: str) -> Anatomy | None:
     stages = [*encoder, *_decoder(network, encoder, targets_of(plan.dataset).num_outputs)]
     batch_size = math.ceil(configuration.batch_size / (configuration.gradient_accumulation * plan.budget.num_gpus))
     elements = saved_elements(network, configuration.patch_size, is_checkpointed=configuration.activation_checkpointing)
-    per_element = BYTES[plan.training.precision] * batch_size
+    precision = "fp32" if plan.budget.device == "cpu" else plan.training.precision
     return Anatomy(
         network=network.name,
         axes="".join("ZYX"[axis] for axis in plan.transpose[3 - configuration.num_axes :]),
         spacing_mm=configuration.spacing_mm,
         batch_size=batch_size,
-        precision=plan.training.precision,
+        precision=precision,
         stages=tuple(
-            stage.model_copy(update={"saved_bytes": count * per_element})
+            stage.model_copy(update={"saved_bytes": count * BYTES[precision] * batch_size})
             for stage, count in zip(stages, elements, strict=True)
         ),
     )

@@ -6,22 +6,21 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter, ValidationError
 
 from tumorseg.errors import PlanError
-from tumorseg.planning.anatomy import plan_anatomy
 from tumorseg.planning.laterality import mirror_pairs
-from tumorseg.planning.reasons import sided_names
 from tumorseg.schema.augmentation import MirrorTransform
 from tumorseg.schema.base import validation_problems
 from tumorseg.schema.extensions import External, load_external
 from tumorseg.schema.findings import Finding, finding
-from tumorseg.schema.optimizers import AdamW
 from tumorseg.schema.plan import Configuration, Plan
 from tumorseg.schema.preprocessing import CtNormalization
 
 GB = 2**30
 LATERAL_AXIS = 2
 """Canonical axis X, which runs from left to right."""
-WEIGHT_BYTES = 4
-"""Of a weight, as of its gradient and of each of its moments in the optimizer: they are kept in fp32."""
+MOST_DEVIATION = 0.01
+"""Share by which a prediction may differ from what is counted now."""
+COUNTED_PARTS = frozenset(("budget", "configurations", "dataset", "training"))
+"""Parts of a plan without which its memory cannot be counted."""
 REMEDY = "plan with a larger --vram, or make patch_size or batch_size smaller"
 
 
@@ -67,11 +66,18 @@ def _sound_parts(document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
                 continue
 
 
-def check_plan(parsed: Parsed) -> list[Finding]:
-    """Return everything that is wrong with a plan by itself, as far as it can be read."""
+def check_plan(parsed: Parsed, needed: Mapping[str, int]) -> list[Finding]:
+    """Return everything that is wrong with a plan by itself, as far as it can be read.
+
+    Args:
+        parsed: the plan.
+        needed: bytes that each configuration is counted to need on a GPU; those that cannot be counted are left out.
+    """
     found = list(parsed.findings)
-    for needed, check in CHECKS:
-        if parsed.parts.issuperset(needed):
+    if "budget" in parsed.parts:
+        found += _check_counts(parsed.plan, needed)
+    for parts, check in CHECKS:
+        if parsed.parts.issuperset(parts):
             found += check(parsed.plan)
     return found
 
@@ -90,27 +96,20 @@ def _check_budget(plan: Plan) -> Iterator[Finding]:
             yield finding("over_budget", message)
 
 
-def _check_memory(plan: Plan) -> Iterator[Finding]:
-    """Yield configurations that cannot fit, whatever the figures in the plan say: one of them may have been edited."""
-    if not _has_axes(plan):
-        return
-    for name, configuration in plan.configurations.items():
-        anatomy = plan_anatomy(plan, name)
-        if anatomy is None:
-            continue
-        copies = 4 if isinstance(configuration.optimizer, AdamW) else 3
-        least = anatomy.saved_bytes + copies * WEIGHT_BYTES * anatomy.parameters
-        if least > plan.budget.vram_bytes:
-            message = (
-                f"configurations.{name}: weights, their gradients and moments, and saved activations need {least / GB:.2f} GB "
-                f"at least, over the budget of {plan.budget.vram_bytes / GB:.2f} GB; {REMEDY}"
-            )
+def _check_counts(plan: Plan, needed: Mapping[str, int]) -> Iterator[Finding]:
+    """Yield what the networks need, whatever the figures in the plan say: one of them may have been edited."""
+    budget = plan.budget
+    for name, count in needed.items():
+        if count > budget.vram_bytes:
+            message = f"configurations.{name}: counted to need {count / GB:.2f} GB, over the budget of {budget.vram_bytes / GB:.2f} GB; {REMEDY}"
             yield finding("over_budget", message)
-
-
-def _has_axes(plan: Plan) -> bool:
-    """Return whether the axis order is one; if not, that is told as a contradiction."""
-    return sorted(plan.transpose) == [0, 1, 2]
+    most = max(needed.values(), default=budget.predicted_bytes)
+    if abs(most - budget.predicted_bytes) > MOST_DEVIATION * most:
+        message = (
+            f"budget.predicted_bytes: is {budget.predicted_bytes / GB:.2f} GB, but the networks of this plan are counted to need "
+            f"{most / GB:.2f} GB; the plan was edited, or made by another version"
+        )
+        yield finding("stale_prediction", message)
 
 
 def _check_batches(plan: Plan) -> Iterator[Finding]:
@@ -157,8 +156,8 @@ def _check_folds(plan: Plan) -> Iterator[Finding]:
 
 def _check_sides(plan: Plan) -> Iterator[Finding]:
     """Yield configurations that mirror left and right, although labels differ by their side only."""
-    pairs = mirror_pairs(sided_names(plan.dataset))
-    if not pairs or not _has_axes(plan):
+    pairs = mirror_pairs([*plan.dataset.labels, *(region.name for region in plan.dataset.regions)])
+    if not pairs or sorted(plan.transpose) != [0, 1, 2]:
         return
     for name, configuration in plan.configurations.items():
         lateral = plan.transpose.index(LATERAL_AXIS) - (3 - configuration.num_axes)
@@ -219,7 +218,6 @@ Check = Callable[[Plan], Iterator[Finding]]
 CHECKS: tuple[tuple[tuple[str, ...], Check], ...] = (
     (("default_configuration", "configurations", "transpose", "dataset"), _check_configurations),
     (("budget",), _check_budget),
-    (("budget", "configurations", "dataset", "training", "transpose"), _check_memory),
     (("budget", "configurations"), _check_batches),
     (("configurations",), _check_normalization),
     (("fingerprint", "folds"), _check_folds),

@@ -70,6 +70,7 @@ SEVERITIES: dict[str, Severity] = {
     "group_on_both_sides": "warning",
     "mirrors_sides": "warning",
     "stale_reason": "warning",
+    "stale_prediction": "warning",
     "unknown_content": "warning",
     "never_held_out": "note",
 }

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tumorseg.errors import InputError, PlanError, TumorsegError
-from tumorseg.planning.soundness import Parsed, check_plan, parse_plan, parsed_parts
+from tumorseg.planning.soundness import COUNTED_PARTS, Parsed, check_plan, parse_plan, parsed_parts
 from tumorseg.schema.base import Record, record_hash
 from tumorseg.schema.dataset import Dataset
 from tumorseg.schema.findings import Finding, PlanReport, count_findings, finding, order_of
@@ -60,7 +60,7 @@ def validate_plan(request: ValidatePlanRequest) -> PlanReport:
     found = _Found(None, [])
     if request.with_data and "dataset" in parsed.parts:
         found = _check_data(parsed, request)
-    findings = sorted([*check_plan(parsed), *found.findings], key=order_of)
+    findings = sorted([*check_plan(parsed, _count_memory(parsed)), *found.findings], key=order_of)
     return PlanReport(
         plan=str(request.plan),
         dataset=found.dataset.name if found.dataset else None,
@@ -77,6 +77,20 @@ def _parse(path: Path) -> Parsed:
         return parsed_parts({}, finding("plan_document", str(error), file=str(path)))
     named = parsed.plan.model_copy(update={"name": path.stem})
     return parsed._replace(plan=named)
+
+
+def _count_memory(parsed: Parsed) -> dict[str, int]:
+    """Return the bytes that each configuration needs, or nothing where something stands in the way, which is told."""
+    if not parsed.parts.issuperset(COUNTED_PARTS):
+        return {}
+    from tumorseg.planning.budgets import count_configurations
+    from tumorseg.planning.counting import MemoryCounter, needed_bytes
+
+    try:
+        counts = count_configurations(parsed.plan, MemoryCounter())
+    except PlanError:
+        return {}
+    return {name: needed_bytes(count) for name, count in counts.items()}
 
 
 def _check_data(parsed: Parsed, request: ValidatePlanRequest) -> _Found:
