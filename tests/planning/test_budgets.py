@@ -12,7 +12,8 @@ from tumorseg.planning.presets import PRESETS
 
 COUNTER = MemoryCounter()
 """A real one."""
-SMALL = PRESETS["optimized"].model_copy(update={"base_features": 8, "initial_edge_3d": 64, "initial_edge_2d": 256})
+LESS = {"network": "plain_unet", "base_features": 8, "initial_edge_3d": 64, "initial_edge_2d": 64, "cascade": False}
+SMALL = PRESETS["optimized"].model_copy(update=LESS)
 """The default preset with less to count."""
 
 
@@ -40,7 +41,7 @@ def test_no_plan_for_8_gb_needs_more(measured):
 def test_below_the_budget_of_a_worthwhile_patch_memory_is_saved_in_order():
     measured = fingerprint(equal_cases(30, (1.0, 1.0, 1.0), (60, 70, 64)))
     found = []
-    for vram_gb in (2.0, 0.72, 0.68, 0.64, 0.615):
+    for vram_gb in (1.0, 0.5885, 0.588, 0.5865):
         plan = really_planned(measured, vram_gb=vram_gb)
         assert_within(plan)
         configuration = plan.configurations["3d_fullres"]
@@ -52,7 +53,8 @@ def test_below_the_budget_of_a_worthwhile_patch_memory_is_saved_in_order():
             )
     assert found[0] == (False, 1)
     assert found == sorted(found)
-    assert found[-1][0]
+    assert found[-1] == (True, 2)
+    assert "smaller than is worthwhile" in reasons["configurations.3d_fullres.gradient_accumulation"].rule
 
 
 def test_a_budget_too_small_for_any_plan_is_told_the_least_that_would_do():
@@ -69,17 +71,17 @@ def test_a_budget_too_small_for_any_plan_is_told_the_least_that_would_do():
 
 def test_a_batch_is_divided_among_gpus_of_the_same_budget():
     measured = fingerprint(equal_cases(900, (1.0, 1.0, 1.0), (60, 70, 64)))
-    one, two = (really_planned(measured, vram_gb=1.0, num_gpus=count) for count in (1, 2))
+    one, two = (really_planned(measured, vram_gb=0.9, num_gpus=count) for count in (1, 2))
     alone, both = one.configurations["3d_fullres"], two.configurations["3d_fullres"]
     assert both.patch_size == alone.patch_size
-    assert both.batch_size == 2 * alone.batch_size > 4
+    assert both.batch_size == 2 * alone.batch_size >= 4
     assert_within(two)
 
 
 def test_many_classes_on_large_planes_are_summed_in_main_memory():
     labels = {"background": 0} | {f"label_{value}": value for value in range(1, 60)}
     measured = fingerprint(equal_cases(5, (1.0, 1.0, 1.0), (64, 512, 512)), labels=labels)
-    plan = really_planned(measured, vram_gb=2.0)
+    plan = really_planned(measured, vram_gb=1.5)
     assert plan.configurations["3d_fullres"].inference.accumulate_on == "cpu"
     assert "main memory" in plan.reasons["configurations.3d_fullres.inference.accumulate_on"].rule
     assert_within(plan)
