@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from tests.planning.measured import equal_cases, fingerprint, made
-from tumorseg.errors import InputError, TrainingError
+from tumorseg.errors import InputError, PlanError, TrainingError
 from tumorseg.networks.registry import BUILDERS
 from tumorseg.planning.budgets import plan_setting
 from tumorseg.planning.counting import MemoryCounter
 from tumorseg.planning.planner import PlanOptions
 from tumorseg.planning.presets import PRESETS
+from tumorseg.stages.plan import PlanRequest, read_preset
+from tumorseg.stages.plan import plan as plan_stage
 from tumorseg.stages.rehearse import measure_reserved, step_seconds, versions
 from tumorseg.stages.verify import verify
 
@@ -78,3 +80,45 @@ def test_a_broken_budget_is_mended_on_the_device():
     assert found.configurations["3d_fullres"].batch_size < 64
     assert math.prod(found.configurations["3d_fullres"].patch_size) > 0
     assert "measured on the device" in found.reasons["configurations.3d_fullres.batch_size"].rule
+
+
+@pytest.mark.parametrize(
+    ("device", "verifies", "message"),
+    [
+        ("tpu", False, "plans are made for cpu, cuda or cuda:N"),
+        ("cpu", True, "give one of them"),
+        *([] if torch.cuda.is_available() else [(None, True, "no CUDA device to verify on")]),
+    ],
+)
+def test_a_device_that_cannot_be_planned_for_is_refused_before_anything_is_read(device, verifies, message, tmp_path):
+    request = PlanRequest(fingerprint=tmp_path / "absent.json", device=device, verify=verifies)
+    with pytest.raises(InputError, match=message):
+        plan_stage(request)
+
+
+def test_a_preset_file_extends_another(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text('{"extends": "fast_prototyping", "base_features": 8, "training": {"epochs": 3}}')
+    preset = read_preset(str(path))
+    assert (preset.name, preset.base_features, preset.training.epochs) == ("mine", 8, 3)
+    assert preset.training.iterations_per_epoch == PRESETS["fast_prototyping"].training.iterations_per_epoch
+    assert preset.optimizer == PRESETS["fast_prototyping"].optimizer
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[1]", "expected a JSON object"),
+        ('{"extends": "best"}', "preset 'best' is unknown"),
+        ('{"widht": 3}', "widht: unknown key"),
+        ('{"base_features": 0}', "base_features"),
+        ('{"name": "../up"}', "name"),
+        ('{"training": {"epochs": 0}}', "training.epochs"),
+    ],
+)
+def test_a_preset_file_that_makes_no_sense_is_one_line(tmp_path, content, message):
+    path = tmp_path / "mine.json"
+    path.write_text(content)
+    with pytest.raises(PlanError, match=message) as refused:
+        read_preset(str(path))
+    assert "\n" not in str(refused.value)

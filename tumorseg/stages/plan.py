@@ -19,7 +19,7 @@ from tumorseg.sources.registry import open_dataset
 from tumorseg.stages.fingerprint import fingerprint
 from tumorseg.stages.planned import Roots, check_apart, note_source
 from tumorseg.stages.rehearse import step_seconds
-from tumorseg.stages.verify import verify
+from tumorseg.stages.verify import verification_device, verify
 from tumorseg.storage.json_files import read_json, read_record, write_record
 from tumorseg.storage.layout import work_folder
 
@@ -93,8 +93,7 @@ def plan(request: PlanRequest) -> WrittenPlan:
         PlanError: no plan fits.
     """
     preset = read_preset(request.preset)
-    if request.verify and request.device == "cpu":
-        raise InputError("--verify measures memory on a GPU, --device cpu plans for the CPU; give one of them")
+    _check_device(request)
     measured = _measure(request)
     output = request.output or Path("plans") / f"{measured.dataset.name}__{preset.name}.json"
     counter = MemoryCounter()
@@ -117,6 +116,16 @@ def plan(request: PlanRequest) -> WrittenPlan:
     if request.dataset is not None:
         note_source(work_folder(request.roots.work, made.dataset.name), request.dataset, request.roots.data_root)
     return WrittenPlan(made, output)
+
+
+def _check_device(request: PlanRequest) -> None:
+    """Refuse what cannot be planned for or verified on before anything is measured."""
+    if request.device not in (None, "cpu", "cuda") and not str(request.device).startswith("cuda:"):
+        raise InputError(f"--device {request.device}: plans are made for cpu, cuda or cuda:N")
+    if request.verify and request.device == "cpu":
+        raise InputError("--verify measures memory on a GPU, --device cpu plans for the CPU; give one of them")
+    if request.verify:
+        verification_device(request.device)
 
 
 def read_preset(name: str) -> Preset:

@@ -30,11 +30,7 @@ def verify(plan: Plan, device: str | None, counter: MemoryCounter) -> Plan:
         PlanError: no batch and patch of a planned network fit.
         TrainingError: the device failed.
     """
-    chosen = choose_device(device)
-    if not chosen.startswith("cuda"):
-        raise InputError(
-            "--verify: this machine has no CUDA device to verify on; leave it out, and the plan says predicted"
-        )
+    chosen = verification_device(device)
     found = {name: _verify(plan, name, configuration, chosen) for name, configuration in plan.configurations.items()}
     verified = plan.model_copy(
         update={
@@ -49,6 +45,20 @@ def verify(plan: Plan, device: str | None, counter: MemoryCounter) -> Plan:
         "versions": versions(),
     }
     return verified.model_copy(update={"budget": verified.budget.model_copy(update=update)})
+
+
+def verification_device(device: str | None) -> str:
+    """Return the device that is asked for, or the first GPU.
+
+    Raises:
+        InputError: it is not there.
+    """
+    chosen = choose_device(device)
+    if not chosen.startswith("cuda"):
+        raise InputError(
+            "--verify: this machine has no CUDA device to verify on; leave it out, and the plan says predicted"
+        )
+    return chosen
 
 
 def _verify(plan: Plan, name: str, configuration: Configuration, device: str) -> Verified:
