@@ -202,7 +202,7 @@ def test_a_bad_loss_before_a_preset_is_one_line_too(plan):
 
 
 @pytest.mark.parametrize(
-    "setting", ["configurations.3d_fullres.batch_size=500", "configurations.2d.patch_size=[56,80]"]
+    "setting", ["configurations.3d_fullres.batch_size=500", "configurations.3d_fullres.patch_size=[40,56,80]"]
 )
 def test_the_predicted_memory_follows_what_was_set(plan, setting):
     assert planned(None, setting).budget.predicted_bytes != plan.budget.predicted_bytes

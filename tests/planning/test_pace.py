@@ -6,6 +6,7 @@ import pytest
 
 from tests.planning.measured import COUNTER, equal_cases, fingerprint
 from tumorseg.errors import PlanError
+from tumorseg.planning.overrides import parse_override
 from tumorseg.planning.pace import LEAST_S, MOST_S, RUNGS, USUAL_S, target_seconds
 from tumorseg.planning.planner import Machine, PlanOptions, make_plan
 from tumorseg.planning.presets import PRESETS
@@ -71,3 +72,18 @@ def test_hours_decide_what_a_step_may_take():
 def test_planning_for_a_cpu_needs_a_clock():
     with pytest.raises(PlanError, match="plan on the machine that will train"):
         make_plan(MEASURED, "p", PlanOptions(device="cpu"), Machine(counter=COUNTER))
+
+
+def test_hours_of_a_preset_count_and_a_cpu_has_no_gpus():
+    training = PRESETS["fast_prototyping"].training.model_copy(update={"max_hours": 3.0})
+    preset = PRESETS["fast_prototyping"].model_copy(update={"training": training})
+    assert cpu_plan(30, preset=preset).training.max_hours == 3.0
+    assert cpu_plan(30, preset=preset, max_hours=1.0).training.max_hours == 1.0
+    with pytest.raises(PlanError, match="--device cpu and --num-gpus 2 contradict"):
+        cpu_plan(30, num_gpus=2)
+
+
+def test_gpus_without_a_patch_are_warned_about():
+    options = PlanOptions(num_gpus=4, overrides=(parse_override("batch_size=2"),))
+    warnings = make_plan(MEASURED, "p", options, Machine(counter=COUNTER)).warnings
+    assert any("has batches of 2 for 4 GPUs" in warning for warning in warnings)

@@ -109,7 +109,10 @@ def test_a_preset_file_extends_another(tmp_path):
     ("content", "message"),
     [
         ("[1]", "expected a JSON object"),
-        ('{"extends": "best"}', "preset 'best' is unknown"),
+        ('{"extends": "best"}', "extends is 'best'; expected one of optimized"),
+        ('{"extends": ["nnunet"]}', "expected one of"),
+        ('{"extends": "nnunet", "memory": {"elements_2d": 1e6, "elements_3d": 1e6, "vram_gb": 0}}', "memory.vram_gb"),
+        ('{"vram_gb": 1e300}', "vram_gb"),
         ('{"widht": 3}', "widht: unknown key"),
         ('{"base_features": 0}', "base_features"),
         ('{"name": "../up"}', "name"),

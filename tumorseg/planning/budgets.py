@@ -8,11 +8,20 @@ from tumorseg.schema.targets import targets_of
 
 
 def budget_warnings(plan: Plan) -> tuple[str, ...]:
-    """Return what there is to say of a plan that needs more than its budget."""
+    """Return what there is to say of a plan that needs more than its budget, or leaves a GPU without work."""
+    parts = plan.budget.num_gpus
+    idle = [
+        f"{name} has batches of {one.batch_size} for {parts} GPUs in {one.gradient_accumulation} parts each: some get no patch"
+        for name, one in plan.configurations.items()
+        if one.batch_size < parts * one.gradient_accumulation
+    ]
     needed, allowed = plan.budget.predicted_bytes / GB, plan.budget.vram_bytes / GB
     if needed <= allowed:
-        return ()
-    return (f"the plan is predicted to need {needed:.1f} GB, over its budget of {allowed:.1f} GB",)
+        return tuple(idle)
+    return (
+        *idle,
+        f"the plan is predicted to need {needed:.1f} GB, over its budget of {allowed:.1f} GB",
+    )
 
 
 def predict_memory(plan: Plan, counter: MemoryCounter) -> Plan:

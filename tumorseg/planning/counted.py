@@ -47,22 +47,25 @@ class CountedRule:
         return max(count.peak_bytes, count.inference_bytes) <= self._limit
 
     def largest_batch(self, candidate: Candidate, grid: Grid, most: int) -> int:
-        """Return the largest batch up to `most` that fits, found by the secant through two counts."""
+        """Return the largest batch up to `most` that fits: between two counts by turns on their line and in the middle."""
         unit = self.num_gpus * candidate.relief.gradient_accumulation
-        most = most // unit * unit
         count = self.count(candidate, grid)
         low, low_peak = candidate.batch_size, count.peak_bytes
-        too_large = most + unit
-        slope = (low_peak - count.parameters_bytes - count.optimizer_bytes) / low
+        static = count.parameters_bytes + count.optimizer_bytes
+        # What is saved grows with the batch and never passes the peak.
+        bound = math.floor((self._limit - static) / max(count.activations_bytes, 1) * low)
+        too_large = min(most, bound) // unit * unit + unit
+        slope, in_the_middle = (low_peak - static) / low, False
         while low + unit < too_large:
-            room = math.floor((self._limit - low_peak) / max(slope * unit, 1.0))
-            tried = min(low + max(room, 1) * unit, too_large - unit)
+            room = (too_large - low) / 2 if in_the_middle else (self._limit - low_peak) / max(slope, 1.0)
+            tried = min(low + max(math.floor(room / unit), 1) * unit, too_large - unit)
             peak = self.count(candidate._replace(batch_size=tried), grid).peak_bytes
             slope = (peak - low_peak) / (tried - low)
             if peak > self._limit:
                 too_large = tried
             else:
                 low, low_peak = tried, peak
+            in_the_middle = not in_the_middle
         return low
 
     def needed_gb(self, candidate: Candidate, grid: Grid, *, is_rough: bool) -> float:

@@ -15,7 +15,7 @@ from tumorseg.errors import PlanError
 from tumorseg.planning.nnunet_network import write_network
 from tumorseg.schema.dataset import DatasetDescription, Region
 from tumorseg.schema.fingerprint import IntensityStatistics
-from tumorseg.schema.losses import DiceLoss
+from tumorseg.schema.losses import OverlapLoss
 from tumorseg.schema.networks import PlainUNet, ResidualUNet
 from tumorseg.schema.nnunet import RESAMPLING_FUNCTION
 from tumorseg.schema.plan import Configuration, Plan
@@ -111,7 +111,7 @@ def _alone(name: str, configuration: Configuration) -> dict[str, Any]:
             f"configurations.{name}: nnU-Net's plans cannot express the network {network.name}; only plain_unet and residual_unet"
         )
     resampling, normalization = configuration.resampling, configuration.normalization
-    dice = [component for component in configuration.loss.components if isinstance(component, DiceLoss)]
+    overlaps = [component for component in configuration.loss.components if isinstance(component, OverlapLoss)]
     return {
         "data_identifier": f"{PLANS_NAME}_{name}",
         "preprocessor_name": "DefaultPreprocessor",
@@ -128,7 +128,7 @@ def _alone(name: str, configuration: Configuration) -> dict[str, Any]:
         "resampling_fn_probabilities": RESAMPLING_FUNCTION,
         "resampling_fn_probabilities_kwargs": _resampling(resampling, resampling.logit_order),
         "architecture": write_network(network),
-        "batch_dice": any(component.batch for component in dice),
+        "batch_dice": any(component.batch for component in overlaps),
     }
 
 

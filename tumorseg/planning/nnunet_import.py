@@ -153,7 +153,7 @@ def _inherited(plans: NnunetPlans, name: str, source: str, children: tuple[str, 
     """Return a configuration with what it inherits filled in."""
     if name in children:
         raise PlanError(f"{source}: configurations inherit from each other: {', '.join(children)}")
-    if name not in plans.configurations:
+    if not isinstance(name, str) or name not in plans.configurations:
         raise PlanError(f"{source}: there is no configuration {name!r}; it has {', '.join(plans.configurations)}")
     own = plans.configurations[name]
     parent = own.get("inherits_from")
@@ -211,12 +211,13 @@ def _scheme(scheme: str, masked: bool, measured: ChannelIntensities | None, wher
         raise PlanError(f"{where}: normalisation {scheme} cannot be imported; known are {known}")
     if measured is None:
         raise PlanError(f"{where}: {INTENSITIES} lacks a channel of CTNormalization")
-    return CtNormalization(
-        lower_hu=measured.percentile_00_5,
-        upper_hu=measured.percentile_99_5,
-        mean_hu=measured.mean,
-        std_hu=measured.std,
-    )
+    fields = {
+        "lower_hu": measured.percentile_00_5,
+        "upper_hu": measured.percentile_99_5,
+        "mean_hu": measured.mean,
+        "std_hu": measured.std,
+    }
+    return parse_record(CtNormalization, fields, source=where, error=PlanError)
 
 
 def _resampling(theirs: NnunetConfiguration, where: str) -> ResamplingSpec:

@@ -93,6 +93,9 @@ def decide(fingerprint: Fingerprint, name: str, options: PlanOptions, machine: M
     Arguments and errors are those of `make_plan`.
     """
     preset = _chosen_preset(options)
+    if options.max_hours is not None:
+        training = preset.training.model_copy(update={"max_hours": options.max_hours})
+        preset = preset.model_copy(update={"training": training})
     vram_bytes = round((options.vram_gb or preset.vram_gb) * GB)
     kinds = _decide_kinds(fingerprint)
     target = target_grid(fingerprint)
@@ -129,7 +132,7 @@ def decide(fingerprint: Fingerprint, name: str, options: PlanOptions, machine: M
         budget=budget,
         default_configuration=FULL if FULL in planned else "2d",
         configurations={key: found.configuration for key, found in planned.items()},
-        training=adaptation.lengthen(preset.training.model_copy(update={"max_hours": options.max_hours})),
+        training=adaptation.lengthen(preset.training),
         folds=folds,
         reasons=plan_reasons(evidence) | _nested_reasons(planned, shared_reasons(evidence)),
     )
@@ -150,7 +153,7 @@ def _pace(brief: Brief, options: PlanOptions, machine: Machine) -> tuple[Brief, 
     def draft(preset: Preset) -> Configuration:
         return draft_default(brief._replace(preset=preset))
 
-    target_s = target_seconds(options.max_hours)
+    target_s = target_seconds(brief.preset.training.max_hours)
     paced = choose_pace(brief.preset, draft, lambda configuration: seconds(configuration, setting), target_s)
     return brief._replace(preset=paced.preset, setting=setting), paced.step_s
 
@@ -184,6 +187,8 @@ def _mirror_warnings(plan: Plan) -> list[str]:
 
 def _chosen_preset(options: PlanOptions) -> Preset:
     preset = options.preset
+    if options.device == "cpu" and options.num_gpus > 1:
+        raise PlanError(f"--device cpu and --num-gpus {options.num_gpus} contradict; give one of them")
     if options.vram_gb is not None and options.vram_gb <= 0:
         raise PlanError(f"--vram {options.vram_gb:g} is not a budget; give GB above 0")
     if options.max_hours is not None and any(

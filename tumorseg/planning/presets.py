@@ -10,19 +10,22 @@ from tumorseg.schema.dataset import FileName
 from tumorseg.schema.optimizers import AdamW, OptimizerSpec, PlateauSchedule, PolySchedule, ScheduleSpec, Sgd
 from tumorseg.schema.plan import Training
 
+MOST_GB = 100_000
+"""No GPU has more."""
+
 
 class MemoryReference(Record):
     """A network that was measured: so many feature-map elements need so much memory (nnU-Net's constants)."""
 
-    elements_2d: float
+    elements_2d: float = Field(ge=1, le=1e15)
     """Elements of the 2D reference at batch size `batch_2d`."""
-    elements_3d: float
+    elements_3d: float = Field(ge=1, le=1e15)
     """Elements of the 3D reference at batch size `batch_3d`."""
-    vram_gb: float
+    vram_gb: float = Field(ge=0.01, le=MOST_GB)
     """Memory that it needed, in GB (2^30 bytes)."""
-    batch_2d: int = 12
+    batch_2d: int = Field(default=12, ge=1)
     """Batch size of the 2D reference."""
-    batch_3d: int = 2
+    batch_3d: int = Field(default=2, ge=1)
     """Batch size of the 3D reference."""
 
 
@@ -33,7 +36,7 @@ class Preset(Record):
     """What `--preset` calls it; part of the plan's own name."""
     purpose: str
     """When to use it, in one sentence."""
-    vram_gb: float = Field(gt=0)
+    vram_gb: float = Field(gt=0, le=MOST_GB)
     """Budget unless `--vram` is given, in GB (2^30 bytes)."""
     network: Literal["plain_unet", "residual_unet"]
     """Architecture unless `--network` is given."""
@@ -49,7 +52,7 @@ class Preset(Record):
     """The same in 3D."""
     memory: MemoryReference | None = None
     """nnU-Net's published estimate, for presets that plan what it plans; null to count the network itself."""
-    max_dataset_covered: float = Field(default=0.05, gt=0)
+    max_dataset_covered: float = Field(default=0.05, gt=0, le=1e6)
     """Most of the dataset's voxels that one batch may hold."""
     rounds_batch: bool = False
     """Whether the batch that memory allows is rounded to the nearest as nnU-Net does, which may pass the budget."""
@@ -163,7 +166,10 @@ def extend_preset(document: dict[str, Any], *, source: str) -> Preset:
         PlanError: the other preset is unknown, or a field is unknown or unsound.
     """
     changed = {key: value for key, value in document.items() if key != "extends"}
-    base = preset_named(str(document.get("extends", "optimized"))).model_dump(mode="json")
+    extended = document.get("extends", "optimized")
+    if not isinstance(extended, str) or extended not in PRESETS:
+        raise PlanError(f"{source}: extends is {extended!r}; expected one of {', '.join(PRESETS)}")
+    base = PRESETS[extended].model_dump(mode="json")
     purpose = {"purpose": f"preset {base['name']} with changes of one's own"}
     if isinstance(changed.get("training"), dict):
         changed["training"] = base["training"] | changed["training"]

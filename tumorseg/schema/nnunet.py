@@ -128,8 +128,8 @@ class NnunetConfiguration(Record):
     data_identifier: str = ""
     """Name of a folder."""
     preprocessor_name: Literal["DefaultPreprocessor"]
-    batch_size: int
-    patch_size: tuple[int, ...]
+    batch_size: int = Field(ge=1)
+    patch_size: tuple[Annotated[int, Field(ge=1)], ...]
     median_image_size_in_voxels: tuple[float, ...]
     spacing: tuple[float, ...]
     normalization_schemes: tuple[str, ...]
