@@ -150,7 +150,7 @@ def _find_patch(grid: Grid, preset: Preset, rule: MemoryRule, *, is_rough: bool)
                 topology = None
     assert larger is not None
     raise PlanError(
-        f"a budget of {rule.vram_gb:g} GB is too small for any patch of preset {preset.name}: the smallest, "
+        f"a budget of {rule.vram_gb:.3g} GB is too small for any patch of preset {preset.name}: the smallest, "
         f"{list(larger.patch_size)}, needs "
         f"{rule.needed_gb(larger, grid, is_rough=False):.2f} GB; give a --vram of that at least, or a preset with fewer features"
     )
