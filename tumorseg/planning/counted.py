@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from tumorseg.planning.counting import GB, MemoryCounter, allocatable_bytes, needed_bytes, reserved_bytes
 from tumorseg.planning.patch_search import Candidate, Grid, Relief
+from tumorseg.planning.published import feature_map_elements
 from tumorseg.planning.rehearsal import Setting, setting_of
 from tumorseg.schema.base import content_hash
 from tumorseg.schema.plan import Configuration, MemoryCount
@@ -96,10 +97,19 @@ class CountedRule:
         """Return what a step needs at the least, from counts of the same network on other patches or batches, or its own."""
         known = self._known.get(_key(candidate))
         if known is None:
-            return self.count(candidate, grid).peak_bytes
+            least = self._feature_bytes(candidate, grid)
+            return least if least > self._limit else self.count(candidate, grid).peak_bytes
         load = _load(candidate)
         below = [count.peak_bytes for other, count in known.items() if other <= load]
         return max(below) if below else _extrapolated(load, known)
+
+    def _feature_bytes(self, candidate: Candidate, grid: Grid) -> int:
+        """Return the bytes of feature maps alone: without checkpointing each is kept for its norm's backward pass."""
+        if candidate.relief.activation_checkpointing:
+            return 0
+        elements = feature_map_elements(candidate.network, candidate.patch_size, grid.num_outputs)
+        size = 4 if self._setting.precision == "fp32" else 2
+        return size * elements * math.ceil(candidate.batch_size / self.num_gpus)
 
     def _about(self, candidate: Candidate, grid: Grid) -> float:
         """Return about what a step needs, from counts of the same network, or its own."""
