@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from tests.planning.drawn import fingerprints
 from tests.planning.measured import case, equal_cases, fingerprint
 from tumorseg.errors import PlanError
+from tumorseg.planning.budgets import plan_setting
 from tumorseg.planning.counting import GB, MemoryCounter, needed_bytes
 from tumorseg.planning.planner import Machine, PlanOptions, make_plan
 from tumorseg.planning.presets import PRESETS
@@ -99,4 +100,14 @@ def test_one_case_and_labels_with_gaps_are_planned():
     labels = {"background": 0, "a": 7, "b": 2035}
     plan = really_planned(fingerprint([case("only", (2.0, 1.0, 1.0), (20, 40, 36))], labels=labels))
     assert plan.folds == ()
+    assert_within(plan)
+
+
+def test_the_largest_batch_that_fits_is_found_where_weights_outweigh_a_patch():
+    wide = SMALL.model_copy(update={"base_features": 64, "max_dataset_covered": 1.0, "initial_edge_2d": 32})
+    plan = really_planned(fingerprint(equal_cases(400, (1.0, 1.0, 1.0), (1, 32, 32))), preset=wide, vram_gb=1.0)
+    configuration = plan.configurations["2d"]
+    larger = configuration.model_copy(update={"batch_size": configuration.batch_size + 1})
+    assert configuration.batch_size < 400
+    assert needed_bytes(COUNTER.count(larger, plan_setting(plan))) > plan.budget.vram_bytes
     assert_within(plan)

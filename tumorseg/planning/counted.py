@@ -53,8 +53,9 @@ class CountedRule:
         count = self.count(candidate, grid)
         low, low_peak = candidate.batch_size, count.peak_bytes
         static = count.parameters_bytes + count.optimizer_bytes
-        # What is saved grows with the batch and never passes the peak.
-        bound = math.floor((self._limit - static) / max(count.activations_bytes, 1) * low)
+        # What is saved grows with the batch, but for copies of weights in half precision, and never passes the peak.
+        per_patch = max(count.activations_bytes - count.parameters_bytes, 1) / low
+        bound = max(low, math.floor((self._limit - static) / per_patch))
         too_large = min(most, bound) // unit * unit + unit
         slope, in_the_middle = (low_peak - static) / low, False
         while low + unit < too_large:
