@@ -113,7 +113,7 @@ def test_a_preset_file_extends_another(tmp_path):
         ('{"extends": ["nnunet"]}', "expected one of"),
         ('{"extends": "nnunet", "memory": {"elements_2d": 1e6, "elements_3d": 1e6, "vram_gb": 0}}', "memory.vram_gb"),
         ('{"vram_gb": 1e300}', "vram_gb"),
-        ('{"widht": 3}', "widht: unknown key"),
+        ('{"featurez": 3}', "featurez: unknown key"),
         ('{"base_features": 0}', "base_features"),
         ('{"name": "../up"}', "name"),
         ('{"training": {"epochs": 0}}', "training.epochs"),

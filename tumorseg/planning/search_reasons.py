@@ -127,7 +127,7 @@ def _relief_reasons(configuration: Configuration, facts: SearchFacts) -> dict[st
     checkpointing = Reason(rule="off: the budget holds without it")
     if configuration.activation_checkpointing:
         rule = f"on: {tight}; stages are computed anew in the backward pass"
-        checkpointing = Reason(rule=rule, alternative="off, with a larger --vram: about a quarter less time a step")
+        checkpointing = Reason(rule=rule, alternative="off, with a larger --vram: no second forward pass of each stage")
     accumulation = Reason(rule="the whole batch at once: it fits the budget")
     if configuration.gradient_accumulation > 1:
         rule = f"the batch in {configuration.gradient_accumulation} parts: {tight}, even with activations computed anew"
