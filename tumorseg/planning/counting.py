@@ -53,7 +53,8 @@ class MemoryCounter:
 
     def __init__(self) -> None:
         self._rehearsals: dict[str, Rehearsal] = {}
-        self._counts: dict[str, MemoryCount] = {}
+        self._steps: dict[str, MemoryCount] = {}
+        self._inferences: dict[str, int] = {}
 
     def count(self, configuration: Configuration, setting: Setting, *, num_gpus: int = 1) -> MemoryCount:
         """Count the memory of a training step and of the inference of a median case.
@@ -69,13 +70,15 @@ class MemoryCounter:
         Raises:
             PlanError: a network or loss of another package is not installed in the plan's version.
         """
-        key = content_hash([_about_step(configuration), _about_inference(configuration), repr(setting), num_gpus])
-        if key not in self._counts:
+        step = content_hash([_about_step(configuration), repr(setting), num_gpus])
+        if step not in self._steps:
             rehearsal = self._rehearsal(configuration, setting)
-            trained = rehearsal.train(configuration, part_size(configuration, num_gpus))
-            inference = _count_inference(rehearsal, configuration, setting)
-            self._counts[key] = trained.model_copy(update={"inference_bytes": inference})
-        return self._counts[key]
+            self._steps[step] = rehearsal.train(configuration, part_size(configuration, num_gpus))
+        inference = content_hash([_about_inference(configuration), repr(setting)])
+        if inference not in self._inferences:
+            rehearsal = self._rehearsal(configuration, setting)
+            self._inferences[inference] = _count_inference(rehearsal, configuration, setting)
+        return self._steps[step].model_copy(update={"inference_bytes": self._inferences[inference]})
 
     def saved(self, configuration: Configuration, setting: Setting, *, num_gpus: int = 1) -> SavedActivations:
         """Count what a forward pass keeps for the backward pass, by part of the network.
@@ -107,7 +110,9 @@ def _about_step(configuration: Configuration) -> list[object]:
 
 
 def _about_inference(configuration: Configuration) -> list[object]:
-    return [configuration.median_shape, configuration.inference.model_dump(mode="json")]
+    parts = (configuration.network, configuration.inference)
+    sizes = [configuration.patch_size, configuration.median_shape]
+    return [*(part.model_dump(mode="json") for part in parts), *sizes]
 
 
 def _count_inference(rehearsal: Rehearsal, configuration: Configuration, setting: Setting) -> int:
