@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.planning.measured import equal_cases, fingerprint, made
 from tumorseg.engine.schedules import build_optimizer
@@ -9,6 +10,7 @@ from tumorseg.errors import PlanError
 from tumorseg.losses.registry import build_loss
 from tumorseg.networks.registry import BUILDERS, build_network
 from tumorseg.planning.budgets import plan_setting, predict_memory
+from tumorseg.planning.counted import with_sums_on_cpu
 from tumorseg.planning.counting import GB, MemoryCounter, allocatable_bytes, needed_bytes, part_size, reserved_bytes
 from tumorseg.planning.planner import PlanOptions
 from tumorseg.planning.presets import PRESETS
@@ -176,12 +178,29 @@ def test_reserved_bytes_and_their_inverse():
     assert needed_bytes(count) == reserved_bytes(GB)
 
 
-def test_a_second_count_costs_nothing(plans):
+class NumOperations(TorchDispatchMode):
+    """Counts torch's operations."""
+
+    number = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.number += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_what_was_counted_before_costs_nothing(plans):
     plan = plans["plain_unet", "labels"]
     counter, configuration = MemoryCounter(), plan.configurations["2d"]
-    first = counter.count(configuration, plan_setting(plan))
-    assert counter.count(configuration, plan_setting(plan)) is first
-    assert counter.count(configuration, plan_setting(plan)._replace(precision="fp32")) is not first
+
+    def num_operations(configuration, **changes):
+        with NumOperations() as operations:
+            counter.count(configuration, plan_setting(plan)._replace(**changes))
+        return operations.number
+
+    first = num_operations(configuration)
+    assert num_operations(configuration) == 0
+    assert 0 < num_operations(with_sums_on_cpu(configuration)) < first / 2  # the step is the same
+    assert num_operations(configuration, precision="fp32") > first / 2
 
 
 def test_a_network_that_cannot_checkpoint_is_refused():

@@ -253,8 +253,35 @@ def test_stem_channels_of_their_own_are_refused():
 
 
 def test_an_old_network_of_another_class_is_refused():
-    with pytest.raises(PlanError, match="UNet_class_name is 'MyUNet'"):
+    with pytest.raises(PlanError, match=r"configurations\.2d: UNet_class_name: .* found 'MyUNet'"):
         imported(old_plans("MyUNet"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("n_conv_per_stage_encoder", 2),
+        ("UNet_base_num_features", "wide"),
+        ("unet_max_num_features", None),
+        ("pool_op_kernel_sizes", 2),
+        ("patch_size", 64),
+    ],
+)
+def test_odd_values_of_an_old_network_are_refused_in_one_line(key, value):
+    document = old_plans("PlainConvUNet")
+    document["configurations"]["3d_fullres"][key] = value
+    with pytest.raises(PlanError, match=key) as refused:
+        imported(document)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("value", [["3d_lowres"], 3, {"a": 1}])
+def test_an_odd_previous_stage_is_refused_in_one_line(value):
+    document = plans()
+    document["configurations"]["3d_fullres"]["previous_stage"] = value
+    with pytest.raises(PlanError, match="there is no configuration") as refused:
+        imported(document)
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("labels", [{"background": 0, "organ": 1, "tumour": 4}, {"organ": 1, "tumour": 2}])

@@ -206,3 +206,12 @@ def test_a_bad_loss_before_a_preset_is_one_line_too(plan):
 )
 def test_the_predicted_memory_follows_what_was_set(plan, setting):
     assert planned(None, setting).budget.predicted_bytes != plan.budget.predicted_bytes
+
+
+def test_a_configuration_that_becomes_a_cascade_is_augmented_as_one(plan):
+    setting = "configurations.2d.previous_configuration=3d_fullres"
+    names = [t.name for t in with_set(plan, setting).configurations["2d"].augmentation.transforms]
+    before = [t.name for t in plan.configurations["2d"].augmentation.transforms]
+    assert names == [*before, "previous_morphology", "previous_removal"]
+    none = "configurations.2d.augmentation.transforms=[]"
+    assert with_set(plan, none, setting).configurations["2d"].augmentation.transforms == ()

@@ -86,4 +86,4 @@ def test_hours_of_a_preset_count_and_a_cpu_has_no_gpus():
 def test_gpus_without_a_patch_are_warned_about():
     options = PlanOptions(num_gpus=4, overrides=(parse_override("batch_size=2"),))
     warnings = make_plan(MEASURED, "p", options, Machine(counter=COUNTER)).warnings
-    assert any("has batches of 2 for 4 GPUs" in warning for warning in warnings)
+    assert any("cannot be divided into 1 parts on each of 4 GPUs" in warning for warning in warnings)

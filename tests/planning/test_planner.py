@@ -257,7 +257,19 @@ def test_a_channel_called_as_nnunets_scheme_says_so():
 
 def test_a_plan_over_its_budget_is_warned_about():
     found = made(None, PlanOptions(overrides=(parse_override("batch_size=20000"),)))
-    assert any("over its budget of 8.0 GB" in warning for warning in found.warnings)
+    assert any("over its 8.00 GB" in warning for warning in found.warnings)
+
+
+def test_a_preset_with_fewer_patches_than_gpus_is_refused():
+    with pytest.raises(PlanError, match="batches of 2 patches at most"):
+        planned(preset="fast_prototyping", num_gpus=3)
+    assert planned(preset="fast_prototyping", num_gpus=2).configurations["2d"].batch_size == 2
+
+
+def test_a_cascade_that_cannot_be_trained_is_warned_of():
+    override = parse_override("configurations.2d.previous_configuration=3d_fullres")
+    alone = made(fingerprint(equal_cases(1, (1.0, 1.0, 1.0), (60, 128, 128))), PlanOptions(overrides=(override,)))
+    assert any("so that it cannot be trained" in warning for warning in alone.warnings)
 
 
 @pytest.mark.parametrize("shape", [(60, 128, 128), (64, 128, 128), (32, 224, 224), (36, 50, 35), (128, 256, 256)])

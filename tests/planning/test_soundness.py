@@ -80,6 +80,12 @@ PLANE = "configurations/2d"
         ({"folds": [["case_0001"]]}, "never_held_out", "9 of 10 cases are held out by no fold"),
         ({"reasons/training.pace": {"rule": "x"}}, "stale_reason", "reasons.training.pace: "),
         ({"reasons/configurations.2d.normalization.7": {"rule": "x"}}, "stale_reason", "normalization.7"),
+        (
+            {f"{PLANE}/previous_configuration": "3d_fullres", "folds": []},
+            "untrainable_cascade",
+            "10 of 10 cases are held out",
+        ),
+        ({f"{PLANE}/previous_configuration": "3d_fullres", "folds": [["a"]]}, "untrainable_cascade", "9 of 10 cases"),
         ({f"{PLANE}/network": EXTERNAL}, "missing_extension", "configurations.2d.network: the plan names 'mine'"),
         ({f"{LOSS}/0": EXTERNAL | {"weight": 1.0}}, "missing_extension", "2d.loss.components.0: "),
         ({f"{PLANE}/augmentation/transforms/0": EXTERNAL}, "missing_extension", "2d.augmentation.transforms.0: "),

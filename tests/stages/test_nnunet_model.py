@@ -4,6 +4,7 @@
 (made by tests/nnunet/make_models.py).
 """
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tests.nnunet.documents import configuration, plans
 from tumorseg.errors import PlanError, StorageError
 from tumorseg.stages.inference import load_model
 from tumorseg.stages.predict import PredictRequest, predict, predict_array
+from tumorseg.storage.nnunet_checkpoints import load_nnunet_checkpoint
 
 FROZEN = Path(__file__).parents[1] / "nnunet"
 SHAPE = (14, 30, 26)
@@ -183,9 +185,29 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(tmp_path):
     with pytest.raises(StorageError, match="damaged") as error:
         load_model([model], "cpu")
     assert "\n" not in str(error.value)
-    torch.save({"model": 1}, path)
-    with pytest.raises(StorageError, match="found no `network_weights`"):
-        load_model([model], "cpu")
+    for other in ({"model": 1}, {"network_weights": {1: torch.ones(1)}}, {"network_weights": {"a": sparse()}}):
+        torch.save(other, path)
+        with pytest.raises(StorageError, match="found no `network_weights`"):
+            load_model([model], "cpu")
+
+
+def sparse():
+    return torch.sparse_coo_tensor(torch.zeros(1, 1, dtype=torch.int64), torch.ones(1), (2,), check_invariants=True)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_checkpoint_of_changed_bytes_is_read_or_refused(tmp_path, seed):
+    path = tmp_path / "checkpoint_final.pth"
+    torch.save(
+        {"network_weights": {"a": torch.ones(2)}, "trainer_name": "x", "init_args": {"configuration": "2d"}}, path
+    )
+    content, chance = bytearray(path.read_bytes()), np.random.default_rng(seed)
+    start = content.index(b"network_weights") - 30  # within what the tensors are rebuilt from
+    for place in chance.integers(start, start + 300, 3):
+        content[place] = chance.integers(256)
+    path.write_bytes(content)
+    with contextlib.suppress(StorageError):
+        load_nnunet_checkpoint(path)
 
 
 def test_plans_that_are_none_are_refused(tmp_path):

@@ -111,6 +111,7 @@ def test_a_preset_file_extends_another(tmp_path):
         ("[1]", "expected a JSON object"),
         ('{"extends": "best"}', "extends is 'best'; expected one of optimized"),
         ('{"extends": ["nnunet"]}', "expected one of"),
+        ('{"loss": "dice"}', "there is no loss preset 'dice'; known are dice_ce"),
         ('{"extends": "nnunet", "memory": {"elements_2d": 1e6, "elements_3d": 1e6, "vram_gb": 0}}', "memory.vram_gb"),
         ('{"vram_gb": 1e300}', "vram_gb"),
         ('{"featurez": 3}', "featurez: unknown key"),

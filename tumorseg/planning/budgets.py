@@ -1,27 +1,10 @@
 """The memory that a whole plan needs, against its budget."""
 
-from tumorseg.planning.counting import GB, MemoryCounter, needed_bytes
+from tumorseg.planning.counting import MemoryCounter, needed_bytes
 from tumorseg.planning.rehearsal import Setting, setting_of
 from tumorseg.schema.extensions import External
 from tumorseg.schema.plan import MemoryCount, Plan
 from tumorseg.schema.targets import targets_of
-
-
-def budget_warnings(plan: Plan) -> tuple[str, ...]:
-    """Return what there is to say of a plan that needs more than its budget, or leaves a GPU without work."""
-    parts = plan.budget.num_gpus
-    idle = [
-        f"{name} has batches of {one.batch_size} for {parts} GPUs in {one.gradient_accumulation} parts each: some get no patch"
-        for name, one in plan.configurations.items()
-        if one.batch_size < parts * one.gradient_accumulation
-    ]
-    needed, allowed = plan.budget.predicted_bytes / GB, plan.budget.vram_bytes / GB
-    if needed <= allowed:
-        return tuple(idle)
-    return (
-        *idle,
-        f"the plan is predicted to need {needed:.1f} GB, over its budget of {allowed:.1f} GB",
-    )
 
 
 def predict_memory(plan: Plan, counter: MemoryCounter) -> Plan:

@@ -256,7 +256,12 @@ def _summary(plans: NnunetPlans, found: NnunetSource) -> FingerprintSummary:
     back = plans.transpose_backward
     spacing, shape = plans.original_median_spacing_after_transp, plans.original_median_shape_after_transp
     intensities = {
-        channel.name: IntensityStatistics(**measured.model_dump())
+        channel.name: parse_record(
+            IntensityStatistics,
+            measured.model_dump(),
+            source=f"{found.source}: {INTENSITIES}.{number}",
+            error=PlanError,
+        )
         for number, channel in enumerate(found.dataset.channels)
         if (measured := plans.foreground_intensity_properties_per_channel.get(number)) is not None
     }

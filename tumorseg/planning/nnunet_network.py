@@ -9,6 +9,7 @@ from tumorseg.schema.nnunet import (
     PLAIN_CLASSES,
     RESIDUAL_CLASSES,
     Architecture,
+    OldNetwork,
     PerStage,
     PlainArguments,
     ResidualArguments,
@@ -17,16 +18,7 @@ from tumorseg.schema.nnunet import (
 
 OLD_CLASSES = {"PlainConvUNet": PLAIN_CLASSES[0], "ResidualEncoderUNet": RESIDUAL_CLASSES[0]}
 """What plans from before the key `architecture` call the networks."""
-OLD_KEYS = (
-    "UNet_class_name",
-    "UNet_base_num_features",
-    "unet_max_num_features",
-    "n_conv_per_stage_encoder",
-    "n_conv_per_stage_decoder",
-    "num_pool_per_axis",
-    "pool_op_kernel_sizes",
-    "conv_kernel_sizes",
-)
+OLD_KEYS = tuple(key for key in OldNetwork.model_fields if key != "patch_size")
 """Of a configuration, in plans from before the key `architecture`."""
 DEFAULT_SLOPE = 0.01
 
@@ -39,7 +31,7 @@ def modernized(configuration: dict[str, Any], source: str) -> dict[str, Any]:
         source: what to call it in an error.
 
     Raises:
-        PlanError: keys are missing, or the network is an unknown one.
+        PlanError: keys are missing or hold something else, or the network is an unknown one.
 
     References:
         nnunetv2 2.8.1, `ConfigurationManager.__init__`.
@@ -48,18 +40,16 @@ def modernized(configuration: dict[str, Any], source: str) -> dict[str, Any]:
         return configuration
     if missing := [key for key in OLD_KEYS if key not in configuration and key != "num_pool_per_axis"]:
         raise PlanError(f"{source}: found neither `architecture` nor the older {', '.join(missing)}; plan it anew")
-    kind, widest = configuration["UNet_class_name"], configuration["unet_max_num_features"]
-    if kind not in OLD_CLASSES:
-        raise PlanError(f"{source}: UNet_class_name is {kind!r}; expected {' or '.join(OLD_CLASSES)}")
-    num_stages = len(configuration["n_conv_per_stage_encoder"])
-    base, dim = configuration["UNet_base_num_features"], len(configuration["patch_size"])
-    arguments = _arguments(dim) | {
+    old = parse_record(OldNetwork, configuration, source=source, error=PlanError)
+    kind, num_stages = old.UNet_class_name, len(old.n_conv_per_stage_encoder)
+    features = [min(old.UNet_base_num_features * 2**stage, old.unet_max_num_features) for stage in range(num_stages)]
+    arguments = _arguments(len(old.patch_size)) | {
         "n_stages": num_stages,
-        "features_per_stage": [min(base * 2**stage, widest) for stage in range(num_stages)],
-        "kernel_sizes": configuration["conv_kernel_sizes"],
-        "strides": configuration["pool_op_kernel_sizes"],
-        _depth_key(kind): configuration["n_conv_per_stage_encoder"],
-        "n_conv_per_stage_decoder": configuration["n_conv_per_stage_decoder"],
+        "features_per_stage": features,
+        "kernel_sizes": old.conv_kernel_sizes,
+        "strides": old.pool_op_kernel_sizes,
+        _depth_key(kind): old.n_conv_per_stage_encoder,
+        "n_conv_per_stage_decoder": old.n_conv_per_stage_decoder,
     }
     others = {key: value for key, value in configuration.items() if key not in OLD_KEYS}
     return others | {"architecture": {"network_class_name": OLD_CLASSES[kind], "arch_kwargs": arguments}}

@@ -8,6 +8,8 @@ from pydantic import JsonValue
 
 from tumorseg.errors import PlanError
 from tumorseg.losses.presets import loss_preset
+from tumorseg.planning.augmentation import cascade_augmentation
+from tumorseg.schema.augmentation import AugmentationSpec
 from tumorseg.schema.base import Record, parse_record
 from tumorseg.schema.dataset import repeated_values
 from tumorseg.schema.losses import LossSpec, OverlapLoss
@@ -67,7 +69,7 @@ def apply_overrides(plan: Plan, overrides: Sequence[Override]) -> Plan:
 def _rank(override: Override) -> tuple[bool, int]:
     """Set what replaces a whole part (a name, a preset, a record) before what changes a field of it."""
     path = override.field.split(".")
-    return path[-1] not in ("name", "preset"), len(path)
+    return path[-1] not in ("name", "preset", "previous_configuration"), len(path)
 
 
 def _replace_reason(reasons: dict[str, Any], field: str, reason: Reason) -> None:
@@ -94,7 +96,8 @@ def _resolve(field: str, plan: Plan) -> list[list[str]]:
 def _set(document: dict[str, Any], path: list[str], value: JsonValue) -> JsonValue:
     """Set one field in place and return what it was.
 
-    Naming another optimizer, schedule or the like begins with that one's defaults; a loss preset is expanded.
+    Naming another optimizer, schedule or the like begins with that one's defaults; a loss preset is expanded; a
+    configuration that becomes a cascade is augmented as one.
     """
     parent = document
     for depth, key in enumerate(path[:-1]):
@@ -105,6 +108,9 @@ def _set(document: dict[str, Any], path: list[str], value: JsonValue) -> JsonVal
     elif path[-1] == "name" and before != value:
         parent.clear()
         parent.update(_defaults(path[-2], value))
+    elif path[-1] == "previous_configuration" and before is None and value is not None:
+        spec = parse_record(AugmentationSpec, parent["augmentation"], source="augmentation", error=PlanError)
+        parent.update(augmentation=cascade_augmentation(spec).model_dump(mode="json"), previous_configuration=value)
     elif isinstance(parent, list):
         parent[int(path[-1])] = value
     else:

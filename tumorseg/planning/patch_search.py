@@ -157,8 +157,9 @@ def _find_patch(grid: Grid, preset: Preset, rule: MemoryRule, *, is_rough: bool)
 
 
 def _candidate(topology: Topology, preset: Preset, rule: MemoryRule, relief: Relief) -> Candidate:
-    """Return a topology with the smallest batch: two patches, or one for each GPU."""
+    """Return a topology with the smallest batch: two patches for each GPU, or as many as the preset allows."""
     batch_size = MIN_BATCH_SIZE * rule.num_gpus if relief.gradient_accumulation == 1 else MIN_BATCH_SIZE
+    batch_size = min(batch_size, preset.max_batch_size or batch_size)
     batch_size = max(batch_size, rule.num_gpus * relief.gradient_accumulation)
     return Candidate(build_topology(topology, preset), topology.patch_size, batch_size, relief)
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from tumorseg.errors import PlanError
 from tumorseg.planning.adaptation import Adaptation, adapt
-from tumorseg.planning.budgets import budget_warnings, predict_memory
+from tumorseg.planning.budgets import predict_memory
 from tumorseg.planning.configurations import FULL, Brief, Planned, Subject, draft_default, plan_planes, plan_volumes
 from tumorseg.planning.counting import GB, MemoryCounter
 from tumorseg.planning.kinds import KindDecision, choose_normalization, decide_kind
@@ -18,16 +18,13 @@ from tumorseg.planning.patch_search import Grid
 from tumorseg.planning.presets import PLAIN_REFERENCE, PRESETS, RESIDUAL_M_REFERENCE, Preset
 from tumorseg.planning.reasons import Evidence, plan_reasons, shared_reasons, sided_names
 from tumorseg.planning.rehearsal import Setting
+from tumorseg.planning.soundness import LATERAL_AXIS, check_plan, whole
 from tumorseg.planning.spacing import TargetGrid, target_grid
 from tumorseg.planning.splits import NAMED_SPLITS, Folds, check_folds, split_folds
-from tumorseg.schema.augmentation import MirrorTransform
 from tumorseg.schema.base import Record, record_hash
 from tumorseg.schema.fingerprint import Fingerprint
 from tumorseg.schema.plan import Budget, Configuration, FingerprintSummary, Plan, PlannedDataset, Reason
 from tumorseg.schema.targets import targets_of
-
-LATERAL_AXIS = 2
-"""Canonical axis X, which runs from left to right."""
 
 
 class PlanOptions(Record):
@@ -84,7 +81,8 @@ def make_plan(fingerprint: Fingerprint, name: str, options: PlanOptions, machine
     decided = decide(fingerprint, name, options, machine)
     assert machine.counter is not None
     plan = predict_memory(decided.plan, machine.counter)
-    return PlanResult(plan, (*decided.warnings, *budget_warnings(plan)))
+    found = check_plan(whole(plan), {})
+    return PlanResult(plan, (*decided.warnings, *(one.message for one in found if one.severity != "note")))
 
 
 def decide(fingerprint: Fingerprint, name: str, options: PlanOptions, machine: Machine) -> PlanResult:
@@ -138,7 +136,7 @@ def decide(fingerprint: Fingerprint, name: str, options: PlanOptions, machine: M
     )
     plan = apply_overrides(plan, options.overrides)
     warnings = [decision.warning for decision in kinds if decision.warning]
-    return PlanResult(plan, (*warnings, *_fold_warnings(fingerprint, plan), *_mirror_warnings(plan)))
+    return PlanResult(plan, (*warnings, *_fold_warnings(fingerprint, plan)))
 
 
 def _pace(brief: Brief, options: PlanOptions, machine: Machine) -> tuple[Brief, float]:
@@ -170,23 +168,13 @@ def _fold_warnings(fingerprint: Fingerprint, plan: Plan) -> list[str]:
     return [f"groups are trained on and held out in one fold: {listed}; scores will be too good"] if split else []
 
 
-def _mirror_warnings(plan: Plan) -> list[str]:
-    """Tell if the user has mirrored left and right into each other."""
-    pairs = mirror_pairs(sided_names(plan.dataset))
-    lateral = plan.transpose.index(LATERAL_AXIS)
-    found = []
-    for name, configuration in plan.configurations.items():
-        axes = set(configuration.inference.mirroring_axes)
-        axes |= {
-            axis for t in configuration.augmentation.transforms if isinstance(t, MirrorTransform) for axis in t.axes
-        }
-        if pairs and lateral - (3 - configuration.num_axes) in axes:
-            found.append(f"{name} mirrors left and right, although {' and '.join(pairs[0])} differ by their side only")
-    return found
-
-
 def _chosen_preset(options: PlanOptions) -> Preset:
     preset = options.preset
+    if preset.max_batch_size is not None and options.num_gpus > preset.max_batch_size:
+        raise PlanError(
+            f"--num-gpus {options.num_gpus}: preset {preset.name} has batches of {preset.max_batch_size} patches at most, so "
+            "that some GPUs would get none; give fewer GPUs, or another preset"
+        )
     if options.device == "cpu" and options.num_gpus > 1:
         raise PlanError(f"--device cpu and --num-gpus {options.num_gpus} contradict; give one of them")
     if options.vram_gb is not None and options.vram_gb <= 0:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tumorseg.errors import PlanError
+from tumorseg.losses.presets import LOSS_PRESETS
 from tumorseg.schema.base import Record, parse_record
 from tumorseg.schema.dataset import FileName
 from tumorseg.schema.optimizers import AdamW, OptimizerSpec, PlateauSchedule, PolySchedule, ScheduleSpec, Sgd
@@ -163,7 +164,7 @@ def extend_preset(document: dict[str, Any], *, source: str) -> Preset:
         source: for error messages.
 
     Raises:
-        PlanError: the other preset is unknown, or a field is unknown or unsound.
+        PlanError: the other preset or the loss preset is unknown, or a field is unknown or unsound.
     """
     changed = {key: value for key, value in document.items() if key != "extends"}
     extended = document.get("extends", "optimized")
@@ -173,7 +174,10 @@ def extend_preset(document: dict[str, Any], *, source: str) -> Preset:
     purpose = {"purpose": f"preset {base['name']} with changes of one's own"}
     if isinstance(changed.get("training"), dict):
         changed["training"] = base["training"] | changed["training"]
-    return parse_record(Preset, base | purpose | changed, source=source, error=PlanError)
+    preset = parse_record(Preset, base | purpose | changed, source=source, error=PlanError)
+    if preset.loss not in LOSS_PRESETS:
+        raise PlanError(f"{source}: there is no loss preset {preset.loss!r}; known are {', '.join(LOSS_PRESETS)}")
+    return preset
 
 
 def preset_named(name: str) -> Preset:

@@ -41,11 +41,16 @@ def parse_plan(document: Any) -> Parsed:
         wrong = finding("plan_document", f"found {type(document).__name__}, expected an object; is this a plan?")
         return parsed_parts({}, wrong)
     try:
-        return Parsed(Plan.model_validate(document), frozenset(Plan.model_fields), ())
+        return whole(Plan.model_validate(document))
     except ValidationError as invalid:
         problems = [(field, message) for field, message in validation_problems(invalid) if field]
     found = (finding("plan_document", f"{field}: {message}") for field, message in problems)
     return parsed_parts(dict(_sound_parts(document)), *found)
+
+
+def whole(plan: Plan) -> Parsed:
+    """Return a plan that is already read."""
+    return Parsed(plan, frozenset(Plan.model_fields), ())
 
 
 def parsed_parts(parts: Mapping[str, Any], *findings: Finding) -> Parsed:
@@ -154,6 +159,19 @@ def _check_folds(plan: Plan) -> Iterator[Finding]:
         yield finding("never_held_out", message)
 
 
+def _check_cascades(plan: Plan) -> Iterator[Finding]:
+    """Yield cascades that cannot be trained, for want of cases that their previous configuration has not seen."""
+    num_missing = plan.fingerprint.num_cases - len({case_id for fold in plan.folds for case_id in fold})
+    for name, configuration in plan.configurations.items():
+        if configuration.previous_configuration is not None and num_missing > 0:
+            message = (
+                f"configurations.{name}: learns from what {configuration.previous_configuration} finds in held-out cases, but "
+                f"{num_missing} of {plan.fingerprint.num_cases} cases are held out by no fold, so that it cannot be trained; "
+                "plan with folds that hold out each case once, or leave it out"
+            )
+            yield finding("untrainable_cascade", message)
+
+
 def _check_sides(plan: Plan) -> Iterator[Finding]:
     """Yield configurations that mirror left and right, although labels differ by their side only."""
     pairs = mirror_pairs([*plan.dataset.labels, *(region.name for region in plan.dataset.regions)])
@@ -221,6 +239,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Check], ...] = (
     (("budget", "configurations"), _check_batches),
     (("configurations",), _check_normalization),
     (("fingerprint", "folds"), _check_folds),
+    (("configurations", "fingerprint", "folds"), _check_cascades),
     (("configurations", "dataset", "transpose"), _check_sides),
     (tuple(Plan.model_fields), _check_reasons),
     (("configurations",), _check_extensions),

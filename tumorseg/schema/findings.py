@@ -61,6 +61,7 @@ SEVERITIES: dict[str, Severity] = {
     "batch_too_small": "error",
     "empty_range": "error",
     "bad_folds": "error",
+    "untrainable_cascade": "error",
     "missing_extension": "error",
     "dataset_not_found": "error",
     "other_dataset": "error",

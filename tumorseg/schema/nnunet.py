@@ -92,6 +92,21 @@ class ResidualArguments(UNetArguments):
     stem_channels: int | None = None
 
 
+class OldNetwork(Record, extra="ignore"):
+    """A configuration's network in plans from before the key `architecture`; a configuration's other keys are passed over."""
+
+    UNet_class_name: Literal["PlainConvUNet", "ResidualEncoderUNet"]
+    UNet_base_num_features: int = Field(ge=1)
+    unet_max_num_features: int = Field(ge=1)
+    n_conv_per_stage_encoder: tuple[int, ...]
+    n_conv_per_stage_decoder: tuple[int, ...]
+    num_pool_per_axis: JsonValue = None
+    """Follows from the strides."""
+    pool_op_kernel_sizes: tuple[tuple[int, ...], ...]
+    conv_kernel_sizes: tuple[tuple[int, ...], ...]
+    patch_size: tuple[int, ...]
+
+
 class Architecture(Record):
     """The network; its arguments are read by its class."""
 

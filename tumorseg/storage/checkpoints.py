@@ -1,6 +1,7 @@
 """Checkpoints: full training state in, full training state out, no code in between."""
 
 import io
+import struct
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -9,6 +10,20 @@ import torch
 
 from tumorseg.errors import StorageError
 from tumorseg.storage.atomic import write_bytes
+
+DAMAGED = (
+    OSError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    struct.error,
+    UnpicklingError,
+)
+"""What torch raises when it reads a file whose bytes were changed or cut off."""
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -37,7 +52,7 @@ def load_checkpoint(path: Path, device: str = "cpu", *, is_mapped: bool = False)
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True, mmap=is_mapped)
     except FileNotFoundError:
         raise StorageError(f"{path}: there is no checkpoint; train the fold first") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, UnpicklingError) as error:
+    except DAMAGED as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StorageError(f"{path}: the checkpoint is damaged ({reason}); delete it and train again") from error
     return state

@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from tumorseg.errors import StorageError
 from tumorseg.schema.base import Record, parse_record
+from tumorseg.storage.checkpoints import DAMAGED
 
 REBUILD_NUMBER = np.float64(0).__reduce__()[0]
 NUMPY_GLOBALS: tuple[Any, ...] = (
@@ -50,13 +50,18 @@ def load_nnunet_checkpoint(path: Path) -> tuple[dict[str, Tensor], CheckpointNot
             found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError:
         raise StorageError(f"{path}: there is no checkpoint; copy the whole model folder") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, UnpicklingError) as error:
+    except DAMAGED as error:
         raise StorageError(f"{path}: {_reason(str(error) or type(error).__name__)}") from error
     weights = found.get("network_weights") if isinstance(found, dict) else None
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+    if not isinstance(weights, dict) or not all(map(_is_weight, weights.items())):
         raise StorageError(f"{path}: found no `network_weights`; expected a checkpoint of nnU-Net v2")
-    notes = {key: value for key, value in found.items() if key != "network_weights"}
+    notes = {str(key): value for key, value in found.items() if key != "network_weights"}
     return weights, parse_record(CheckpointNotes, notes, source=str(path), error=StorageError)
+
+
+def _is_weight(entry: tuple[Any, Any]) -> bool:
+    name, value = entry
+    return isinstance(name, str) and isinstance(value, Tensor) and value.layout == torch.strided
 
 
 def _reason(message: str) -> str:
