@@ -166,7 +166,7 @@ def test_max_hours_decides_the_length_by_itself():
     plan = planned(measured(count=5), max_hours=2.0)
     assert (plan.training.epochs, plan.training.max_hours) == (1000, 2.0)
     assert plan.reasons["training"].rule.startswith("--max-hours decides the length")
-    assert plan.reasons["training"].alternative is None
+    assert plan.reasons["training"].alternative.startswith("more hours")
 
 
 @pytest.mark.parametrize("preset", [name for name in PRESETS if name not in ADAPTING])
@@ -200,7 +200,7 @@ def test_anisotropy_is_told_with_its_figures():
     assert "at 6.7 times the finest: not before stage 3" in network.rule
     assert "over 3 times longer than thick" in reasons["configurations.3d_fullres.augmentation"].rule
     even = planned(measured()).reasons
-    assert even["configurations.3d_fullres.spacing_mm"].alternative is None
+    assert "twice as coarse" in even["configurations.3d_fullres.spacing_mm"].alternative
     assert "times the finest" not in even["configurations.3d_fullres.network"].rule
     assert even["configurations.3d_fullres.augmentation"].rule.endswith("turned in space")
     assert even["configurations.2d.augmentation"].rule.endswith("turned in the plane")

@@ -7,6 +7,7 @@ from tests.planning.measured import CT, MR, case, equal_cases, fingerprint, made
 from tumorseg.errors import PlanError
 from tumorseg.planning.overrides import parse_override
 from tumorseg.planning.planner import PlanOptions
+from tumorseg.planning.presets import PRESETS
 from tumorseg.planning.splits import split_folds
 from tumorseg.schema.base import record_hash
 from tumorseg.schema.losses import BinaryCrossEntropyLoss, CrossEntropyLoss
@@ -310,6 +311,14 @@ def test_the_reason_for_mirroring_tells_what_was_decided():
 
 
 def test_the_reason_for_the_batch_lists_its_limits():
-    limits = planned(preset="fast_prototyping").reasons["configurations.2d.batch_size"].inputs["limits"]
-    assert "by memory" in limits
-    assert "2 by preset" in limits
+    limits = planned(preset="fast_prototyping").reasons["configurations.2d.batch_size"].inputs
+    assert limits["batch_by_memory"] >= limits["batch_by_preset"] == 2
+    assert limits["batch_by_dataset"] > 2
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_choice_names_what_else_could_be(preset):
+    measured = fingerprint(equal_cases(30, (1.0, 1.0, 1.0), (400, 400, 400)))
+    reasons = planned(measured, preset=preset).reasons
+    found = {field.rpartition(".")[2] for field, reason in reasons.items() if reason.alternative is None}
+    assert found == {"predicted_bytes", "median_shape"}  # counted and measured, not chosen

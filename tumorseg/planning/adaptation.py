@@ -33,6 +33,12 @@ SHORTER, LONGER = 0.5, 2.0
 HALF = 0.5
 """Share of patches centred on foreground where targets are small."""
 
+USUAL_SAMPLING = "third of each batch, and at least one patch, centred on foreground"
+OTHER_LOSSES = "dice_focal for small targets, focal_tversky for thin ones: they cost calibration and false alarms"
+MORE_FOREGROUND = "half of each batch: the targets are seen more often, background and its false alarms less"
+STRONGER_AUGMENTATION = "likelier transforms: more robust with few cases, slower to fit these"
+HALF_THE_LENGTH = "half of it (--set training.epochs): half the time, a little less accurate"
+
 
 class Adaptation(NamedTuple):
     """What a plan takes from the fingerprint beyond grid and patch."""
@@ -79,10 +85,10 @@ def adapt(fingerprint: Fingerprint, target: TargetGrid, preset: Preset) -> Adapt
 
 def _as_the_preset_says(preset: Preset, dataset: DatasetDescription) -> Adaptation:
     reasons = {
-        "loss": Reason(rule=f"loss preset {preset.loss} of preset {preset.name}"),
-        "sampling": Reason(rule="nnU-Net's third of each batch, and at least one patch, centred on foreground"),
-        "augmentation": Reason(rule="nnU-Net's probabilities and ranges"),
-        "training": Reason(rule=f"length of preset {preset.name}"),
+        "loss": Reason(rule=f"loss preset {preset.loss} of preset {preset.name}", alternative=OTHER_LOSSES),
+        "sampling": Reason(rule=f"nnU-Net's {USUAL_SAMPLING}", alternative=MORE_FOREGROUND),
+        "augmentation": Reason(rule="nnU-Net's probabilities and ranges", alternative=STRONGER_AUGMENTATION),
+        "training": Reason(rule=f"length of preset {preset.name}", alternative=HALF_THE_LENGTH),
     }
     fraction = SamplingSpec().foreground_fraction
     return Adaptation(preset.loss, fraction, 1.0, 1.0, _with_outputs(reasons, dataset))
@@ -116,8 +122,7 @@ def _choose_loss(sizes: Sequence[TargetSize], preset: Preset) -> tuple[str, Reas
         alternative = f"{preset.loss}: better calibrated probabilities, more of the small structures missed"
         return "dice_focal", Reason(rule=rule, inputs=inputs, alternative=alternative)
     rule = f"loss preset {preset.loss} of preset {preset.name}: {are_thin}; {are_small}"
-    alternative = "dice_focal for small targets, focal_tversky for thin ones: they cost calibration and false alarms"
-    return preset.loss, Reason(rule=rule, inputs=inputs, alternative=alternative)
+    return preset.loss, Reason(rule=rule, inputs=inputs, alternative=OTHER_LOSSES)
 
 
 def _choose_sampling(sizes: Sequence[TargetSize]) -> tuple[float, Reason]:
@@ -130,9 +135,8 @@ def _choose_sampling(sizes: Sequence[TargetSize]) -> tuple[float, Reason]:
             "nnU-Net's third: more background is seen, fewer false alarms (a batch of 2 has one of each anyway)"
         )
         return HALF, Reason(rule=rule, inputs=inputs, alternative=alternative)
-    rule = f"nnU-Net's third of each batch, and at least one patch, centred on foreground: {are_small}"
-    alternative = "half of each batch: the targets are seen more often, background and its false alarms less"
-    return SamplingSpec().foreground_fraction, Reason(rule=rule, inputs=inputs, alternative=alternative)
+    rule = f"nnU-Net's {USUAL_SAMPLING}: {are_small}"
+    return SamplingSpec().foreground_fraction, Reason(rule=rule, inputs=inputs, alternative=MORE_FOREGROUND)
 
 
 def _choose_strength(num_cases: int) -> tuple[float, Reason]:
@@ -146,8 +150,7 @@ def _choose_strength(num_cases: int) -> tuple[float, Reason]:
         alternative = "nnU-Net's probabilities: more robust to other scanners, slower to fit so many cases"
         return WEAKER, Reason(rule=rule, inputs=inputs, alternative=alternative)
     rule = f"nnU-Net's probabilities and ranges: {ORDINARY}"
-    alternative = "likelier transforms: more robust with few cases, slower to fit these"
-    return 1.0, Reason(rule=rule, inputs=inputs, alternative=alternative)
+    return 1.0, Reason(rule=rule, inputs=inputs, alternative=STRONGER_AUGMENTATION)
 
 
 def _choose_length(num_cases: int, preset: Preset) -> tuple[float, Reason]:
@@ -162,8 +165,7 @@ def _choose_length(num_cases: int, preset: Preset) -> tuple[float, Reason]:
         alternative = f"{of_preset}: half the time, less of the data used"
         return LONGER, Reason(rule=rule, inputs=inputs, alternative=alternative)
     rule = f"{of_preset}: {ORDINARY}"
-    alternative = "half of it (--set training.epochs): half the time, a little less accurate"
-    return 1.0, Reason(rule=rule, inputs=inputs, alternative=alternative)
+    return 1.0, Reason(rule=rule, inputs=inputs, alternative=HALF_THE_LENGTH)
 
 
 def extended(reason: Reason, more: str) -> Reason:

@@ -18,6 +18,12 @@ from tumorseg.schema.plan import Reason
 ISOTROPIC = 2.0
 """Up to this ratio of spacings all axes are treated alike, as in nnU-Net's pooling."""
 
+NORMALIZED_OTHERWISE = {
+    "ct": "a z-score of each image: loses what Hounsfield units mean, but takes images of other units",
+    "rgb": "a z-score of each image: takes away what differs in brightness, and with it what that may mean",
+}
+"""Next-best normalisation by kind of channel."""
+
 
 class Evidence(NamedTuple):
     """What decisions on the whole plan were made from."""
@@ -49,10 +55,18 @@ def plan_reasons(evidence: Evidence) -> dict[str, Reason]:
     stated = f"--splits {evidence.split}: {NAMED_SPLITS[evidence.split].rule}" if evidence.split else "of --splits"
     folds = stated if "folds" in evidence.given else own
     return {
-        "orientation": Reason(rule="one orientation for all images, so that none is learnt or predicted turned"),
-        "transpose": Reason(rule="coarse (or flat) axis first", inputs={"target_spacing_mm": list(target.spacing_mm)}),
+        "orientation": Reason(
+            rule="one orientation for all images, so that none is learnt or predicted turned",
+            alternative="as_stored, of plans imported from nnU-Net: images stored another way round are segmented turned",
+        ),
+        "transpose": Reason(
+            rule="coarse (or flat) axis first",
+            inputs={"target_spacing_mm": list(target.spacing_mm)},
+            alternative="another axis first: the planes of 2d would lie across the coarsest axis, where there is one",
+        ),
         "budget.vram_bytes": Reason(
-            rule="--vram" if "vram_gb" in evidence.given else f"preset {preset.name}: {preset.purpose}"
+            rule="--vram" if "vram_gb" in evidence.given else f"preset {preset.name}: {preset.purpose}",
+            alternative="--vram with more, where the GPU has it: larger patches, then larger batches, and longer steps",
         ),
         "budget.predicted_bytes": Reason(
             rule="allocations of a training step and of inference, followed on the networks themselves, for the configuration "
@@ -60,17 +74,27 @@ def plan_reasons(evidence: Evidence) -> dict[str, Reason]:
             inputs={"margin": MARGIN, "context_bytes": CONTEXT_BYTES},
         ),
         "default_configuration": Reason(
-            rule="3d_fullres where images have depth, else 2d", inputs={"median_shape": list(target.median_shape)}
+            rule="3d_fullres where images have depth, else 2d",
+            inputs={"median_shape": list(target.median_shape)},
+            alternative="2d for images with depth: quicker to train, blind to the neighbouring planes"
+            if min(target.median_shape) > 1
+            else "none: images have no depth",
         ),
         "training": _training_reason(evidence),
-        "folds": Reason(rule=folds, inputs={"num_cases": num_cases}),
+        "folds": Reason(
+            rule=folds,
+            inputs={"num_cases": num_cases},
+            alternative="--splits site or a file of one's own: where cases of one site or patient are alike, scores of random "
+            "folds are too good",
+        ),
     }
 
 
 def _training_reason(evidence: Evidence) -> Reason:
     others = f"precision and clipping of preset {evidence.preset.name}"
     if "max_hours" in evidence.given:
-        return Reason(rule=f"--max-hours decides the length; {others}")
+        alternative = "more hours: longer until the learning rate has fallen, a little more accurate"
+        return Reason(rule=f"--max-hours decides the length; {others}", alternative=alternative)
     return extended(evidence.adaptation.reasons["training"], others)
 
 
@@ -85,12 +109,20 @@ def shared_reasons(evidence: Evidence) -> dict[str, Reason]:
             inputs={"median_shape": list(target.in_plan_order().median_shape)},
         ),
         "resampling": Reason(
-            rule="cubic images, linear labels and logits; an axis over 3 times coarser than the finest is not mixed with the others"
+            rule="cubic images, linear labels and logits; an axis over 3 times coarser than the finest is not mixed with the others",
+            alternative="linear images (resampling.image_order=1): quicker to preprocess, blurred",
         ),
         "sampling": evidence.adaptation.reasons["sampling"],
-        "inference": Reason(rule="nnU-Net's half-tile overlap and Gaussian weights of an eighth of the tile"),
+        "inference": Reason(
+            rule="nnU-Net's half-tile overlap and Gaussian weights of an eighth of the tile",
+            alternative="an overlap of 0.25: a third fewer tiles along each axis, whose edges may show",
+        ),
         "inference.mirroring_axes": Reason(
-            rule=_mirroring_rule(preset, has_pairs=bool(pairs)), inputs={"pairs": pairs}
+            rule=_mirroring_rule(preset, has_pairs=bool(pairs)),
+            inputs={"pairs": pairs},
+            alternative="fewer (none with --no-mirroring): each axis left out halves the time of prediction, at some accuracy"
+            if preset.mirroring
+            else "some: each axis doubles the time of prediction, and pays only in trainings of full length",
         ),
     }
     return reasons | _normalization_reasons(evidence)
@@ -105,13 +137,15 @@ def _spacing_reason(target: TargetGrid) -> Reason:
         inputs={"target_spacing_mm": list(spacing), "spacing_ratio": ratio},
         alternative=f"the finest spacing on every axis: {growth:.1f} times the voxels, most of them interpolated"
         if ratio > ISOTROPIC
-        else None,
+        else "twice as coarse a grid: an eighth of the voxels (of planes a quarter), in which small structures are lost",
     )
 
 
 def _normalization_reasons(evidence: Evidence) -> dict[str, Reason]:
     measured = evidence.fingerprint
     relative = measured.median_relative_size_after_cropping
+    where = "over the whole image" if relative < CROPPED_SHARE else "within the non-zero mask"
+    unmasked = f"a z-score {where}: another share of background in mean and deviation"
     reasons = {}
     for number, (channel, decision) in enumerate(zip(measured.dataset.channels, evidence.kinds, strict=True)):
         reasons[f"normalization.{number}"] = Reason(
@@ -122,6 +156,7 @@ def _normalization_reasons(evidence: Evidence) -> dict[str, Reason]:
                 "median_relative_size_after_cropping": relative,
                 **measured.intensities[channel.name].model_dump(),
             },
+            alternative=NORMALIZED_OTHERWISE.get(decision.kind, unmasked),
         )
     return reasons
 

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from pydantic import JsonValue
+
 from tumorseg.planning.adaptation import Adaptation, extended
 from tumorseg.planning.augmentation import THICK_PATCH, is_thick
 from tumorseg.planning.lowres import SHARE_SEEN, STEP, Lowres
@@ -18,6 +20,17 @@ CASCADE_REASON = Reason(
 )
 
 SPOILED_RULE = "the previous segmentation is spoiled now and then, so that its mistakes are not believed"
+
+OTHER_OPTIMIZERS = {
+    "sgd": "adamw: twice the optimizer's memory, sooner useful in short trainings",
+    "adamw": "sgd: half of the optimizer's memory, for trainings of full length",
+}
+"""Next-best optimizer by name."""
+OTHER_SCHEDULES = {
+    "poly": "plateau: keeps the learning rate for as long as the loss falls",
+    "plateau": "poly: falls by the number of epochs, whatever the loss does",
+}
+"""Next-best schedule by name."""
 
 
 class SearchFacts(NamedTuple):
@@ -43,10 +56,15 @@ def configuration_reasons(
             adapted.reasons["loss"], f"Dice {dice}; outputs weigh half of the next finer one, the coarsest nothing"
         ),
         "augmentation": _augmentation_reason(configuration.patch_size, adapted),
-        "previous_configuration": Reason(rule="none: this one works from the images alone"),
+        "previous_configuration": Reason(
+            rule="none: this one works from the images alone",
+            alternative="a coarser configuration, whose segmentation is one more input: to be trained on every fold first",
+        ),
         **_relief_reasons(configuration, facts),
-        "optimizer": Reason(rule=f"of preset {preset.name}"),
-        "schedule": Reason(rule=f"of preset {preset.name}"),
+        "optimizer": Reason(
+            rule=f"of preset {preset.name}", alternative=OTHER_OPTIMIZERS[configuration.optimizer.name]
+        ),
+        "schedule": Reason(rule=f"of preset {preset.name}", alternative=OTHER_SCHEDULES[configuration.schedule.name]),
     }
 
 
@@ -72,9 +90,11 @@ def _patch_reason(facts: SearchFacts) -> Reason:
 
 def _batch_reason(facts: SearchFacts, preset: Preset) -> Reason:
     found, rule = facts.found, facts.rule
-    limits = {"memory": found.batch_by_memory, "size of the dataset": found.batch_by_dataset}
-    if preset.max_batch_size:
-        limits["preset"] = preset.max_batch_size
+    limits: dict[str, JsonValue] = {
+        "batch_by_memory": found.batch_by_memory,
+        "batch_by_dataset": found.batch_by_dataset,
+        "batch_by_preset": preset.max_batch_size,
+    }
     batch_size = found.candidate.batch_size
     larger = found.candidate._replace(
         batch_size=batch_size + rule.num_gpus * found.candidate.relief.gradient_accumulation
@@ -83,7 +103,7 @@ def _batch_reason(facts: SearchFacts, preset: Preset) -> Reason:
     return Reason(
         rule=f"what memory, the size of the dataset ({preset.max_dataset_covered:.0%} of its voxels in a batch) and the "
         f"preset allow, at least {MIN_BATCH_SIZE}",
-        inputs={"limits": ", ".join(f"{count} by {what}" for what, count in limits.items()), "num_gpus": rule.num_gpus},
+        inputs={**limits, "num_gpus": rule.num_gpus},
         alternative=f"{larger.batch_size} patches, which would need about {needed:.2f} GB",
     )
 
@@ -124,11 +144,17 @@ def _relief_reasons(configuration: Configuration, facts: SearchFacts) -> dict[st
     """Tell what was done to keep a small budget."""
     tight = "the budget holds no worthwhile patch otherwise"
     is_smaller = not facts.found.candidate.relief.keeps_patch and len(facts.rule.reliefs) > 1
-    checkpointing = Reason(rule="off: the budget holds without it")
+    checkpointing = Reason(
+        rule="off: the budget holds without it",
+        alternative="on: room for a larger patch, at the price of a second forward pass of each stage in every step",
+    )
     if configuration.activation_checkpointing:
         rule = f"on: {tight}; stages are computed anew in the backward pass"
         checkpointing = Reason(rule=rule, alternative="off, with a larger --vram: no second forward pass of each stage")
-    accumulation = Reason(rule="the whole batch at once: it fits the budget")
+    accumulation = Reason(
+        rule="the whole batch at once: it fits the budget",
+        alternative="2 parts: about half of the activations, and Dice over the batch becomes Dice over its parts",
+    )
     if configuration.gradient_accumulation > 1:
         rule = f"the batch in {configuration.gradient_accumulation} parts: {tight}, even with activations computed anew"
         rule += "; and the patch is smaller than is worthwhile, as even that does not hold it" if is_smaller else ""
