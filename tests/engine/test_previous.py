@@ -43,7 +43,7 @@ def inputs_of(fit, number, spec, stream=TRAINING):
     reader = fit.data.training
     patches = patch_spec(fit.configuration, fit.learner.targets, spec)
     batch = read_batch(reader, patches, seed=0, stream=stream, number=number)
-    return fit.inputs(batch, spec, stream, number)
+    return fit.inputs(batch, spec, stream, number)[:2]
 
 
 def test_labels_become_channels_after_those_of_the_images():

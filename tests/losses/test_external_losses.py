@@ -15,6 +15,7 @@ from torch import nn
 def build(parameters, *, targets):
     return nn.CrossEntropyLoss(ignore_index=-1, label_smoothing=parameters["smoothing"] / targets.num_classes)
 """
+SPACING = (1.0, 1.0)
 CLASSES = Targets(label_values=(0, 1), label_names=("background", "a"), ignore_value=None)
 
 
@@ -39,7 +40,7 @@ def test_an_external_loss_is_weighted_like_the_others():
     generator = torch.Generator().manual_seed(0)
     outputs = [torch.randn(2, 2, 4, 4, generator=generator), torch.randn(2, 2, 2, 2, generator=generator)]
     target = torch.randint(0, 2, (2, 4, 4), generator=generator)
-    value = build_loss(spec(), CLASSES)(outputs, target)
+    value = build_loss(spec(), CLASSES, SPACING)(outputs, target)
     levels = [F.cross_entropy(outputs[0], target, label_smoothing=0.1)]
     levels.append(F.cross_entropy(outputs[1], target[:, 1::2, 1::2], label_smoothing=0.1))
     torch.testing.assert_close(value.components["smooth_ce"], sum(levels) / 2)
@@ -48,4 +49,4 @@ def test_an_external_loss_is_weighted_like_the_others():
 
 def test_another_version_is_refused_with_both_named():
     with pytest.raises(PlanError, match=r"smooth-losses 0\.4, but smooth-losses 0\.3 is installed"):
-        build_loss(spec(version="0.4"), CLASSES)
+        build_loss(spec(version="0.4"), CLASSES, SPACING)

@@ -12,11 +12,14 @@ from tumorseg.schema.losses import (
     CrossEntropyLoss,
     DiceLoss,
     FocalLoss,
+    GeneralizedDiceLoss,
+    JaccardLoss,
     LossSpec,
     TverskyLoss,
 )
 from tumorseg.schema.targets import IGNORE, Targets
 
+SPACING = (1.0, 1.0, 1.0)
 CLASSES = Targets(label_values=(0, 1, 2, 3), label_names=("background", "a", "b", "c"), ignore_value=None)
 REGIONS = CLASSES.model_copy(
     update={"region_names": ("abc", "bc", "c"), "regions": ((1, 2, 3), (2, 3), (3,)), "region_values": (1, 2, 3)}
@@ -43,7 +46,7 @@ def target():
 
 
 def total(components, logits, target, targets=CLASSES):
-    return build_loss(LossSpec(preset="test", components=components), targets)(logits, target).total
+    return build_loss(LossSpec(preset="test", components=components), targets, SPACING)(logits, target).total
 
 
 def region_masks(target):
@@ -231,16 +234,66 @@ def test_focal_without_gamma_is_cross_entropy(logits, target, targets):
     torch.testing.assert_close(focal, plain)
 
 
-@pytest.mark.parametrize("targets", [CLASSES, REGIONS], ids=["classes", "regions"])
-def test_a_sum_of_losses_computes_each_shared_part_once(monkeypatch, logits, target, targets):
-    calls = []
-    for owner, name in ((torch.Tensor, "log_softmax"), (torch.Tensor, "sigmoid"), (torch.Tensor, "exp")):
-        inner = getattr(owner, name)
-        monkeypatch.setattr(
-            owner, name, lambda *args, _inner=inner, _name=name, **more: calls.append(_name) or _inner(*args, **more)
-        )
-    entropy = BinaryCrossEntropyLoss() if targets.has_regions else CrossEntropyLoss()
-    terms = (DiceLoss(), TverskyLoss(), FocalLoss(), entropy)
-    total(terms, logits[:, : targets.num_outputs], target, targets)
-    # Of classes: the probabilities, and those of the target itself.
-    assert sorted(calls) == (["sigmoid"] if targets.has_regions else ["exp", "exp", "log_softmax"])
+@pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.parametrize("include_background", [False, True])
+@pytest.mark.parametrize("jaccard", [False, True])
+def test_squared_dice_and_jaccard_of_classes_equal_monai(
+    monai_losses, logits, target, batch, include_background, jaccard
+):
+    oracle = monai_losses.DiceLoss(
+        include_background=include_background,
+        to_onehot_y=True,
+        softmax=True,
+        squared_pred=True,
+        jaccard=jaccard,
+        batch=batch,
+        smooth_nr=1e-5,
+        smooth_dr=1e-5,
+    )
+    kind = JaccardLoss if jaccard else DiceLoss
+    component = kind(batch=batch, include_background=include_background, denominator="squared")
+    found = total((component,), logits, target)
+    torch.testing.assert_close(found, oracle(logits, target[:, None]), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_jaccard_of_regions_equals_monai(monai_losses, logits, target, batch):
+    oracle = monai_losses.DiceLoss(sigmoid=True, jaccard=True, batch=batch, smooth_nr=1e-5, smooth_dr=1e-5)
+    expected = oracle(logits[:, :3], region_masks(target).float())
+    found = total((JaccardLoss(batch=batch),), logits[:, :3], target, REGIONS)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.parametrize("weighting", ["square", "simple", "uniform"])
+@pytest.mark.parametrize("lacks_a_class", [False, True])
+def test_generalized_dice_of_classes_equals_monai(monai_losses, logits, target, batch, weighting, lacks_a_class):
+    if lacks_a_class:
+        target[0][target[0] == 2] = 1
+    oracle = monai_losses.GeneralizedDiceLoss(
+        include_background=True, to_onehot_y=True, softmax=True, w_type=weighting, batch=batch
+    )
+    found = total((GeneralizedDiceLoss(batch=batch, class_weighting=weighting),), logits, target)
+    torch.testing.assert_close(found, oracle(logits, target[:, None]), rtol=1e-5, atol=1e-5)
+
+
+def test_generalized_dice_of_regions_equals_monai(monai_losses, logits, target):
+    oracle = monai_losses.GeneralizedDiceLoss(sigmoid=True)
+    expected = oracle(logits[:, :3], region_masks(target).float())
+    found = total((GeneralizedDiceLoss(),), logits[:, :3], target, REGIONS)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_dice_and_focal_of_regions_equal_monai(monai_losses, logits, target):
+    """Of classes MONAI sums a softmax Dice and a sigmoid focal loss, which is another loss."""
+    oracle = monai_losses.DiceFocalLoss(sigmoid=True, gamma=2.0, smooth_nr=1e-5, smooth_dr=1e-5)
+    expected = oracle(logits[:, :3], region_masks(target).float())
+    found = total((DiceLoss(), FocalLoss()), logits[:, :3], target, REGIONS)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_generalized_dice_and_focal_of_regions_equal_monai(monai_losses, logits, target):
+    oracle = monai_losses.GeneralizedDiceFocalLoss(sigmoid=True, gamma=2.0)
+    expected = oracle(logits[:, :3], region_masks(target).float())
+    found = total((GeneralizedDiceLoss(), FocalLoss()), logits[:, :3], target, REGIONS)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)

@@ -53,7 +53,7 @@ def really_saved(configuration, setting, part):
         num_outputs=setting.targets.num_outputs,
         activation_checkpointing=configuration.activation_checkpointing,
     ).train()
-    loss = build_loss(configuration.loss, setting.targets)
+    loss = build_loss(configuration.loss, setting.targets, configuration.spacing_mm)
     parameters = {parameter.data_ptr() for parameter in network.parameters()}
     kept, sizes = [], {}
 
@@ -100,7 +100,7 @@ def test_weights_gradients_and_optimizer_are_those_of_real_ones(plans, network):
     assert isinstance(configuration.optimizer, AdamW)
     count = COUNTER.count(configuration, setting)
     real = build_network(configuration.network, num_channels=2, num_outputs=3).train()
-    loss = build_loss(configuration.loss, setting.targets)
+    loss = build_loss(configuration.loss, setting.targets, configuration.spacing_mm)
     optimizer = build_optimizer(configuration.optimizer, real.parameters())
     loss(
         real(torch.randn(2, 2, *configuration.patch_size)), torch.zeros(2, *configuration.patch_size, dtype=torch.long)

@@ -46,7 +46,7 @@ def read(union, value):
         (LossComponent, {"name": "cross_entropy", "weight": 2}, CrossEntropyLoss),
         (LossComponent, {"name": "tversky", "alpha": 0, "gamma": 0.5}, TverskyLoss),
         (LossComponent, {"name": "focal", "alpha": 0.25}, FocalLoss),
-        (LossComponent, {"name": "boundary", "weight": 2} | ORIGIN, ExternalLoss),
+        (LossComponent, {"name": "cldice", "weight": 2} | ORIGIN, ExternalLoss),
         (TransformSpec, {"name": "mirror", "axes": [0]}, MirrorTransform),
         (TransformSpec, {"name": "elastic"} | ORIGIN, External),
         (OptimizerSpec, {"name": "sgd"}, Sgd),
@@ -71,7 +71,7 @@ def test_the_name_chooses_the_record(union, value, expected):
         (NetworkSpec, "network has an unknown name; known are plain_unet, residual_unet, or one of another package"),
         (
             LossComponent,
-            "loss has an unknown name; known are dice, cross_entropy, binary_cross_entropy, tversky, focal, or one",
+            "loss has an unknown name; known are dice, generalized_dice, jaccard, tversky, unified_focal, cross_entropy, ",
         ),
         (
             TransformSpec,
@@ -95,11 +95,11 @@ def test_an_unknown_name_lists_those_there_are(union, message, value):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ({"name": "tversky", "alpha": -0.1}, "alpha.*greater than or equal to 0"),
-        ({"name": "tversky", "beta": -0.1}, "beta.*greater than or equal to 0"),
+        ({"name": "tversky", "alpha": -0.1}, "alpha.*0 or more"),
+        ({"name": "tversky", "beta": -0.1}, "beta.*0 or more"),
         ({"name": "tversky", "alpha": 0, "beta": 0}, "alpha and beta of tversky are both 0"),
-        ({"name": "tversky", "gamma": 0}, "gamma.*greater than 0"),
-        ({"name": "focal", "gamma": -0.5}, "gamma.*greater than or equal to 0"),
+        ({"name": "tversky", "gamma": 0}, "gamma.*above 0"),
+        ({"name": "focal", "gamma": -0.5}, "gamma.*0 or more"),
         ({"name": "focal", "alpha": 1.5}, "alpha.*less than or equal to 1"),
     ],
 )
@@ -155,7 +155,7 @@ def test_a_topology_knows_its_stages_and_axes():
     [
         ({"components": []}, "at least 1 item"),
         ({"components": [{"name": "dice", "weight": 0}]}, "weights of the loss components sum to 0"),
-        ({"components": [{"name": "dice", "weight": -1}]}, "greater than or equal to 0"),
+        ({"components": [{"name": "dice", "weight": -1}]}, "must be 0 or more"),
         ({"deep_supervision_weights": []}, "positive weight for the full resolution"),
         ({"deep_supervision_weights": [0, 1]}, "positive weight for the full resolution"),
         ({"deep_supervision_weights": [1, -1]}, "must not be negative"),

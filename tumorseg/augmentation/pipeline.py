@@ -65,13 +65,53 @@ def augment(
         InputError: the shapes do not fit each other or the patch.
         PlanError: a transform does not fit the number of axes, or another package's is not installed as planned.
     """
+    none = images.new_empty((len(images), 0, *images.shape[2:]))
+    images, segmentations, _ = augment_with_maps(
+        images, segmentations, none, spec, patch_size=patch_size, generator=generator
+    )
+    return images, segmentations
+
+
+def augment_with_maps(
+    images: Tensor,
+    segmentations: Tensor,
+    maps: Tensor,
+    spec: AugmentationSpec,
+    *,
+    patch_size: tuple[int, ...],
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a batch of augmented patches with maps (B, M, *patch) that were turned along, but whose values stayed.
+
+    Args:
+        images: as for `augment`.
+        segmentations: as for `augment`.
+        maps: (B, M, *source) values that belong to voxels, such as distances; interpolated linearly, 0 outside.
+        spec: as for `augment`.
+        patch_size: as for `augment`.
+        generator: as for `augment`; maps draw nothing from it.
+
+    Raises:
+        InputError: as for `augment`.
+        PlanError: as for `augment`, or there are maps and a transform of another package, which does not know of them.
+    """
     _check_axes(spec, len(patch_size))
     _check_shapes(images, segmentations, patch_size)
+    if maps.shape[1] and any(isinstance(transform, External) for transform in spec.transforms):
+        raise PlanError(
+            'transforms of other packages cannot turn distance maps along; set "distance_maps": "device" in the loss'
+        )
     if not any(isinstance(transform, AffineTransform) for transform in spec.transforms):
-        images, segmentations = center_crop(images, patch_size), center_crop(segmentations, patch_size)
+        images, segmentations, maps = (center_crop(part, patch_size) for part in (images, segmentations, maps))
     for transform in spec.transforms:
-        images, segmentations = _build(transform, patch_size)(images, segmentations, generator=generator)
-    return images.contiguous(), segmentations.contiguous()
+        apply = _build(transform, patch_size)
+        if maps.shape[1] and isinstance(transform, AffineTransform | MirrorTransform):
+            together = torch.cat((images, maps), dim=1)
+            together, segmentations = apply(together, segmentations, generator=generator)
+            images, maps = together.split((images.shape[1], maps.shape[1]), dim=1)  # type: ignore[no-untyped-call]
+        else:
+            images, segmentations = apply(images, segmentations, generator=generator)
+    return images.contiguous(), segmentations.contiguous(), maps.contiguous()
 
 
 def _affine(transform: AffineTransform, patch_size: tuple[int, ...]) -> Transform:

@@ -64,6 +64,8 @@ class Batch(NamedTuple):
     """(B, *source), int64 class indices; in a cascade (B, 2, *source), those of the reference and of the previous model."""
     case_ids: tuple[str, ...]
     """Where each patch came from."""
+    distances: Tensor | None = None
+    """(B, K, *source), mm: signed distances from each output's surface, for losses that have them measured while reading."""
 
 
 class PatchSpec(NamedTuple):

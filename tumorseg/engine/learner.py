@@ -53,8 +53,11 @@ class Learner:
                 activation_checkpointing=configuration.activation_checkpointing,
             )
         self.network = place(network, self.device)
-        self.loss = build_loss(configuration.loss, targets)
+        self.loss = build_loss(configuration.loss, targets, configuration.spacing_mm).to(self.device)
         self.optimizer = build_optimizer(configuration.optimizer, self.network.parameters())
+        if weights := list(self.loss.weighting.parameters()):
+            self.optimizer.add_param_group({"params": weights, "lr": self.loss.weighting.lr, "weight_decay": 0.0})
+        self._num_iterations = training.epochs * training.iterations_per_epoch
         self.schedule: Schedule = build_schedule(
             configuration.schedule,
             configuration.optimizer.lr,
@@ -69,36 +72,41 @@ class Learner:
         enabled = self._dtype is not torch.float32
         return torch.autocast(self.device.type, dtype=self._dtype if enabled else torch.bfloat16, enabled=enabled)
 
-    def step(self, images: Tensor, segmentations: Tensor, iteration: int) -> StepResult:
+    def step(
+        self, images: Tensor, segmentations: Tensor, iteration: int, distances: Tensor | None = None
+    ) -> StepResult:
         """Take one step of the optimizer.
 
         Args:
             images: (B, C, *patch).
             segmentations: (B, *patch) class indices.
             iteration: of the training, which decides the learning rate.
+            distances: (B, K, *patch) signed distances, mm, if they were measured already.
         """
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.schedule.lr(iteration)
+        self.optimizer.param_groups[0]["lr"] = self.schedule.lr(iteration)
+        self.loss.progress = iteration / self._num_iterations
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
-        value = self._accumulate(images, segmentations)
+        value = self._accumulate(images, segmentations, distances)
         self._scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self._clip)
         has_stepped = self._scaler.is_enabled() or bool(torch.isfinite(norm))
         if has_stepped:
             self._scaler.step(self.optimizer)
             self._scaler.update()
+        self.loss.weighting.observe(value.components)
         return StepResult(value.total, value.components, has_stepped)
 
-    def _accumulate(self, images: Tensor, segmentations: Tensor) -> LossValue:
+    def _accumulate(self, images: Tensor, segmentations: Tensor, distances: Tensor | None) -> LossValue:
         """Add up the gradients of a batch, part after part; return its mean loss, detached."""
         num_parts = min(self._num_parts, len(images))
-        parts = zip(images.tensor_split(num_parts), segmentations.tensor_split(num_parts), strict=True)
+        maps = [None] * num_parts if distances is None else distances.tensor_split(num_parts)
+        parts = zip(images.tensor_split(num_parts), segmentations.tensor_split(num_parts), maps, strict=True)
         values: list[tuple[float, LossValue]] = []
-        for part, reference in parts:
+        for part, reference, distance in parts:
             with self.autocast():
                 outputs = self.network(part)
-            value = self.loss(outputs, reference)
+            value = self.loss(outputs, reference, distance)
             share = len(part) / len(images)
             self._scaler.scale(value.total * share).backward()
             values.append((share, LossValue(value.total.detach(), value.components)))
@@ -111,6 +119,7 @@ class Learner:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self._scaler.state_dict(),
             "schedule": self.schedule.state(),
+            "loss": {"progress": self.loss.progress, "weighting": self.loss.weighting.state_dict()},
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -129,3 +138,5 @@ class Learner:
         if state["scaler"]:  # empty after steps without a scaler, on the CPU or in another precision
             self._scaler.load_state_dict(state["scaler"])
         self.schedule.restore(state["schedule"])
+        self.loss.progress = state["loss"]["progress"]
+        self.loss.weighting.load_state_dict(state["loss"]["weighting"])

@@ -5,12 +5,13 @@ import resource
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from tumorseg.augmentation.pipeline import augment, source_size
+from tumorseg.augmentation.pipeline import augment_with_maps, source_size
 from tumorseg.engine.batches import (
     TRAINING,
     VALIDATION,
@@ -25,6 +26,8 @@ from tumorseg.engine.learner import Learner
 from tumorseg.engine.previous import with_previous
 from tumorseg.engine.scores import PooledDice
 from tumorseg.errors import TrainingError
+from tumorseg.losses.compound import CompoundLoss
+from tumorseg.losses.registry import build_loss
 from tumorseg.schema.augmentation import AugmentationSpec
 from tumorseg.schema.logs import EpochLog
 from tumorseg.schema.plan import Configuration, Training
@@ -40,6 +43,17 @@ class Data(NamedTuple):
     training: CaseReader
     validation: CaseReader | None
     """None with `--fold all`."""
+
+
+class Inputs(NamedTuple):
+    """A batch as network and loss take it, on the device."""
+
+    images: Tensor
+    """(B, C, *patch)."""
+    segmentations: Tensor
+    """(B, *patch) class indices."""
+    distances: Tensor | None
+    """(B, K, *patch), mm, if they were measured while reading."""
 
 
 class Hooks(NamedTuple):
@@ -134,13 +148,25 @@ class Fit:
         spec = patch_spec(self.configuration, self.learner.targets, self.configuration.augmentation)
 
         def load(number: int) -> Batch:
-            return read_batch(self.data.training, spec, seed=self.training.seed, stream=TRAINING, number=number)
+            batch = read_batch(self.data.training, spec, seed=self.training.seed, stream=TRAINING, number=number)
+            return batch._replace(distances=self._measured(batch)) if loss.reads_distances else batch
 
+        loss = self.configuration.loss
         return read_ahead(load, range(first, stop))
 
+    def _measured(self, batch: Batch) -> Tensor | None:
+        """Return the distances from the reference's surfaces; called by the thread that reads ahead."""
+        is_cascade = self.configuration.previous_configuration is not None
+        return self._reader_loss.distance_maps(batch.segmentations[:, 0] if is_cascade else batch.segmentations)
+
+    @cached_property
+    def _reader_loss(self) -> CompoundLoss:
+        """Return the loss on the CPU, to measure distances there."""
+        return build_loss(self.configuration.loss, self.learner.targets, self.configuration.spacing_mm)
+
     def _step(self, batch: Batch, iteration: int) -> None:
-        images, segmentations = self.inputs(batch, self.configuration.augmentation, TRAINING, iteration)
-        result = self.learner.step(images, segmentations, iteration)
+        inputs = self.inputs(batch, self.configuration.augmentation, TRAINING, iteration)
+        result = self.learner.step(inputs.images, inputs.segmentations, iteration, inputs.distances)
         loss = float(result.total)
         if not (math.isfinite(loss) and result.has_stepped):
             found = f"the loss became {loss}" if not math.isfinite(loss) else "the gradient is not finite"
@@ -154,21 +180,22 @@ class Fit:
         self.progress.iteration = iteration + 1
         self.hooks.on_iteration(iteration + 1, loss)
 
-    def inputs(self, batch: Batch, spec: AugmentationSpec, stream: int, number: int) -> tuple[Tensor, Tensor]:
-        """Return a batch as network and loss take it, on the device: images (B, C, *patch), class indices (B, *patch)."""
+    def inputs(self, batch: Batch, spec: AugmentationSpec, stream: int, number: int) -> Inputs:
+        """Return a batch as network and loss take it, on the device."""
         device = self.learner.device
-        generator = torch_generator(self.training.seed, stream, number)
-        images, segmentations = augment(
+        maps = batch.images[:, :0] if batch.distances is None else batch.distances
+        images, segmentations, distances = augment_with_maps(
             batch.images.to(device, non_blocking=True),
             batch.segmentations.to(device, non_blocking=True),
+            maps.to(device, non_blocking=True),
             spec,
             patch_size=self.configuration.patch_size,
-            generator=generator,
+            generator=torch_generator(self.training.seed, stream, number),
         )
-        if self.configuration.previous_configuration is None:
-            return images, segmentations
-        reference, previous = segmentations.unbind(1)
-        return with_previous(images, previous, num_previous(self.configuration, self.learner.targets)), reference
+        if self.configuration.previous_configuration is not None:
+            segmentations, previous = segmentations.unbind(1)
+            images = with_previous(images, previous, num_previous(self.configuration, self.learner.targets))
+        return Inputs(images, segmentations, None if batch.distances is None else distances)
 
     def _end_epoch(self, epoch: int, started: float, waited: float) -> None:
         progress = self.progress
@@ -177,8 +204,10 @@ class Fit:
         components = {name: total / count for name, total in sorted(progress.components.items())}
         trained = time.perf_counter() - started
         lr = self.learner.schedule.lr(progress.iteration - 1)
+        weights = self.learner.loss.weights()
         validation_loss, dsc = self._validate()
         self.learner.schedule.end_epoch(train_loss, validation_loss)
+        self.learner.loss.weighting.end_epoch()
         is_best = self._update_best(train_loss, dsc)
         progress.losses, progress.components = [], {}
         log = EpochLog(
@@ -186,7 +215,7 @@ class Fit:
             iteration=progress.iteration,
             train_loss=train_loss,
             train_losses=components,
-            loss_weights={term.name: term.weight for term in self.learner.loss.terms},
+            loss_weights=weights,
             validation_loss=validation_loss,
             dsc=dsc,
             lr=lr,
@@ -210,7 +239,7 @@ class Fit:
         self.learner.network.eval()
         with torch.inference_mode():
             for number, batch in enumerate(read_ahead(load, range(count))):
-                images, segmentations = self.inputs(batch, AugmentationSpec(), VALIDATION, number)
+                images, segmentations, _ = self.inputs(batch, AugmentationSpec(), VALIDATION, number)
                 with self.learner.autocast():
                     logits = self.learner.network(images)
                 total += float(self.learner.loss(logits, segmentations).total)

@@ -7,7 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from tumorseg.errors import InputError
-from tumorseg.losses.level import Level, downsample_target, region_table
+from tumorseg.losses.boundary import Boundary
+from tumorseg.losses.distance_maps import signed_distances
+from tumorseg.losses.level import Level, downsample, region_table
+from tumorseg.losses.statistics import Wanted
+from tumorseg.losses.weighting import Weighting
+from tumorseg.schema.numbers import Number, number_at
 from tumorseg.schema.targets import IGNORE, Targets
 
 
@@ -28,15 +33,24 @@ def mean_loss(parts: Sequence[tuple[float, LossValue]]) -> LossValue:
     return LossValue(total, components)
 
 
+class Surroundings(NamedTuple):
+    """Where a loss is used."""
+
+    targets: Targets
+    """What the network predicts."""
+    spacing_mm: tuple[float, ...]
+    """Voxel edges of the patch."""
+
+
 class Term(NamedTuple):
     """One component, built."""
 
     name: str
     """Unique within the sum."""
-    weight: float
+    weight: Number
     """Factor in the sum."""
     loss: nn.Module
-    """Maps a `Level` to a scalar."""
+    """Maps a `Level` to a scalar; its `wanted` is what it needs of the level's statistics."""
 
 
 class CompoundLoss(nn.Module):
@@ -44,31 +58,47 @@ class CompoundLoss(nn.Module):
 
     region_table: Tensor
 
-    def __init__(self, terms: Iterable[Term], *, level_weights: Sequence[float], targets: Targets) -> None:
+    def __init__(
+        self, terms: Iterable[Term], weighting: Weighting, *, level_weights: Sequence[float], surroundings: Surroundings
+    ) -> None:
         super().__init__()
         self.terms = tuple(terms)
         self.losses = nn.ModuleList(term.loss for term in self.terms)
+        self.weighting = weighting
         self.level_weights = tuple(weight / sum(level_weights) for weight in level_weights)
-        self.targets = targets
-        self.register_buffer("region_table", region_table(targets), persistent=False)
+        self.targets, self.spacing_mm = surroundings
+        self.progress = 0.0
+        """Fraction of the training that is done; whoever trains sets it."""
+        self._wanted = Wanted()
+        for term in self.terms:
+            self._wanted |= getattr(term.loss, "wanted", Wanted())
+        self.register_buffer("region_table", region_table(self.targets), persistent=False)
 
-    def forward(self, outputs: Tensor | Sequence[Tensor], target: Tensor) -> LossValue:
+    def forward(self, outputs: Tensor | Sequence[Tensor], target: Tensor, distances: Tensor | None = None) -> LossValue:
         """Return the loss of a batch.
 
         Args:
             outputs: logits (B, K, *space) from full resolution down, of any floating type; one tensor counts as the
                 full resolution alone.
             target: (B, *space) integer class indices at full resolution; `IGNORE` (-1) where nothing is supervised.
+            distances: (B, K, *space) signed distances, mm, as `distance_maps` returns them; measured here if None.
 
         Raises:
             InputError: shapes do not fit each other, or an index is no class.
         """
         outputs, weights = self.pair(outputs)
         _check_shapes(outputs, target, self.targets.num_outputs)
-        return self.value(outputs, weights, target, has_ignored=_check_indices(target, self.targets.num_classes))
+        has_ignored = _check_indices(target, self.targets.num_classes)
+        return self.value(outputs, weights, target, has_ignored=has_ignored, distances=distances)
 
     def value(
-        self, outputs: Sequence[Tensor], weights: Sequence[float], target: Tensor, *, has_ignored: bool
+        self,
+        outputs: Sequence[Tensor],
+        weights: Sequence[float],
+        target: Tensor,
+        *,
+        has_ignored: bool,
+        distances: Tensor | None = None,
     ) -> LossValue:
         """Return the loss of outputs and target that are known to fit, without looking at a single value of them.
 
@@ -77,17 +107,62 @@ class CompoundLoss(nn.Module):
             weights: of each output.
             target: (B, *space) integer class indices.
             has_ignored: whether any voxel may be `IGNORE`.
+            distances: as for `forward`.
         """
-        table = self.region_table.to(target.device)
+        if distances is None:
+            distances = self.distance_maps(target)
         values = dict.fromkeys((term.name for term in self.terms), target.new_zeros((), dtype=torch.float32))
         for logits, weight in zip(outputs, weights, strict=True):
             if weight > 0:
-                coarse = downsample_target(target, logits.shape[2:]).long()
-                level = Level(_at_least_float32(logits), coarse, has_ignored, table)
+                level = self._level(logits, target, has_ignored=has_ignored, distances=distances)
                 for term in self.terms:
                     values[term.name] = values[term.name] + weight * term.loss(level)
-        total = torch.stack([term.weight * values[term.name] for term in self.terms]).sum()
+        factors, added = self.weighting()
+        weighed = [own * values[term.name] for own, term in zip(self._own_weights(), self.terms, strict=True)]
+        total = torch.stack(weighed)
+        total = (total if factors is None else total * factors).sum() + added
         return LossValue(total, {name: value.detach() for name, value in values.items()})
+
+    def distance_maps(self, target: Tensor) -> Tensor | None:
+        """Return the signed distances (B, K, *space), mm, from the surface of each output's reference; None if none needs them.
+
+        Args:
+            target: (B, *space) integer class indices at full resolution.
+        """
+        limits = {loss.max_distance_mm for loss in self.losses if isinstance(loss, Boundary)}
+        if not limits:
+            return None
+        with torch.no_grad():
+            target = target.long()
+            table = self.region_table.to(target.device)
+            masks = table[:, target].movedim(0, 1) if len(table) else _one_hot(target, self.targets.num_classes)
+            known = (target != IGNORE).unsqueeze(1)
+            return signed_distances(masks, known, self.spacing_mm, limits.pop())
+
+    def weights(self) -> dict[str, float]:
+        """Return the present factor of each component in the sum."""
+        factors, _ = self.weighting()
+        found = [1.0] * len(self.terms) if factors is None else factors.tolist()
+        return {
+            term.name: own * factor for term, own, factor in zip(self.terms, self._own_weights(), found, strict=True)
+        }
+
+    def _own_weights(self) -> list[float]:
+        return [number_at(term.weight, self.progress) for term in self.terms]
+
+    def _level(self, logits: Tensor, target: Tensor, *, has_ignored: bool, distances: Tensor | None) -> Level:
+        space = logits.shape[2:]
+        pairs = zip(self.spacing_mm, target.shape[1:], space, strict=True)
+        return Level(
+            logits=logits,
+            target=downsample(target, space).long(),
+            has_ignored=has_ignored,
+            region_table=self.region_table.to(target.device),
+            spacing_mm=tuple(edge * fine / coarse for edge, fine, coarse in pairs),
+            wanted=self._wanted,
+            distances=None if distances is None else downsample(distances, space, first_axis=2),
+            progress=self.progress,
+        )
 
     def pair(self, outputs: Tensor | Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[float]]:
         """Return the outputs as a sequence, and the weight of each; a single tensor is the full resolution.
@@ -114,7 +189,8 @@ class VoxelwiseLoss(nn.Module):
 
     def forward(self, level: Level) -> Tensor:
         """Return the loss of one resolution, a scalar."""
-        return self.loss(level.logits, level.target)
+        logits = level.logits if level.logits.dtype == torch.float64 else level.logits.float()
+        return self.loss(logits, level.target)
 
 
 def _check_shapes(outputs: Sequence[Tensor], target: Tensor, num_outputs: int) -> None:
@@ -140,5 +216,6 @@ def _check_indices(target: Tensor, num_classes: int) -> bool:
     return bool(low == IGNORE)
 
 
-def _at_least_float32(logits: Tensor) -> Tensor:
-    return logits if logits.dtype == torch.float64 else logits.float()
+def _one_hot(target: Tensor, num_classes: int) -> Tensor:
+    classes = torch.arange(num_classes, device=target.device)
+    return target.unsqueeze(1) == classes.view(-1, *(1,) * (target.ndim - 1))

@@ -1,16 +1,48 @@
 """Cross-entropy of classes and of regions."""
 
+import torch
 from torch import Tensor, nn
 
+from tumorseg.errors import PlanError
 from tumorseg.losses.level import Level
+from tumorseg.losses.statistics import Wanted
+from tumorseg.schema.class_weights import (
+    ClassWeights,
+    CountedWeights,
+    EffectiveNumberWeights,
+    GivenWeights,
+    InverseFrequencyWeights,
+)
+from tumorseg.schema.losses import EntropyLoss
+from tumorseg.schema.targets import Targets
 
 
 class CrossEntropy(nn.Module):
-    """Softmax cross-entropy, mean over supervised voxels; 0 where there is none."""
+    """Softmax cross-entropy, mean over supervised voxels; 0 where there is none.
+
+    With class weights the mean is weighted, as torch's; with label smoothing each voxel's label is spread over all classes.
+
+    References:
+        Szegedy et al., CVPR 2016 (label smoothing).
+    """
+
+    def __init__(self, spec: EntropyLoss, targets: Targets) -> None:
+        super().__init__()
+        self.spec = spec
+        self.wanted = Wanted(every_class=spec.label_smoothing != 0)
+        self.weights = OutputWeights(spec.class_weights, targets)
 
     def forward(self, level: Level) -> Tensor:
         """Return the loss of one resolution, a scalar."""
-        return -level.log_probability_of_target.sum() / level.num_supervised
+        sums, smoothing = level.sums, level.at(self.spec.label_smoothing)
+        values, reference = (1 - smoothing) * sums.entropy_inside.sum(0), sums.reference.sum(0)
+        if self.wanted.every_class:
+            values = values + smoothing / len(values) * sums.entropy_of_all.sum(0)
+        if not self.weights.are_alike:
+            weights: Tensor = self.weights(reference)
+            values, reference = weights * values, weights * reference
+        mass = reference.sum()
+        return values.sum() / torch.where(mass > 0, mass, 1)
 
 
 class BinaryCrossEntropy(nn.Module):
@@ -19,7 +51,79 @@ class BinaryCrossEntropy(nn.Module):
     nnU-Net with an ignore label sums over regions instead (its DC_and_BCE_loss divides by voxels alone).
     """
 
+    def __init__(self, spec: EntropyLoss, targets: Targets) -> None:
+        super().__init__()
+        self.spec = spec
+        self.wanted = Wanted(every_class=spec.label_smoothing != 0)
+        self.weights = OutputWeights(spec.class_weights, targets)
+
     def forward(self, level: Level) -> Tensor:
         """Return the loss of one resolution, a scalar."""
-        values = level.binary_cross_entropies
-        return level.keep_supervised(values).sum() / (level.num_supervised * values.shape[1])
+        sums, smoothing = level.sums, level.at(self.spec.label_smoothing)
+        values = (1 - smoothing) * (sums.entropy_inside + sums.entropy_outside).sum(0)
+        if self.wanted.every_class:
+            values = values + smoothing / 2 * sums.entropy_of_all.sum(0)
+        if self.weights.are_alike:
+            return values.sum() / (level.num_supervised * len(values))
+        weights: Tensor = self.weights(sums.reference.sum(0))
+        return (weights * values).sum() / (level.num_supervised * weights.sum())
+
+
+class OutputWeights(nn.Module):
+    """Weights (K) of classes or regions: given, or from how many voxels they have."""
+
+    values: Tensor | None
+
+    def __init__(self, spec: ClassWeights | None, targets: Targets) -> None:
+        super().__init__()
+        self.spec = spec
+        given = spec.values if isinstance(spec, GivenWeights) else None
+        if isinstance(spec, CountedWeights) and spec.of == "dataset":
+            given = _counted(spec)
+        if given is not None and len(given) != targets.num_outputs:
+            names = ", ".join(targets.region_names or targets.label_names)
+            raise PlanError(f"class_weights has {len(given)} entries for {targets.num_outputs} outputs ({names})")
+        values = None if given is None else torch.tensor(given, dtype=torch.float32)
+        self.register_buffer("values", values, persistent=False)
+
+    @property
+    def are_alike(self) -> bool:
+        """Whether there are none."""
+        return self.spec is None
+
+    def forward(self, reference: Tensor) -> Tensor:
+        """Return the weights (K), from the batch's own voxels (K) if the plan says so."""
+        if self.values is not None:
+            return self.values.to(reference)
+        assert isinstance(self.spec, InverseFrequencyWeights | EffectiveNumberWeights)
+        return weights_of(self.spec, reference)
+
+
+def _counted(spec: CountedWeights) -> tuple[float, ...]:
+    if spec.voxels is None:
+        raise PlanError(
+            "class_weights count the voxels of the dataset, but the plan does not hold them; plan anew from a fingerprint that "
+            'counted labels, or set "of": "batch"'
+        )
+    assert isinstance(spec, InverseFrequencyWeights | EffectiveNumberWeights)
+    return tuple(weights_of(spec, torch.tensor(spec.voxels, dtype=torch.float64)).tolist())
+
+
+def weights_of(spec: InverseFrequencyWeights | EffectiveNumberWeights, voxels: Tensor) -> Tensor:
+    """Return weights (K) from numbers of voxels (K); on average over voxels they are 1.
+
+    What has no voxel weighs as much as the heaviest that has; where none has any, all weigh 1.
+
+    References:
+        Cui et al., Class-balanced loss based on effective number of samples, CVPR 2019.
+    """
+    counts = voxels.clamp(min=1)
+    if isinstance(spec, InverseFrequencyWeights):
+        weights = (counts / counts.sum()) ** -spec.power
+    else:
+        # 1 - beta^n without its cancellation.
+        weights = 1 / -torch.expm1(counts * torch.log(torch.tensor(spec.beta, dtype=voxels.dtype).clamp(min=1e-12)))
+    heaviest = torch.where(voxels > 0, weights, 0.0).amax()
+    weights = torch.where(voxels > 0, weights, heaviest)
+    mass = (weights * voxels).sum()
+    return torch.where(mass > 0, weights * voxels.sum() / torch.where(mass > 0, mass, 1), 1.0)

@@ -5,10 +5,12 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from tumorseg.losses.overlap import OverlapSums, count_by_class, sum_by_class
+from tumorseg.losses.statistics import Statistics, VoxelSums, Wanted, class_statistics, region_statistics
+from tumorseg.schema.numbers import Number, number_at
 from tumorseg.schema.targets import IGNORE, Targets
+
+DEFAULT = Wanted()
 
 
 @dataclass(frozen=True)
@@ -16,13 +18,30 @@ class Level:
     """One output of the network and the reference at its resolution."""
 
     logits: Tensor
-    """(B, K, *space), float32 or float64."""
+    """(B, K, *space), of any floating type."""
     target: Tensor
     """(B, *space) int64 class indices, `IGNORE` where nothing is supervised."""
     has_ignored: bool
     """Whether any voxel may be `IGNORE`; without one no mask is made."""
     region_table: Tensor
     """(R, classes + 1) bool: whether a region holds a class; the last column stands for `IGNORE`."""
+    spacing_mm: tuple[float, ...]
+    """Voxel edges."""
+    wanted: Wanted = DEFAULT
+    """What the components together need of the statistics."""
+    distances: Tensor | None = None
+    """(B, K, *space) float32, mm: signed distances from each output's surface in the reference, where a component needs them."""
+    progress: float = 0.0
+    """Fraction of the training that is done."""
+
+    def at(self, number: Number) -> float:
+        """Return the present value of a number of the plan."""
+        return number_at(number, self.progress)
+
+    @property
+    def has_regions(self) -> bool:
+        """Whether outputs are sigmoids of regions."""
+        return len(self.region_table) > 0
 
     @cached_property
     def supervised(self) -> Tensor:
@@ -35,50 +54,47 @@ class Level:
         return self.supervised.sum().clamp(min=1) if self.has_ignored else self.target.numel()
 
     @cached_property
-    def log_probabilities(self) -> Tensor:
-        """Return the log-softmax of the logits (B, K, *space)."""
-        return self.logits.log_softmax(1)
+    def statistics(self) -> Statistics:
+        """Return all sums over voxels, and the cross-entropy of each voxel where that is wanted."""
+        if self.has_regions:
+            return region_statistics(
+                self.logits,
+                self.target,
+                self.region_table,
+                self.wanted,
+                masked=self.has_ignored,
+                moments=self.distances,
+            )
+        return class_statistics(self.logits, self.target, self.wanted, masked=self.has_ignored, moments=self.distances)
+
+    @property
+    def sums(self) -> VoxelSums:
+        """Return all sums over voxels, each (B, K)."""
+        return self.statistics.sums
+
+    @property
+    def entropies(self) -> Tensor:
+        """Return the cross-entropy of each voxel (B, *space), or of each voxel and region (B, R, *space)."""
+        return self.statistics.voxelwise
 
     @cached_property
-    def log_probability_of_target(self) -> Tensor:
-        """Return (B, *space): the log-softmax of each voxel's own class, 0 where unsupervised."""
-        index = self.target.clamp(min=0).unsqueeze(1)
-        return self.keep_supervised(self.log_probabilities.gather(1, index).squeeze(1))
+    def masks(self) -> Tensor:
+        """Return (B, K, *space) bool: the reference of each output. The one thing that is as large as the logits but for them."""
+        if self.has_regions:
+            # IGNORE is -1, which indexes the last column.
+            return self.region_table[:, self.target].movedim(0, 1)
+        classes = torch.arange(self.logits.shape[1], device=self.target.device)
+        return self.target.unsqueeze(1) == classes.view(-1, *(1,) * (self.target.ndim - 1))
 
     @cached_property
-    def region_masks(self) -> Tensor:
-        """Return (B, R, *space) bool: the reference of each region."""
-        # IGNORE is -1, which indexes the last column.
-        return self.region_table[:, self.target].movedim(0, 1)
+    def probabilities(self) -> Tensor:
+        """Return softmax or sigmoids (B, K, *space), for losses that are no sums."""
+        wide = self.logits if self.logits.dtype == torch.float64 else self.logits.float()
+        return wide.sigmoid() if self.has_regions else wide.softmax(1)
 
-    @cached_property
-    def binary_cross_entropies(self) -> Tensor:
-        """Return (B, R, *space): the sigmoid cross-entropy of each voxel and region, unsupervised ones included."""
-        reference = self.region_masks.to(self.logits.dtype)
-        return F.binary_cross_entropy_with_logits(self.logits, reference, reduction="none")
-
-    @cached_property
-    def overlap_sums(self) -> OverlapSums:
-        """Return intersection, predicted and reference mass of each class, or of each region where there are any."""
-        return self._region_sums() if len(self.region_table) else self._class_sums()
-
-    def _class_sums(self) -> OverlapSums:
-        probabilities = self.log_probabilities.exp()
-        target, count = self.target.flatten(1), probabilities.shape[1]
-        own = self.log_probability_of_target.exp().flatten(1)
-        return OverlapSums(
-            intersection=sum_by_class(own, target, count),
-            predicted=self.keep_supervised(probabilities).flatten(2).sum(2),
-            reference=count_by_class(target, count, own.dtype),
-        )
-
-    def _region_sums(self) -> OverlapSums:
-        probabilities = self.logits.sigmoid()
-        return OverlapSums(
-            intersection=(probabilities * self.region_masks).flatten(2).sum(2),
-            predicted=self.keep_supervised(probabilities).flatten(2).sum(2),
-            reference=self.region_masks.flatten(2).sum(2),
-        )
+    def foreground(self, values: Tensor) -> Tensor:
+        """Return values (B, K, …) without those of the background class, which regions do not have."""
+        return values if self.has_regions else values[:, 1:]
 
     def keep_supervised(self, values: Tensor) -> Tensor:
         """Return values (B, …, *space) with 0, and zero gradient, where unsupervised."""
@@ -96,17 +112,18 @@ def region_table(targets: Targets) -> Tensor:
     return table
 
 
-def downsample_target(target: Tensor, shape: torch.Size) -> Tensor:
-    """Return class indices (B, *shape): of each coarse voxel the one at its centre.
+def downsample(values: Tensor, shape: torch.Size, *, first_axis: int = 1) -> Tensor:
+    """Return values at the centres of coarse voxels.
 
-    Integers throughout; the same voxels as `torch.nn.functional.interpolate(mode="nearest-exact")`.
+    Of class indices these are integers throughout; the same voxels as `torch.nn.functional.interpolate(mode="nearest-exact")`.
 
     Args:
-        target: (B, *space) integer class indices.
+        values: (B, *space) class indices, or (B, K, *space).
         shape: the coarse space.
+        first_axis: where space begins.
     """
-    for axis, (size, coarse) in enumerate(zip(target.shape[1:], shape, strict=True), start=1):
+    for axis, (size, coarse) in enumerate(zip(values.shape[first_axis:], shape, strict=True), start=first_axis):
         if size != coarse:
-            centres = (2 * torch.arange(coarse, device=target.device) + 1) * size // (2 * coarse)
-            target = target.index_select(axis, centres)
-    return target
+            centres = (2 * torch.arange(coarse, device=values.device) + 1) * size // (2 * coarse)
+            values = values.index_select(axis, centres)
+    return values

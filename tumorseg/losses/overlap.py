@@ -1,54 +1,137 @@
-"""Sums that Dice, Tversky and their kin are made of, without a one-hot reference."""
+"""Losses of overlap: functions of intersections and sums of probabilities."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from tumorseg.losses.level import Level
+from tumorseg.losses.statistics import Wanted
+from tumorseg.schema.losses import DiceLoss, GeneralizedDiceLoss, JaccardLoss, OverlapLoss, TverskyLoss
+from tumorseg.schema.targets import Targets
+
+STRAIGHT_BELOW = 1e-6
+"""Below this, a power is continued by a straight line: with an exponent under 1 its slope would be endless at 0."""
 
 
-class OverlapSums(NamedTuple):
-    """Mass of every class or region in one output, each (B, K)."""
+class Overlap(NamedTuple):
+    """Mass of each class or region that counts: (B, K), or (K) over the whole batch."""
 
     intersection: Tensor
-    """Probability where the reference holds the class."""
+    """Probability where the reference has it."""
     predicted: Tensor
-    """Probability wherever there is supervision."""
+    """Probability anywhere, or its square."""
     reference: Tensor
     """Voxels of the reference."""
 
-    def select(self, *, first_class: int, batch: bool) -> "OverlapSums":
-        """Return the sums from a class on, over the whole batch (K) or of each sample (B, K)."""
-        kept = (values[:, first_class:] for values in self)
-        return OverlapSums(*(values.sum(0) if batch else values for values in kept))
+
+def overlap_of(level: Level, spec: OverlapLoss, *, squared: bool = False) -> Overlap:
+    """Return the sums that an overlap loss counts."""
+    sums, first = level.sums, 0 if spec.include_background or level.has_regions else 1
+    chosen = (sums.intersection, sums.squared if squared else sums.predicted, sums.reference)
+    kept = (values[:, first:] for values in chosen)
+    return Overlap(*(values.sum(0) if spec.batch else values for values in kept))
 
 
-def sum_by_class(values: Tensor, index: Tensor, count: int) -> Tensor:
-    """Sum values (B, N) by class index (B, N) into (B, count); an index of -1 counts nowhere.
+def ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Return numerator / denominator, 1 where neither prediction nor reference has any mass."""
+    return torch.where(denominator > 0, numerator / denominator.clamp(min=1e-8), 1.0)
 
-    Its backward pass is a look-up, so that no mask is kept.
+
+def power(values: Tensor, exponent: float) -> Tensor:
+    """Return values to a power, with a slope that stays finite at 0."""
+    return values if exponent == 1 else values * values.clamp(min=STRAIGHT_BELOW) ** (exponent - 1)
+
+
+class SoftDice(nn.Module):
+    """1 minus the mean soft Dice coefficient of classes or regions.
+
+    nnU-Net's MemoryEfficientSoftDiceLoss is this value minus 1. Where neither prediction nor reference has any mass,
+    as in a patch without supervision, the coefficient is 1.
+
+    References:
+        Milletari et al., V-Net, 3DV 2016; Drozdzal et al., DLMIA 2016; Isensee et al., Nature Methods 2021.
     """
-    # torch leaves Function.apply without types.
-    summed: Tensor = _SumByClass.apply(values, index, count)  # type: ignore[no-untyped-call]
-    return summed
+
+    def __init__(self, spec: DiceLoss, targets: Targets) -> None:
+        super().__init__()
+        self.spec = spec
+        self.wanted = Wanted(squares=spec.denominator == "squared")
+
+    def forward(self, level: Level) -> Tensor:
+        """Return the loss of one resolution, a scalar."""
+        found = overlap_of(level, self.spec, squared=self.wanted.squares)
+        smooth = self.spec.smooth
+        return 1 - ratio(2 * found.intersection + smooth, found.predicted + found.reference + smooth).mean()
 
 
-def count_by_class(index: Tensor, count: int, dtype: torch.dtype) -> Tensor:
-    """Return how many voxels (B, count) of index (B, N) each class has."""
-    return _add_up(torch.ones_like(index, dtype=dtype), index, count)
+class SoftJaccard(nn.Module):
+    """1 minus the mean soft Jaccard index of classes or regions.
+
+    References:
+        Rahman and Wang, ISVC 2016.
+    """
+
+    def __init__(self, spec: JaccardLoss, targets: Targets) -> None:
+        super().__init__()
+        self.spec = spec
+        self.wanted = Wanted(squares=spec.denominator == "squared")
+
+    def forward(self, level: Level) -> Tensor:
+        """Return the loss of one resolution, a scalar."""
+        found = overlap_of(level, self.spec, squared=self.wanted.squares)
+        union = found.predicted + found.reference - found.intersection
+        return 1 - ratio(found.intersection + self.spec.smooth, union + self.spec.smooth).mean()
 
 
-def _add_up(values: Tensor, index: Tensor, count: int) -> Tensor:
-    """One pass per class is exact and repeatable, where atomic additions into a few bins are neither, nor fast."""
-    return torch.stack([torch.where(index == k, values, 0).sum(1) for k in range(count)], dim=1)
+class GeneralizedDice(nn.Module):
+    """1 minus one Dice coefficient over all classes or regions, each weighed by its size in the reference.
+
+    A class that a sample (or batch) lacks weighs as much as the smallest that is there.
+
+    References:
+        Sudre et al., DLMIA 2017.
+    """
+
+    def __init__(self, spec: GeneralizedDiceLoss, targets: Targets) -> None:
+        super().__init__()
+        self.spec = spec
+        self._exponent = {"square": 2, "simple": 1, "uniform": 0}[spec.class_weighting]
+
+    def forward(self, level: Level) -> Tensor:
+        """Return the loss of one resolution, a scalar."""
+        found = overlap_of(level, self.spec)
+        weights = self._weights(found.reference)
+        intersection, total = ((weights * values).sum(-1) for values in (found.intersection, found[1] + found[2]))
+        return 1 - ratio(2 * intersection + self.spec.smooth, total + self.spec.smooth).mean()
+
+    def _weights(self, reference: Tensor) -> Tensor:
+        weights = torch.where(reference > 0, reference.clamp(min=1) ** -self._exponent, 0.0)
+        largest = weights.amax(-1, keepdim=True)
+        return torch.where(reference > 0, weights, largest)
 
 
-class _SumByClass(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, index: Tensor, count: int) -> Tensor:
-        ctx.save_for_backward(index)
-        return _add_up(values, index, count)
+class Tversky(nn.Module):
+    """Mean over classes or regions of (1 minus the Tversky index) to the power gamma.
 
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (index,) = ctx.saved_tensors
-        return gradients[0].gather(1, index.clamp(min=0)) * (index >= 0), None, None
+    References:
+        Salehi et al., MLMI 2017; Abraham and Khan, ISBI 2019 (whose exponent is 1 / gamma, with alpha and beta in
+        exchanged roles).
+    """
+
+    def __init__(self, spec: TverskyLoss, targets: Targets) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def forward(self, level: Level) -> Tensor:
+        """Return the loss of one resolution, a scalar."""
+        spec, found = self.spec, overlap_of(level, self.spec)
+        index = tversky_index(found, level.at(spec.alpha), level.at(spec.beta), spec.smooth)
+        return power(1 - index, level.at(spec.gamma)).mean()
+
+
+def tversky_index(found: Overlap, alpha: float, beta: float, smooth: float) -> Tensor:
+    """Return the Tversky index of each class or region: intersection over itself, alpha false positives and beta misses."""
+    false_positives, false_negatives = found.predicted - found.intersection, found.reference - found.intersection
+    total = found.intersection + alpha * false_positives + beta * false_negatives + smooth
+    return ratio(found.intersection + smooth, total)

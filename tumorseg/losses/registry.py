@@ -6,13 +6,20 @@ from collections.abc import Callable, Iterator, Sequence
 from torch import nn
 
 from tumorseg.errors import PlanError
-from tumorseg.losses.compound import CompoundLoss, Term, VoxelwiseLoss
+from tumorseg.losses.boundary import Boundary, Hausdorff, NeighbourPenalty, SurfaceDice
+from tumorseg.losses.compound import CompoundLoss, Surroundings, Term, VoxelwiseLoss
 from tumorseg.losses.cross_entropy import BinaryCrossEntropy, CrossEntropy
-from tumorseg.losses.dice import SoftDice
-from tumorseg.losses.focal import Focal
-from tumorseg.losses.tversky import Tversky
+from tumorseg.losses.hard_voxels import Focal, HardExamples, TopK, UnifiedFocal
+from tumorseg.losses.overlap import GeneralizedDice, SoftDice, SoftJaccard, Tversky
+from tumorseg.losses.weighting import build_weighting
 from tumorseg.schema.extensions import External, load_external
-from tumorseg.schema.losses import BinaryCrossEntropyLoss, CrossEntropyLoss, LossComponent, LossSpec
+from tumorseg.schema.losses import (
+    FOR_CLASSES,
+    FOR_REGIONS,
+    LossComponent,
+    LossSpec,
+    is_ever_used,
+)
 from tumorseg.schema.targets import Targets
 
 GROUP = "tumorseg.losses"
@@ -20,12 +27,13 @@ GROUP = "tumorseg.losses"
 (B, *space) with -1 where unsupervised) -> scalar."""
 
 
-def build_loss(spec: LossSpec, targets: Targets) -> CompoundLoss:
+def build_loss(spec: LossSpec, targets: Targets, spacing_mm: Sequence[float]) -> CompoundLoss:
     """Return the loss that a plan names.
 
     Args:
         spec: components, their weights, and the weight of each resolution.
         targets: what the network predicts: classes, or regions of classes.
+        spacing_mm: voxel edges of the patch, for losses that measure distances.
 
     Returns:
         A module (logits from full resolution down, class indices (B, *space)) -> `LossValue`.
@@ -38,35 +46,40 @@ def build_loss(spec: LossSpec, targets: Targets) -> CompoundLoss:
     terms = [
         Term(name, component.weight, _build_component(component, targets))
         for name, component in zip(names, spec.components, strict=True)
-        if component.weight > 0
+        if is_ever_used(component)
     ]
-    return CompoundLoss(terms, level_weights=spec.deep_supervision_weights, targets=targets)
+    weighting = build_weighting(spec.weighting, [term.name for term in terms])
+    surroundings = Surroundings(targets, tuple(spacing_mm))
+    return CompoundLoss(terms, weighting, level_weights=spec.deep_supervision_weights, surroundings=surroundings)
 
 
 def _build_component(component: LossComponent, targets: Targets) -> nn.Module:
     if isinstance(component, External):
         return VoxelwiseLoss(load_external(component, GROUP)(component.parameters, targets=targets))
+    if targets.has_regions and component.name in FOR_CLASSES:
+        raise PlanError(
+            f"{component.name} needs exclusive classes, but this dataset has regions; {FOR_CLASSES[component.name]}"
+        )
+    if not targets.has_regions and component.name in FOR_REGIONS:
+        raise PlanError(f"{component.name} needs regions, but this dataset has none; {FOR_REGIONS[component.name]}")
     return BUILDERS[component.name](component, targets)
-
-
-def _cross_entropy(component: CrossEntropyLoss, targets: Targets) -> CrossEntropy:
-    if targets.has_regions:
-        raise PlanError("cross_entropy needs exclusive classes, but this dataset has regions; use binary_cross_entropy")
-    return CrossEntropy()
-
-
-def _binary_cross_entropy(component: BinaryCrossEntropyLoss, targets: Targets) -> BinaryCrossEntropy:
-    if not targets.has_regions:
-        raise PlanError("binary_cross_entropy needs regions, but this dataset has none; use cross_entropy")
-    return BinaryCrossEntropy()
 
 
 BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "dice": SoftDice,
-    "cross_entropy": _cross_entropy,
-    "binary_cross_entropy": _binary_cross_entropy,
+    "generalized_dice": GeneralizedDice,
+    "jaccard": SoftJaccard,
     "tversky": Tversky,
+    "unified_focal": UnifiedFocal,
+    "cross_entropy": CrossEntropy,
+    "binary_cross_entropy": BinaryCrossEntropy,
     "focal": Focal,
+    "topk": TopK,
+    "ohem": HardExamples,
+    "nacl": NeighbourPenalty,
+    "boundary": Boundary,
+    "hausdorff": Hausdorff,
+    "surface_dice": SurfaceDice,
 }
 
 

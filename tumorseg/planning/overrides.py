@@ -12,7 +12,7 @@ from tumorseg.planning.augmentation import cascade_augmentation
 from tumorseg.schema.augmentation import AugmentationSpec
 from tumorseg.schema.base import Record, parse_record
 from tumorseg.schema.dataset import repeated_values
-from tumorseg.schema.losses import LossSpec, OverlapLoss
+from tumorseg.schema.losses import LossPreset, LossSpec, OverlapLoss
 from tumorseg.schema.optimizers import AdamW, PlateauSchedule, PolySchedule, Sgd
 from tumorseg.schema.plan import Configuration, Plan, Reason
 
@@ -104,7 +104,7 @@ def _set(document: dict[str, Any], path: list[str], value: JsonValue) -> JsonVal
         parent = _child(parent, key, path[: depth + 1])
     before: JsonValue = _child(parent, path[-1], path)
     if path[-2:] == ["loss", "preset"]:
-        parent.update(_expand_loss(parent, str(value), bool(document["dataset"]["regions"])))
+        parent.update(_expand_loss(parent, value, bool(document["dataset"]["regions"])))
     elif path[-1] == "name" and before != value:
         parent.clear()
         parent.update(_defaults(path[-2], value))
@@ -138,11 +138,14 @@ def _child(parent: Any, key: str, path: list[str]) -> Any:
     raise PlanError(f"--set {'.'.join(path)}: there is no such field; known here: {listed}")
 
 
-def _expand_loss(document: dict[str, Any], preset: str, has_regions: bool) -> dict[str, Any]:
+def _expand_loss(document: dict[str, Any], preset: JsonValue, has_regions: bool) -> dict[str, Any]:
+    """Return a loss of a named preset, or of one of the user's own, with what the plan decided about the old one."""
     loss = parse_record(LossSpec, document, source="--set loss.preset", error=PlanError)
+    is_own = isinstance(preset, dict)
+    own = parse_record(LossPreset, preset, source="--set loss.preset", error=PlanError) if is_own else None
     batch_dice = any(isinstance(component, OverlapLoss) and component.batch for component in loss.components)
     expanded: LossSpec = loss_preset(
-        preset,
+        own or str(preset),
         has_regions=has_regions,
         batch_dice=batch_dice,
         deep_supervision_weights=loss.deep_supervision_weights,

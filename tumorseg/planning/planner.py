@@ -8,6 +8,7 @@ import numpy as np
 from tumorseg.errors import PlanError
 from tumorseg.planning.adaptation import Adaptation, adapt
 from tumorseg.planning.budgets import predict_memory
+from tumorseg.planning.class_counts import with_class_counts
 from tumorseg.planning.configurations import FULL, Brief, Planned, Subject, draft_default, plan_planes, plan_volumes
 from tumorseg.planning.counting import GB, MemoryCounter
 from tumorseg.planning.kinds import KindDecision, choose_normalization, decide_kind
@@ -134,7 +135,7 @@ def decide(fingerprint: Fingerprint, name: str, options: PlanOptions, machine: M
         folds=folds,
         reasons=plan_reasons(evidence) | _nested_reasons(planned, shared_reasons(evidence)),
     )
-    plan = apply_overrides(plan, options.overrides)
+    plan = with_class_counts(apply_overrides(plan, options.overrides), fingerprint)
     warnings = [decision.warning for decision in kinds if decision.warning]
     return PlanResult(plan, (*warnings, *_fold_warnings(fingerprint, plan)))
 

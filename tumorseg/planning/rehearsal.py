@@ -55,7 +55,7 @@ class Rehearsal:
             self.network = build_network(
                 configuration.network, num_channels=setting.num_channels, num_outputs=setting.targets.num_outputs
             )
-            self._loss = build_loss(configuration.loss, setting.targets)
+            self._loss = build_loss(configuration.loss, setting.targets, configuration.spacing_mm)
             self.parameters_bytes = tracker.live_bytes
             optimizer = build_optimizer(configuration.optimizer, self.network.parameters())
             self._step_bytes = _count_step(optimizer, tracker)

@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from tumorseg.losses import distance_maps, statistics
+
 BLOCK_BYTES = 512
 """Sizes are rounded up to this, as torch's CUDA allocator does."""
 
@@ -41,7 +43,7 @@ class AllocationTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # 
         for leaf in tree_leaves(out):
             if isinstance(leaf, Tensor):
                 self._note(leaf.untyped_storage())
-        scratch = convolution_workspace(func, args, out)
+        scratch = workspace(func, args, out)
         self.workspace_bytes = max(self.workspace_bytes, scratch)
         self.peak_bytes = max(self.peak_bytes, self.live_bytes + scratch)
         return out
@@ -62,12 +64,19 @@ class AllocationTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # 
         return release
 
 
-def convolution_workspace(func: Any, args: tuple[Any, ...], out: Any) -> int:
-    """Return the scratch space of a convolution: its tensors once more, in the order that tensor cores read.
+def workspace(func: Any, args: tuple[Any, ...], out: Any) -> int:
+    """Return the scratch space of an operation.
 
-    cuDNN's fast kernels for half precision want channels last; tensors of the usual order are copied. In the backward
-    pass the gradients of input and weight are computed one after the other. Other operations need none.
+    Of a convolution these are its tensors once more, in the order that tensor cores read: cuDNN's fast kernels for half
+    precision want channels last; tensors of the usual order are copied. In the backward pass the gradients of input and weight
+    are computed one after the other. The losses' own operations work by chunks. Others need none.
     """
+    if func is torch.ops.tumorseg.loss_statistics.default:
+        return statistics.scratch_bytes(args[0])
+    if func is torch.ops.tumorseg.loss_statistics_backward.default:
+        return statistics.scratch_bytes(args[2])
+    if func is torch.ops.tumorseg.distances.default:
+        return distance_maps.scratch_bytes(args[0])
     if func is torch.ops.aten.convolution.default:
         return sum(map(_bytes, (args[0], args[1], out)))
     if func is torch.ops.aten.convolution_backward.default:

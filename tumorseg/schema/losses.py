@@ -1,17 +1,38 @@
 """What a plan can say of the loss."""
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field, Tag, model_validator
 
 from tumorseg.schema.base import Record
+from tumorseg.schema.class_weights import ClassWeights
 from tumorseg.schema.extensions import EXTERNAL, External, by_name
+from tumorseg.schema.numbers import (
+    NotNegative,
+    Positive,
+    Share,
+    Smoothing,
+    number_at,
+    number_values,
+)
+from tumorseg.schema.weighting import FixedWeighting, LossWeighting
+
+FOR_CLASSES = {
+    "cross_entropy": "use binary_cross_entropy",
+    "nacl": "use binary_cross_entropy with label_smoothing",
+}
+"""Components for exclusive classes only, and what to use of regions."""
+FOR_REGIONS = {"binary_cross_entropy": "use cross_entropy"}
+"""Components for regions only, and what to use of classes."""
+PROBES = 200
+"""Moments of a training at which weights must not all be 0."""
 
 
 class Weighted(Record):
     """One term of the sum."""
 
-    weight: float = Field(default=1.0, ge=0)
+    weight: NotNegative = 1.0
     """Factor of the term."""
 
 
@@ -30,33 +51,74 @@ class DiceLoss(OverlapLoss):
     """Soft Dice of probabilities, as 1 - dsc (Milletari 2016; Isensee 2021)."""
 
     name: Literal["dice"] = "dice"
+    denominator: Literal["linear", "squared"] = "linear"
+    """Whether probabilities are added up as they are (Drozdzal 2016) or squared (Milletari 2016)."""
+
+
+class GeneralizedDiceLoss(OverlapLoss):
+    """One Dice over all classes, each weighed by its size in the reference (Sudre 2017)."""
+
+    name: Literal["generalized_dice"] = "generalized_dice"
+    include_background: bool = True
+    """Whether softmax outputs count the background class too; regions have none."""
+    class_weighting: Literal["square", "simple", "uniform"] = "square"
+    """Each class by the inverse of its squared number of voxels, of its number, or alike."""
+
+
+class JaccardLoss(OverlapLoss):
+    """Soft Jaccard index (intersection over union) of probabilities, as 1 - index (Rahman 2016)."""
+
+    name: Literal["jaccard"] = "jaccard"
+    denominator: Literal["linear", "squared"] = "linear"
+    """Whether probabilities are added up as they are or squared."""
 
 
 class TverskyLoss(OverlapLoss):
     """Soft Dice with false positives and false negatives weighed apart (Salehi 2017), or focal (Abraham 2019)."""
 
     name: Literal["tversky"] = "tversky"
-    alpha: float = Field(default=0.3, ge=0)
+    alpha: NotNegative = 0.3
     """Weight of false positives; with beta, 0.5 each is Dice."""
-    beta: float = Field(default=0.7, ge=0)
+    beta: NotNegative = 0.7
     """Weight of false negatives: above alpha, a miss costs more than a false alarm."""
-    gamma: float = Field(default=1.0, gt=0)
+    gamma: Positive = 1.0
     """Power of 1 minus the index, taken of each class: below 1, classes that are nearly right keep a steep slope."""
 
     @model_validator(mode="after")
     def _check(self) -> "TverskyLoss":
-        if self.alpha + self.beta <= 0:
+        if any(number_at(self.alpha, moment) + number_at(self.beta, moment) <= 0 for moment in _moments()):
             raise ValueError("alpha and beta of tversky are both 0; one of them must be above 0")
         return self
 
 
-class CrossEntropyLoss(Weighted):
+class UnifiedFocalLoss(Weighted):
+    """Focal cross-entropy that spares the foreground, and focal Tversky that spares the background (Yeung 2022)."""
+
+    name: Literal["unified_focal"] = "unified_focal"
+    balance: float = Field(default=0.5, ge=0, le=1)
+    """Share of the cross-entropy; the rest is Tversky's."""
+    delta: float = Field(default=0.7, ge=0, le=1)
+    """Weight of foreground against background, and of misses against false alarms."""
+    gamma: float = Field(default=0.5, ge=0, lt=1)
+    """How much less easy background counts, and how much more foreground that is nearly right."""
+
+
+class EntropyLoss(Weighted):
+    """A cross-entropy over all supervised voxels."""
+
+    class_weights: ClassWeights | None = None
+    """Weight of each class or region; null weighs all alike."""
+    label_smoothing: Smoothing = 0.0
+    """Share of each voxel's label that is spread over all classes (Szegedy 2016); of regions, over both answers."""
+
+
+class CrossEntropyLoss(EntropyLoss):
     """Softmax cross-entropy, mean over supervised voxels."""
 
     name: Literal["cross_entropy"] = "cross_entropy"
 
 
-class BinaryCrossEntropyLoss(Weighted):
+class BinaryCrossEntropyLoss(EntropyLoss):
     """Sigmoid cross-entropy of regions, mean over supervised voxels and regions."""
 
     name: Literal["binary_cross_entropy"] = "binary_cross_entropy"
@@ -66,25 +128,135 @@ class FocalLoss(Weighted):
     """Cross-entropy times (1 - p)^gamma, p being the probability of what is right (Lin 2017)."""
 
     name: Literal["focal"] = "focal"
-    gamma: float = Field(default=2.0, ge=0)
+    gamma: NotNegative = 2.0
     """How much less voxels count that are right already; 0 is the cross-entropy."""
-    alpha: float | None = Field(default=None, ge=0, le=1)
-    """Weight of foreground voxels, those of background weighing 1 - alpha; null weighs both 1."""
+    alpha: Annotated[float, Field(ge=0, le=1)] | tuple[Annotated[float, Field(ge=0)], ...] | None = None
+    """Weight of foreground voxels, those of background weighing 1 - alpha; or of each output; null weighs all 1."""
+
+
+class TopKLoss(Weighted):
+    """Mean cross-entropy of the voxels that are worst (Wu 2016; nnU-Net's TopK10 is k = 0.1)."""
+
+    name: Literal["topk"] = "topk"
+    k: Share = 0.1
+    """Share of the batch's supervised voxels that count; of regions, of voxels and regions."""
+
+
+class HardExampleLoss(Weighted):
+    """Mean cross-entropy of all foreground and of the background voxels that are worst (Shrivastava 2016)."""
+
+    name: Literal["ohem"] = "ohem"
+    k: Share = 0.1
+    """Share of the batch's supervised background voxels that count."""
+
+
+class NeighbourLoss(Weighted):
+    """Keeps logits near the share of each class among a voxel's neighbours: calibrated borders (NACL, Murugesan 2023)."""
+
+    name: Literal["nacl"] = "nacl"
+    weight: NotNegative = 0.1
+    """Factor of the term, beside a cross-entropy."""
+    kernel_size: Literal[3, 5, 7] = 3
+    """Voxels along each edge of the neighbourhood."""
+    distance: Literal["l1", "l2"] = "l1"
+    """Whether differences are taken as they are or squared."""
+
+
+class DistanceLoss(Weighted):
+    """A term made of distances from surfaces."""
+
+    max_distance_mm: float | None = Field(default=20.0, gt=0)
+    """Distances are cut off here; null for none."""
+
+
+class BoundaryLoss(DistanceLoss):
+    """Probability times the signed distance from the reference's surface (Kervadec 2019)."""
+
+    name: Literal["boundary"] = "boundary"
+    distance_maps: Literal["device", "loader"] = "device"
+    """Whether distances are measured after augmentation where the batch is, or before it while batches are read."""
+
+
+class HausdorffLoss(DistanceLoss):
+    """Squared error times powers of the distances from the surfaces of reference and prediction (Karimi 2019)."""
+
+    name: Literal["hausdorff"] = "hausdorff"
+    alpha: float = Field(default=2.0, gt=0, le=4)
+    """Power of the distances."""
+
+
+class SurfaceDiceLoss(Weighted):
+    """Soft surface Dice: border voxels that lie within a tolerance of the other's border (after Bokhovkin 2019)."""
+
+    name: Literal["surface_dice"] = "surface_dice"
+    tolerance_mm: float = Field(default=2.0, ge=0)
+    """How far borders may lie apart; rounded to whole voxels along each axis."""
+    smooth: float = Field(default=1e-5, ge=0)
+    """Added to numerator and denominator."""
 
 
 class ExternalLoss(External, Weighted):
     """A loss of another installed package."""
 
 
+COMPONENTS: dict[str, type[Weighted]] = {
+    record.model_fields["name"].default: record
+    for record in (
+        DiceLoss,
+        GeneralizedDiceLoss,
+        JaccardLoss,
+        TverskyLoss,
+        UnifiedFocalLoss,
+        CrossEntropyLoss,
+        BinaryCrossEntropyLoss,
+        FocalLoss,
+        TopKLoss,
+        HardExampleLoss,
+        NeighbourLoss,
+        BoundaryLoss,
+        HausdorffLoss,
+        SurfaceDiceLoss,
+    )
+}
+"""By name."""
 LossComponent = Annotated[
     Annotated[DiceLoss, Tag("dice")]
+    | Annotated[GeneralizedDiceLoss, Tag("generalized_dice")]
+    | Annotated[JaccardLoss, Tag("jaccard")]
+    | Annotated[TverskyLoss, Tag("tversky")]
+    | Annotated[UnifiedFocalLoss, Tag("unified_focal")]
     | Annotated[CrossEntropyLoss, Tag("cross_entropy")]
     | Annotated[BinaryCrossEntropyLoss, Tag("binary_cross_entropy")]
-    | Annotated[TverskyLoss, Tag("tversky")]
     | Annotated[FocalLoss, Tag("focal")]
+    | Annotated[TopKLoss, Tag("topk")]
+    | Annotated[HardExampleLoss, Tag("ohem")]
+    | Annotated[NeighbourLoss, Tag("nacl")]
+    | Annotated[BoundaryLoss, Tag("boundary")]
+    | Annotated[HausdorffLoss, Tag("hausdorff")]
+    | Annotated[SurfaceDiceLoss, Tag("surface_dice")]
     | Annotated[ExternalLoss, Tag(EXTERNAL)],
-    by_name("loss", "dice", "cross_entropy", "binary_cross_entropy", "tversky", "focal"),
+    by_name("loss", *COMPONENTS),
 ]
+
+
+class LossPreset(Record):
+    """A sum of losses under a name, before it is fitted to a dataset."""
+
+    name: str = Field(min_length=1)
+    """What `loss.preset` calls it."""
+    when: str = ""
+    """When to use it, in one sentence."""
+    source: str = ""
+    """Where it comes from."""
+    components: tuple[LossComponent, ...] = Field(min_length=1)
+    """Terms for exclusive classes; regions turn cross-entropy into its binary form, and the planner decides on batch Dice."""
+    weighting: LossWeighting = FixedWeighting()
+    """How the terms' weights change beside their schedules."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "LossPreset":
+        LossSpec(preset=self.name, components=self.components, weighting=self.weighting)
+        return self
 
 
 class LossSpec(Record):
@@ -94,15 +266,37 @@ class LossSpec(Record):
     """Preset that the components came from; they are what counts."""
     components: tuple[LossComponent, ...] = Field(min_length=1)
     """Terms of the sum."""
+    weighting: LossWeighting = FixedWeighting()
+    """How the terms' weights change beside their schedules."""
     deep_supervision_weights: tuple[float, ...] = (1.0,)
     """Weight of each output, from full resolution down; normalised to sum 1. Only (1) without deep supervision."""
 
     @model_validator(mode="after")
     def _check(self) -> "LossSpec":
-        if sum(component.weight for component in self.components) <= 0:
-            raise ValueError("the weights of the loss components sum to 0")
+        for moment in _moments():
+            if sum(number_at(component.weight, moment) for component in self.components) <= 0:
+                raise ValueError(f"the weights of the loss components sum to 0 after {moment:.0%} of the training")
+        boundaries = [one for one in self.components if isinstance(one, BoundaryLoss)]
+        if len({(one.max_distance_mm, one.distance_maps) for one in boundaries}) > 1:
+            raise ValueError(
+                "all boundary components share one distance map: give them one max_distance_mm and distance_maps"
+            )
         if not self.deep_supervision_weights or self.deep_supervision_weights[0] <= 0:
             raise ValueError("deep_supervision_weights needs a positive weight for the full resolution")
         if min(self.deep_supervision_weights) < 0:
             raise ValueError("deep_supervision_weights must not be negative")
         return self
+
+    @property
+    def reads_distances(self) -> bool:
+        """Whether the loader is to measure distance maps."""
+        return any(isinstance(one, BoundaryLoss) and one.distance_maps == "loader" for one in self.components)
+
+
+def is_ever_used(component: Weighted) -> bool:
+    """Return whether a component has a weight at some time."""
+    return max(number_values(component.weight)) > 0
+
+
+def _moments() -> Iterator[float]:
+    return (number / PROBES for number in range(PROBES + 1))

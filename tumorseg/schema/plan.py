@@ -17,7 +17,7 @@ from tumorseg.schema.base import Record
 from tumorseg.schema.dataset import DatasetDescription, FileName, repeated_values
 from tumorseg.schema.extensions import External
 from tumorseg.schema.fingerprint import IntensityStatistics
-from tumorseg.schema.losses import LossSpec
+from tumorseg.schema.losses import FOR_CLASSES, FOR_REGIONS, LossSpec
 from tumorseg.schema.networks import NetworkSpec, UNetTopology
 from tumorseg.schema.optimizers import OptimizerSpec, ScheduleSpec
 from tumorseg.schema.preprocessing import NormalizationSpec, ResamplingSpec
@@ -303,8 +303,8 @@ def _check_previous(name: str, configuration: Configuration, configurations: dic
 
 
 def _check_loss(name: str, loss: LossSpec, *, has_regions: bool) -> Iterator[str]:
-    wrong, right = (
-        ("cross_entropy", "binary_cross_entropy") if has_regions else ("binary_cross_entropy", "cross_entropy")
-    )
-    if any(component.name == wrong for component in loss.components):
-        yield f"configurations.{name}.loss has {wrong}, but the dataset has {'regions' if has_regions else 'no regions'}; use {right}"
+    wrong = FOR_CLASSES if has_regions else FOR_REGIONS
+    for component in loss.components:
+        if component.name in wrong:
+            what = "regions" if has_regions else "no regions"
+            yield f"configurations.{name}.loss has {component.name}, but the dataset has {what}; {wrong[component.name]}"

@@ -26,7 +26,7 @@ def seconds_per_step(fit: Fit) -> float:
     for number in range(WARM_UP + MOST_STEPS):
         started = time.perf_counter()
         batch = read_batch(fit.data.training, spec, seed=seed, stream=TRAINING, number=number)
-        images, segmentations = fit.inputs(batch, configuration.augmentation, TRAINING, number)
+        images, segmentations, _ = fit.inputs(batch, configuration.augmentation, TRAINING, number)
         float(learner.step(images, segmentations, 0).total)
         times.append(time.perf_counter() - started)
         if number >= WARM_UP and sum(times[WARM_UP:]) > TIMED_S:

@@ -10,9 +10,10 @@ from tumorseg.planning.overrides import Override
 from tumorseg.planning.planner import Machine, PlanOptions, make_plan
 from tumorseg.planning.presets import PRESETS, Preset, extend_preset, preset_named
 from tumorseg.planning.splits import NAMED_SPLITS, Folds
-from tumorseg.schema.base import Record
+from tumorseg.schema.base import Record, parse_record
 from tumorseg.schema.dataset import Dataset
 from tumorseg.schema.fingerprint import Fingerprint
+from tumorseg.schema.losses import LossPreset
 from tumorseg.schema.plan import Plan
 from tumorseg.sources.regions import choose_regions, select_channels
 from tumorseg.sources.registry import open_dataset
@@ -105,7 +106,7 @@ def plan(request: PlanRequest) -> WrittenPlan:
         max_hours=request.max_hours,
         network=request.network,
         folds=_folds(request.splits),
-        overrides=request.overrides,
+        overrides=tuple(map(_with_loss_file, request.overrides)),
     )
     made, warnings = make_plan(measured, output.stem, options, Machine(step_seconds, counter))
     if request.verify:
@@ -141,6 +142,19 @@ def read_preset(name: str) -> Preset:
     if not isinstance(found, dict):
         raise PlanError(f"{path}: expected a JSON object with name, extends and the fields that the preset changes")
     return extend_preset({"name": path.stem, **found}, source=str(path))
+
+
+def _with_loss_file(override: Override) -> Override:
+    """Return an override of `loss.preset` by a JSON file with what the file holds: a preset of the user's own."""
+    is_file = override.field.split(".")[-2:] == ["loss", "preset"] and str(override.value).endswith(".json")
+    if not is_file:
+        return override
+    path = Path(str(override.value))
+    found = read_json(path, PlanError)
+    if not isinstance(found, dict):
+        raise PlanError(f"{path}: expected a JSON object with components, and perhaps name, when, source and weighting")
+    preset = parse_record(LossPreset, {"name": path.stem, **found}, source=str(path), error=PlanError)
+    return override.model_copy(update={"value": preset.model_dump(mode="json")})
 
 
 def _measure(request: PlanRequest) -> Fingerprint:

@@ -1,0 +1,121 @@
+"""Losses of surfaces: distances in mm, and borders within a tolerance."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tumorseg.losses.distance_maps import signed_distances
+from tumorseg.losses.level import Level
+from tumorseg.losses.statistics import Wanted
+from tumorseg.schema.losses import BoundaryLoss, HausdorffLoss, NeighbourLoss, SurfaceDiceLoss
+from tumorseg.schema.targets import Targets
+
+
+class Boundary(nn.Module):
+    """Mean over supervised voxels and foreground outputs of probability times signed distance from the reference's surface.
+
+    Least, and negative, where the prediction is the reference. A target that a patch does not show, or that fills it, adds
+    nothing. In mm; distances are cut off at `max_distance_mm`.
+
+    References:
+        Kervadec et al., MIDL 2019; MedIA 2021.
+    """
+
+    def __init__(self, spec: BoundaryLoss, targets: Targets) -> None:
+        super().__init__()
+        self.wanted = Wanted()
+        self.max_distance_mm = spec.max_distance_mm
+
+    def forward(self, level: Level) -> Tensor:
+        """Return the loss of one resolution, a scalar."""
+        moments = level.foreground(level.sums.moment)
+        return moments.sum() / (level.num_supervised * moments.shape[1])
+
+
+class Hausdorff(nn.Module):
+    """Mean of squared errors times powers of the distances from both surfaces, over voxels and foreground outputs.
+
+    References:
+        Karimi and Salcudean, IEEE TMI 2019; MONAI's HausdorffDTLoss, which this is at a spacing of 1.
+    """
+
+    wanted = Wanted()
+
+    def __init__(self, spec: HausdorffLoss, targets: Targets) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def forward(self, level: Level) -> Tensor:
+        """Return the loss of one resolution, a scalar."""
+        p, reference = level.foreground(level.probabilities), level.foreground(level.masks)
+        known = level.supervised.unsqueeze(1) if level.has_ignored else None
+        field = sum(self._power(mask, known, level) for mask in (p.detach() > 0.5, reference))
+        values = level.keep_supervised((p - reference.to(p.dtype)).square() * field)
+        return values.sum() / (level.num_supervised * p.shape[1])
+
+    def _power(self, mask: Tensor, known: Tensor | None, level: Level) -> Tensor:
+        distances = signed_distances(mask, known, level.spacing_mm, self.spec.max_distance_mm)
+        return distances.abs_().pow_(self.spec.alpha)
+
+
+class SurfaceDice(nn.Module):
+    """1 minus a soft surface Dice: the share of both borders that lies within a tolerance of the other.
+
+    A border is what an erosion by one voxel takes away, of probabilities as of masks; a tolerance is a dilation of the other
+    border. Beyond the patch, and where nothing is supervised, there is neither. 1 where there is no border at all.
+
+    References:
+        Bokhovkin and Burnaev, Boundary loss for remote sensing imagery, ISNN 2019; Nikolov et al., JMIR 2021 (surface Dice).
+    """
+
+    wanted = Wanted()
+
+    def __init__(self, spec: SurfaceDiceLoss, targets: Targets) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def forward(self, level: Level) -> Tensor:
+        """Return the loss of one resolution, a scalar."""
+        p, masks = level.foreground(level.probabilities), level.foreground(level.masks)
+        borders = [self._border(values, level) for values in (p, masks.to(p.dtype))]
+        sizes = [int(self.spec.tolerance_mm / edge + 0.5) for edge in level.spacing_mm]
+        near = [_dilate(border, [2 * size + 1 for size in sizes]) for border in borders]
+        matched = (borders[0] * near[1] + borders[1] * near[0]).flatten(2).sum(2)
+        total = (borders[0] + borders[1]).flatten(2).sum(2)
+        return 1 - ((matched + self.spec.smooth) / (total + self.spec.smooth)).mean()
+
+    def _border(self, values: Tensor, level: Level) -> Tensor:
+        known = level.supervised.unsqueeze(1) if level.has_ignored else None
+        full = values if known is None else torch.where(known, values, 1.0)
+        # An axis of one voxel has no border.
+        eroded = -_dilate(-full, [3 if size > 1 else 1 for size in values.shape[2:]])
+        return level.keep_supervised(full - eroded)
+
+
+class NeighbourPenalty(nn.Module):
+    """Mean difference between logits and the share of each class among a voxel's neighbours, itself included.
+
+    References:
+        Murugesan et al., Trust your neighbours, MICCAI 2023; with cross-entropy it is MONAI's NACLLoss.
+    """
+
+    wanted = Wanted()
+
+    def __init__(self, spec: NeighbourLoss, targets: Targets) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def forward(self, level: Level) -> Tensor:
+        """Return the loss of one resolution, a scalar."""
+        logits = level.logits if level.logits.dtype == torch.float64 else level.logits.float()
+        pool, size = F.avg_pool2d if logits.ndim == 4 else F.avg_pool3d, self.spec.kernel_size
+        masks = F.pad(level.masks.to(logits.dtype), (size // 2,) * 2 * (logits.ndim - 2))
+        shares = pool(masks, size, 1)
+        apart = (shares - logits).abs() if self.spec.distance == "l1" else (shares - logits).square()
+        return level.keep_supervised(apart).sum() / (level.num_supervised * logits.shape[1])
+
+
+def _dilate(values: Tensor, sizes: list[int]) -> Tensor:
+    """Return the largest value in a box of odd edges around each voxel."""
+    pool = F.max_pool2d if values.ndim == 4 else F.max_pool3d
+    return pool(values, sizes, 1, [size // 2 for size in sizes])

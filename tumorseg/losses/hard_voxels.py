@@ -1,0 +1,175 @@
+"""Losses that look at hard voxels: those whose cross-entropy is high."""
+
+import torch
+from torch import Tensor, nn
+
+from tumorseg.errors import PlanError
+from tumorseg.losses.level import Level
+from tumorseg.losses.overlap import Overlap, power, tversky_index
+from tumorseg.losses.statistics import Wanted
+from tumorseg.schema.losses import FocalLoss, HardExampleLoss, TopKLoss, UnifiedFocalLoss
+from tumorseg.schema.targets import Targets
+
+TVERSKY_SMOOTH = 1e-7
+"""Of the unified focal loss."""
+
+
+class Focal(nn.Module):
+    """(1 - p)^gamma times the cross-entropy -log(p), p being the probability of what is right.
+
+    Of classes the mean over supervised voxels (softmax), of regions over voxels and regions (sigmoid); 0 where
+    nothing is supervised. With gamma 0 and no alpha it is the cross-entropy.
+
+    References:
+        Lin et al., ICCV 2017; with Dice: Zhu et al., AnatomyNet, Medical Physics 2019.
+    """
+
+    wanted = Wanted(voxelwise=True)
+    alpha: Tensor | None
+
+    def __init__(self, spec: FocalLoss, targets: Targets) -> None:
+        super().__init__()
+        self.spec = spec
+        if isinstance(spec.alpha, tuple) and len(spec.alpha) != targets.num_outputs:
+            raise PlanError(f"alpha of focal has {len(spec.alpha)} entries for {targets.num_outputs} outputs")
+        alpha = torch.tensor(spec.alpha, dtype=torch.float32) if isinstance(spec.alpha, tuple) else None
+        self.register_buffer("alpha", alpha, persistent=False)
+
+    def forward(self, level: Level) -> Tensor:
+        """Return the loss of one resolution, a scalar."""
+        values = focused(level.entropies, level.at(self.spec.gamma))
+        factors = self._factors(level)
+        if factors is not None:
+            values = values * factors
+        return values.sum() / (level.num_supervised * (level.logits.shape[1] if level.has_regions else 1))
+
+    def _factors(self, level: Level) -> Tensor | None:
+        """Return the weight of each voxel, and region."""
+        if self.alpha is not None:
+            by_output = self.alpha.to(level.target.device)
+            if level.has_regions:
+                return by_output.view(-1, *(1,) * (level.target.ndim - 1))
+            return by_output[level.target.clamp(min=0)]
+        if self.spec.alpha is None:
+            return None
+        assert isinstance(self.spec.alpha, float | int)
+        return torch.where(is_foreground(level), self.spec.alpha, 1 - self.spec.alpha)
+
+
+class TopK(nn.Module):
+    """Mean cross-entropy of the worst voxels of a batch; 0 where nothing is supervised.
+
+    References:
+        Wu et al., Bridging category-level and instance-level semantic image segmentation, 2016; nnU-Net's TopKLoss.
+    """
+
+    wanted = Wanted(voxelwise=True)
+
+    def __init__(self, spec: TopKLoss, targets: Targets) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def forward(self, level: Level) -> Tensor:
+        """Return the loss of one resolution, a scalar."""
+        per_voxel = level.logits.shape[1] if level.has_regions else 1
+        return mean_of_worst(level.entropies, level.num_supervised * per_voxel, level.at(self.spec.k))
+
+
+class HardExamples(nn.Module):
+    """Mean cross-entropy of all foreground voxels and of the worst of the background; 0 where nothing is supervised.
+
+    Of regions, what counts are voxels and regions.
+
+    References:
+        Shrivastava et al., Training region-based object detectors with online hard example mining, CVPR 2016.
+    """
+
+    wanted = Wanted(voxelwise=True)
+
+    def __init__(self, spec: HardExampleLoss, targets: Targets) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def forward(self, level: Level) -> Tensor:
+        """Return the loss of one resolution, a scalar."""
+        values, inside = level.entropies, is_foreground(level)
+        per_voxel = level.logits.shape[1] if level.has_regions else 1
+        num_inside = inside.sum()
+        num_outside = level.num_supervised * per_voxel - num_inside
+        worst = _worst(torch.where(inside, 0.0, values), level.at(self.spec.k))
+        kept = torch.arange(len(worst), device=values.device) < num_outside * level.at(self.spec.k)
+        total = torch.where(inside, values, 0.0).sum() + torch.where(kept, worst, 0.0).sum()
+        return total / (num_inside + kept.sum()).clamp(min=1)
+
+
+class UnifiedFocal(nn.Module):
+    """Asymmetric unified focal loss: focal cross-entropy that spares foreground, focal Tversky that spares background.
+
+    Each region is a pair of itself and its background. The mean of the cross-entropy runs over voxels and classes, as in MONAI's
+    AsymmetricUnifiedFocalLoss, which is this one for two classes.
+
+    References:
+        Yeung et al., Unified focal loss, Computerized Medical Imaging and Graphics 2022.
+    """
+
+    wanted = Wanted(voxelwise=True)
+
+    def __init__(self, spec: UnifiedFocalLoss, targets: Targets) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def forward(self, level: Level) -> Tensor:
+        """Return the loss of one resolution, a scalar."""
+        spec = self.spec
+        return spec.balance * self._entropy(level) + (1 - spec.balance) * self._tversky(level)
+
+    def _entropy(self, level: Level) -> Tensor:
+        values, delta = level.entropies, self.spec.delta
+        weighed = torch.where(is_foreground(level), delta * values, (1 - delta) * focused(values, self.spec.gamma))
+        per_voxel = level.logits.shape[1] * (2 if level.has_regions else 1)
+        return weighed.sum() / (level.num_supervised * per_voxel)
+
+    def _tversky(self, level: Level) -> Tensor:
+        sums = level.sums
+        inside = Overlap(sums.intersection, sums.predicted, sums.reference)
+        foreground = 1 - self._index(inside)
+        if level.has_regions:
+            voxels = level.supervised.flatten(1).sum(1, keepdim=True).to(inside.predicted.dtype)
+            both = inside.predicted + inside.reference - inside.intersection
+            outside = Overlap(voxels - both, voxels - inside.predicted, voxels - inside.reference)
+            background = 1 - self._index(outside)
+        else:
+            foreground, background = foreground[:, 1:], foreground[:, :1]
+        return torch.cat((background, power(foreground, 1 - self.spec.gamma)), dim=1).mean()
+
+    def _index(self, found: Overlap) -> Tensor:
+        return tversky_index(found, 1 - self.spec.delta, self.spec.delta, TVERSKY_SMOOTH)
+
+
+def is_foreground(level: Level) -> Tensor:
+    """Return where the reference has foreground: (B, *space), of regions (B, R, *space)."""
+    return level.masks if level.has_regions else level.target > 0
+
+
+def focused(entropies: Tensor, gamma: float) -> Tensor:
+    """Return (1 - p)^gamma times -log(p); the least 1 - p is one rounding error, so that its power keeps a slope."""
+    if gamma == 0:
+        return entropies
+    wrong = -torch.expm1(-entropies)
+    return wrong.clamp(min=torch.finfo(wrong.dtype).eps) ** gamma * entropies
+
+
+def mean_of_worst(values: Tensor, count: Tensor | int, share: float) -> Tensor:
+    """Return the mean of the largest share of values, of which only `count` count; the others are 0."""
+    if share == 1:
+        return values.sum() / count
+    worst = _worst(values, share)
+    if isinstance(count, int):
+        return worst.mean()
+    kept = torch.arange(len(worst), device=values.device) < (count * share).floor().clamp(min=1)
+    return torch.where(kept, worst, 0.0).sum() / kept.sum()
+
+
+def _worst(values: Tensor, share: float) -> Tensor:
+    """Return the largest values, the largest first."""
+    return values.flatten().topk(max(1, int(values.numel() * share))).values

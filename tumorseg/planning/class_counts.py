@@ -1,0 +1,59 @@
+"""Voxels of the dataset in losses that weigh classes by how many they have."""
+
+import math
+
+from tumorseg.errors import PlanError
+from tumorseg.schema.class_weights import CountedWeights
+from tumorseg.schema.fingerprint import Fingerprint
+from tumorseg.schema.losses import EntropyLoss
+from tumorseg.schema.plan import Configuration, Plan
+from tumorseg.schema.targets import Targets, targets_of
+
+
+def with_class_counts(plan: Plan, fingerprint: Fingerprint) -> Plan:
+    """Return the plan with the dataset's voxels in all class weights that count them and do not hold them yet.
+
+    Raises:
+        PlanError: the fingerprint did not count the voxels of labels.
+    """
+    counts: tuple[float, ...] | None = None
+    changed = {}
+    for name, configuration in plan.configurations.items():
+        if any(map(_lacks_counts, configuration.loss.components)):
+            counts = counts or output_voxels(fingerprint, targets_of(plan.dataset))
+            changed[name] = _filled(configuration, counts)
+    return plan.model_copy(update={"configurations": plan.configurations | changed}) if changed else plan
+
+
+def output_voxels(fingerprint: Fingerprint, targets: Targets) -> tuple[float, ...]:
+    """Return how many stored voxels of all cases each output of a network has, those cropped away left out.
+
+    Raises:
+        PlanError: the fingerprint did not count the voxels of labels.
+    """
+    unknown = [case.case_id for case in fingerprint.cases if case.label_voxels is None]
+    if unknown:
+        raise PlanError(
+            f"class_weights count the dataset's voxels, but the fingerprint has no label_voxels of {len(unknown)} cases "
+            f'({", ".join(unknown[:5])}); measure it anew with tumorseg fingerprint, or set "of": "batch"'
+        )
+    held = [sum((case.label_voxels or {}).get(name, 0) for case in fingerprint.cases) for name in targets.label_names]
+    held[0] = max(0, sum(math.prod(case.shape_after_crop) for case in fingerprint.cases) - sum(held[1:]))
+    members = targets.regions or tuple((index,) for index in range(len(held)))
+    return tuple(float(sum(held[index] for index in indices)) for indices in members)
+
+
+def _lacks_counts(component: object) -> bool:
+    weights = component.class_weights if isinstance(component, EntropyLoss) else None
+    return isinstance(weights, CountedWeights) and weights.of == "dataset" and weights.voxels is None
+
+
+def _filled(configuration: Configuration, counts: tuple[float, ...]) -> Configuration:
+    components = []
+    for component in configuration.loss.components:
+        if isinstance(component, EntropyLoss) and component.class_weights is not None and _lacks_counts(component):
+            weights = component.class_weights.model_copy(update={"voxels": counts})
+            component = component.model_copy(update={"class_weights": weights})
+        components.append(component)
+    loss = configuration.loss.model_copy(update={"components": tuple(components)})
+    return configuration.model_copy(update={"loss": loss})

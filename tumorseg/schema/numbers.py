@@ -1,0 +1,157 @@
+"""Numbers of a loss that may change while training."""
+
+import math
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+
+from tumorseg.schema.base import Record
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+"""Of the training's length."""
+
+
+class _Between(Record):
+    """Goes from one value to another within a part of the training, and keeps both before and after."""
+
+    start: float
+    """Value until `begin`."""
+    end: float
+    """Value from `until` on."""
+    begin: Fraction = 0.0
+    """Fraction of the training after which it moves."""
+    until: Fraction = 1.0
+    """Fraction of the training at which it has arrived."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "_Between":
+        if self.begin >= self.until:
+            raise ValueError(f"begin {self.begin:g} is not before until {self.until:g}")
+        return self
+
+    def values(self) -> tuple[float, ...]:
+        """Return the values between which it stays."""
+        return self.start, self.end
+
+    def _way(self, progress: float) -> float:
+        return min(1.0, max(0.0, (progress - self.begin) / (self.until - self.begin)))
+
+
+class LinearSchedule(_Between):
+    """Goes from start to end at a constant pace."""
+
+    name: Literal["linear"] = "linear"
+
+    def at(self, progress: float) -> float:
+        """Return the value after a fraction of the training."""
+        return self.start + (self.end - self.start) * self._way(progress)
+
+
+class CosineSchedule(_Between):
+    """Goes from start to end along half a cosine: slowly, fast, slowly."""
+
+    name: Literal["cosine"] = "cosine"
+
+    def at(self, progress: float) -> float:
+        """Return the value after a fraction of the training."""
+        return self.end + (self.start - self.end) * (1 + math.cos(math.pi * self._way(progress))) / 2
+
+
+class WarmUpSchedule(Record):
+    """Rises from 0 to a value at the beginning of the training."""
+
+    name: Literal["warm_up"] = "warm_up"
+    value: float
+    """Value from `until` on."""
+    until: float = Field(default=0.1, gt=0, le=1)
+    """Fraction of the training at which it has arrived."""
+
+    def values(self) -> tuple[float, ...]:
+        """Return the values between which it stays."""
+        return 0.0, self.value
+
+    def at(self, progress: float) -> float:
+        """Return the value after a fraction of the training."""
+        return self.value * min(1.0, progress / self.until)
+
+
+class StepSchedule(Record):
+    """Changes at once, at fractions of the training."""
+
+    name: Literal["step"] = "step"
+    steps: tuple[float, ...] = Field(min_length=2)
+    """The values, one after the other."""
+    milestones: tuple[Fraction, ...]
+    """Fractions of the training at which the next value begins; one fewer than values."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "StepSchedule":
+        if len(self.milestones) != len(self.steps) - 1 or sorted(set(self.milestones)) != list(self.milestones):
+            raise ValueError(f"{len(self.steps)} steps need {len(self.steps) - 1} rising milestones between them")
+        return self
+
+    def values(self) -> tuple[float, ...]:
+        """Return all values."""
+        return self.steps
+
+    def at(self, progress: float) -> float:
+        """Return the value after a fraction of the training."""
+        return self.steps[sum(progress >= milestone for milestone in self.milestones)]
+
+
+NumberSchedule = LinearSchedule | CosineSchedule | WarmUpSchedule | StepSchedule
+Number = float | NumberSchedule
+"""A number, or how it changes."""
+NAMES = ("linear", "cosine", "warm_up", "step")
+
+
+def number_at(number: Number, progress: float) -> float:
+    """Return a number after a fraction of the training.
+
+    Args:
+        number: constant, or a schedule.
+        progress: from 0 at the first step to 1 at the end.
+    """
+    return number if isinstance(number, float | int) else number.at(progress)
+
+
+def number_values(number: Number) -> tuple[float, ...]:
+    """Return the values between which a number stays."""
+    return (number,) if isinstance(number, float | int) else number.values()
+
+
+def _kind(value: Any) -> str | None:
+    if isinstance(value, dict):
+        name = value.get("name")
+        return name if name in NAMES else None
+    return getattr(value, "name", "constant")
+
+
+def _within(is_sound: Callable[[float], bool], bounds: str) -> AfterValidator:
+    def check(number: Number) -> Number:
+        wrong = [value for value in number_values(number) if not is_sound(value)]
+        if wrong:
+            reached = "" if isinstance(number, float) else f", but the schedule reaches {wrong[0]:g}"
+            raise ValueError(f"must be {bounds}{reached}")
+        return number
+
+    return AfterValidator(check)
+
+
+_AnyNumber = Annotated[
+    Annotated[float, Tag("constant")]
+    | Annotated[LinearSchedule, Tag("linear")]
+    | Annotated[CosineSchedule, Tag("cosine")]
+    | Annotated[WarmUpSchedule, Tag("warm_up")]
+    | Annotated[StepSchedule, Tag("step")],
+    Discriminator(
+        _kind,
+        custom_error_type="unknown_schedule",
+        custom_error_message=f"expected a number, or a schedule with one of the names {', '.join(NAMES)}",
+    ),
+]
+NotNegative = Annotated[_AnyNumber, _within(lambda value: value >= 0, "0 or more")]
+Positive = Annotated[_AnyNumber, _within(lambda value: value > 0, "above 0")]
+Share = Annotated[_AnyNumber, _within(lambda value: 0 < value <= 1, "above 0 and at most 1")]
+Smoothing = Annotated[_AnyNumber, _within(lambda value: 0 <= value < 1, "0 or more and below 1")]
