@@ -42,5 +42,5 @@ plans: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/pytest -m 'long or gpu'
-	$(BIN)/python benchmarks/hippocampus.py
-	$(BIN)/python benchmarks/preprocessing.py $(if $(PEER),--peer $(PEER),--parts streaming)
+	$(BIN)/python -m benchmarks.hippocampus
+	$(BIN)/python -m benchmarks.preprocessing $(if $(PEER),--peer $(PEER),--parts streaming)

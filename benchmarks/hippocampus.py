@@ -1,6 +1,6 @@
 """Plan, preprocess, train fold 0 and validate on Task04_Hippocampus, as a user would, and write down what came of it.
 
-    python benchmarks/hippocampus.py [--data-root ../shared/data] [--max-hours 0.2] [--device cpu]
+    python -m benchmarks.hippocampus [--data-root ../shared/data] [--max-hours 0.2] [--device cpu]
 
 The result goes to benchmarks/results/hippocampus.json: machine, commit, minutes, held-out DSC per label.
 """
@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from machine import machine
+from benchmarks.machine import machine
 
 BARS = {"Anterior": 0.84, "Posterior": 0.82}
 MOST_MINUTES = 20.0
@@ -76,7 +76,7 @@ def main() -> int:
     scores = {label: found["dsc"] for label, found in figures["held_out"].items()}
     is_met = figures["minutes"]["in_all"] <= MOST_MINUTES and all(scores[label] >= bar for label, bar in BARS.items())
     bars = {"dsc": BARS, "minutes": MOST_MINUTES, "is_met": is_met}
-    command = " ".join(["python", "benchmarks/hippocampus.py", "--max-hours", str(options.max_hours)])
+    command = " ".join(["python", "-m", "benchmarks.hippocampus", "--max-hours", str(options.max_hours)])
     RESULT.parent.mkdir(exist_ok=True)
     result = {"command": command, "machine": machine(), "bars": bars, **figures}
     RESULT.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")

@@ -1,6 +1,6 @@
 """Fingerprint and preprocessing against nnunetv2, in one run on the same cores.
 
-    python benchmarks/preprocessing.py --data-root ../shared/data --peer <python of an environment with nnunetv2 2.8.1>
+    python -m benchmarks.preprocessing --data-root ../shared/data --peer <python of an environment with nnunetv2 2.8.1>
 
 Parts: `hippocampus` (200 small cases, whole commands, start-up included), `ct` (a CT of 512 x 512 x 119 to 1 mm, time per case
 without start-up), `streaming` (1,000 and 10,000 generated cases: memory must not grow). Results go to
@@ -16,8 +16,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from machine import machine
-from watching import Watched, watch
+from benchmarks.machine import machine
+from benchmarks.watching import Watched, watch
 
 RESULT = Path(__file__).parent / "results" / "preprocessing.json"
 PROCESSES = 2

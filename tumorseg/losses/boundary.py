@@ -108,14 +108,34 @@ class NeighbourPenalty(nn.Module):
     def forward(self, level: Level) -> Tensor:
         """Return the loss of one resolution, a scalar."""
         logits = level.logits if level.logits.dtype == torch.float64 else level.logits.float()
-        pool, size = F.avg_pool2d if logits.ndim == 4 else F.avg_pool3d, self.spec.kernel_size
-        masks = F.pad(level.masks.to(logits.dtype), (size // 2,) * 2 * (logits.ndim - 2))
-        shares = pool(masks, size, 1)
+        shares = _mean(level.masks.to(logits.dtype), self.spec.kernel_size)
         apart = (shares - logits).abs() if self.spec.distance == "l1" else (shares - logits).square()
         return level.keep_supervised(apart).sum() / (level.num_supervised * logits.shape[1])
 
 
 def _dilate(values: Tensor, sizes: list[int]) -> Tensor:
-    """Return the largest value in a box of odd edges around each voxel."""
-    pool = F.max_pool2d if values.ndim == 4 else F.max_pool3d
-    return pool(values, sizes, 1, [size // 2 for size in sizes])
+    """Return the largest value in a box of odd edges around each voxel: one axis after the other, in steps that double."""
+    for axis, size in enumerate(sizes, start=2):
+        values, width = _padded(values, axis, size, -torch.inf), 1
+        while width < size:
+            step = min(width, size - width)
+            count = values.shape[axis] - step
+            values = torch.maximum(values.narrow(axis, 0, count), values.narrow(axis, step, count))
+            width += step
+    return values
+
+
+def _mean(values: Tensor, size: int) -> Tensor:
+    """Return the mean in a box of an odd edge around each voxel, 0 being outside."""
+    for axis in range(2, values.ndim):
+        count, padded = values.shape[axis], _padded(values, axis, size, 0.0)
+        values = padded.narrow(axis, 0, count).clone()
+        for shift in range(1, size):
+            values += padded.narrow(axis, shift, count)
+        values /= size
+    return values
+
+
+def _padded(values: Tensor, axis: int, size: int, value: float) -> Tensor:
+    edges = [0, 0] * (values.ndim - axis - 1) + [size // 2, size // 2]
+    return F.pad(values, edges, value=value)

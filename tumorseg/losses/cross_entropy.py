@@ -29,7 +29,7 @@ class CrossEntropy(nn.Module):
     def __init__(self, spec: EntropyLoss, targets: Targets) -> None:
         super().__init__()
         self.spec = spec
-        self.wanted = Wanted(every_class=spec.label_smoothing != 0)
+        self.wanted = Wanted(entropy=True, every_class=spec.label_smoothing != 0)
         self.weights = OutputWeights(spec.class_weights, targets)
 
     def forward(self, level: Level) -> Tensor:
@@ -54,7 +54,7 @@ class BinaryCrossEntropy(nn.Module):
     def __init__(self, spec: EntropyLoss, targets: Targets) -> None:
         super().__init__()
         self.spec = spec
-        self.wanted = Wanted(every_class=spec.label_smoothing != 0)
+        self.wanted = Wanted(entropy=True, every_class=spec.label_smoothing != 0)
         self.weights = OutputWeights(spec.class_weights, targets)
 
     def forward(self, level: Level) -> Tensor:

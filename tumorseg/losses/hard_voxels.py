@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from tumorseg.errors import PlanError
 from tumorseg.losses.level import Level
 from tumorseg.losses.overlap import Overlap, power, tversky_index
+from tumorseg.losses.selection import mean_of_largest, sum_of_largest
 from tumorseg.losses.statistics import Wanted
 from tumorseg.schema.losses import FocalLoss, HardExampleLoss, TopKLoss, UnifiedFocalLoss
 from tumorseg.schema.targets import Targets
@@ -53,7 +54,8 @@ class Focal(nn.Module):
         if self.spec.alpha is None:
             return None
         assert isinstance(self.spec.alpha, float | int)
-        return torch.where(is_foreground(level), self.spec.alpha, 1 - self.spec.alpha)
+        inside = is_foreground(level).to(level.entropies.dtype)
+        return inside * (2 * self.spec.alpha - 1) + (1 - self.spec.alpha)
 
 
 class TopK(nn.Module):
@@ -71,8 +73,13 @@ class TopK(nn.Module):
 
     def forward(self, level: Level) -> Tensor:
         """Return the loss of one resolution, a scalar."""
-        per_voxel = level.logits.shape[1] if level.has_regions else 1
-        return mean_of_worst(level.entropies, level.num_supervised * per_voxel, level.at(self.spec.k))
+        count = level.num_supervised * (level.logits.shape[1] if level.has_regions else 1)
+        share = level.at(self.spec.k)
+        if share == 1:
+            return level.entropies.sum() / count
+        # Unsupervised voxels are 0, and so the last to be chosen.
+        chosen = max(1, int(count * share)) if isinstance(count, int) else (count * share).long().clamp(min=1)
+        return mean_of_largest(level.entropies, chosen)
 
 
 class HardExamples(nn.Module):
@@ -92,14 +99,12 @@ class HardExamples(nn.Module):
 
     def forward(self, level: Level) -> Tensor:
         """Return the loss of one resolution, a scalar."""
-        values, inside = level.entropies, is_foreground(level)
+        values, inside = level.entropies, is_foreground(level).to(level.entropies.dtype)
         per_voxel = level.logits.shape[1] if level.has_regions else 1
         num_inside = inside.sum()
-        num_outside = level.num_supervised * per_voxel - num_inside
-        worst = _worst(torch.where(inside, 0.0, values), level.at(self.spec.k))
-        kept = torch.arange(len(worst), device=values.device) < num_outside * level.at(self.spec.k)
-        total = torch.where(inside, values, 0.0).sum() + torch.where(kept, worst, 0.0).sum()
-        return total / (num_inside + kept.sum()).clamp(min=1)
+        num_chosen = ((level.num_supervised * per_voxel - num_inside) * level.at(self.spec.k)).ceil()
+        total = (values * inside).sum() + sum_of_largest(values * (1 - inside), num_chosen)
+        return total / (num_inside + num_chosen).clamp(min=1)
 
 
 class UnifiedFocal(nn.Module):
@@ -112,7 +117,7 @@ class UnifiedFocal(nn.Module):
         Yeung et al., Unified focal loss, Computerized Medical Imaging and Graphics 2022.
     """
 
-    wanted = Wanted(voxelwise=True)
+    wanted = Wanted(overlap=True, voxelwise=True)
 
     def __init__(self, spec: UnifiedFocalLoss, targets: Targets) -> None:
         super().__init__()
@@ -125,7 +130,8 @@ class UnifiedFocal(nn.Module):
 
     def _entropy(self, level: Level) -> Tensor:
         values, delta = level.entropies, self.spec.delta
-        weighed = torch.where(is_foreground(level), delta * values, (1 - delta) * focused(values, self.spec.gamma))
+        inside = is_foreground(level).to(values.dtype)
+        weighed = inside * values * delta + (1 - inside) * focused(values, self.spec.gamma) * (1 - delta)
         per_voxel = level.logits.shape[1] * (2 if level.has_regions else 1)
         return weighed.sum() / (level.num_supervised * per_voxel)
 
@@ -157,19 +163,3 @@ def focused(entropies: Tensor, gamma: float) -> Tensor:
         return entropies
     wrong = -torch.expm1(-entropies)
     return wrong.clamp(min=torch.finfo(wrong.dtype).eps) ** gamma * entropies
-
-
-def mean_of_worst(values: Tensor, count: Tensor | int, share: float) -> Tensor:
-    """Return the mean of the largest share of values, of which only `count` count; the others are 0."""
-    if share == 1:
-        return values.sum() / count
-    worst = _worst(values, share)
-    if isinstance(count, int):
-        return worst.mean()
-    kept = torch.arange(len(worst), device=values.device) < (count * share).floor().clamp(min=1)
-    return torch.where(kept, worst, 0.0).sum() / kept.sum()
-
-
-def _worst(values: Tensor, share: float) -> Tensor:
-    """Return the largest values, the largest first."""
-    return values.flatten().topk(max(1, int(values.numel() * share))).values

@@ -56,7 +56,7 @@ class SoftDice(nn.Module):
     def __init__(self, spec: DiceLoss, targets: Targets) -> None:
         super().__init__()
         self.spec = spec
-        self.wanted = Wanted(squares=spec.denominator == "squared")
+        self.wanted = Wanted(overlap=True, squares=spec.denominator == "squared")
 
     def forward(self, level: Level) -> Tensor:
         """Return the loss of one resolution, a scalar."""
@@ -75,7 +75,7 @@ class SoftJaccard(nn.Module):
     def __init__(self, spec: JaccardLoss, targets: Targets) -> None:
         super().__init__()
         self.spec = spec
-        self.wanted = Wanted(squares=spec.denominator == "squared")
+        self.wanted = Wanted(overlap=True, squares=spec.denominator == "squared")
 
     def forward(self, level: Level) -> Tensor:
         """Return the loss of one resolution, a scalar."""
@@ -92,6 +92,8 @@ class GeneralizedDice(nn.Module):
     References:
         Sudre et al., DLMIA 2017.
     """
+
+    wanted = Wanted(overlap=True)
 
     def __init__(self, spec: GeneralizedDiceLoss, targets: Targets) -> None:
         super().__init__()
@@ -118,6 +120,8 @@ class Tversky(nn.Module):
         Salehi et al., MLMI 2017; Abraham and Khan, ISBI 2019 (whose exponent is 1 / gamma, with alpha and beta in
         exchanged roles).
     """
+
+    wanted = Wanted(overlap=True)
 
     def __init__(self, spec: TverskyLoss, targets: Targets) -> None:
         super().__init__()

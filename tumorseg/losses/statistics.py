@@ -19,8 +19,12 @@ TEMPORARIES = 6
 
 
 class Wanted(NamedTuple):
-    """What is worth its time, beside the sums of the plain losses."""
+    """What is worth its time."""
 
+    overlap: bool = False
+    """`VoxelSums.intersection` and `predicted`."""
+    entropy: bool = False
+    """`VoxelSums.entropy_inside` and `entropy_outside`."""
     voxelwise: bool = False
     """The cross-entropy of every voxel."""
     squares: bool = False
@@ -33,7 +37,7 @@ class Wanted(NamedTuple):
 
 
 class VoxelSums(NamedTuple):
-    """Sums over the supervised voxels of each sample, each (B, K) float32 or float64."""
+    """Sums over the supervised voxels of each sample, each (B, K) float32 or float64; 0 unless wanted, but `reference`."""
 
     intersection: Tensor
     """Probability of each class or region where the reference has it."""
@@ -46,16 +50,18 @@ class VoxelSums(NamedTuple):
     entropy_outside: Tensor
     """-log(1 - probability) elsewhere; of regions only."""
     squared: Tensor
-    """Squared probability; 0 unless wanted."""
+    """Squared probability."""
     entropy_of_all: Tensor
-    """-log(probability) anywhere, of regions -log(1 - probability) too; 0 unless wanted."""
+    """-log(probability) anywhere, of regions -log(1 - probability) too."""
     moment: Tensor
-    """Probability times `moments`; 0 without."""
+    """Probability times `moments`, where there are any."""
 
 
 NUM_SUMS = len(VoxelSums._fields)
-VOXELWISE, SQUARES, EVERY_CLASS, MASKED = range(4)
+OVERLAP, ENTROPY, VOXELWISE, SQUARES, EVERY_CLASS, MASKED = range(6)
 """Flags of a pass: those of `Wanted`, and whether any voxel may be unsupervised."""
+SMALLEST = 1e-30
+"""Below this a probability has lost digits, and its logarithm is computed from the logits."""
 
 
 class Statistics(NamedTuple):
@@ -137,18 +143,17 @@ def _chunks(
     count = -(-logits[0].numel() // size)
     length = -(-logits.shape[2] // count)
     kind = _wide(logits)
-    classes = torch.arange(logits.shape[1], device=logits.device, dtype=kind)[:, None]
-    members = None if table is None else table.to(kind)
+    members = None if table is None else table[:, :-1].to(kind)
+    classes = torch.arange(logits.shape[1] if members is None else members.shape[1], device=logits.device, dtype=kind)
     for sample in range(len(logits)):
         for start in range(0, logits.shape[2], length):
             part = slice(start, start + length)
             index = target[sample, part]
             # Numbers of one type are compared much faster than numbers of two.
             number = index.to(kind)
-            if members is None:
-                inside = torch.eq(number, classes, out=logits.new_empty((len(classes), len(index)), dtype=kind))
-            else:
-                inside = members.index_select(1, index % members.shape[1])
+            room = logits.new_empty((len(classes), len(index)), dtype=kind)
+            inside = torch.eq(number, classes[:, None], out=room)
+            inside = inside if members is None else (members @ inside).to(kind)  # 0 and 1 in any precision
             known = torch.ge(number, 0, out=torch.empty_like(number)) if flags[MASKED] else None
             factors = None if moments is None else moments[sample, :, part]
             yield sample, part, _Chunk(logits[sample, :, part].to(kind), inside, known, factors, flags)
@@ -195,40 +200,55 @@ Sums = tuple[Tensor | None, ...]
 def _sum_classes(chunk: _Chunk) -> tuple[Sums, Tensor | None]:
     """Return the sums of a chunk, and -log(p) of each voxel's own class."""
     logits, inside, _, moments, flags = chunk
-    log_p = logits.log_softmax(0)
-    own = log_p * inside
-    every = chunk.keep(log_p.clone()).sum(1).neg_() if flags[EVERY_CLASS] else None
-    p = chunk.keep(log_p.exp_())
+    p = chunk.keep(logits.softmax(0))
+    correct = p * inside
+    entropy, every = _entropies(chunk, correct) if flags[ENTROPY] or flags[VOXELWISE] else (None, None)
     found = (
-        (p * inside).sum(1),
-        p.sum(1),
+        correct.sum(1) if flags[OVERLAP] else None,
+        p.sum(1) if flags[OVERLAP] else None,
         inside.sum(1),
-        own.sum(1).neg_(),
+        None if entropy is None else (inside * entropy).sum(1),
         None,
         p.square().sum(1) if flags[SQUARES] else None,
         every,
         None if moments is None else (p * moments).sum(1),
     )
-    return found, own.sum(0).neg_() if flags[VOXELWISE] else None
+    return found, entropy if flags[VOXELWISE] else None
+
+
+def _entropies(chunk: _Chunk, correct: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return -log(p) of each voxel's own class (n), and its sum for each class over all voxels (K) if that is wanted."""
+    own = correct.sum(0)
+    if chunk.known is not None:
+        own.add_(1 - chunk.known)
+    # On a CPU a logarithm costs as much as a softmax; on a GPU less than looking at the least probability.
+    if not own.is_cuda and not chunk.flags[EVERY_CLASS] and bool(own.amin() > SMALLEST):
+        return own.log_().neg_(), None
+    log_p = chunk.logits.log_softmax(0)
+    entropy = (log_p * chunk.inside).sum(0).neg_()
+    return entropy, chunk.keep(log_p).sum(1).neg_() if chunk.flags[EVERY_CLASS] else None
 
 
 def _sum_regions(chunk: _Chunk) -> tuple[Sums, Tensor | None]:
     """Return the sums of a chunk, and the cross-entropy of each voxel and region."""
     logits, inside, _, moments, flags = chunk
-    p = chunk.keep(logits.sigmoid())
-    off = chunk.keep(F.softplus(logits))  # -log(1 - p)
-    of_inside = logits * inside
-    entropy = off - of_inside  # -log(p) = -log(1 - p) - z
-    off_inside = (off * inside).sum(1)
+    p = chunk.keep(logits.sigmoid()) if flags[OVERLAP] or flags[SQUARES] or moments is not None else None
+    entropy, total, within, every = None, None, None, None
+    if flags[ENTROPY] or flags[VOXELWISE] or flags[EVERY_CLASS]:
+        off = chunk.keep(F.softplus(logits))  # -log(1 - p); -log(p) is that minus the logit
+        entropy = torch.addcmul(off, logits, inside, value=-1)
+        within = (entropy * inside).sum(1)
+        total = entropy.sum(1)
+        every = 2 * off.sum(1) - chunk.keep(logits.clone()).sum(1) if flags[EVERY_CLASS] else None
     found = (
-        (p * inside).sum(1),
-        p.sum(1),
+        (p * inside).sum(1) if p is not None and flags[OVERLAP] else None,
+        p.sum(1) if p is not None and flags[OVERLAP] else None,
         inside.sum(1),
-        off_inside - of_inside.sum(1),
-        off.sum(1) - off_inside,
-        p.square().sum(1) if flags[SQUARES] else None,
-        2 * off.sum(1) - chunk.keep(logits.clone()).sum(1) if flags[EVERY_CLASS] else None,
-        None if moments is None else (p * moments).sum(1),
+        within,
+        None if total is None or within is None else total - within,
+        p.square().sum(1) if p is not None and flags[SQUARES] else None,
+        every,
+        (p * moments).sum(1) if p is not None and moments is not None else None,
     )
     return found, entropy if flags[VOXELWISE] else None
 
@@ -267,36 +287,46 @@ def _(
 
 def _slope_classes(chunk: _Chunk, slopes: VoxelSums, own: Tensor | None) -> Tensor:
     """Return the slope (K, n) of a chunk's logits from those of its sums (K, 1) and of its voxels' entropies (n)."""
-    p = chunk.logits.softmax(0)
-    # d(sum of a_k p_k)/dz_j = p_j (a_j - sum of a_k p_k); d(-log p_k)/dz_j = p_j - [j = k].
+    p, inside, flags = chunk.logits.softmax(0), chunk.inside, chunk.flags
+    # d(-log p_k)/dz_j = p_j - [j = k]; d(sum of a_k p_k)/dz_j = p_j (a_j - sum of a_k p_k).
     by_p = _by_probability(chunk, slopes, p)
-    entropy = chunk.inside * slopes.entropy_inside
+    entropy = (inside * slopes.entropy_inside).sum(0) if flags[ENTROPY] else None
     if own is not None:
-        entropy.addcmul_(chunk.inside, own)
-    if chunk.flags[EVERY_CLASS]:
-        entropy.add_(slopes.entropy_of_all)
-    total = entropy.sum(0).sub_((by_p * p).sum(0))
-    return by_p.add_(total).mul_(p).sub_(entropy)
+        entropy = own if entropy is None else entropy.add_(own)
+    total = torch.zeros_like(p[0]) if by_p is None else (by_p * p).sum(0).neg_()
+    if entropy is not None:
+        total.add_(entropy)
+    if flags[EVERY_CLASS]:
+        total.add_(slopes.entropy_of_all.sum())
+    gradient = p.mul_(total) if by_p is None else by_p.add_(total).mul_(p)
+    if entropy is not None:
+        gradient.addcmul_(inside, entropy, value=-1)
+    return gradient.sub_(slopes.entropy_of_all) if flags[EVERY_CLASS] else gradient
 
 
 def _slope_regions(chunk: _Chunk, slopes: VoxelSums, own: Tensor | None) -> Tensor:
     """Return the slope (R, n) of a chunk's logits from those of its sums (R, 1) and of its entropies (R, n)."""
-    p = chunk.logits.sigmoid()
-    entropy = chunk.inside * (slopes.entropy_inside - slopes.entropy_outside) + slopes.entropy_outside
-    if own is not None:
-        entropy.add_(own)
-    gradient = _by_probability(chunk, slopes, p).mul_(p).mul_(1 - p)
-    gradient.addcmul_(entropy, p - chunk.inside)
-    return gradient.add_(slopes.entropy_of_all * (2 * p - 1)) if chunk.flags[EVERY_CLASS] else gradient
+    p, inside, flags = chunk.logits.sigmoid(), chunk.inside, chunk.flags
+    by_p = _by_probability(chunk, slopes, p)
+    gradient = torch.zeros_like(p) if by_p is None else by_p.mul_(p).mul_(1 - p)
+    if flags[EVERY_CLASS]:
+        gradient.add_(slopes.entropy_of_all * (2 * p - 1))
+    if flags[ENTROPY]:
+        entropy = inside * (slopes.entropy_inside - slopes.entropy_outside) + slopes.entropy_outside
+        own = entropy if own is None else entropy.add_(own)
+    return gradient if own is None else gradient.addcmul_(own, p.sub_(inside))
 
 
-def _by_probability(chunk: _Chunk, slopes: VoxelSums, p: Tensor) -> Tensor:
-    """Return the slope (K, n) of the probabilities from those of the sums of probabilities."""
-    found = (chunk.inside * slopes.intersection).add_(slopes.predicted)
-    if chunk.flags[SQUARES]:
+def _by_probability(chunk: _Chunk, slopes: VoxelSums, p: Tensor) -> Tensor | None:
+    """Return the slope (K, n) of the probabilities from those of the sums of probabilities; None for 0."""
+    flags, moments = chunk.flags, chunk.moments
+    if not flags[OVERLAP] and not flags[SQUARES] and moments is None:
+        return None
+    found = (chunk.inside * slopes.intersection).add_(slopes.predicted) if flags[OVERLAP] else torch.zeros_like(p)
+    if flags[SQUARES]:
         found.addcmul_(p, slopes.squared, value=2)
-    if chunk.moments is not None:
-        found.addcmul_(chunk.moments.to(p.dtype), slopes.moment)
+    if moments is not None:
+        found.addcmul_(moments.to(p.dtype), slopes.moment)
     return found
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from tumorseg.losses import distance_maps, statistics
+from tumorseg.losses import distance_maps, selection, statistics
 
 BLOCK_BYTES = 512
 """Sizes are rounded up to this, as torch's CUDA allocator does."""
@@ -75,6 +75,8 @@ def workspace(func: Any, args: tuple[Any, ...], out: Any) -> int:
         return statistics.scratch_bytes(args[0])
     if func is torch.ops.tumorseg.loss_statistics_backward.default:
         return statistics.scratch_bytes(args[2])
+    if func is torch.ops.tumorseg.kth_largest.default:
+        return selection.scratch_bytes(args[0])
     if func is torch.ops.tumorseg.distances.default:
         return distance_maps.scratch_bytes(args[0])
     if func is torch.ops.aten.convolution.default:
