@@ -1,10 +1,10 @@
-# Targets: setup, demo, test, slow, check, format, bench, schema, plans.
+# Targets: setup, demo, test, slow, check, format, bench, schema, plans, losses-page.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test slow check format bench schema plans
+.PHONY: setup demo test slow check format bench schema plans losses-page
 
 setup: $(STAMP)
 
@@ -39,6 +39,9 @@ schema: $(STAMP)
 
 plans: $(STAMP)
 	$(BIN)/python -m tests.planning.test_reference_plans
+
+losses-page: $(STAMP)
+	$(BIN)/python -m tests.docs.losses_page
 
 bench: $(STAMP)
 	$(BIN)/pytest -m 'long or gpu'

@@ -268,7 +268,7 @@ def training(data_root: Path, epochs: int) -> dict[str, Any]:
             trained = tumorseg(*roots, "train", "-p", plan, "--fold", "0")
             rows.append(summary(name, trained, time.perf_counter() - started))
             print(json.dumps(rows[-1]), flush=True)
-    return {"epochs": epochs, "iterations": rows[0]["iterations"], "rows": rows}
+    return {"epochs": epochs, "iterations": rows[0]["iterations"], "cases": rows[0]["cases"], "rows": rows}
 
 
 def summary(name: str, trained: dict[str, Any], seconds: float) -> dict[str, Any]:
@@ -280,8 +280,9 @@ def summary(name: str, trained: dict[str, Any], seconds: float) -> dict[str, Any
     metrics = ("dsc", "nsd", "hd95_mm")
     means = {metric: round(float(np.mean([of[metric]["mean"] for of in found.values()])), 4) for metric in metrics}
     labels = {label: round(of["dsc"]["mean"], 4) for label, of in found.items()}
+    cases = len({case["case_id"] for case in trained["metrics"]["cases"]})
     row = {"preset": name, "iterations": log[-1]["iteration"], "dsc_by_label": labels, "seconds": round(seconds)}
-    return row | means | {"epochs_to_95_percent": near}
+    return row | means | {"cases": cases, "epochs_to_95_percent": near}
 
 
 def main() -> None:

@@ -215,3 +215,42 @@ def test_a_configuration_that_becomes_a_cascade_is_augmented_as_one(plan):
     assert names == [*before, "previous_morphology", "previous_removal"]
     none = "configurations.2d.augmentation.transforms=[]"
     assert with_set(plan, none, setting).configurations["2d"].augmentation.transforms == ()
+
+
+OWN = '{"name": "mine", "components": [{"name": "jaccard"}, {"name": "cross_entropy"}], "weighting": {"name": "adaptive"}}'
+
+
+def test_a_loss_preset_of_the_users_own_is_fitted_like_the_others(plan):
+    regions = planned(
+        fingerprint(labels={"background": 0, "a": 1, "b": 2}, regions=[{"name": "whole", "labels": [1, 2], "value": 1}])
+    )
+    for one, entropy in ((plan, CrossEntropyLoss), (regions, BinaryCrossEntropyLoss)):
+        for name, configuration in with_set(one, f"loss.preset={OWN}").configurations.items():
+            loss = configuration.loss
+            assert (loss.preset, loss.weighting.name) == ("mine", "adaptive")
+            assert isinstance(loss.components[1], entropy)
+            assert loss.components[0].batch == one.configurations[name].loss.components[0].batch
+            assert loss.deep_supervision_weights == one.configurations[name].loss.deep_supervision_weights
+
+
+@pytest.mark.parametrize(
+    ("preset", "message"),
+    [
+        ('{"name": "mine"}', "components: missing"),
+        ('{"name": "mine", "components": [{"name": "dicee"}]}', "known are dice, generalized_dice"),
+        ('{"name": "mine", "components": [{"name": "dice", "weight": 0}]}', "sum to 0"),
+        (
+            '{"name": "mine", "components": [{"name": "dice"}], "weighting": {"name": "x"}}',
+            "known are fixed, uncertainty",
+        ),
+        ('{"name": "mine", "components": [{"name": "topk", "k": 0}]}', "above 0 and at most 1"),
+        (
+            '{"name": "mine", "components": [{"name": "boundary"}, {"name": "boundary", "max_distance_mm": 3}]}',
+            "share one",
+        ),
+    ],
+)
+def test_an_unsound_loss_preset_is_one_line(plan, preset, message):
+    with pytest.raises(PlanError, match=message) as refused:
+        with_set(plan, f"loss.preset={preset}")
+    assert "\n" not in str(refused.value)

@@ -126,8 +126,10 @@ class Learner:
         """Take up a state.
 
         Raises:
-            TrainingError: it belongs to another network.
+            TrainingError: it belongs to another network, or to a version whose losses had no state.
         """
+        if "loss" not in state:
+            raise TrainingError("the checkpoint is of an earlier version of tumorseg; train with --restart")
         try:
             self.network.load_state_dict(state["network"])
         except RuntimeError as error:

@@ -126,6 +126,8 @@ class CompoundLoss(nn.Module):
     def distance_maps(self, target: Tensor) -> Tensor | None:
         """Return the signed distances (B, K, *space), mm, from the surface of each output's reference; None if none needs them.
 
+        Those of the background class are 0.
+
         Args:
             target: (B, *space) integer class indices at full resolution.
         """
@@ -135,9 +137,12 @@ class CompoundLoss(nn.Module):
         with torch.no_grad():
             target = target.long()
             table = self.region_table.to(target.device)
-            masks = table[:, target].movedim(0, 1) if len(table) else _one_hot(target, self.targets.num_classes)
-            known = (target != IGNORE).unsqueeze(1)
-            return signed_distances(masks, known, self.spacing_mm, limits.pop())
+            masks = (
+                table[:, target].movedim(0, 1) if len(table) else _foreground_masks(target, self.targets.num_classes)
+            )
+            found = signed_distances(masks, (target != IGNORE).unsqueeze(1), self.spacing_mm, limits.pop())
+            # Nothing asks for the background's.
+            return found if len(table) else torch.cat((torch.zeros_like(found[:, :1]), found), dim=1)
 
     def weights(self) -> dict[str, float]:
         """Return the present factor of each component in the sum."""
@@ -216,6 +221,6 @@ def _check_indices(target: Tensor, num_classes: int) -> bool:
     return bool(low == IGNORE)
 
 
-def _one_hot(target: Tensor, num_classes: int) -> Tensor:
-    classes = torch.arange(num_classes, device=target.device)
+def _foreground_masks(target: Tensor, num_classes: int) -> Tensor:
+    classes = torch.arange(1, num_classes, device=target.device)
     return target.unsqueeze(1) == classes.view(-1, *(1,) * (target.ndim - 1))
