@@ -33,8 +33,13 @@ def kth_largest(values: Tensor, k: Tensor) -> Tensor:
     """Return the value (scalar) that k - 1 of (N) are above or equal to, k from 1."""
     if values.is_cuda:  # without waiting for k
         return values.sort(descending=True).values.gather(0, (k - 1).reshape(1).long())[0]
-    place = len(values) - int(k)
-    return torch.as_tensor(np.partition(values.numpy(), place)[place], dtype=values.dtype)
+    # Voxels that do not count are all 0, and partition is slow where many are equal.
+    found, least = values.numpy(), values.min()
+    found = found[found > least.item()]
+    if int(k) > len(found):
+        return least
+    place = len(found) - int(k)
+    return torch.as_tensor(np.partition(found, place)[place], dtype=values.dtype)
 
 
 @kth_largest.register_fake
