@@ -11,7 +11,7 @@ from tumorseg.losses.weighting import BUILDERS
 from tumorseg.schema.losses import CrossEntropyLoss, DiceLoss, LossSpec
 from tumorseg.schema.targets import IGNORE
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("cuda")]
 
 
 @pytest.mark.parametrize("ignores", [False, True])
