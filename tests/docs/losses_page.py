@@ -45,8 +45,8 @@ The plan always holds every component and parameter. `log.jsonl` has the value a
 NUMBERS = """\
 ## Numbers that move
 
-Any weight, and any parameter that is shown without a fixed range of choices below, may be a schedule. Time is the fraction of the training
-that is done, so that a longer training moves slower and not otherwise.
+Weights, and the parameters that `tumorseg losses list` marks with ~ (`alpha`, `beta`, `gamma`, `delta`, `balance`, `k`, `label_smoothing`), may be
+schedules. Time is the fraction of the training that is done, so that a longer training moves slower and not otherwise.
 
 | schedule | value |
 |---|---|

@@ -28,14 +28,15 @@ def _presets(presets: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _losses(losses: list[dict[str, Any]]) -> Iterator[str]:
-    yield "Losses, for loss.components; a number may be a schedule such as"
+    yield "Losses, for loss.components; what is marked with ~ may be a schedule such as"
     yield '  {"name": "linear", "start": 0, "end": 0.5}  (also cosine, step, warm_up)'
     for loss in losses:
         yield f"  {loss['name']}  ({loss['targets']})"
         yield f"      {loss['formula']}"
         yield f"      {loss['range']}; {loss['source']}; costs {loss['cost']}"
         for name, parameter in loss["parameters"].items():
-            text = f"{name} = {_default(parameter['default'])}: {parameter['meaning']}"
+            mark = " ~" if parameter["may_change"] else ""
+            text = f"{name}{mark} = {_default(parameter['default'])}: {parameter['meaning']}"
             yield click.wrap_text(text, 100, "      ", "          ")
 
 

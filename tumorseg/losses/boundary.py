@@ -55,7 +55,7 @@ class Hausdorff(nn.Module):
 
     def _power(self, mask: Tensor, known: Tensor | None, level: Level) -> Tensor:
         distances = signed_distances(mask, known, level.spacing_mm, self.spec.max_distance_mm)
-        return distances.abs_().pow_(self.spec.alpha)
+        return distances.abs_().pow_(level.at(self.spec.alpha))
 
 
 class SurfaceDice(nn.Module):

@@ -7,7 +7,7 @@ from pydantic_core import PydanticUndefined
 
 from tumorseg.losses.presets import LOSS_PRESETS
 from tumorseg.schema.losses import COMPONENTS, FOR_CLASSES, FOR_REGIONS, LossPreset, Weighted
-from tumorseg.schema.numbers import number_at
+from tumorseg.schema.numbers import LinearSchedule, number_at
 
 
 class Facts(NamedTuple):
@@ -69,12 +69,13 @@ FACTS: Mapping[str, Facts] = {
 
 
 def parameters_of(record: type[Weighted]) -> dict[str, dict[str, Any]]:
-    """Return default and meaning of each parameter of a component."""
+    """Return default and meaning of each parameter of a component, and whether it may be a schedule."""
     fields = {name: info for name, info in record.model_fields.items() if name != "name"}
     return {
         name: {
             "default": None if info.default is PydanticUndefined else info.default,
             "meaning": " ".join((info.description or "").split()),
+            "may_change": LinearSchedule.__name__ in str(info.annotation),
         }
         for name, info in fields.items()
     }

@@ -125,31 +125,32 @@ class UnifiedFocal(nn.Module):
 
     def forward(self, level: Level) -> Tensor:
         """Return the loss of one resolution, a scalar."""
-        spec = self.spec
-        return spec.balance * self._entropy(level) + (1 - spec.balance) * self._tversky(level)
+        balance, delta, gamma = (level.at(number) for number in (self.spec.balance, self.spec.delta, self.spec.gamma))
+        return balance * _spared_entropy(level, delta, gamma) + (1 - balance) * _spared_tversky(level, delta, gamma)
 
-    def _entropy(self, level: Level) -> Tensor:
-        values, delta = level.entropies, self.spec.delta
-        inside = is_foreground(level).to(values.dtype)
-        weighed = inside * values * delta + (1 - inside) * focused(values, self.spec.gamma) * (1 - delta)
-        per_voxel = level.logits.shape[1] * (2 if level.has_regions else 1)
-        return weighed.sum() / (level.num_supervised * per_voxel)
 
-    def _tversky(self, level: Level) -> Tensor:
-        sums = level.sums
-        inside = Overlap(sums.intersection, sums.predicted, sums.reference)
-        foreground = 1 - self._index(inside)
-        if level.has_regions:
-            voxels = level.supervised.flatten(1).sum(1, keepdim=True).to(inside.predicted.dtype)
-            both = inside.predicted + inside.reference - inside.intersection
-            outside = Overlap(voxels - both, voxels - inside.predicted, voxels - inside.reference)
-            background = 1 - self._index(outside)
-        else:
-            foreground, background = foreground[:, 1:], foreground[:, :1]
-        return torch.cat((background, power(foreground, 1 - self.spec.gamma)), dim=1).mean()
+def _spared_entropy(level: Level, delta: float, gamma: float) -> Tensor:
+    """Return the cross-entropy of which the background's is focal."""
+    values, inside = level.entropies, is_foreground(level).to(level.entropies.dtype)
+    weighed = inside * values * delta + (1 - inside) * focused(values, gamma) * (1 - delta)
+    return weighed.sum() / (level.num_supervised * level.logits.shape[1] * (2 if level.has_regions else 1))
 
-    def _index(self, found: Overlap) -> Tensor:
-        return tversky_index(found, 1 - self.spec.delta, self.spec.delta, TVERSKY_SMOOTH)
+
+def _spared_tversky(level: Level, delta: float, gamma: float) -> Tensor:
+    """Return the Tversky loss of background and foreground, of which the foreground's is focal."""
+
+    def loss(found: Overlap) -> Tensor:
+        return 1 - tversky_index(found, 1 - delta, delta, TVERSKY_SMOOTH)
+
+    inside = Overlap(level.sums.intersection, level.sums.predicted, level.sums.reference)
+    foreground = loss(inside)
+    if level.has_regions:
+        voxels = level.supervised.flatten(1).sum(1, keepdim=True).to(inside.predicted.dtype)
+        both = inside.predicted + inside.reference - inside.intersection
+        background = loss(Overlap(voxels - both, voxels - inside.predicted, voxels - inside.reference))
+    else:
+        foreground, background = foreground[:, 1:], foreground[:, :1]
+    return torch.cat((background, power(foreground, 1 - gamma)), dim=1).mean()
 
 
 def is_foreground(level: Level) -> Tensor:

@@ -10,6 +10,7 @@ from tumorseg.schema.class_weights import ClassWeights
 from tumorseg.schema.extensions import EXTERNAL, External, by_name
 from tumorseg.schema.numbers import (
     NotNegative,
+    Portion,
     Positive,
     Share,
     Smoothing,
@@ -95,11 +96,11 @@ class UnifiedFocalLoss(Weighted):
     """Focal cross-entropy that spares the foreground, and focal Tversky that spares the background (Yeung 2022)."""
 
     name: Literal["unified_focal"] = "unified_focal"
-    balance: float = Field(default=0.5, ge=0, le=1)
+    balance: Portion = 0.5
     """Share of the cross-entropy; the rest is Tversky's."""
-    delta: float = Field(default=0.7, ge=0, le=1)
+    delta: Portion = 0.7
     """Weight of foreground against background, and of misses against false alarms."""
-    gamma: float = Field(default=0.5, ge=0, lt=1)
+    gamma: Smoothing = 0.5
     """How much less easy background counts, and how much more foreground that is nearly right."""
 
 
@@ -181,7 +182,7 @@ class HausdorffLoss(DistanceLoss):
     """Squared error times powers of the distances from the surfaces of reference and prediction (Karimi 2019)."""
 
     name: Literal["hausdorff"] = "hausdorff"
-    alpha: float = Field(default=2.0, gt=0, le=4)
+    alpha: Positive = 2.0
     """Power of the distances."""
 
 
