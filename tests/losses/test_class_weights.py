@@ -113,3 +113,10 @@ def test_the_voxels_of_the_dataset_are_those_of_the_plan(logits, target):
 def test_weights_that_do_not_fit_are_refused(weights, message):
     with pytest.raises(PlanError, match=message):
         loss_of(CrossEntropyLoss(class_weights=weights), targets=CLASSES)
+
+
+def test_a_beta_near_1_keeps_its_digits():
+    voxels = torch.tensor([5e6, 1e3])
+    found = weights_of(EffectiveNumberWeights(beta=0.99999999), voxels)
+    exact = (1 - 0.99999999) / (1 - 0.99999999 ** voxels.double())
+    torch.testing.assert_close(found[1] / found[0], (exact[1] / exact[0]).float(), rtol=1e-4, atol=0)

@@ -271,16 +271,17 @@ def test_generalized_dice_of_classes_equals_monai(monai_losses, logits, target, 
     if lacks_a_class:
         target[0][target[0] == 2] = 1
     oracle = monai_losses.GeneralizedDiceLoss(
-        include_background=True, to_onehot_y=True, softmax=True, w_type=weighting, batch=batch
+        include_background=True, to_onehot_y=True, softmax=True, w_type=weighting, batch=batch, smooth_nr=0, smooth_dr=0
     )
-    found = total((GeneralizedDiceLoss(batch=batch, class_weighting=weighting),), logits, target)
+    component = GeneralizedDiceLoss(batch=batch, class_weighting=weighting, smooth=0.0)
+    found = total((component,), logits, target)
     torch.testing.assert_close(found, oracle(logits, target[:, None]), rtol=1e-5, atol=1e-5)
 
 
 def test_generalized_dice_of_regions_equals_monai(monai_losses, logits, target):
-    oracle = monai_losses.GeneralizedDiceLoss(sigmoid=True)
+    oracle = monai_losses.GeneralizedDiceLoss(sigmoid=True, smooth_nr=0, smooth_dr=0)
     expected = oracle(logits[:, :3], region_masks(target).float())
-    found = total((GeneralizedDiceLoss(),), logits[:, :3], target, REGIONS)
+    found = total((GeneralizedDiceLoss(smooth=0.0),), logits[:, :3], target, REGIONS)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -293,7 +294,19 @@ def test_dice_and_focal_of_regions_equal_monai(monai_losses, logits, target):
 
 
 def test_generalized_dice_and_focal_of_regions_equal_monai(monai_losses, logits, target):
-    oracle = monai_losses.GeneralizedDiceFocalLoss(sigmoid=True, gamma=2.0)
+    oracle = monai_losses.GeneralizedDiceFocalLoss(sigmoid=True, gamma=2.0, smooth_nr=0, smooth_dr=0)
     expected = oracle(logits[:, :3], region_masks(target).float())
-    found = total((GeneralizedDiceLoss(), FocalLoss()), logits[:, :3], target, REGIONS)
+    found = total((GeneralizedDiceLoss(smooth=0.0), FocalLoss()), logits[:, :3], target, REGIONS)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("edge", [8, 96])
+def test_generalized_dice_does_not_fade_with_the_size_of_a_patch(edge):
+    """Weights of 1 / n^2 make masses of 1 / n, which a fixed `smooth` would outweigh."""
+    targets = Targets(label_values=(0, 1), label_names=("background", "a"), ignore_value=None)
+    target = (torch.arange(edge) < edge // 2).long().expand(1, edge, edge, edge)
+    wrong = torch.stack([target, 1 - target], dim=1) * 60.0 - 30.0
+    assert total((GeneralizedDiceLoss(),), wrong, target, targets).item() == pytest.approx(1.0, abs=1e-3)
+    nothing_there = torch.zeros(1, edge, edge, edge, dtype=torch.int64)
+    invented = torch.stack([nothing_there, nothing_there + 1], dim=1) * 60.0 - 30.0
+    assert total((GeneralizedDiceLoss(),), invented, nothing_there, targets).item() == pytest.approx(1.0, abs=1e-3)

@@ -59,12 +59,6 @@ BORDERS = MappingProxyType(
         "the inverse is far worse": "on noise every voxel is a border of both",
     }
 )
-SIGNED = MappingProxyType(
-    {
-        "a perfect prediction gives 0": "least where the prediction is the reference, but negative there",
-        "the inverse is far worse": "measured in mm, not as a share",
-    }
-)
 IN_MM = MappingProxyType({"the inverse is far worse": "measured in mm, not as a share"})
 NEIGHBOURS = MappingProxyType(
     {
@@ -122,12 +116,13 @@ CASES = {
     "ohem of regions": Case((HardExampleLoss(k=0.3),), REGIONS, SELECTS),
     "nacl": Case((NeighbourLoss(weight=1.0),), exempt=NEIGHBOURS),
     "squared nacl": Case((NeighbourLoss(distance="l2", kernel_size=5),), exempt=NEIGHBOURS),
-    "boundary": Case((BoundaryLoss(),), exempt=SIGNED),
-    "boundary without limit": Case((BoundaryLoss(max_distance_mm=None),), exempt=SIGNED),
-    "boundary of regions": Case((BoundaryLoss(max_distance_mm=3.0),), REGIONS, SIGNED),
+    "boundary": Case((BoundaryLoss(),), exempt=IN_MM),
+    "boundary without limit": Case((BoundaryLoss(max_distance_mm=None),), exempt=IN_MM),
+    "boundary of regions": Case((BoundaryLoss(max_distance_mm=3.0),), REGIONS, IN_MM),
     "hausdorff": Case((HausdorffLoss(),), exempt=IN_MM),
     "hausdorff of regions": Case((HausdorffLoss(alpha=1.0, max_distance_mm=None),), REGIONS, IN_MM),
     "surface_dice": Case((SurfaceDiceLoss(tolerance_mm=0.4),), exempt=BORDERS),
+    "surface_dice without smoothing": Case((SurfaceDiceLoss(tolerance_mm=0.4, smooth=0.0),), exempt=BORDERS),
     "surface_dice of regions": Case((SurfaceDiceLoss(tolerance_mm=0.4),), REGIONS, BORDERS),
     "tversky + cross_entropy": Case((TverskyLoss(gamma=0.75), CrossEntropyLoss())),
     "dice + focal of regions": Case((DiceLoss(), FocalLoss()), REGIONS),
@@ -141,14 +136,14 @@ CASES = {
             FocalLoss(),
             BoundaryLoss(weight=LinearSchedule(**LINEAR)),
         ),
-        exempt=SIGNED | SMOOTH,
+        exempt=IN_MM | SMOOTH,
     ),
 }
 CASES |= {
     f"preset {name}{' of regions' if targets.has_regions else ''}": Case(
         loss_preset(name, has_regions=targets.has_regions, batch_dice=True, deep_supervision_weights=(1.0,)).components,
         targets,
-        SIGNED if "boundary" in name else {},
+        IN_MM if "boundary" in name else {},
     )
     for name in LOSS_PRESETS
     for targets in (CLASSES, REGIONS)
@@ -317,13 +312,33 @@ class TestEveryLoss:
         loss, targets = case
         target = target_of(space)
         target[0, 0, 0] = index
-        with pytest.raises(InputError, match=f"{index}.*expected 0 to 2, or -1"):
+        with pytest.raises(InputError, match=f"{index}.*expected 0 to 2, or -1") as raised:
             loss(logits_of(targets, space), target)
+        assert str(tuple(logits_of(targets, space).shape)) in str(raised.value)
+        assert str(tuple(target.shape)) in str(raised.value)
 
-    def test_a_target_of_floats_is_refused(self, case, space):
+    def test_wrong_types_are_refused_with_both_shapes(self, case, space):
         loss, targets = case
-        with pytest.raises(InputError, match=r"torch\.float32.*integer"):
-            loss(logits_of(targets, space), target_of(space).float())
+        logits, target = logits_of(targets, space), target_of(space)
+        pairs = [(logits, target.to(kind)) for kind in (torch.float32, torch.bool, torch.complex64)]
+        pairs += [(logits.to(kind), target) for kind in (torch.int64, torch.bool, torch.complex64)]
+        for wrong in pairs:
+            with pytest.raises(
+                InputError, match=r"expected (integer class indices|logits of a floating type)"
+            ) as raised:
+                loss(*wrong)
+            assert str(tuple(logits.shape)) in str(raised.value)
+            assert str(tuple(target.shape)) in str(raised.value)
+
+    def test_what_lies_in_ignored_voxels_has_no_influence_even_if_it_is_not_finite(self, case, space):
+        loss, targets = case
+        logits, target = logits_of(targets, space), target_of(space)
+        target[:, 0] = IGNORE
+        clean, spoiled = logits.clone().requires_grad_(), logits.clone()
+        spoiled[:, :, 0] = torch.inf
+        spoiled.requires_grad_()
+        values = [loss(given, target).total for given in (clean, spoiled)]
+        torch.testing.assert_close(*values)
 
 
 def test_registry_and_schema_name_the_same_losses():

@@ -9,6 +9,7 @@ from tests.losses.built import CLASSES, REGIONS, loss_of
 from tumorseg.losses import statistics
 from tumorseg.losses.presets import LOSS_PRESETS, loss_preset
 from tumorseg.losses.registry import build_loss
+from tumorseg.planning.tracking import AllocationTracker
 from tumorseg.schema.losses import (
     BinaryCrossEntropyLoss,
     BoundaryLoss,
@@ -99,3 +100,27 @@ def test_operations_keep_torchs_rules():
     logits, target = inputs(CLASSES)
     arguments = (logits.detach().flatten(2).requires_grad_(), target.flatten(1), None, None, [True] * 5 + [False])
     torch.library.opcheck(statistics._forward, arguments)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("regions", [0, 3])
+@pytest.mark.parametrize("classes", [3, 40])
+def test_scratch_space_is_within_what_is_counted(monkeypatch, classes, regions, dtype):
+    size = 2**16
+    for name in ("CPU_ELEMENTS", "GPU_ELEMENTS"):
+        monkeypatch.setattr(statistics, name, size)
+    outputs = regions or classes
+    logits, target = torch.randn(1, outputs, 2**17).to(dtype), torch.randint(0, classes, (1, 2**17))
+    table = torch.rand(regions, classes + 1) < 0.5 if regions else None
+    flags, slopes = [True] * 6, torch.randn(statistics.NUM_SUMS, 1, outputs)
+    shape = (1, outputs, 2**17) if regions else (1, 2**17)
+    moments = torch.randn(1, outputs, 2**17)
+    for operation, arguments in (
+        (statistics._forward, (logits, target, table, moments, flags)),
+        (statistics._gradient, (slopes, torch.randn(shape), logits, target, table, moments, flags)),
+    ):
+        with AllocationTracker() as tracker:
+            results = operation._init_fn(*arguments)
+        tensors = [one for one in tree_leaves((results, arguments)) if isinstance(one, torch.Tensor)]
+        kept = sum(one.untyped_storage().nbytes() for one in tensors)
+        assert tracker.peak_bytes - kept <= 1.01 * statistics.scratch_bytes(logits)

@@ -8,6 +8,7 @@ import torch
 from scipy import ndimage
 
 from tests.losses.built import BINARY, BINARY_REGION, loss_of, value_of
+from tumorseg.errors import InputError
 from tumorseg.losses.distance_maps import distances_to, shifted_distances, signed_distances
 from tumorseg.schema.losses import BoundaryLoss, CrossEntropyLoss, HausdorffLoss, NeighbourLoss, SurfaceDiceLoss
 from tumorseg.schema.targets import IGNORE
@@ -76,12 +77,12 @@ def test_unknown_voxels_are_neither_inside_nor_outside():
 
 
 @pytest.mark.parametrize("limit", [None, 2.5])
-def test_boundary_is_the_mean_of_probability_times_scipys_distance(logits, target, limit):
+def test_boundary_is_the_mean_of_errors_times_scipys_distance(logits, target, limit):
     p = logits.softmax(1)[:, 1:].numpy()
     masks = masks_of(target).numpy()
     fields = [[scipy_distance(mask, SPACING, limit or np.inf) for mask in sample] for sample in masks]
     found = value_of(BoundaryLoss(max_distance_mm=limit), logits, target, spacing=SPACING)
-    assert found.item() == pytest.approx((p * np.array(fields)).mean(), rel=1e-5)
+    assert found.item() == pytest.approx(((p - masks) * np.array(fields)).mean(), rel=1e-5)
 
 
 def test_boundary_of_coarser_outputs_takes_the_distances_at_their_centres(logits, target):
@@ -91,7 +92,8 @@ def test_boundary_of_coarser_outputs_takes_the_distances_at_their_centres(logits
     fields = torch.from_numpy(
         np.array([[scipy_distance(mask, SPACING, 20.0) for mask in sample] for sample in masks_of(target).numpy()])
     )
-    expected = (coarse.softmax(1)[:, 1:] * fields[:, :, 1::2, 1::3]).mean()
+    errors = coarse.softmax(1)[:, 1:] - masks_of(target)[:, :, 1::2, 1::3].double()
+    expected = (errors * fields[:, :, 1::2, 1::3]).mean()
     torch.testing.assert_close(
         loss([logits, coarse], target).total.double(), (fine + expected) / 2, rtol=1e-5, atol=1e-6
     )
@@ -158,3 +160,11 @@ def test_ignored_voxels_have_no_border(component, target):
     target[:, :2] = IGNORE
     cut = value_of(component, logits[:, :, 2:], target[:, 2:], BINARY, SPACING)
     torch.testing.assert_close(value_of(component, logits, target, BINARY, SPACING), cut)
+
+
+def test_distances_of_another_shape_are_refused(logits, target):
+    loss = loss_of(BoundaryLoss(), spacing=SPACING)
+    with pytest.raises(InputError, match=r"distances have shape .*, output 0 .*; expected the same"):
+        loss(logits, target, torch.zeros(3, 4, *SPACE))
+    with pytest.raises(InputError, match="built for 2 axes"):
+        loss_of(BoundaryLoss(), spacing=(1.0, 1.0))(logits, target)

@@ -5,8 +5,8 @@ import torch
 
 from tests.losses.built import loss_of
 from tumorseg.losses.weighting import build_weighting
-from tumorseg.schema.losses import CrossEntropyLoss, DiceLoss, FocalLoss, LossSpec
-from tumorseg.schema.numbers import LinearSchedule
+from tumorseg.schema.losses import BoundaryLoss, CrossEntropyLoss, DiceLoss, FocalLoss, HausdorffLoss, LossSpec
+from tumorseg.schema.numbers import LinearSchedule, StepSchedule
 from tumorseg.schema.weighting import (
     AdaptiveWeighting,
     DynamicAverageWeighting,
@@ -64,6 +64,37 @@ def test_adaptive_weights_follow_progress_within_their_bounds():
     assert sum(factors(weighting)) == pytest.approx(2.0)
 
 
+def test_a_component_that_is_0_neither_takes_all_the_weight_nor_grows_without_bound():
+    learnt = build_weighting(UncertaintyWeighting(), NAMES)
+    learnt.log_variances.data = torch.tensor([-40.0, 40.0])
+    assert factors(learnt) == pytest.approx([54.6, 0.0183], rel=1e-2)
+    averaged = build_weighting(DynamicAverageWeighting(), NAMES)
+    for epoch in ((0.0, 1.0), (0.1, 1.0)):
+        averaged.observe(values(*epoch))
+        averaged.end_epoch()
+    assert min(factors(averaged)) > 0.5
+    adaptive = build_weighting(AdaptiveWeighting(temperature=0.1), NAMES)
+    for value in (0.0, 0.0, 5.0):
+        adaptive.observe(values(value, 1.0))
+    assert min(factors(adaptive)) >= 0.2
+
+
+def test_a_memory_that_is_the_longer_one_is_refused():
+    with pytest.raises(ValueError, match=r"memory 0\.999 must be below long_memory 0\.9"):
+        AdaptiveWeighting(memory=0.999, long_memory=0.9)
+
+
+def test_what_has_no_weight_now_cannot_spoil_the_sum():
+    late = HausdorffLoss(weight=LinearSchedule(start=0.0, end=1.0, begin=0.5), alpha=200.0, max_distance_mm=None)
+    loss = loss_of(DiceLoss(), late, spacing=(900.0,) * 3)
+    logits = torch.randn(1, 4, 3, 3, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    value = loss(logits, torch.randint(0, 4, (1, 3, 3, 3), generator=torch.Generator().manual_seed(1)))
+    value.total.backward()
+    assert not value.components["hausdorff"].isfinite()
+    torch.testing.assert_close(value.total.detach(), value.components["dice"])
+    assert logits.grad.isfinite().all()
+
+
 @pytest.mark.parametrize("spec", [UncertaintyWeighting(), DynamicAverageWeighting(), AdaptiveWeighting()])
 def test_a_state_that_is_restored_goes_on_as_before(spec):
     first, second = (build_weighting(spec, NAMES) for _ in range(2))
@@ -96,3 +127,14 @@ def test_weights_that_vanish_at_some_time_are_refused():
     gone = DiceLoss(weight=LinearSchedule(start=1.0, end=0.0, until=0.5))
     with pytest.raises(ValueError, match="sum to 0 after 50% of the training"):
         LossSpec(preset="x", components=(gone,))
+    between = DiceLoss(weight=StepSchedule(steps=(1.0, 0.0, 1.0), milestones=(0.501, 0.504)))
+    with pytest.raises(ValueError, match="sum to 0 after 50% of the training"):
+        LossSpec(preset="x", components=(between,))
+
+
+def test_boundaries_share_their_distances_unless_they_never_count():
+    other = BoundaryLoss(max_distance_mm=3.0, distance_maps="loader")
+    with pytest.raises(ValueError, match="share one distance map"):
+        LossSpec(preset="x", components=(BoundaryLoss(), other))
+    unused = LossSpec(preset="x", components=(BoundaryLoss(), other.model_copy(update={"weight": 0.0})))
+    assert not unused.reads_distances

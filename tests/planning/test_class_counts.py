@@ -5,6 +5,10 @@ import pytest
 from tests.planning.measured import case, fingerprint, planned
 from tumorseg.errors import PlanError
 from tumorseg.planning.class_counts import output_voxels
+from tumorseg.planning.counting import MemoryCounter
+from tumorseg.planning.overrides import parse_override
+from tumorseg.planning.planner import Machine, PlanOptions, make_plan
+from tumorseg.planning.presets import PRESETS
 from tumorseg.schema.targets import targets_of
 
 LABELS = {"background": 0, "edema": 1, "core": 2}
@@ -54,3 +58,16 @@ def test_a_fingerprint_without_counts_is_refused_with_what_to_do():
 def test_background_is_what_no_label_has():
     found = measured(counts=({"edema": 40_000},))
     assert output_voxels(found, targets_of(found.dataset)) == (0, 40_000, 0)
+
+
+@pytest.mark.parametrize(
+    "weights",
+    ['{"name": "inverse_frequency"}', '{"name": "effective_number"}', '{"name": "given", "values": [1, 2, 3]}'],
+)
+def test_the_memory_of_class_weights_is_counted_like_any_other(weights):
+    options = PlanOptions(
+        preset=PRESETS["fast_prototyping"],
+        overrides=(parse_override(f"loss.components.1.class_weights={weights}"),),
+    )
+    plan = make_plan(measured(), "p", options, Machine(counter=MemoryCounter())).plan
+    assert plan.budget.counts["2d"].peak_bytes > 0

@@ -254,3 +254,74 @@ def test_an_unsound_loss_preset_is_one_line(plan, preset, message):
     with pytest.raises(PlanError, match=message) as refused:
         with_set(plan, f"loss.preset={preset}")
     assert "\n" not in str(refused.value)
+
+
+def test_a_component_that_was_just_named_has_defaults_and_keeps_weight_and_batch(plan):
+    settings = ("loss.components.0.weight=0.5", "loss.components.0.name=tversky", "loss.components.0.alpha=0.4")
+    changed = with_set(plan, *settings)
+    for name in NAMES:
+        before, after = (one.configurations[name].loss.components[0] for one in (plan, changed))
+        assert (after.name, after.alpha, after.beta, after.weight, after.batch) == (
+            "tversky",
+            0.4,
+            0.7,
+            0.5,
+            before.batch,
+        )
+
+
+@pytest.mark.parametrize(
+    ("settings", "part", "expected"),
+    [
+        (
+            ("loss.weighting.name=uncertainty", "loss.weighting.lr=0.01"),
+            "weighting",
+            {"name": "uncertainty", "lr": 0.01},
+        ),
+        (
+            ('loss.weighting={"name": "uncertainty"}', "loss.weighting.lr=0.01"),
+            "weighting",
+            {"name": "uncertainty", "lr": 0.01},
+        ),
+        (
+            (
+                'loss.components.0.weight={"name": "linear", "start": 0, "end": 1}',
+                "loss.components.0.weight.begin=0.3",
+            ),
+            "components.0.weight",
+            {"name": "linear", "start": 0.0, "end": 1.0, "begin": 0.3, "until": 1.0},
+        ),
+        (
+            (
+                'loss.components.1.class_weights={"name": "effective_number", "of": "batch"}',
+                "loss.components.1.class_weights.beta=0.9",
+            ),
+            "components.1.class_weights",
+            {"name": "effective_number", "of": "batch", "voxels": None, "beta": 0.9},
+        ),
+    ],
+)
+def test_a_field_of_what_was_just_set_may_be_set(plan, settings, part, expected):
+    document = with_set(plan, *settings).model_dump(mode="json")["configurations"]["2d"]["loss"]
+    for key in part.split("."):
+        document = document[int(key)] if isinstance(document, list) else document[key]
+    assert document == expected
+
+
+def test_a_preset_that_says_batch_is_taken_at_its_word(plan):
+    own = '{"name": "mine", "components": [{"name": "dice", "batch": false}]}'
+    changed = with_set(plan, f"loss.preset={own}")
+    assert plan.configurations["2d"].loss.components[0].batch
+    assert not changed.configurations["2d"].loss.components[0].batch
+
+
+def test_a_preset_of_another_kind_is_refused_with_what_is_expected(plan):
+    with pytest.raises(PlanError, match=r"expected the name of a preset, a JSON file, or an object"):
+        with_set(plan, "loss.preset=[1]")
+
+
+def test_a_wrong_component_is_told_once(plan):
+    with pytest.raises(PlanError) as refused:
+        with_set(plan, 'loss.preset={"name": "mine", "components": [{"name": "dice", "smoothh": 1}]}')
+    assert "smoothh" in str(refused.value)
+    assert "at least 1 item" not in str(refused.value)

@@ -3,7 +3,7 @@
 import math
 import resource
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -54,6 +54,15 @@ class Inputs(NamedTuple):
     """(B, *patch) class indices."""
     distances: Tensor | None
     """(B, K, *patch), mm, if they were measured while reading."""
+
+
+class ValidationLoss(NamedTuple):
+    """Mean over held-out patches."""
+
+    total: float
+    """What the log shows."""
+    plain: float
+    """Sum of the components without their weights, which schedules of the lr watch: it does not fall because a weight does."""
 
 
 class Hooks(NamedTuple):
@@ -129,7 +138,7 @@ class Fit:
         started, waited = time.perf_counter(), 0.0
         first = self.progress.iteration
         epoch = first // self.training.iterations_per_epoch
-        batches = self._batches(first, (epoch + 1) * self.training.iterations_per_epoch)
+        batches = read_ahead(self.load, range(first, (epoch + 1) * self.training.iterations_per_epoch))
         try:
             for iteration in range(first, (epoch + 1) * self.training.iterations_per_epoch):
                 asked = time.perf_counter()
@@ -144,20 +153,15 @@ class Fit:
         self._end_epoch(epoch, started, waited)
         return not self.hooks.should_stop() or self.progress.iteration >= self.num_iterations
 
-    def _batches(self, first: int, stop: int) -> Generator[Batch, None, None]:
+    def load(self, number: int) -> Batch:
+        """Read a batch of the training, with distances if they are to be measured while reading; called by a thread."""
         spec = patch_spec(self.configuration, self.learner.targets, self.configuration.augmentation)
-
-        def load(number: int) -> Batch:
-            batch = read_batch(self.data.training, spec, seed=self.training.seed, stream=TRAINING, number=number)
-            return batch._replace(distances=self._measured(batch)) if loss.reads_distances else batch
-
-        loss = self.configuration.loss
-        return read_ahead(load, range(first, stop))
-
-    def _measured(self, batch: Batch) -> Tensor | None:
-        """Return the distances from the reference's surfaces; called by the thread that reads ahead."""
+        batch = read_batch(self.data.training, spec, seed=self.training.seed, stream=TRAINING, number=number)
+        if not self.configuration.loss.reads_distances:
+            return batch
         is_cascade = self.configuration.previous_configuration is not None
-        return self._reader_loss.distance_maps(batch.segmentations[:, 0] if is_cascade else batch.segmentations)
+        reference = batch.segmentations[:, 0] if is_cascade else batch.segmentations
+        return batch._replace(distances=self._reader_loss.distance_maps(reference))
 
     @cached_property
     def _reader_loss(self) -> CompoundLoss:
@@ -205,10 +209,11 @@ class Fit:
         trained = time.perf_counter() - started
         lr = self.learner.schedule.lr(progress.iteration - 1)
         weights = self.learner.loss.weights()
-        validation_loss, dsc = self._validate()
-        self.learner.schedule.end_epoch(train_loss, validation_loss)
+        validation, dsc = self._validate()
+        plain = sum(components.values())
+        self.learner.schedule.end_epoch(plain, None if validation is None else validation.plain)
         self.learner.loss.weighting.end_epoch()
-        is_best = self._update_best(train_loss, dsc)
+        is_best = self._update_best(plain, dsc)
         progress.losses, progress.components = [], {}
         log = EpochLog(
             epoch=epoch,
@@ -216,7 +221,7 @@ class Fit:
             train_loss=train_loss,
             train_losses=components,
             loss_weights=weights,
-            validation_loss=validation_loss,
+            validation_loss=None if validation is None else validation.total,
             dsc=dsc,
             lr=lr,
             seconds=time.perf_counter() - started,
@@ -225,7 +230,7 @@ class Fit:
         )
         self.hooks.on_epoch(log, self.state(), is_best)
 
-    def _validate(self) -> tuple[float | None, dict[str, float | None]]:
+    def _validate(self) -> tuple[ValidationLoss | None, dict[str, float | None]]:
         """Return the loss and the pooled DSC over the same held-out patches each time."""
         if self.data.validation is None:
             return None, {}
@@ -235,21 +240,22 @@ class Fit:
         def load(number: int) -> Batch:
             return read_batch(reader, spec, seed=self.training.seed, stream=VALIDATION, number=number)
 
-        pooled, total = PooledDice(self.learner.targets), 0.0
+        pooled, total, plain = PooledDice(self.learner.targets), 0.0, 0.0
         self.learner.network.eval()
         with torch.inference_mode():
             for number, batch in enumerate(read_ahead(load, range(count))):
                 images, segmentations, _ = self.inputs(batch, AugmentationSpec(), VALIDATION, number)
                 with self.learner.autocast():
                     logits = self.learner.network(images)
-                total += float(self.learner.loss(logits, segmentations).total)
+                value = self.learner.loss(logits, segmentations)
+                total, plain = total + float(value.total), plain + float(value.plain)
                 pooled.add(logits, segmentations)
         if not math.isfinite(total):
             raise TrainingError(
                 f"the validation loss became {total} after iteration {self.progress.iteration}; look at the held-out cases "
                 "for extreme intensities, or set a lower optimizer.lr; earlier checkpoints are untouched"
             )
-        return total / count, pooled.dsc()
+        return ValidationLoss(total / count, plain / count), pooled.dsc()
 
     def _update_best(self, train_loss: float, dsc: dict[str, float | None]) -> bool:
         known = [value for value in dsc.values() if value is not None]

@@ -6,16 +6,18 @@ from torch.nn import functional as F
 
 from tumorseg.losses.distance_maps import signed_distances
 from tumorseg.losses.level import Level
+from tumorseg.losses.overlap import ratio
 from tumorseg.losses.statistics import Wanted
 from tumorseg.schema.losses import BoundaryLoss, HausdorffLoss, NeighbourLoss, SurfaceDiceLoss
 from tumorseg.schema.targets import Targets
 
 
 class Boundary(nn.Module):
-    """Mean over supervised voxels and foreground outputs of probability times signed distance from the reference's surface.
+    """Mean over supervised voxels and foreground outputs of error times distance from the reference's surface, in mm.
 
-    Least, and negative, where the prediction is the reference. A target that a patch does not show, or that fills it, adds
-    nothing. In mm; distances are cut off at `max_distance_mm`.
+    Written as (p - g) times the signed distance: the published p times it, less the reference's own value, so that a perfect
+    prediction has 0. A target that a patch does not show, or that fills it, adds nothing. Distances are cut off at
+    `max_distance_mm`.
 
     References:
         Kervadec et al., MIDL 2019; MedIA 2021.
@@ -28,8 +30,10 @@ class Boundary(nn.Module):
 
     def forward(self, level: Level) -> Tensor:
         """Return the loss of one resolution, a scalar."""
+        assert level.distances is not None
         moments = level.foreground(level.sums.moment)
-        return moments.sum() / (level.num_supervised * moments.shape[1])
+        of_reference = level.foreground(level.keep_supervised(level.distances.clamp(max=0))).sum()
+        return (moments.sum() - of_reference) / (level.num_supervised * moments.shape[1])
 
 
 class Hausdorff(nn.Module):
@@ -62,7 +66,7 @@ class SurfaceDice(nn.Module):
     """1 minus a soft surface Dice: the share of both borders that lies within a tolerance of the other.
 
     A border is what an erosion by one voxel takes away, of probabilities as of masks; a tolerance is a dilation of the other
-    border. Beyond the patch, and where nothing is supervised, there is neither. 1 where there is no border at all.
+    border. Beyond the patch, and where nothing is supervised, there is neither. It is 1 where there is no border at all.
 
     References:
         Bokhovkin and Burnaev, Boundary loss for remote sensing imagery, ISNN 2019; Nikolov et al., JMIR 2021 (surface Dice).
@@ -82,7 +86,7 @@ class SurfaceDice(nn.Module):
         near = [_dilate(border, [2 * size + 1 for size in sizes]) for border in borders]
         matched = (borders[0] * near[1] + borders[1] * near[0]).flatten(2).sum(2)
         total = (borders[0] + borders[1]).flatten(2).sum(2)
-        return 1 - ((matched + self.spec.smooth) / (total + self.spec.smooth)).mean()
+        return 1 - ratio(matched + self.spec.smooth, total + self.spec.smooth).mean()
 
     def _border(self, values: Tensor, level: Level) -> Tensor:
         known = level.supervised.unsqueeze(1) if level.has_ignored else None

@@ -50,7 +50,7 @@ FACTS: Mapping[str, Facts] = {
     ),
     "nacl": Facts("mean |share of class among neighbours - logit|", "from 0", "Murugesan 2023", "whole logits twice"),
     "boundary": Facts(
-        "mean p φ, φ the signed distance in mm", "from below 0, mm", "Kervadec 2019", "distance maps of the reference"
+        "mean (p-g) φ, φ the signed distance in mm", "from 0, mm", "Kervadec 2019", "distance maps of the reference"
     ),
     "hausdorff": Facts(
         "mean (p-g)² (|φ_p|^α + |φ_g|^α)",

@@ -15,6 +15,9 @@ from tumorseg.losses.weighting import Weighting
 from tumorseg.schema.numbers import Number, number_at
 from tumorseg.schema.targets import IGNORE, Targets
 
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+"""Types of class indices."""
+
 
 class LossValue(NamedTuple):
     """What a training step minimises, and what its log shows."""
@@ -23,6 +26,11 @@ class LossValue(NamedTuple):
     """Scalar, with gradient."""
     components: dict[str, Tensor]
     """Detached scalars: each component over all resolutions, before its own weight."""
+
+    @property
+    def plain(self) -> Tensor:
+        """Return the sum of the components without their weights: a yardstick that stays the same while weights move."""
+        return torch.stack(list(self.components.values())).sum()
 
 
 def mean_loss(parts: Sequence[tuple[float, LossValue]]) -> LossValue:
@@ -88,7 +96,12 @@ class CompoundLoss(nn.Module):
         """
         outputs, weights = self.pair(outputs)
         _check_shapes(outputs, target, self.targets.num_outputs)
-        has_ignored = _check_indices(target, self.targets.num_classes)
+        _check_distances(distances, outputs)
+        if len(self.spacing_mm) != target.ndim - 1:
+            raise InputError(
+                f"the target has shape {tuple(target.shape)}, but the loss was built for {len(self.spacing_mm)} axes"
+            )
+        has_ignored = _check_indices(outputs, target, self.targets.num_classes)
         return self.value(outputs, weights, target, has_ignored=has_ignored, distances=distances)
 
     def value(
@@ -118,7 +131,11 @@ class CompoundLoss(nn.Module):
                 for term in self.terms:
                     values[term.name] = values[term.name] + weight * term.loss(level)
         factors, added = self.weighting()
-        weighed = [own * values[term.name] for own, term in zip(self._own_weights(), self.terms, strict=True)]
+        # What has no weight now is only told, so that not even an infinite value of it counts.
+        weighed = [
+            own * values[term.name] if own > 0 else torch.zeros_like(values[term.name])
+            for own, term in zip(self._own_weights(), self.terms, strict=True)
+        ]
         total = torch.stack(weighed)
         total = (total if factors is None else total * factors).sum() + added
         return LossValue(total, {name: value.detach() for name, value in values.items()})
@@ -201,22 +218,34 @@ class VoxelwiseLoss(nn.Module):
 def _check_shapes(outputs: Sequence[Tensor], target: Tensor, num_outputs: int) -> None:
     space = target.shape[1:]
     for position, logits in enumerate(outputs):
+        found = f"output {position} is {logits.dtype} of shape {tuple(logits.shape)}, the target {target.dtype} of shape {tuple(target.shape)}"
+        if not logits.is_floating_point():
+            raise InputError(f"{found}; expected logits of a floating type")
         fits = logits.shape[:2] == (target.shape[0], num_outputs) and logits.ndim == target.ndim + 1
         if not fits or (position == 0 and logits.shape[2:] != space):
             raise InputError(
-                f"output {position} has shape {tuple(logits.shape)}, the target {tuple(target.shape)}; expected the "
-                f"target's batch, {num_outputs} channels and, for output 0, the target's space"
+                f"{found}; expected the target's batch, {num_outputs} channels and, for output 0, the target's space"
             )
+        if logits.numel() == 0 or any(coarse > fine for coarse, fine in zip(logits.shape[2:], space, strict=True)):
+            raise InputError(f"{found}; expected voxels, and no finer ones than the target's")
+        if target.dtype not in INTEGERS:
+            raise InputError(f"{found}; expected integer class indices")
 
 
-def _check_indices(target: Tensor, num_classes: int) -> bool:
+def _check_distances(distances: Tensor | None, outputs: Sequence[Tensor]) -> None:
+    if distances is not None and distances.shape != outputs[0].shape:
+        raise InputError(
+            f"distances have shape {tuple(distances.shape)}, output 0 {tuple(outputs[0].shape)}; expected the same"
+        )
+
+
+def _check_indices(outputs: Sequence[Tensor], target: Tensor, num_classes: int) -> bool:
     """Return whether any voxel is unsupervised. The one place where the loss waits for the device."""
-    if target.is_floating_point() or target.numel() == 0:
-        raise InputError(f"the target is {target.dtype} of shape {tuple(target.shape)}; expected integer class indices")
     low, high = torch.stack(target.aminmax()).tolist()
     if low < IGNORE or high >= num_classes:
         raise InputError(
-            f"the target holds class indices from {low} to {high}; expected 0 to {num_classes - 1}, or {IGNORE} for ignored"
+            f"the target of shape {tuple(target.shape)} for output 0 of shape {tuple(outputs[0].shape)} holds class indices from "
+            f"{low} to {high}; expected 0 to {num_classes - 1}, or {IGNORE} for ignored"
         )
     return bool(low == IGNORE)
 

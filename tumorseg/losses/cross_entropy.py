@@ -1,5 +1,7 @@
 """Cross-entropy of classes and of regions."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -77,13 +79,11 @@ class OutputWeights(nn.Module):
     def __init__(self, spec: ClassWeights | None, targets: Targets) -> None:
         super().__init__()
         self.spec = spec
-        given = spec.values if isinstance(spec, GivenWeights) else None
-        if isinstance(spec, CountedWeights) and spec.of == "dataset":
-            given = _counted(spec)
+        given = _given(spec)
         if given is not None and len(given) != targets.num_outputs:
             names = ", ".join(targets.region_names or targets.label_names)
             raise PlanError(f"class_weights has {len(given)} entries for {targets.num_outputs} outputs ({names})")
-        values = None if given is None else torch.tensor(given, dtype=torch.float32)
+        values = None if given is None else torch.tensor(given, dtype=torch.float64)
         self.register_buffer("values", values, persistent=False)
 
     @property
@@ -92,24 +92,28 @@ class OutputWeights(nn.Module):
         return self.spec is None
 
     def forward(self, reference: Tensor) -> Tensor:
-        """Return the weights (K), from the batch's own voxels (K) if the plan says so."""
-        if self.values is not None:
-            return self.values.to(reference)
-        assert isinstance(self.spec, InverseFrequencyWeights | EffectiveNumberWeights)
-        return weights_of(self.spec, reference)
+        """Return the weights (K) as they are given, or from the voxels of the dataset, or from those of the batch (K)."""
+        values = reference if self.values is None else self.values
+        if isinstance(self.spec, CountedWeights):
+            values = weights_of(self.spec, values)
+        return values.to(reference.dtype)
 
 
-def _counted(spec: CountedWeights) -> tuple[float, ...]:
+def _given(spec: ClassWeights | None) -> tuple[float, ...] | None:
+    """Return the weights, or numbers of voxels, that the plan holds."""
+    if isinstance(spec, GivenWeights):
+        return spec.values
+    if spec is None or spec.of == "batch":
+        return None
     if spec.voxels is None:
         raise PlanError(
             "class_weights count the voxels of the dataset, but the plan does not hold them; plan anew from a fingerprint that "
             'counted labels, or set "of": "batch"'
         )
-    assert isinstance(spec, InverseFrequencyWeights | EffectiveNumberWeights)
-    return tuple(weights_of(spec, torch.tensor(spec.voxels, dtype=torch.float64)).tolist())
+    return spec.voxels
 
 
-def weights_of(spec: InverseFrequencyWeights | EffectiveNumberWeights, voxels: Tensor) -> Tensor:
+def weights_of(spec: CountedWeights, voxels: Tensor) -> Tensor:
     """Return weights (K) from numbers of voxels (K); on average over voxels they are 1.
 
     What has no voxel weighs as much as the heaviest that has; where none has any, all weigh 1.
@@ -118,11 +122,12 @@ def weights_of(spec: InverseFrequencyWeights | EffectiveNumberWeights, voxels: T
         Cui et al., Class-balanced loss based on effective number of samples, CVPR 2019.
     """
     counts = voxels.clamp(min=1)
-    if isinstance(spec, InverseFrequencyWeights):
-        weights = (counts / counts.sum()) ** -spec.power
-    else:
+    if isinstance(spec, EffectiveNumberWeights):
         # 1 - beta^n without its cancellation.
-        weights = 1 / -torch.expm1(counts * torch.log(torch.tensor(spec.beta, dtype=voxels.dtype).clamp(min=1e-12)))
+        weights = torch.ones_like(counts) if spec.beta == 0 else 1 / -torch.expm1(counts * math.log(spec.beta))
+    else:
+        assert isinstance(spec, InverseFrequencyWeights)
+        weights = (counts / counts.sum()) ** -spec.power
     heaviest = torch.where(voxels > 0, weights, 0.0).amax()
     weights = torch.where(voxels > 0, weights, heaviest)
     mass = (weights * voxels).sum()

@@ -60,13 +60,11 @@ def scratch_bytes(mask: Tensor) -> int:
 
 @torch.library.custom_op("tumorseg::distances", mutates_args=())
 def _distances(mask: Tensor, spacing_mm: list[float], limit: float) -> Tensor:
-    if mask.is_cuda:
-        found = torch.cat([shifted_distances(one, spacing_mm, limit) for one in mask[:, None]])
-    else:
-        found = _compact_distances(mask, spacing_mm)
-    is_empty = ~mask.flatten(1).any(1).view(-1, *(1,) * len(spacing_mm))
-    found = torch.where(is_empty, max(limit, 0.0), found)
-    return found.clamp(max=limit) if limit > 0 else found
+    found = torch.empty(mask.shape, dtype=torch.float32, device=mask.device)
+    for one, chosen in zip(found, mask, strict=True):
+        one.copy_(shifted_distances(chosen[None], spacing_mm, limit)[0] if mask.is_cuda else _edt(chosen, spacing_mm))
+    found.masked_fill_(~mask.flatten(1).any(1).view(-1, *(1,) * len(spacing_mm)), max(limit, 0.0))
+    return found.clamp_(max=limit) if limit > 0 else found
 
 
 @_distances.register_fake
@@ -74,16 +72,13 @@ def _(mask: Tensor, spacing_mm: list[float], limit: float) -> Tensor:
     return mask.new_empty(mask.shape, dtype=torch.float32)
 
 
-def _compact_distances(mask: Tensor, spacing_mm: list[float]) -> Tensor:
-    """Measure one mask after the other with the library `edt`, on the CPU."""
-    found = torch.zeros(mask.shape, dtype=torch.float32)
-    for one, chosen in zip(found, mask, strict=True):
-        if chosen.any():
-            outside = (~chosen).contiguous().numpy()
-            threads = torch.get_num_threads()
-            distances = edt.edt(outside, anisotropy=tuple(spacing_mm), black_border=False, parallel=threads)
-            one.copy_(torch.from_numpy(distances))
-    return found
+def _edt(mask: Tensor, spacing_mm: list[float]) -> Tensor:
+    """Measure one mask with the library `edt`, on the CPU."""
+    if not mask.any():
+        return torch.zeros(mask.shape)
+    outside = (~mask).contiguous().numpy()
+    threads = torch.get_num_threads()
+    return torch.from_numpy(edt.edt(outside, anisotropy=tuple(spacing_mm), black_border=False, parallel=threads))
 
 
 def shifted_distances(mask: Tensor, spacing_mm: list[float], limit: float) -> Tensor:

@@ -32,7 +32,8 @@ class Focal(nn.Module):
         super().__init__()
         self.spec = spec
         if isinstance(spec.alpha, tuple) and len(spec.alpha) != targets.num_outputs:
-            raise PlanError(f"alpha of focal has {len(spec.alpha)} entries for {targets.num_outputs} outputs")
+            names = ", ".join(targets.region_names or targets.label_names)
+            raise PlanError(f"alpha of focal has {len(spec.alpha)} entries for {targets.num_outputs} outputs ({names})")
         alpha = torch.tensor(spec.alpha, dtype=torch.float32) if isinstance(spec.alpha, tuple) else None
         self.register_buffer("alpha", alpha, persistent=False)
 
@@ -78,7 +79,7 @@ class TopK(nn.Module):
         if share == 1:
             return level.entropies.sum() / count
         # Unsupervised voxels are 0, and so the last to be chosen.
-        chosen = max(1, int(count * share)) if isinstance(count, int) else (count * share).long().clamp(min=1)
+        chosen = max(1, int(count * share)) if isinstance(count, int) else (count.double() * share).long().clamp(min=1)
         return mean_of_largest(level.entropies, chosen)
 
 

@@ -101,7 +101,7 @@ class Level:
         if not self.has_ignored:
             return values
         mask = self.supervised if values.ndim == self.target.ndim else self.supervised.unsqueeze(1)
-        return values * mask
+        return values.masked_fill(~mask, 0.0)
 
 
 def region_table(targets: Targets) -> Tensor:

@@ -108,9 +108,9 @@ class GeneralizedDice(nn.Module):
         return 1 - ratio(2 * intersection + self.spec.smooth, total + self.spec.smooth).mean()
 
     def _weights(self, reference: Tensor) -> Tensor:
-        weights = torch.where(reference > 0, reference.clamp(min=1) ** -self._exponent, 0.0)
-        largest = weights.amax(-1, keepdim=True)
-        return torch.where(reference > 0, weights, largest)
+        """Return weights as shares of the largest, so that `smooth` stays small against masses of any size."""
+        smallest = torch.where(reference > 0, reference, torch.inf).amin(-1, keepdim=True)
+        return torch.where(reference > 0, (smallest / reference.clamp(min=1)) ** self._exponent, 1.0)
 
 
 class Tversky(nn.Module):

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SCRATCH = 12
-"""Bytes per value: sorted values and their places."""
+SCRATCH = 32
+"""Bytes per value on a GPU: sorted values with their places, and what a radix sort needs beside them."""
 
 
 def mean_of_largest(values: Tensor, count: Tensor | int) -> Tensor:

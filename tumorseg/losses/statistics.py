@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 CPU_ELEMENTS, GPU_ELEMENTS = 2**18, 2**24
 """Logits of a chunk: on a CPU they stay in its cache, on a GPU they keep all of it busy."""
-TEMPORARIES = 6
+TEMPORARIES = 8
 """Tensors of a chunk's size that are alive at once, at the most."""
 
 
@@ -124,15 +124,15 @@ class _Chunk(NamedTuple):
     """(K, n), float32 or float64."""
     inside: Tensor
     """(K, n), of the same type: 1 where the reference has a class or region, else 0."""
-    known: Tensor | None
-    """(n), of the same type: 1 where there is supervision, else 0; None for everywhere."""
+    unknown: Tensor | None
+    """(n) bool: where there is no supervision; None for nowhere."""
     moments: Tensor | None
     """Factors (K, n)."""
     flags: list[bool]
 
-    def keep(self, values: Tensor) -> Tensor:
-        """Set values to 0 in place where nothing is supervised."""
-        return values if self.known is None else values.mul_(self.known)
+    def keep(self, values: Tensor, other: float = 0.0) -> Tensor:
+        """Set values to 0, or another value, in place where nothing is supervised, whatever they were."""
+        return values if self.unknown is None else values.masked_fill_(self.unknown, other)
 
 
 def _chunks(
@@ -143,20 +143,20 @@ def _chunks(
     count = -(-logits[0].numel() // size)
     length = -(-logits.shape[2] // count)
     kind = _wide(logits)
-    members = None if table is None else table[:, :-1].to(kind)
-    classes = torch.arange(logits.shape[1] if members is None else members.shape[1], device=logits.device, dtype=kind)
+    classes = torch.arange(logits.shape[1], device=logits.device, dtype=kind)[:, None]
     for sample in range(len(logits)):
         for start in range(0, logits.shape[2], length):
             part = slice(start, start + length)
             index = target[sample, part]
-            # Numbers of one type are compared much faster than numbers of two.
-            number = index.to(kind)
-            room = logits.new_empty((len(classes), len(index)), dtype=kind)
-            inside = torch.eq(number, classes[:, None], out=room)
-            inside = inside if members is None else (members @ inside).to(kind)  # 0 and 1 in any precision
-            known = torch.ge(number, 0, out=torch.empty_like(number)) if flags[MASKED] else None
+            if table is None:
+                # Numbers of one type are compared much faster than numbers of two.
+                room = logits.new_empty((len(classes), len(index)), dtype=kind)
+                inside = torch.eq(index.to(kind), classes, out=room)
+            else:
+                inside = table[:, index].to(kind)
+            unknown = index < 0 if flags[MASKED] else None
             factors = None if moments is None else moments[sample, :, part]
-            yield sample, part, _Chunk(logits[sample, :, part].to(kind), inside, known, factors, flags)
+            yield sample, part, _Chunk(logits[sample, :, part].to(kind), inside, unknown, factors, flags)
 
 
 def _wide(logits: Tensor) -> torch.dtype:
@@ -218,14 +218,12 @@ def _sum_classes(chunk: _Chunk) -> tuple[Sums, Tensor | None]:
 
 def _entropies(chunk: _Chunk, correct: Tensor) -> tuple[Tensor, Tensor | None]:
     """Return -log(p) of each voxel's own class (n), and its sum for each class over all voxels (K) if that is wanted."""
-    own = correct.sum(0)
-    if chunk.known is not None:
-        own.add_(1 - chunk.known)
+    own = chunk.keep(correct.sum(0), 1.0)
     # On a CPU a logarithm costs as much as a softmax; on a GPU less than looking at the least probability.
     if not own.is_cuda and not chunk.flags[EVERY_CLASS] and bool(own.amin() > SMALLEST):
         return own.log_().neg_(), None
     log_p = chunk.logits.log_softmax(0)
-    entropy = (log_p * chunk.inside).sum(0).neg_()
+    entropy = chunk.keep((log_p * chunk.inside).sum(0).neg_())
     return entropy, chunk.keep(log_p).sum(1).neg_() if chunk.flags[EVERY_CLASS] else None
 
 
@@ -236,7 +234,7 @@ def _sum_regions(chunk: _Chunk) -> tuple[Sums, Tensor | None]:
     entropy, total, within, every = None, None, None, None
     if flags[ENTROPY] or flags[VOXELWISE] or flags[EVERY_CLASS]:
         off = chunk.keep(F.softplus(logits))  # -log(1 - p); -log(p) is that minus the logit
-        entropy = torch.addcmul(off, logits, inside, value=-1)
+        entropy = chunk.keep(torch.addcmul(off, logits, inside, value=-1))
         within = (entropy * inside).sum(1)
         total = entropy.sum(1)
         every = 2 * off.sum(1) - chunk.keep(logits.clone()).sum(1) if flags[EVERY_CLASS] else None

@@ -15,6 +15,10 @@ from tumorseg.schema.weighting import (
 )
 
 EPS = 1e-8
+MOST_LOG_VARIANCE = 4.0
+"""Factors that are learnt stay between 1/55 and 55: of a loss of 0 the log-variance would fall for ever."""
+MOST_RATIO = 2.0
+"""A component that rose further than twice counts as if it had doubled: one that was 0 before would take all the weight."""
 
 
 class Weighting(nn.Module):
@@ -39,7 +43,7 @@ class Weighting(nn.Module):
 
 
 class Uncertainty(Weighting):
-    """Factors exp(-s) of log-variances s that are learnt; the sum of s is added, so that none grows without bound.
+    """Factors exp(-s) of log-variances s that are learnt within bounds; the sum of s is added, so that s seeks log(loss).
 
     References:
         Kendall et al., Multi-task learning using uncertainty to weigh losses, CVPR 2018.
@@ -52,7 +56,8 @@ class Uncertainty(Weighting):
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """Return the factors, and the sum of the log-variances."""
-        return torch.exp(-self.log_variances), self.log_variances.sum()
+        bounded = self.log_variances.clamp(-MOST_LOG_VARIANCE, MOST_LOG_VARIANCE)
+        return torch.exp(-bounded), bounded.sum()
 
 
 class DynamicAverage(Weighting):
@@ -77,7 +82,7 @@ class DynamicAverage(Weighting):
 
     def forward(self) -> tuple[Tensor | None, float]:
         """Return the factors; 1 each in the first two epochs."""
-        ratios = self.means[1] / self.means[0].clamp(min=EPS)
+        ratios = _ratio(self.means[1], self.means[0])
         factors = torch.softmax(ratios / self.temperature, 0) * len(self.names)
         return torch.where(self.epochs < 2, 1.0, factors), 0.0
 
@@ -116,17 +121,22 @@ class Adaptive(Weighting):
         spec = self.spec
         short = self.short / (1 - spec.memory**self.steps).clamp(min=EPS)
         long = self.long / (1 - spec.long_memory**self.steps).clamp(min=EPS)
-        ratios = (short + EPS) / (long + EPS)
+        ratios = _ratio(short, long)
         free = torch.softmax(ratios / spec.temperature, 0) * len(self.names)
         factors = spec.least + (1 - spec.least) * free
         return torch.where(self.steps == 0, 1.0, factors), 0.0
 
     def observe(self, values: Mapping[str, Tensor]) -> None:
         """Take a step into the running means."""
-        found = _stack(values, self.names, self.short).abs()
+        found = _stack(values, self.names, self.short)
         self.short = torch.lerp(found, self.short, self.spec.memory)
         self.long = torch.lerp(found, self.long, self.spec.long_memory)
         self.steps = self.steps + 1
+
+
+def _ratio(now: Tensor, before: Tensor) -> Tensor:
+    """Return now over before, both from 0 on, within bounds."""
+    return ((now + EPS) / (before + EPS).clamp(min=EPS)).clamp(0, MOST_RATIO)
 
 
 def _stack(values: Mapping[str, Tensor], names: Sequence[str], like: Tensor) -> Tensor:

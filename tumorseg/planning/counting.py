@@ -16,6 +16,7 @@ from tumorseg.planning.precision import CudaRules
 from tumorseg.planning.rehearsal import Rehearsal, SavedActivations, Setting
 from tumorseg.planning.tracking import AllocationTracker
 from tumorseg.schema.base import content_hash
+from tumorseg.schema.losses import SurfaceDiceLoss
 from tumorseg.schema.plan import Configuration, MemoryCount
 
 GB = 2**30
@@ -99,9 +100,10 @@ class MemoryCounter:
 
 
 def _about_parts(configuration: Configuration) -> list[object]:
-    return [
-        part.model_dump(mode="json") for part in (configuration.network, configuration.loss, configuration.optimizer)
-    ]
+    parts = (configuration.network, configuration.loss, configuration.optimizer)
+    # Of all losses only this one allocates by the voxels' size.
+    has_tolerance = any(isinstance(one, SurfaceDiceLoss) for one in configuration.loss.components)
+    return [*(part.model_dump(mode="json") for part in parts), configuration.spacing_mm if has_tolerance else None]
 
 
 def _about_step(configuration: Configuration) -> list[object]:

@@ -11,10 +11,13 @@ from tumorseg.losses.presets import loss_preset
 from tumorseg.planning.augmentation import cascade_augmentation
 from tumorseg.schema.augmentation import AugmentationSpec
 from tumorseg.schema.base import Record, parse_record
+from tumorseg.schema.class_weights import CLASS_WEIGHTS
 from tumorseg.schema.dataset import repeated_values
-from tumorseg.schema.losses import LossPreset, LossSpec, OverlapLoss
+from tumorseg.schema.losses import COMPONENTS, LossPreset, LossSpec, OverlapLoss
+from tumorseg.schema.numbers import NUMBER_SCHEDULES
 from tumorseg.schema.optimizers import AdamW, PlateauSchedule, PolySchedule, Sgd
 from tumorseg.schema.plan import Configuration, Plan, Reason
+from tumorseg.schema.weighting import WEIGHTINGS
 
 SETTABLE = ("training", "default_configuration", "configurations")
 SET_BY_USER = "set by the user"
@@ -106,26 +109,45 @@ def _set(document: dict[str, Any], path: list[str], value: JsonValue) -> JsonVal
     if path[-2:] == ["loss", "preset"]:
         parent.update(_expand_loss(parent, value, bool(document["dataset"]["regions"])))
     elif path[-1] == "name" and before != value:
+        kept: dict[str, Any] = {name: parent[name] for name in ("weight", "batch") if name in parent}
         parent.clear()
-        parent.update(_defaults(path[-2], value))
+        parent.update(_with_defaults(_part(path[:-1]), {"name": value}, kept))
     elif path[-1] == "previous_configuration" and before is None and value is not None:
         spec = parse_record(AugmentationSpec, parent["augmentation"], source="augmentation", error=PlanError)
         parent.update(augmentation=cascade_augmentation(spec).model_dump(mode="json"), previous_configuration=value)
     elif isinstance(parent, list):
-        parent[int(path[-1])] = value
+        parent[int(path[-1])] = _with_defaults(_part(path), value)
     else:
-        parent[path[-1]] = value
+        parent[path[-1]] = _with_defaults(_part(path), value)
     return before
 
 
-def _defaults(part: str, name: JsonValue) -> dict[str, Any]:
-    """Return the record of another optimizer or schedule with its defaults; of other parts, the name alone."""
-    records: dict[str, dict[str, type[Record]]] = {
-        "optimizer": {"sgd": Sgd, "adamw": AdamW},
-        "schedule": {"poly": PolySchedule, "plateau": PlateauSchedule},
-    }
-    record = records.get(part, {}).get(str(name))
-    return {"name": name} if record is None else record().model_dump(mode="json")
+RECORDS: dict[str, dict[str, type[Record]]] = {
+    "optimizer": {"sgd": Sgd, "adamw": AdamW},
+    "schedule": {"poly": PolySchedule, "plateau": PlateauSchedule},
+    "components": dict(COMPONENTS),
+    "class_weights": dict(CLASS_WEIGHTS),
+    "weighting": dict(WEIGHTINGS),
+    "number": dict(NUMBER_SCHEDULES),
+}
+"""Records that a name chooses, by the part of a plan."""
+
+
+def _part(path: list[str]) -> str:
+    """Return which part of a plan a path leads to; the entries of a list are parts of the list's kind."""
+    last = [key for key in path if not key.isdecimal()][-1]
+    return last if last in RECORDS else "number"
+
+
+def _with_defaults(part: str, value: Any, kept: dict[str, Any] | None = None) -> Any:
+    """Return a value that names a record with what it does not say: what is kept of the one before, and defaults."""
+    record = RECORDS[part].get(str(value.get("name"))) if isinstance(value, dict) else None
+    if record is None or not isinstance(value, dict):
+        return value
+    fields = record.model_fields
+    defaults = {name: info.get_default() for name, info in fields.items() if not info.is_required()}
+    filled = record.model_construct(**defaults).model_dump(mode="json", include=set(defaults))
+    return filled | {name: one for name, one in (kept or {}).items() if name in fields} | value
 
 
 def _child(parent: Any, key: str, path: list[str]) -> Any:
@@ -141,6 +163,10 @@ def _child(parent: Any, key: str, path: list[str]) -> Any:
 def _expand_loss(document: dict[str, Any], preset: JsonValue, has_regions: bool) -> dict[str, Any]:
     """Return a loss of a named preset, or of one of the user's own, with what the plan decided about the old one."""
     loss = parse_record(LossSpec, document, source="--set loss.preset", error=PlanError)
+    if not isinstance(preset, str | dict):
+        raise PlanError(
+            f"--set loss.preset={preset}: expected the name of a preset, a JSON file, or an object with components"
+        )
     is_own = isinstance(preset, dict)
     own = parse_record(LossPreset, preset, source="--set loss.preset", error=PlanError) if is_own else None
     batch_dice = any(isinstance(component, OverlapLoss) and component.batch for component in loss.components)

@@ -66,10 +66,18 @@ def describe_validation(invalid: ValidationError, most: int = 8) -> str:
 
 def validation_problems(invalid: ValidationError) -> list[tuple[str, str]]:
     """Return every field that failed, dotted and empty for the document as a whole, and why."""
+    problems = invalid.errors(include_url=False)
+    places = [problem["loc"] for problem in problems]
     return [
         (".".join(str(part) for part in problem["loc"]), _describe_problem(dict(problem)))
-        for problem in invalid.errors(include_url=False)
+        for problem in problems
+        # Entries that are wrong count as missing, which says nothing new.
+        if problem["type"] != "too_short" or not any(_is_inside(place, problem["loc"]) for place in places)
     ]
+
+
+def _is_inside(place: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool:
+    return len(place) > len(outer) and place[: len(outer)] == outer
 
 
 def _describe_problem(problem: dict[str, Any]) -> str:

@@ -56,3 +56,9 @@ ClassWeights = Annotated[
         custom_error_message="class weights have an unknown name; known are given, inverse_frequency, effective_number",
     ),
 ]
+CLASS_WEIGHTS: dict[str, type[Record]] = {
+    "given": GivenWeights,
+    "inverse_frequency": InverseFrequencyWeights,
+    "effective_number": EffectiveNumberWeights,
+}
+"""By name."""

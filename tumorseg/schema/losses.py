@@ -1,6 +1,5 @@
 """What a plan can say of the loss."""
 
-from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field, Tag, model_validator
@@ -16,6 +15,7 @@ from tumorseg.schema.numbers import (
     Smoothing,
     number_at,
     number_values,
+    telling_moments,
 )
 from tumorseg.schema.weighting import FixedWeighting, LossWeighting
 
@@ -26,8 +26,6 @@ FOR_CLASSES = {
 """Components for exclusive classes only, and what to use of regions."""
 FOR_REGIONS = {"binary_cross_entropy": "use cross_entropy"}
 """Components for regions only, and what to use of classes."""
-PROBES = 200
-"""Moments of a training at which weights must not all be 0."""
 
 
 class Weighted(Record):
@@ -87,7 +85,8 @@ class TverskyLoss(OverlapLoss):
 
     @model_validator(mode="after")
     def _check(self) -> "TverskyLoss":
-        if any(number_at(self.alpha, moment) + number_at(self.beta, moment) <= 0 for moment in _moments()):
+        moments = telling_moments(self.alpha, self.beta)
+        if any(number_at(self.alpha, moment) + number_at(self.beta, moment) <= 0 for moment in moments):
             raise ValueError("alpha and beta of tversky are both 0; one of them must be above 0")
         return self
 
@@ -133,6 +132,12 @@ class FocalLoss(Weighted):
     """How much less voxels count that are right already; 0 is the cross-entropy."""
     alpha: Annotated[float, Field(ge=0, le=1)] | tuple[Annotated[float, Field(ge=0)], ...] | None = None
     """Weight of foreground voxels, those of background weighing 1 - alpha; or of each output; null weighs all 1."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "FocalLoss":
+        if isinstance(self.alpha, tuple) and sum(self.alpha) <= 0:
+            raise ValueError("an alpha of focal that is 0 for every output leaves nothing to learn")
+        return self
 
 
 class TopKLoss(Weighted):
@@ -274,10 +279,11 @@ class LossSpec(Record):
 
     @model_validator(mode="after")
     def _check(self) -> "LossSpec":
-        for moment in _moments():
-            if sum(number_at(component.weight, moment) for component in self.components) <= 0:
+        weights = [component.weight for component in self.components]
+        for moment in telling_moments(*weights):
+            if sum(number_at(weight, moment) for weight in weights) <= 0:
                 raise ValueError(f"the weights of the loss components sum to 0 after {moment:.0%} of the training")
-        boundaries = [one for one in self.components if isinstance(one, BoundaryLoss)]
+        boundaries = self._boundaries()
         if len({(one.max_distance_mm, one.distance_maps) for one in boundaries}) > 1:
             raise ValueError(
                 "all boundary components share one distance map: give them one max_distance_mm and distance_maps"
@@ -291,13 +297,12 @@ class LossSpec(Record):
     @property
     def reads_distances(self) -> bool:
         """Whether the loader is to measure distance maps."""
-        return any(isinstance(one, BoundaryLoss) and one.distance_maps == "loader" for one in self.components)
+        return any(one.distance_maps == "loader" for one in self._boundaries())
+
+    def _boundaries(self) -> list[BoundaryLoss]:
+        return [one for one in self.components if isinstance(one, BoundaryLoss) and is_ever_used(one)]
 
 
 def is_ever_used(component: Weighted) -> bool:
     """Return whether a component has a weight at some time."""
     return max(number_values(component.weight)) > 0
-
-
-def _moments() -> Iterator[float]:
-    return (number / PROBES for number in range(PROBES + 1))

@@ -34,6 +34,10 @@ class _Between(Record):
         """Return the values between which it stays."""
         return self.start, self.end
 
+    def moments(self) -> tuple[float, ...]:
+        """Return when it begins or ceases to move."""
+        return self.begin, self.until
+
     def _way(self, progress: float) -> float:
         return min(1.0, max(0.0, (progress - self.begin) / (self.until - self.begin)))
 
@@ -71,6 +75,10 @@ class WarmUpSchedule(Record):
         """Return the values between which it stays."""
         return 0.0, self.value
 
+    def moments(self) -> tuple[float, ...]:
+        """Return when it ceases to move."""
+        return (self.until,)
+
     def at(self, progress: float) -> float:
         """Return the value after a fraction of the training."""
         return self.value * min(1.0, progress / self.until)
@@ -82,7 +90,7 @@ class StepSchedule(Record):
     name: Literal["step"] = "step"
     steps: tuple[float, ...] = Field(min_length=2)
     """The values, one after the other."""
-    milestones: tuple[Fraction, ...]
+    milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...]
     """Fractions of the training at which the next value begins; one fewer than values."""
 
     @model_validator(mode="after")
@@ -94,6 +102,10 @@ class StepSchedule(Record):
     def values(self) -> tuple[float, ...]:
         """Return all values."""
         return self.steps
+
+    def moments(self) -> tuple[float, ...]:
+        """Return when it changes, and just before."""
+        return tuple(moment - before for moment in self.milestones for before in (1e-9, 0.0))
 
     def at(self, progress: float) -> float:
         """Return the value after a fraction of the training."""
@@ -119,6 +131,12 @@ def number_at(number: Number, progress: float) -> float:
 def number_values(number: Number) -> tuple[float, ...]:
     """Return the values between which a number stays."""
     return (number,) if isinstance(number, float | int) else number.values()
+
+
+def telling_moments(*numbers: Number) -> list[float]:
+    """Return the moments at which a sum of numbers may be least: between them they move along lines or half cosines."""
+    changing = (number for number in numbers if not isinstance(number, float | int))
+    return sorted({0.0, 1.0} | {moment for number in changing for moment in number.moments()})
 
 
 def _kind(value: Any) -> str | None:
@@ -156,3 +174,10 @@ Positive = Annotated[_AnyNumber, _within(lambda value: value > 0, "above 0")]
 Share = Annotated[_AnyNumber, _within(lambda value: 0 < value <= 1, "above 0 and at most 1")]
 Portion = Annotated[_AnyNumber, _within(lambda value: 0 <= value <= 1, "from 0 to 1")]
 Smoothing = Annotated[_AnyNumber, _within(lambda value: 0 <= value < 1, "0 or more and below 1")]
+NUMBER_SCHEDULES: dict[str, type[Record]] = {
+    "linear": LinearSchedule,
+    "cosine": CosineSchedule,
+    "warm_up": WarmUpSchedule,
+    "step": StepSchedule,
+}
+"""By name."""

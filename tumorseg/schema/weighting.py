@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from tumorseg.schema.base import Record
 
@@ -42,6 +42,14 @@ class AdaptiveWeighting(Record):
     least: float = Field(default=0.2, ge=0, le=1)
     """No component's factor falls below."""
 
+    @model_validator(mode="after")
+    def _check(self) -> "AdaptiveWeighting":
+        if self.memory >= self.long_memory:
+            raise ValueError(
+                f"memory {self.memory:g} must be below long_memory {self.long_memory:g}: lately against before"
+            )
+        return self
+
 
 LossWeighting = Annotated[
     Annotated[FixedWeighting, Tag("fixed")]
@@ -54,3 +62,10 @@ LossWeighting = Annotated[
         custom_error_message="weighting has an unknown name; known are fixed, uncertainty, dynamic_average, adaptive",
     ),
 ]
+WEIGHTINGS: dict[str, type[Record]] = {
+    "fixed": FixedWeighting,
+    "uncertainty": UncertaintyWeighting,
+    "dynamic_average": DynamicAverageWeighting,
+    "adaptive": AdaptiveWeighting,
+}
+"""By name."""

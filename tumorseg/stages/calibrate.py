@@ -2,8 +2,8 @@
 
 import time
 
-from tumorseg.engine.batches import TRAINING, read_batch
-from tumorseg.engine.loop import Fit, patch_spec
+from tumorseg.engine.batches import TRAINING
+from tumorseg.engine.loop import Fit
 from tumorseg.schema.plan import Training
 
 WARM_UP, MOST_STEPS, TIMED_S = 2, 12, 12.0
@@ -20,14 +20,12 @@ SAFETY = 0.95
 
 def seconds_per_step(fit: Fit) -> float:
     """Time training steps, reading and augmentation included. They change the weights of `fit`, which is thrown away."""
-    learner, configuration, seed = fit.learner, fit.configuration, fit.training.seed
-    spec = patch_spec(configuration, learner.targets, configuration.augmentation)
+    learner, configuration = fit.learner, fit.configuration
     times: list[float] = []
     for number in range(WARM_UP + MOST_STEPS):
         started = time.perf_counter()
-        batch = read_batch(fit.data.training, spec, seed=seed, stream=TRAINING, number=number)
-        images, segmentations, _ = fit.inputs(batch, configuration.augmentation, TRAINING, number)
-        float(learner.step(images, segmentations, 0).total)
+        images, segmentations, distances = fit.inputs(fit.load(number), configuration.augmentation, TRAINING, number)
+        float(learner.step(images, segmentations, 0, distances).total)
         times.append(time.perf_counter() - started)
         if number >= WARM_UP and sum(times[WARM_UP:]) > TIMED_S:
             break

@@ -154,7 +154,7 @@ def _with_loss_file(override: Override) -> Override:
     if not isinstance(found, dict):
         raise PlanError(f"{path}: expected a JSON object with components, and perhaps name, when, source and weighting")
     preset = parse_record(LossPreset, {"name": path.stem, **found}, source=str(path), error=PlanError)
-    return override.model_copy(update={"value": preset.model_dump(mode="json")})
+    return override.model_copy(update={"value": preset.model_dump(mode="json", exclude_unset=True)})
 
 
 def _measure(request: PlanRequest) -> Fingerprint:
