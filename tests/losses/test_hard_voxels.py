@@ -1,7 +1,5 @@
 """Losses that choose voxels, or weigh them by how hard they are."""
 
-import warnings
-
 import pytest
 import torch
 from torch.nn import functional as F
@@ -84,11 +82,8 @@ def test_ohem_of_everything_is_cross_entropy(logits, target):
 
 
 @pytest.mark.parametrize(("balance", "delta", "gamma"), [(0.5, 0.7, 0.5), (0.2, 0.6, 0.1), (0.9, 0.4, 0.75)])
-def test_unified_focal_of_two_classes_equals_monai(logits, target, balance, delta, gamma):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from monai.losses import AsymmetricUnifiedFocalLoss
-    oracle = AsymmetricUnifiedFocalLoss(to_onehot_y=True, weight=balance, gamma=gamma, delta=delta)
+def test_unified_focal_of_two_classes_equals_monai(monai_losses, logits, target, balance, delta, gamma):
+    oracle = monai_losses.AsymmetricUnifiedFocalLoss(to_onehot_y=True, weight=balance, gamma=gamma, delta=delta)
     logits, target = logits[:, :2], (target > 1).long()
     expected = oracle(logits.softmax(1), target[:, None])
     component = UnifiedFocalLoss(balance=balance, delta=delta, gamma=gamma)

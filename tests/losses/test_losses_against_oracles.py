@@ -1,7 +1,5 @@
 """The losses' values against torch, MONAI and nnU-Net's formula written out."""
 
-import warnings
-
 import pytest
 import torch
 from torch.nn import functional as F
@@ -25,14 +23,6 @@ REGIONS = CLASSES.model_copy(
     update={"region_names": ("abc", "bc", "c"), "regions": ((1, 2, 3), (2, 3), (3,)), "region_values": (1, 2, 3)}
 )
 SPACE = (3, 6, 5)
-
-
-@pytest.fixture(scope="module")
-def monai_losses():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from monai import losses
-    return losses
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """Distances and borders against scipy, MONAI and by hand."""
 
-import warnings
-
 import numpy as np
 import pytest
 import torch
@@ -15,14 +13,6 @@ from tumorseg.schema.targets import IGNORE
 
 SPACING = (3.0, 0.7, 1.1)
 SPACE = (6, 9, 8)
-
-
-@pytest.fixture(scope="module")
-def monai_losses():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from monai import losses
-    return losses
 
 
 @pytest.fixture

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Field, Tag, model_validator
 
 from tumorseg.schema.base import Record
+from tumorseg.schema.extensions import by_known_name
 
 
 class GivenWeights(Record):
@@ -46,19 +47,15 @@ class EffectiveNumberWeights(CountedWeights):
     """Between weights that are all alike (0) and the inverse of n (towards 1)."""
 
 
-ClassWeights = Annotated[
-    Annotated[GivenWeights, Tag("given")]
-    | Annotated[InverseFrequencyWeights, Tag("inverse_frequency")]
-    | Annotated[EffectiveNumberWeights, Tag("effective_number")],
-    Discriminator(
-        lambda value: value.get("name") if isinstance(value, dict) else getattr(value, "name", None),
-        custom_error_type="unknown_class_weights",
-        custom_error_message="class weights have an unknown name; known are given, inverse_frequency, effective_number",
-    ),
-]
 CLASS_WEIGHTS: dict[str, type[Record]] = {
     "given": GivenWeights,
     "inverse_frequency": InverseFrequencyWeights,
     "effective_number": EffectiveNumberWeights,
 }
 """By name."""
+ClassWeights = Annotated[
+    Annotated[GivenWeights, Tag("given")]
+    | Annotated[InverseFrequencyWeights, Tag("inverse_frequency")]
+    | Annotated[EffectiveNumberWeights, Tag("effective_number")],
+    by_known_name("class_weights", *CLASS_WEIGHTS),
+]

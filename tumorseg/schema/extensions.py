@@ -39,6 +39,16 @@ def by_name(what: str, *known: str) -> Discriminator:
     )
 
 
+def by_known_name(what: str, *known: str) -> Discriminator:
+    """Return the discriminator of a union over `name` that other packages cannot add to; arguments as for `by_name`."""
+    message = f"{what} has an unknown name; known are {', '.join(known)}"
+    return Discriminator(_name_of, custom_error_type=f"unknown_{what.replace(' ', '_')}", custom_error_message=message)
+
+
+def _name_of(value: Any) -> Any:
+    return value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
+
+
 def load_external(spec: External, group: str) -> Any:
     """Return the object that another package's entry point names.
 

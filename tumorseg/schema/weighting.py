@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Field, Tag, model_validator
 
 from tumorseg.schema.base import Record
+from tumorseg.schema.extensions import by_known_name
 
 
 class FixedWeighting(Record):
@@ -51,17 +52,6 @@ class AdaptiveWeighting(Record):
         return self
 
 
-LossWeighting = Annotated[
-    Annotated[FixedWeighting, Tag("fixed")]
-    | Annotated[UncertaintyWeighting, Tag("uncertainty")]
-    | Annotated[DynamicAverageWeighting, Tag("dynamic_average")]
-    | Annotated[AdaptiveWeighting, Tag("adaptive")],
-    Discriminator(
-        lambda value: value.get("name") if isinstance(value, dict) else getattr(value, "name", None),
-        custom_error_type="unknown_weighting",
-        custom_error_message="weighting has an unknown name; known are fixed, uncertainty, dynamic_average, adaptive",
-    ),
-]
 WEIGHTINGS: dict[str, type[Record]] = {
     "fixed": FixedWeighting,
     "uncertainty": UncertaintyWeighting,
@@ -69,3 +59,10 @@ WEIGHTINGS: dict[str, type[Record]] = {
     "adaptive": AdaptiveWeighting,
 }
 """By name."""
+LossWeighting = Annotated[
+    Annotated[FixedWeighting, Tag("fixed")]
+    | Annotated[UncertaintyWeighting, Tag("uncertainty")]
+    | Annotated[DynamicAverageWeighting, Tag("dynamic_average")]
+    | Annotated[AdaptiveWeighting, Tag("adaptive")],
+    by_known_name("weighting", *WEIGHTINGS),
+]
