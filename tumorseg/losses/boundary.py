@@ -118,28 +118,22 @@ class NeighbourPenalty(nn.Module):
 
 
 def _dilate(values: Tensor, sizes: list[int]) -> Tensor:
-    """Return the largest value in a box of odd edges around each voxel: one axis after the other, in steps that double."""
-    for axis, size in enumerate(sizes, start=2):
-        values, width = _padded(values, axis, size, -torch.inf), 1
-        while width < size:
-            step = min(width, size - width)
-            count = values.shape[axis] - step
-            values = torch.maximum(values.narrow(axis, 0, count), values.narrow(axis, step, count))
-            width += step
+    """Return the largest value in a box of odd edges around each voxel: one axis after the other."""
+    pool = F.max_pool2d if values.ndim == 4 else F.max_pool3d
+    for axis, size in enumerate(sizes):
+        if size > 1:
+            edges = [size if other == axis else 1 for other in range(len(sizes))]
+            values = pool(values, edges, 1, [edge // 2 for edge in edges])
     return values
 
 
 def _mean(values: Tensor, size: int) -> Tensor:
     """Return the mean in a box of an odd edge around each voxel, 0 being outside."""
     for axis in range(2, values.ndim):
-        count, padded = values.shape[axis], _padded(values, axis, size, 0.0)
+        edges = [0, 0] * (values.ndim - axis - 1) + [size // 2, size // 2]
+        count, padded = values.shape[axis], F.pad(values, edges)
         values = padded.narrow(axis, 0, count).clone()
         for shift in range(1, size):
             values += padded.narrow(axis, shift, count)
         values /= size
     return values
-
-
-def _padded(values: Tensor, axis: int, size: int, value: float) -> Tensor:
-    edges = [0, 0] * (values.ndim - axis - 1) + [size // 2, size // 2]
-    return F.pad(values, edges, value=value)
