@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-CPU_ELEMENTS, GPU_ELEMENTS = 2**18, 2**24
-"""Logits of a chunk: on a CPU they stay in its cache, on a GPU they keep all of it busy."""
+CPU_ELEMENTS, GPU_ELEMENTS = 2**18, 2**22
+"""Logits of a chunk: on a CPU they stay in its cache, on a GPU they keep it busy at 134 MB of scratch space."""
 TEMPORARIES = 8
 """Tensors of a chunk's size that are alive at once, at the most."""
 
