@@ -213,6 +213,10 @@ def test_a_configuration_that_becomes_a_cascade_is_augmented_as_one(plan):
     names = [t.name for t in with_set(plan, setting).configurations["2d"].augmentation.transforms]
     before = [t.name for t in plan.configurations["2d"].augmentation.transforms]
     assert names == [*before, "previous_morphology", "previous_removal"]
+    cascade = with_set(plan, setting)
+    assert "the previous segmentation is spoiled" in cascade.reasons["configurations.2d.augmentation"].rule
+    back = with_set(cascade, "configurations.2d.previous_configuration=null").configurations["2d"]
+    assert back == plan.configurations["2d"]
     none = "configurations.2d.augmentation.transforms=[]"
     assert with_set(plan, none, setting).configurations["2d"].augmentation.transforms == ()
 
@@ -306,6 +310,15 @@ def test_a_field_of_what_was_just_set_may_be_set(plan, settings, part, expected)
     for key in part.split("."):
         document = document[int(key)] if isinstance(document, list) else document[key]
     assert document == expected
+
+
+def test_naming_another_kind_keeps_what_means_the_same(plan):
+    weighed = with_set(plan, "loss.components.1.name=nacl")
+    assert weighed.configurations["2d"].loss.components[1].weight == 0.1  # its own default, beside a cross-entropy
+    line = 'loss.components.0.weight={"name": "linear", "start": 0, "end": 1}'
+    curve = with_set(with_set(plan, line), "loss.components.0.weight.name=cosine")
+    found = curve.configurations["2d"].loss.components[0].weight
+    assert (found.name, found.start, found.end) == ("cosine", 0.0, 1.0)
 
 
 def test_a_preset_that_says_batch_is_taken_at_its_word(plan):

@@ -322,3 +322,16 @@ def test_every_choice_names_what_else_could_be(preset):
     reasons = planned(measured, preset=preset).reasons
     found = {field.rpartition(".")[2] for field, reason in reasons.items() if reason.alternative is None}
     assert found == {"predicted_bytes", "median_shape"}  # counted and measured, not chosen
+
+
+def test_no_cascade_is_planned_where_folds_do_not_hold_out_every_case():
+    measured = fingerprint(equal_cases(30, (1.0, 1.0, 1.0), (400, 400, 400)))
+    split = (tuple(case.case_id for case in measured.cases[:5]), tuple(case.case_id for case in measured.cases[5:9]))
+    found = made(measured, PlanOptions(folds=split))
+    assert "3d_cascade_fullres" in planned(measured).configurations
+    assert "3d_cascade_fullres" not in found.plan.configurations
+    assert found.warnings == ()
+
+
+def test_more_gpus_than_the_preset_has_patches_are_fine_with_a_batch_of_ones_own():
+    assert planned(None, "batch_size=8", preset="fast_prototyping", num_gpus=4).configurations["2d"].batch_size == 8

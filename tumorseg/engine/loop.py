@@ -61,8 +61,8 @@ class ValidationLoss(NamedTuple):
 
     total: float
     """What the log shows."""
-    plain: float
-    """Sum of the components without their weights, which schedules of the lr watch: it does not fall because a weight does."""
+    watched: float
+    """`CompoundLoss.yardstick`, which schedules of the lr watch: it does not fall because a weight does."""
 
 
 class Hooks(NamedTuple):
@@ -210,10 +210,10 @@ class Fit:
         lr = self.learner.schedule.lr(progress.iteration - 1)
         weights = self.learner.loss.weights()
         validation, dsc = self._validate()
-        plain = sum(components.values())
-        self.learner.schedule.end_epoch(plain, None if validation is None else validation.plain)
+        watched = self.learner.loss.yardstick(components)
+        self.learner.schedule.end_epoch(watched, None if validation is None else validation.watched)
         self.learner.loss.weighting.end_epoch()
-        is_best = self._update_best(plain, dsc)
+        is_best = self._update_best(watched, dsc)
         progress.losses, progress.components = [], {}
         log = EpochLog(
             epoch=epoch,
@@ -240,7 +240,7 @@ class Fit:
         def load(number: int) -> Batch:
             return read_batch(reader, spec, seed=self.training.seed, stream=VALIDATION, number=number)
 
-        pooled, total, plain = PooledDice(self.learner.targets), 0.0, 0.0
+        pooled, total, watched = PooledDice(self.learner.targets), 0.0, 0.0
         self.learner.network.eval()
         with torch.inference_mode():
             for number, batch in enumerate(read_ahead(load, range(count))):
@@ -248,14 +248,15 @@ class Fit:
                 with self.learner.autocast():
                     logits = self.learner.network(images)
                 value = self.learner.loss(logits, segmentations)
-                total, plain = total + float(value.total), plain + float(value.plain)
+                total += float(value.total)
+                watched += self.learner.loss.yardstick({name: float(one) for name, one in value.components.items()})
                 pooled.add(logits, segmentations)
         if not math.isfinite(total):
             raise TrainingError(
                 f"the validation loss became {total} after iteration {self.progress.iteration}; look at the held-out cases "
                 "for extreme intensities, or set a lower optimizer.lr; earlier checkpoints are untouched"
             )
-        return ValidationLoss(total / count, plain / count), pooled.dsc()
+        return ValidationLoss(total / count, watched / count), pooled.dsc()
 
     def _update_best(self, train_loss: float, dsc: dict[str, float | None]) -> bool:
         known = [value for value in dsc.values() if value is not None]

@@ -1,6 +1,6 @@
 """The weighted sum of losses over all supervised resolutions."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,7 +12,7 @@ from tumorseg.losses.distance_maps import signed_distances
 from tumorseg.losses.level import Level, downsample, region_table
 from tumorseg.losses.statistics import Wanted
 from tumorseg.losses.weighting import Weighting
-from tumorseg.schema.numbers import Number, number_at
+from tumorseg.schema.numbers import Number, number_at, number_values
 from tumorseg.schema.targets import IGNORE, Targets
 
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
@@ -26,11 +26,6 @@ class LossValue(NamedTuple):
     """Scalar, with gradient."""
     components: dict[str, Tensor]
     """Detached scalars: each component over all resolutions, before its own weight."""
-
-    @property
-    def plain(self) -> Tensor:
-        """Return the sum of the components without their weights: a yardstick that stays the same while weights move."""
-        return torch.stack(list(self.components.values())).sum()
 
 
 def mean_loss(parts: Sequence[tuple[float, LossValue]]) -> LossValue:
@@ -130,13 +125,9 @@ class CompoundLoss(nn.Module):
                 level = self._level(logits, target, has_ignored=has_ignored, distances=distances)
                 for term in self.terms:
                     values[term.name] = values[term.name] + weight * term.loss(level)
-        factors, added = self.weighting()
-        # What has no weight now is only told, so that not even an infinite value of it counts.
-        weighed = [
-            own * values[term.name] if own > 0 else torch.zeros_like(values[term.name])
-            for own, term in zip(self._own_weights(), self.terms, strict=True)
-        ]
-        total = torch.stack(weighed)
+        own = self._own_weights()
+        factors, added = self.weighting(own)
+        total = torch.stack([weight * values[term.name] for weight, term in zip(own, self.terms, strict=True)])
         total = (total if factors is None else total * factors).sum() + added
         return LossValue(total, {name: value.detach() for name, value in values.items()})
 
@@ -163,11 +154,18 @@ class CompoundLoss(nn.Module):
 
     def weights(self) -> dict[str, float]:
         """Return the present factor of each component in the sum."""
-        factors, _ = self.weighting()
+        own = self._own_weights()
+        factors, _ = self.weighting(own)
         found = [1.0] * len(self.terms) if factors is None else factors.tolist()
-        return {
-            term.name: own * factor for term, own, factor in zip(self.terms, self._own_weights(), found, strict=True)
-        }
+        return {term.name: weight * factor for term, weight, factor in zip(self.terms, own, found, strict=True)}
+
+    def yardstick(self, components: Mapping[str, float]) -> float:
+        """Return the sum of components by their largest weights: a measure that stays the same while weights move.
+
+        Args:
+            components: values by name.
+        """
+        return sum(max(number_values(term.weight)) * components[term.name] for term in self.terms)
 
     def _own_weights(self) -> list[float]:
         return [number_at(term.weight, self.progress) for term in self.terms]

@@ -31,8 +31,12 @@ class Weighting(nn.Module):
         super().__init__()
         self.names = tuple(names)
 
-    def forward(self) -> tuple[Tensor | None, Tensor | float]:
-        """Return the factor of each component (n), or None for 1 each, and what is added to the loss."""
+    def forward(self, own: Sequence[float]) -> tuple[Tensor | None, Tensor | float]:
+        """Return the factor of each component (n), or None for 1 each, and what is added to the loss.
+
+        Args:
+            own: the components' own weights now.
+        """
         return None, 0.0
 
     def observe(self, values: Mapping[str, Tensor]) -> None:
@@ -54,10 +58,15 @@ class Uncertainty(Weighting):
         self.lr = spec.lr
         self.log_variances = nn.Parameter(torch.zeros(len(self.names)))
 
-    def forward(self) -> tuple[Tensor, Tensor]:
-        """Return the factors, and the sum of the log-variances."""
-        bounded = self.log_variances.clamp(-MOST_LOG_VARIANCE, MOST_LOG_VARIANCE)
-        return torch.exp(-bounded), bounded.sum()
+    def forward(self, own: Sequence[float]) -> tuple[Tensor, Tensor]:
+        """Return the factors, and the sum of the log-variances of components that have a weight now."""
+        counts = torch.tensor([float(weight > 0) for weight in own], device=self.log_variances.device)
+        return torch.exp(-self.log_variances), (self.log_variances * counts).sum()
+
+    def observe(self, values: Mapping[str, Tensor]) -> None:
+        """Bring back what the step has taken beyond the bounds."""
+        with torch.no_grad():
+            self.log_variances.clamp_(-MOST_LOG_VARIANCE, MOST_LOG_VARIANCE)
 
 
 class DynamicAverage(Weighting):
@@ -80,7 +89,7 @@ class DynamicAverage(Weighting):
         self.register_buffer("means", torch.ones(2, len(self.names)))  # before last, and last
         self.register_buffer("epochs", torch.zeros(()))
 
-    def forward(self) -> tuple[Tensor | None, float]:
+    def forward(self, own: Sequence[float]) -> tuple[Tensor | None, float]:
         """Return the factors; 1 each in the first two epochs."""
         ratios = _ratio(self.means[1], self.means[0])
         factors = torch.softmax(ratios / self.temperature, 0) * len(self.names)
@@ -116,7 +125,7 @@ class Adaptive(Weighting):
         self.register_buffer("long", torch.zeros(len(self.names)))
         self.register_buffer("steps", torch.zeros(()))
 
-    def forward(self) -> tuple[Tensor, float]:
+    def forward(self, own: Sequence[float]) -> tuple[Tensor, float]:
         """Return the factors; 1 each before the first step."""
         spec = self.spec
         short = self.short / (1 - spec.memory**self.steps).clamp(min=EPS)

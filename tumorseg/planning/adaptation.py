@@ -34,7 +34,7 @@ HALF = 0.5
 """Share of patches centred on foreground where targets are small."""
 
 USUAL_SAMPLING = "third of each batch, and at least one patch, centred on foreground"
-OTHER_LOSSES = "dice_focal for small targets, focal_tversky for thin ones: they cost calibration and false alarms"
+OTHER_LOSSES = "another of `losses list`: dice_focal suits small targets, focal_tversky thin ones, at some calibration and false alarms"
 MORE_FOREGROUND = "half of each batch: the targets are seen more often, background and its false alarms less"
 STRONGER_AUGMENTATION = "likelier transforms: more robust with few cases, slower to fit these"
 HALF_THE_LENGTH = "half of it (--set training.epochs): half the time, a little less accurate"

@@ -9,7 +9,8 @@ from pydantic import JsonValue
 from tumorseg.errors import PlanError
 from tumorseg.losses.presets import loss_preset
 from tumorseg.planning.augmentation import cascade_augmentation
-from tumorseg.schema.augmentation import AugmentationSpec
+from tumorseg.planning.search_reasons import SPOILED_RULE
+from tumorseg.schema.augmentation import AugmentationSpec, PreviousMorphology, PreviousRemoval
 from tumorseg.schema.base import Record, parse_record
 from tumorseg.schema.class_weights import CLASS_WEIGHTS
 from tumorseg.schema.dataset import repeated_values
@@ -65,6 +66,10 @@ def apply_overrides(plan: Plan, overrides: Sequence[Override]) -> Plan:
             before = _set(document, path, override.value)
             reason = Reason(rule=SET_BY_USER, inputs={"value": override.value, "planned": before})
             _replace_reason(document["reasons"], ".".join(path), reason)
+            if path[-1] == "previous_configuration" and before is None and override.value is not None:
+                augmentation = document["reasons"].get(".".join([*path[:-1], "augmentation"]))
+                if augmentation is not None:
+                    augmentation["rule"] += f"; {SPOILED_RULE}"
     fields = ", ".join(override.field for override in overrides)
     return parse_record(Plan, document, source=f"plan {plan.name} with {fields} set", error=PlanError)
 
@@ -109,12 +114,12 @@ def _set(document: dict[str, Any], path: list[str], value: JsonValue) -> JsonVal
     if path[-2:] == ["loss", "preset"]:
         parent.update(_expand_loss(parent, value, bool(document["dataset"]["regions"])))
     elif path[-1] == "name" and before != value:
-        kept: dict[str, Any] = {name: parent[name] for name in ("weight", "batch") if name in parent}
+        kept = dict(parent) if _part(path[:-1]) == "number" else _kept_of_component(parent, value)
         parent.clear()
         parent.update(_with_defaults(_part(path[:-1]), {"name": value}, kept))
-    elif path[-1] == "previous_configuration" and before is None and value is not None:
-        spec = parse_record(AugmentationSpec, parent["augmentation"], source="augmentation", error=PlanError)
-        parent.update(augmentation=cascade_augmentation(spec).model_dump(mode="json"), previous_configuration=value)
+    elif path[-1] == "previous_configuration" and (before is None) != (value is None):
+        parent["previous_configuration"] = value
+        parent["augmentation"] = _augmentation(parent["augmentation"], is_cascade=value is not None)
     elif isinstance(parent, list):
         parent[int(path[-1])] = _with_defaults(_part(path), value)
     else:
@@ -143,11 +148,28 @@ def _with_defaults(part: str, value: Any, kept: dict[str, Any] | None = None) ->
     """Return a value that names a record with what it does not say: what is kept of the one before, and defaults."""
     record = RECORDS[part].get(str(value.get("name"))) if isinstance(value, dict) else None
     if record is None or not isinstance(value, dict):
-        return value
+        return value if not kept else {name: one for name, one in kept.items() if name == "weight"} | value
     fields = record.model_fields
     defaults = {name: info.get_default() for name, info in fields.items() if not info.is_required()}
     filled = record.model_construct(**defaults).model_dump(mode="json", include=set(defaults))
     return filled | {name: one for name, one in (kept or {}).items() if name in fields} | value
+
+
+def _kept_of_component(component: dict[str, Any], name: JsonValue) -> dict[str, Any]:
+    """Return what a component of another name takes over: batch, and the weight unless the two have other defaults."""
+    records = (COMPONENTS.get(str(one)) for one in (component.get("name"), name))
+    defaults = {record.model_fields["weight"].default for record in records if record is not None}
+    names = ("batch", "weight") if len(defaults) < 2 else ("batch",)
+    return {field: component[field] for field in names if field in component}
+
+
+def _augmentation(document: dict[str, Any], *, is_cascade: bool) -> dict[str, Any]:
+    """Return the transforms of a cascade, or without those that only a cascade has."""
+    spec = parse_record(AugmentationSpec, document, source="augmentation", error=PlanError)
+    others = tuple(one for one in spec.transforms if not isinstance(one, PreviousMorphology | PreviousRemoval))
+    plain = spec.model_copy(update={"transforms": others})
+    found: dict[str, Any] = (cascade_augmentation(plain) if is_cascade else plain).model_dump(mode="json")
+    return found
 
 
 def _child(parent: Any, key: str, path: list[str]) -> Any:

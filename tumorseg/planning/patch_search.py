@@ -139,6 +139,8 @@ def _find_patch(grid: Grid, preset: Preset, rule: MemoryRule, *, is_rough: bool)
             f"{2 * MIN_EDGE} voxels in two axes of like spacing, or {3 * MIN_EDGE} in one; plan a finer grid, or larger images"
         )
     for relief in rule.reliefs:
+        if preset.max_batch_size and 1 < relief.gradient_accumulation > preset.max_batch_size // rule.num_gpus:
+            continue  # there are not as many patches
         topology: Topology | None = initial
         larger: Candidate | None = None
         while topology is not None:

@@ -104,10 +104,12 @@ def decide(fingerprint: Fingerprint, name: str, options: PlanOptions, machine: M
     adaptation = adapt(fingerprint, target, preset)
     subject = _subject(fingerprint, kinds, target, adaptation)
     folds = _folds(fingerprint, options)
-    # A cascade learns from what was found in held-out cases: without folds it has nothing to learn from.
+    # A cascade learns from what was found in held-out cases, of which there must be all.
+    held_out = {case_id for fold in folds for case_id in fold}
+    holds_out_all = held_out == {case.case_id for case in fingerprint.cases}
     brief = Brief(
         subject,
-        preset if folds else preset.model_copy(update={"cascade": False}),
+        preset if holds_out_all else preset.model_copy(update={"cascade": False}),
         setting,
         vram_bytes,
         options.num_gpus,
@@ -171,7 +173,8 @@ def _fold_warnings(fingerprint: Fingerprint, plan: Plan) -> list[str]:
 
 def _chosen_preset(options: PlanOptions) -> Preset:
     preset = options.preset
-    if preset.max_batch_size is not None and options.num_gpus > preset.max_batch_size:
+    sets_batch = any(override.field.endswith("batch_size") for override in options.overrides)
+    if preset.max_batch_size is not None and options.num_gpus > preset.max_batch_size and not sets_batch:
         raise PlanError(
             f"--num-gpus {options.num_gpus}: preset {preset.name} has batches of {preset.max_batch_size} patches at most, so "
             "that some GPUs would get none; give fewer GPUs, or another preset"

@@ -76,7 +76,7 @@ def plan_reasons(evidence: Evidence) -> dict[str, Reason]:
         "default_configuration": Reason(
             rule="3d_fullres where images have depth, else 2d",
             inputs={"median_shape": list(target.median_shape)},
-            alternative="2d for images with depth: quicker to train, blind to the neighbouring planes"
+            alternative="2d, where the plan has it: blind to the neighbouring planes"
             if min(target.median_shape) > 1
             else "none: images have no depth",
         ),
@@ -84,17 +84,29 @@ def plan_reasons(evidence: Evidence) -> dict[str, Reason]:
         "folds": Reason(
             rule=folds,
             inputs={"num_cases": num_cases},
-            alternative="--splits site or a file of one's own: where cases of one site or patient are alike, scores of random "
-            "folds are too good",
+            alternative=_other_folds(evidence, has_groups=has_groups),
         ),
     }
 
 
+def _other_folds(evidence: Evidence, *, has_groups: bool) -> str:
+    if len(evidence.fingerprint.cases) == 1:
+        return "none: a single case cannot be held out"
+    if "folds" in evidence.given:
+        return "nnU-Net's five random folds (no --splits), which are comparable with its own"
+    if has_groups:
+        return "--splits with a file of one's own"
+    return (
+        "--splits with a file of one's own: where cases of one patient or site are alike, random folds score too well"
+    )
+
+
 def _training_reason(evidence: Evidence) -> Reason:
     others = f"precision and clipping of preset {evidence.preset.name}"
-    if "max_hours" in evidence.given:
+    if evidence.preset.training.max_hours is not None:
+        told = "--max-hours" if "max_hours" in evidence.given else f"max_hours of preset {evidence.preset.name}"
         alternative = "more hours: longer until the learning rate has fallen, a little more accurate"
-        return Reason(rule=f"--max-hours decides the length; {others}", alternative=alternative)
+        return Reason(rule=f"{told} decides the length; {others}", alternative=alternative)
     return extended(evidence.adaptation.reasons["training"], others)
 
 
@@ -156,7 +168,9 @@ def _normalization_reasons(evidence: Evidence) -> dict[str, Reason]:
                 "median_relative_size_after_cropping": relative,
                 **measured.intensities[channel.name].model_dump(),
             },
-            alternative=NORMALIZED_OTHERWISE.get(decision.kind, unmasked),
+            alternative="a z-score of each image, as of a channel of another name"
+            if channel.name.casefold() in NNUNET_SCHEMES
+            else NORMALIZED_OTHERWISE.get(decision.kind, unmasked),
         )
     return reasons
 

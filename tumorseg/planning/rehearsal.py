@@ -55,8 +55,8 @@ class Rehearsal:
             self.network = build_network(
                 configuration.network, num_channels=setting.num_channels, num_outputs=setting.targets.num_outputs
             )
-            self._loss = build_loss(configuration.loss, setting.targets, configuration.spacing_mm)
             self.parameters_bytes = tracker.live_bytes
+            self._loss = build_loss(configuration.loss, setting.targets, configuration.spacing_mm)
             optimizer = build_optimizer(configuration.optimizer, self.network.parameters())
             self._step_bytes = _count_step(optimizer, tracker)
             self.optimizer_bytes = tracker.live_bytes - self.parameters_bytes

@@ -27,7 +27,7 @@ OTHER_OPTIMIZERS = {
 }
 """Next-best optimizer by name."""
 OTHER_SCHEDULES = {
-    "poly": "plateau: keeps the learning rate for as long as the loss falls",
+    "poly": "plateau: keeps the learning rate for as long as the loss falls, but for the last part of the training",
     "plateau": "poly: falls by the number of epochs, whatever the loss does",
 }
 """Next-best schedule by name."""
@@ -58,7 +58,7 @@ def configuration_reasons(
         "augmentation": _augmentation_reason(configuration.patch_size, adapted),
         "previous_configuration": Reason(
             rule="none: this one works from the images alone",
-            alternative="a coarser configuration, whose segmentation is one more input: to be trained on every fold first",
+            alternative="a coarser 3D configuration where there is one, whose segmentation is one more input: to be trained on every fold first",
         ),
         **_relief_reasons(configuration, facts),
         "optimizer": Reason(
@@ -146,14 +146,14 @@ def _relief_reasons(configuration: Configuration, facts: SearchFacts) -> dict[st
     is_smaller = not facts.found.candidate.relief.keeps_patch and len(facts.rule.reliefs) > 1
     checkpointing = Reason(
         rule="off: the budget holds without it",
-        alternative="on: room for a larger patch, at the price of a second forward pass of each stage in every step",
+        alternative="on: less memory, at the price of a second forward pass of each stage in every step",
     )
     if configuration.activation_checkpointing:
         rule = f"on: {tight}; stages are computed anew in the backward pass"
         checkpointing = Reason(rule=rule, alternative="off, with a larger --vram: no second forward pass of each stage")
     accumulation = Reason(
         rule="the whole batch at once: it fits the budget",
-        alternative="2 parts: about half of the activations, and Dice over the batch becomes Dice over its parts",
+        alternative="2 parts, of batches with as many patches: about half of the activations; Dice over the batch becomes Dice over its parts",
     )
     if configuration.gradient_accumulation > 1:
         rule = f"the batch in {configuration.gradient_accumulation} parts: {tight}, even with activations computed anew"

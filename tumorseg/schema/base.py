@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -71,13 +72,16 @@ def validation_problems(invalid: ValidationError) -> list[tuple[str, str]]:
     return [
         (".".join(str(part) for part in problem["loc"]), _describe_problem(dict(problem)))
         for problem in problems
-        # Entries that are wrong count as missing, which says nothing new.
-        if problem["type"] != "too_short" or not any(_is_inside(place, problem["loc"]) for place in places)
+        if not _is_short_by_others(dict(problem), places)
     ]
 
 
-def _is_inside(place: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool:
-    return len(place) > len(outer) and place[: len(outer)] == outer
+def _is_short_by_others(problem: dict[str, Any], places: Sequence[tuple[int | str, ...]]) -> bool:
+    """Return whether a list is too short only because entries that are wrong, and told, do not count."""
+    if problem["type"] != "too_short" or len(problem["input"]) < problem["ctx"]["min_length"]:
+        return False
+    outer = problem["loc"]
+    return any(len(place) > len(outer) and place[: len(outer)] == outer for place in places)
 
 
 def _describe_problem(problem: dict[str, Any]) -> str:

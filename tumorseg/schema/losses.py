@@ -8,6 +8,7 @@ from tumorseg.schema.base import Record
 from tumorseg.schema.class_weights import ClassWeights
 from tumorseg.schema.extensions import EXTERNAL, External, by_name
 from tumorseg.schema.numbers import (
+    Exponent,
     NotNegative,
     Portion,
     Positive,
@@ -187,7 +188,7 @@ class HausdorffLoss(DistanceLoss):
     """Squared error times powers of the distances from the surfaces of reference and prediction (Karimi 2019)."""
 
     name: Literal["hausdorff"] = "hausdorff"
-    alpha: Positive = 2.0
+    alpha: Exponent = 2.0
     """Power of the distances."""
 
 
@@ -202,7 +203,7 @@ class SurfaceDiceLoss(Weighted):
 
 
 class ExternalLoss(External, Weighted):
-    """A loss of another installed package."""
+    """A loss of another installed package; where weights follow the losses, its values must not be negative."""
 
 
 COMPONENTS: dict[str, type[Weighted]] = {

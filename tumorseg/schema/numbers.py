@@ -172,6 +172,7 @@ _AnyNumber = Annotated[
 NotNegative = Annotated[_AnyNumber, _within(lambda value: value >= 0, "0 or more")]
 Positive = Annotated[_AnyNumber, _within(lambda value: value > 0, "above 0")]
 Share = Annotated[_AnyNumber, _within(lambda value: 0 < value <= 1, "above 0 and at most 1")]
+Exponent = Annotated[_AnyNumber, _within(lambda value: 0 < value <= 4, "above 0 and at most 4")]
 Portion = Annotated[_AnyNumber, _within(lambda value: 0 <= value <= 1, "from 0 to 1")]
 Smoothing = Annotated[_AnyNumber, _within(lambda value: 0 <= value < 1, "0 or more and below 1")]
 NUMBER_SCHEDULES: dict[str, type[Record]] = {
