@@ -32,7 +32,7 @@ from tumorseg.schema.targets import Targets
 RESULTS = Path(__file__).parent / "results"
 SIZES = ((3, 64), (3, 128), (14, 64))
 """Classes and edge of two patches."""
-MOST_ROUNDS, MOST_S = 15, 40.0
+MOST_ROUNDS, MOST_S = 15, 20.0
 NEAR = 0.95
 """Share of the best DSC of an epoch's patches at which a training counts as converged."""
 Loss = Callable[[Tensor, Tensor], Tensor]
