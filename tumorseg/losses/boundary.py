@@ -111,7 +111,7 @@ class NeighbourPenalty(nn.Module):
 
     def forward(self, level: Level) -> Tensor:
         """Return the loss of one resolution, a scalar."""
-        logits = level.logits if level.logits.dtype == torch.float64 else level.logits.float()
+        logits = level.wide_logits
         shares = _mean(level.masks.to(logits.dtype), self.spec.kernel_size)
         apart = (shares - logits).abs() if self.spec.distance == "l1" else (shares - logits).square()
         return level.keep_supervised(apart).sum() / (level.num_supervised * logits.shape[1])

@@ -209,8 +209,7 @@ class VoxelwiseLoss(nn.Module):
 
     def forward(self, level: Level) -> Tensor:
         """Return the loss of one resolution, a scalar."""
-        logits = level.logits if level.logits.dtype == torch.float64 else level.logits.float()
-        return self.loss(logits, level.target)
+        return self.loss(level.wide_logits, level.target)
 
 
 def _check_shapes(outputs: Sequence[Tensor], target: Tensor, num_outputs: int) -> None:

@@ -87,10 +87,14 @@ class Level:
         return self.target.unsqueeze(1) == classes.view(-1, *(1,) * (self.target.ndim - 1))
 
     @cached_property
+    def wide_logits(self) -> Tensor:
+        """Return the logits in float32 or float64, for losses that are no sums."""
+        return self.logits if self.logits.dtype == torch.float64 else self.logits.float()
+
+    @cached_property
     def probabilities(self) -> Tensor:
         """Return softmax or sigmoids (B, K, *space), for losses that are no sums."""
-        wide = self.logits if self.logits.dtype == torch.float64 else self.logits.float()
-        return wide.sigmoid() if self.has_regions else wide.softmax(1)
+        return self.wide_logits.sigmoid() if self.has_regions else self.wide_logits.softmax(1)
 
     def foreground(self, values: Tensor) -> Tensor:
         """Return values (B, K, …) without those of the background class, which regions do not have."""

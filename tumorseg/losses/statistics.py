@@ -178,11 +178,7 @@ def _forward(
     return sums, voxelwise
 
 
-@_forward.register_fake
-def _(
-    logits: Tensor, target: Tensor, table: Tensor | None, moments: Tensor | None, flags: list[bool]
-) -> tuple[Tensor, Tensor]:
-    return _results(logits, table, flags)
+_forward.register_fake(lambda logits, target, table, moments, flags: _results(logits, table, flags))
 
 
 def _results(logits: Tensor, table: Tensor | None, flags: list[bool]) -> tuple[Tensor, Tensor]:
@@ -270,17 +266,7 @@ def _gradient(
     return gradient
 
 
-@_gradient.register_fake
-def _(
-    sums_slope: Tensor,
-    voxel_slope: Tensor,
-    logits: Tensor,
-    target: Tensor,
-    table: Tensor | None,
-    moments: Tensor | None,
-    flags: list[bool],
-) -> Tensor:
-    return torch.empty_like(logits)
+_gradient.register_fake(lambda sums, voxels, logits, target, table, moments, flags: torch.empty_like(logits))
 
 
 def _slope_classes(chunk: _Chunk, slopes: VoxelSums, own: Tensor | None) -> Tensor:

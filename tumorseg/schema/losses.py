@@ -177,7 +177,7 @@ class DistanceLoss(Weighted):
 
 
 class BoundaryLoss(DistanceLoss):
-    """Probability times the signed distance from the reference's surface (Kervadec 2019)."""
+    """Error times the signed distance from the reference's surface (Kervadec 2019)."""
 
     name: Literal["boundary"] = "boundary"
     distance_maps: Literal["device", "loader"] = "device"
