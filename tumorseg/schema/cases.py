@@ -1,7 +1,40 @@
 """What is kept beside the arrays of a preprocessed case."""
 
 from tumorseg.schema.base import Record
+from tumorseg.schema.dataset import DatasetDescription, OrientationCode
 from tumorseg.schema.preprocessing import NormalizationSpec, ResamplingSpec
+
+
+OUTSIDE_CT = -1024.0
+"""Intensity of CT where nothing was scanned."""
+
+
+class CaseReading(Record):
+    """How the files of a case are read: a dataset's `Reading` and channels, as far as they decide arrays."""
+
+    assumed_orientation: OrientationCode | None = None
+    """As in `Reading`."""
+    paint_order: tuple[str, ...] = ()
+    """As in `Reading`."""
+    grid: int | None = None
+    """Index of the channel on whose grid the others are brought; None: the one that the label lies on, else the first."""
+    outside_values: tuple[float | None, ...] = ()
+    """Per channel, the intensity where it covers nothing; None for its least one. Empty: None for all."""
+
+
+def reading_of(description: DatasetDescription) -> CaseReading:
+    """Return how the cases of a dataset are read."""
+    reading = description.reading
+    names = [channel.name for channel in description.channels]
+    return CaseReading(
+        assumed_orientation=reading.assumed_orientation,
+        paint_order=reading.paint_order,
+        grid=None if reading.grid_channel is None else names.index(reading.grid_channel),
+        outside_values=tuple(
+            OUTSIDE_CT if channel.outside_value is None and channel.kind == "ct" else channel.outside_value
+            for channel in description.channels
+        ),
+    )
 
 
 class Preprocessing(Record):
@@ -9,6 +42,10 @@ class Preprocessing(Record):
 
     store_version: int = 2
     """Raised when the same part would give other arrays."""
+    reading: CaseReading = CaseReading()
+    """How files are read."""
+    cropping: bool = True
+    """As in the plan."""
     orientation: str
     """As in the plan."""
     transpose: tuple[int, int, int]

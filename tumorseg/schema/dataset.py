@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from tumorseg.schema.base import Record
 
@@ -21,6 +21,22 @@ FILE_NAME_PATTERN = r"^[^/\\\x00-\x1f.\s]([^/\\\x00-\x1f]*[^/\\\x00-\x1f\s])?$"
 FileName = Annotated[str, Field(pattern=FILE_NAME_PATTERN, max_length=200)]
 
 
+AXIS_LETTERS = ("RL", "AP", "SI")
+"""Where an axis may point to, a pair for each world axis: right or left, anterior or posterior, superior or inferior."""
+
+
+def _check_orientation(code: str) -> str:
+    code = code.upper()
+    axes = [next((axis for axis, pair in enumerate(AXIS_LETTERS) if letter in pair), None) for letter in code]
+    if len(code) != 3 or sorted(axis for axis in axes if axis is not None) != [0, 1, 2]:
+        raise ValueError("expected where axes x, y and z point to, one letter each of R/L, A/P and S/I, such as RAS or LPS")
+    return code
+
+
+OrientationCode = Annotated[str, AfterValidator(_check_orientation)]
+"""Where the stored axes x, y, z point to: `RAS`, `LPS`, …"""
+
+
 class Channel(Record):
     """One input image of every case."""
 
@@ -28,6 +44,8 @@ class Channel(Record):
     """As the dataset calls it: `T1`, `CT`, `FLAIR`, …"""
     kind: ChannelKind | None = None
     """What made the intensities; decides the normalisation. null: not known yet, planning decides."""
+    outside_value: float | None = Field(default=None, allow_inf_nan=False)
+    """Intensity of voxels that this image does not cover, where channels lie on different grids; null: -1024 for CT, else its least."""
 
 
 def _channel_from_name(value: Any) -> Any:
@@ -48,6 +66,27 @@ class Region(Record):
     """Label value painted where the region is predicted; later regions paint over earlier ones."""
 
 
+class Reading(Record):
+    """How files are read where they leave it open: stated by the user or a manifest, kept in the plan."""
+
+    assumed_orientation: OrientationCode | None = None
+    """Orientation of the files that state none; null: what their format takes for usual, with a warning."""
+    paint_order: tuple[str, ...] = ()
+    """Labels in the order in which structures that overlap are painted, the last on top; where it says nothing, the smaller of
+    two lies on top if that is beyond doubt."""
+    grid_channel: Name | None = None
+    """Channel on whose grid a case's label lies and results are written; null: the one that the label lies on, else the first."""
+
+
+class LabelDoubt(Record):
+    """Why labels that were found in files, not stated, may not be what is meant."""
+
+    message: str
+    """One line: what was found, in which groups of cases, what to do."""
+    case_ids: tuple[str, ...] = ()
+    """The cases that it is about."""
+
+
 class DatasetDescription(Record):
     """What is common to all cases of a dataset."""
 
@@ -61,6 +100,8 @@ class DatasetDescription(Record):
     """If not empty, networks predict these with a sigmoid each, instead of labels with one softmax."""
     ignore_label: int | None = None
     """Voxels of this value carry no supervision and are not scored."""
+    reading: Reading = Reading()
+    """How files are read where they leave it open."""
 
     @field_validator("labels", mode="after")
     @classmethod
@@ -80,6 +121,7 @@ class DatasetDescription(Record):
             if unknown := sorted((set(region.labels) | {region.value}) - foreground):
                 known = ", ".join(map(str, sorted(foreground)))
                 raise ValueError(f"region {region.name} names label values {unknown}; foreground labels are {known}")
+        _check_reading(self)
         return self
 
 
@@ -111,6 +153,8 @@ class Case(Record):
     """Cases of one group (a patient) must not be split between training and validation."""
     site: str | None = None
     """Where the case was acquired."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """What else a table says of the case, such as `age`, by column."""
 
     @property
     def label_files(self) -> tuple[str, ...]:
@@ -123,6 +167,8 @@ class Dataset(DatasetDescription):
 
     cases: tuple[Case, ...]
     """Sorted by case_id."""
+    doubts: tuple[LabelDoubt, ...] = ()
+    """What speaks against labels that were found in files; empty where the dataset states its labels."""
 
     @model_validator(mode="after")
     def _check_cases(self) -> "Dataset":
@@ -132,6 +178,16 @@ class Dataset(DatasetDescription):
     def description(self) -> DatasetDescription:
         """Return what is common to all cases."""
         return DatasetDescription(**{name: getattr(self, name) for name in DatasetDescription.model_fields})
+
+
+def _check_reading(description: DatasetDescription) -> None:
+    reading = description.reading
+    _check_unique("paint_order", reading.paint_order)
+    if unknown := [name for name in reading.paint_order if name not in description.labels]:
+        raise ValueError(f"paint_order names {unknown}, labels are {', '.join(description.labels)}")
+    names = [channel.name for channel in description.channels]
+    if reading.grid_channel is not None and reading.grid_channel not in names:
+        raise ValueError(f"grid_channel is {reading.grid_channel!r}, channels are {', '.join(names)}")
 
 
 def _check_unique(what: str, values: Iterable[Any]) -> None:

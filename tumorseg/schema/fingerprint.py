@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from tumorseg.schema.base import Record
-from tumorseg.schema.dataset import DatasetDescription, FileName, repeated_values
+from tumorseg.schema.dataset import DatasetDescription, FileName, LabelDoubt, repeated_values
 
 Voxels = Annotated[int, Field(ge=1)]
 Shape3 = Annotated[tuple[Voxels, Voxels, Voxels], Field(description="voxels (Z, Y, X), canonical orientation")]
@@ -31,6 +31,28 @@ class IntensityStatistics(Record):
     """Percentile 99.5."""
 
 
+class LabelPlace(Record):
+    """Where a label lies in a case: in mm along (Z, Y, X) of the canonical orientation, from the first voxel's centre."""
+
+    centroid_mm: tuple[float, float, float]
+    """Mean of its voxels."""
+    low_mm: tuple[float, float, float]
+    """Its first voxel along each axis."""
+    high_mm: tuple[float, float, float]
+    """Its last voxel along each axis."""
+
+
+class ImageDoubt(Record):
+    """What speaks against the intensities of one image."""
+
+    channel: str
+    """Its name."""
+    kind: Literal["not_hounsfield", "constant"]
+    """What is wrong: CT that cannot be in Hounsfield units, one single value in all voxels."""
+    message: str
+    """What was found."""
+
+
 class CaseMeasurement(Record):
     """One case's geometry, in canonical orientation."""
 
@@ -44,6 +66,18 @@ class CaseMeasurement(Record):
     """Voxels (Z, Y, X) of the box around everything that is not 0 in some channel."""
     label_voxels: dict[str, int] | None = None
     """Voxels of each label, background left out."""
+    label_voxels_cropped: dict[str, int] | None = None
+    """Voxels of each label outside `shape_after_crop`'s box, of those labels that have some."""
+    label_places: dict[str, LabelPlace] | None = None
+    """Where each label lies; those without a voxel are left out."""
+    channel_minima: dict[str, float] | None = None
+    """Least intensity of each channel's whole image."""
+    uncovered_voxels: dict[str, int] | None = None
+    """Voxels of the case's grid that a channel does not cover, of those channels that leave some out."""
+    grid_channel: str | None = None
+    """Channel on whose grid the label lies; null where all channels lie on one grid."""
+    image_doubts: tuple[ImageDoubt, ...] = ()
+    """What speaks against its intensities."""
     run_lengths_mm: dict[str, tuple[Positive, Positive, Positive]] | None = None
     """Mean length of the unbroken runs of each label, or of each region where there are any, along (Z, Y, X) in mm;
     those without a voxel are left out."""
@@ -70,6 +104,8 @@ class Fingerprint(Record):
     """By channel name."""
     median_relative_size_after_cropping: float = Field(gt=0, le=1)
     """Median over cases of cropped over stored number of voxels."""
+    doubts: tuple[LabelDoubt, ...] = ()
+    """What speaks against labels that were found in files, not stated."""
 
     @model_validator(mode="after")
     def _check(self) -> "Fingerprint":

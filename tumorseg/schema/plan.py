@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
 from tumorseg.schema.augmentation import (
     AffineTransform,
@@ -21,6 +21,9 @@ from tumorseg.schema.losses import FOR_CLASSES, FOR_REGIONS, LossSpec
 from tumorseg.schema.networks import NetworkSpec, UNetTopology
 from tumorseg.schema.optimizers import OptimizerSpec, ScheduleSpec
 from tumorseg.schema.preprocessing import NormalizationSpec, ResamplingSpec
+
+PLAN_VERSION = 2
+"""Of the plan's form; raised when its fields change."""
 
 Count = Annotated[int, Field(ge=1)]
 Edge = Annotated[float, Field(gt=0)]
@@ -48,6 +51,8 @@ class FingerprintSummary(Record):
     """Median of cropped over stored number of voxels."""
     intensities: dict[str, IntensityStatistics]
     """By channel name, over foreground voxels."""
+    not_hounsfield: dict[str, int] = Field(default_factory=dict)
+    """Cases whose image cannot be in Hounsfield units, by name of the CT channel; those without are left out."""
 
 
 class MemoryCount(Record):
@@ -238,10 +243,16 @@ class Reason(Record):
     """Next-best choice, if there is one."""
 
 
+def _check_version(version: object) -> object:
+    if version in range(1, PLAN_VERSION):
+        raise ValueError(f"the plan is of version {version}, this is version {PLAN_VERSION} of its form; plan the dataset again")
+    return version
+
+
 class Plan(Record):
     """The plan document."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Annotated[Literal[2], BeforeValidator(_check_version)] = 2
     """Of this document's form."""
     name: FileName
     """Stem of the file's name."""
@@ -253,6 +264,8 @@ class Plan(Record):
     """Canonical orientation into which every image is brought first; `as_stored` for none, as nnU-Net does."""
     transpose: tuple[int, int, int]
     """The plan's axis order: which canonical axis (0 Z, 1 Y, 2 X), or else stored one, stands first, second and third."""
+    cropping: bool = True
+    """Whether images are cropped to the box of what is not 0 in some channel."""
     fingerprint: FingerprintSummary
     """What it was planned from."""
     budget: Budget
