@@ -202,7 +202,7 @@ def test_a_truncated_gzip_is_refused(tmp_path, keep):
     path = tmp_path / "a.nii.gz"
     write_nifti(path, np.random.default_rng(1).random((9, 10, 11)).astype(np.float32))
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(InputError, match=r"a\.nii\.gz: cannot be read as NIfTI") as error:
+    with pytest.raises(InputError, match=r"a\.nii\.gz: (cannot be read as NIfTI|is empty)") as error:
         read_image(ImageFile(path=str(path)))
     assert one_line(error)
 
@@ -236,16 +236,21 @@ def test_a_header_that_announces_more_than_a_file_can_hold_is_refused_before_mem
             read_image(ImageFile(path=str(name)))
 
 
-@pytest.mark.parametrize("content", [b"", b"no image at all, but long enough to be looked at" * 20])
-def test_what_is_no_nifti_is_refused(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"", "is empty"), (b"no image at all, but long enough" * 30, "cannot be read as NIfTI")]
+)
+def test_what_is_no_nifti_is_refused(tmp_path, content, message):
     (tmp_path / "a.nii").write_bytes(content)
-    with pytest.raises(InputError, match="cannot be read as NIfTI"):
+    with pytest.raises(InputError, match=message):
         read_geometry(str(tmp_path / "a.nii"))
 
 
 def test_missing_files_and_other_formats_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"none\.nii: no such file"):
         read_geometry(str(tmp_path / "none.nii"))
+    with pytest.raises(InputError, match=r"a\.dcm: no such file"):
+        read_geometry(str(tmp_path / "a.dcm"))
+    (tmp_path / "a.dcm").write_bytes(b"no DICOM")
     with pytest.raises(InputError, match=r"a\.dcm: unsupported image format"):
         read_geometry(str(tmp_path / "a.dcm"))
 

@@ -5,27 +5,36 @@ References:
     The NRRD format, `data file`: a name, LIST with names to follow, or a pattern with its numbers.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
 
 from tumorseg.errors import InputError
+from tumorseg.storage.header_text import header_lines
 
 ENDINGS = (".mhd", ".mha", ".nrrd")
 """Of files whose header may name others."""
 KEYS = ("elementdatafile", "data file", "datafile")
-MOST_HEADER_BYTES = 1 << 20
+NRRD = "NRRD"
+LOCAL = "local"
+NUMBERED = re.compile(r"[^%]*%0?\d{0,2}[di][^%]*")
+"""A pattern of file names with one number in it."""
+MOST_FILES = 100_000
 
 
 def data_files(path: str) -> list[str]:
     """Return the files beside a header that hold its voxels; none where it holds them itself or cannot be read.
 
     Raises:
-        InputError: the header names a file outside its own folder.
+        InputError: the header names a file outside its own folder, or numbers files in no sensible way.
     """
     if not path.lower().endswith(ENDINGS):
         return []
-    names = list(_names(path))
+    try:
+        names = list(_names(path))
+    except OSError:
+        return []
     for name in names:
         if not name or Path(name).is_absolute() or ".." in Path(name).parts or "\\" in name:
             raise InputError(f"{path}: found the data file {name!r}, expected one beside the header; move it there")
@@ -39,28 +48,38 @@ def _names(path: str) -> Iterator[str]:
         if key.strip().lower() not in KEYS:
             continue
         words = value.split()
-        if words[:1] in ([], ["LOCAL"], ["Local"], ["local"]):
+        if not words or words[0].lower() == LOCAL:
             return
         if words[0].upper() == "LIST":
-            yield from takewhile(bool, (line.strip() for line in lines))
+            yield from takewhile(bool, lines)
         elif "%" in words[0] and len(words) >= 3:
-            step = int(words[3]) if len(words) > 3 else 1
-            yield from (words[0] % number for number in range(int(words[1]), int(words[2]) + 1, step))
+            yield from _numbered(path, words)
         else:
             yield value.strip()
         return
 
 
+def _numbered(path: str, words: Sequence[str]) -> list[str]:
+    """Return the names that a pattern, its first and last number and the step between them stand for."""
+    try:
+        numbers = [int(word) for word in words[1:4]]
+    except ValueError:
+        numbers = []
+    step = numbers[2] if len(numbers) > 2 else 1
+    count = (numbers[1] - numbers[0]) // step + 1 if numbers and step else 0
+    if not NUMBERED.fullmatch(words[0]) or not 0 < count <= MOST_FILES:
+        raise InputError(
+            f"{path}: found the data files {' '.join(words)[:80]!r}, expected a name such as slice%03d.raw, its first and last "
+            "number, and the step; mend the header"
+        )
+    return [words[0] % (numbers[0] + step * number) for number in range(count)]
+
+
 def _header_lines(path: str) -> Iterator[str]:
     """Yield the lines of a header's text; an empty one ends that of NRRD."""
-    try:
-        with Path(path).open("rb") as file:
-            start = file.read(MOST_HEADER_BYTES)
-    except OSError:
-        return
-    is_nrrd = path.lower().endswith(".nrrd")
-    for line in start.split(b"\n"):
-        text = line.decode("latin-1").strip()
-        if is_nrrd and not text:
+    is_nrrd = False
+    for number, (line, _) in enumerate(header_lines(path)):
+        is_nrrd = is_nrrd or (number == 0 and line.startswith(NRRD))
+        if is_nrrd and not line.strip():
             return
-        yield text
+        yield line.strip()

@@ -4,6 +4,7 @@ Affines are in RAS+ millimetres. Each format has a module of its own that opens 
 labels. What has none of the known endings may be DICOM. Results are written as NIfTI.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,33 +13,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tumorseg.errors import InputError
+from tumorseg.ops.labels import count_values
+from tumorseg.schema.cases import CaseReading
 from tumorseg.schema.dataset import ImageFile
 from tumorseg.storage import itk, raster
-from tumorseg.storage.dicom_files import is_dicom_file
-from tumorseg.storage.dicom_labels import label_names, paint_labels
+from tumorseg.storage.assumed import ADVICE as STATE_ORIENTATION
+from tumorseg.storage.assumed import Doubt, spelled
+from tumorseg.storage.dicom_files import holds_dicom, is_dicom_file
 from tumorseg.storage.dicom_series import open_series
+from tumorseg.storage.label_values import UNSCALED, as_labels
+from tumorseg.storage.named_labels import label_names, paint_labels
+from tumorseg.storage.signatures import check_is_file
+from tumorseg.storage.slicer_segments import LABEL_ENDINGS, has_segments
 from tumorseg.storage.stored import NIFTI_ENDINGS, Geometry, Stored
 from tumorseg.types import Affine, Segmentation
 
+logger = logging.getLogger(__name__)
 
-def _open_nifti(path: str) -> Stored:
+
+def _open_nifti(path: str, assumed_orientation: str | None) -> Stored:
     # nibabel's import takes a while, which those who read none are spared
     from tumorseg.storage.nifti import open_nifti
 
-    return open_nifti(path)
+    return open_nifti(path, assumed_orientation)
 
 
-OPENERS: dict[str, Callable[[str], Stored]] = {
+def _open_flat(path: str, _: str | None) -> Stored:
+    return raster.open_raster(path)
+
+
+OPENERS: dict[str, Callable[[str, str | None], Stored]] = {
     **dict.fromkeys(NIFTI_ENDINGS, _open_nifti),
+    **dict.fromkeys(LABEL_ENDINGS, itk.open_itk),
     **dict.fromkeys(itk.ENDINGS, itk.open_itk),
-    **dict.fromkeys(raster.ENDINGS, raster.open_raster),
+    **dict.fromkeys(raster.ENDINGS, _open_flat),
 }
 """How an image file's name may end, and what opens it; the longer ending of two that fit stands first."""
 ENDINGS = tuple(OPENERS)
 FLAT_ENDINGS = raster.ENDINGS
 """Of formats without depth; among volumes such files are most likely pictures of something else."""
-ROUNDING = 1e-3
-"""How far a label may be from an integer where the file scales its values; elsewhere it must be exact."""
+NOTHING_STATED = CaseReading()
 
 
 class Volume(NamedTuple):
@@ -48,6 +62,8 @@ class Volume(NamedTuple):
     """(Z, Y, X)."""
     affine: Affine
     """(4, 4), voxels (x, y, z, 1) to RAS+ mm."""
+    is_placed: bool = True
+    """Whether the file states where its axes point to; else the affine's directions are assumed."""
 
 
 class StoredVolume(NamedTuple):
@@ -66,17 +82,26 @@ def strip_ending(name: str) -> str | None:
     return next((name[: -len(ending)] for ending in ENDINGS if name.lower().endswith(ending)), None)
 
 
-def read_image(file: ImageFile) -> Volume:
+def read_image(file: ImageFile, assumed_orientation: str | None = None) -> Volume:
     """Read one channel: float32 (Z, Y, X), the header's scaling applied. Values may be non-finite.
+
+    Args:
+        file: which.
+        assumed_orientation: where axes x, y, z point to if the file does not say, such as `RAS`; None for what is usual in
+            its format, with a warning.
 
     Raises:
         InputError: the file is missing, damaged, of another format, or does not hold that volume.
     """
-    return read_images([file])[0]
+    return read_images([file], assumed_orientation)[0]
 
 
-def read_images(files: Sequence[ImageFile]) -> list[Volume]:
+def read_images(files: Sequence[ImageFile], assumed_orientation: str | None = None) -> list[Volume]:
     """Read several channels as `read_image` does, each file only once however many of its volumes are asked for.
+
+    Args:
+        files: which.
+        assumed_orientation: as for `read_image`.
 
     Raises:
         InputError: as from `read_image`.
@@ -85,82 +110,116 @@ def read_images(files: Sequence[ImageFile]) -> list[Volume]:
     for path, parts in dict.fromkeys((file.path, file.parts) for file in files):
         held = {file for file in files if (file.path, file.parts) == (path, parts)}
         wanted = sorted(held, key=lambda file: file.index or 0)
-        stored = _open(wanted[0])
-        arrays = stored.read([_volume_index(file, stored.geometry) for file in wanted])
+        stored = _open(wanted[0], assumed_orientation)
+        arrays = _read(stored, wanted, assumed_orientation)
         for file, array in zip(wanted, arrays, strict=True):
-            volumes[file] = Volume(_scale(array, stored, np.dtype(np.float32)), stored.geometry.affine)
+            volumes[file] = Volume(
+                real_values(array, stored.scaling), stored.geometry.affine, stored.geometry.is_placed
+            )
     return [volumes[file] for file in files]
 
 
-def read_stored(file: ImageFile) -> StoredVolume:
-    """Read one channel without turning its values into others.
+def read_stored(file: ImageFile, assumed_orientation: str | None = None) -> StoredVolume:
+    """Read one channel without turning its values into others, or a word on where its axes point to.
+
+    Args:
+        file: which.
+        assumed_orientation: as for `read_image`.
 
     Raises:
         InputError: as from `read_image`.
     """
-    stored = _open(file)
+    stored = _open(file, assumed_orientation)
     (array,) = stored.read([_volume_index(file, stored.geometry)])
     return StoredVolume(array, stored.scaling, stored.geometry.affine)
 
 
-def read_segmentation(path: str) -> Volume:
+def read_segmentation(path: str, assumed_orientation: str | None = None) -> Volume:
     """Read a label map: int16 (Z, Y, X), or int32 where int16 does not hold the values.
+
+    Args:
+        path: of the file.
+        assumed_orientation: as for `read_image`.
 
     Raises:
         InputError: as from `read_image`, or a value is not an integer.
     """
+    stored = _open(ImageFile(path=path), assumed_orientation)
+    (array,) = _read(stored, [ImageFile(path=path)], assumed_orientation)
+    return Volume(as_labels(path, array, stored.scaling), stored.geometry.affine, stored.geometry.is_placed)
+
+
+def read_stored_labels(path: str) -> Segmentation:
+    """Read the labels (Z, Y, X) of a file as `read_segmentation` does, where it does not matter how they lie in the world.
+
+    Raises:
+        InputError: as from `read_segmentation`.
+    """
     stored = _open(ImageFile(path=path))
     (array,) = stored.read([_volume_index(ImageFile(path=path), stored.geometry)])
-    is_scaled = stored.scaling != (1.0, 0.0)
-    if array.dtype.kind == "f" or is_scaled:
-        array = _scale(array, stored, np.dtype(np.float64)) if is_scaled else array
-        array = _round_labels(path, array, tolerance=ROUNDING if is_scaled else 0)
-    lowest, highest = int(array.min()), int(array.max())
-    kind = next((k for k in (np.int16, np.int32) if np.iinfo(k).min <= lowest and highest <= np.iinfo(k).max), None)
-    if kind is None:
-        raise InputError(
-            f"{path}: found label values from {lowest} to {highest}; expected them to fit 32 bits; renumber"
-        )
-    return Volume(array.astype(kind), stored.geometry.affine)
+    return as_labels(path, array, stored.scaling)
+
+
+def read_label_values(path: str) -> set[int]:
+    """Return the values of a label map.
+
+    Raises:
+        InputError: as from `read_segmentation`.
+    """
+    return set(count_values(read_stored_labels(path))[0])
 
 
 def knows_names_only(label: str) -> bool:
-    """Tell whether a label file is DICOM by its name, or a folder of it: there, labels have names but no values."""
-    return not label.lower().endswith(ENDINGS)
+    """Tell whether labels have names but no values in a file: in DICOM, told by its name, folders of it, and 3D Slicer's segments."""
+    return not label.lower().endswith(ENDINGS) or has_segments(label)
+
+
+def has_grid(label: str) -> bool:
+    """Tell whether a label file states a grid of its own: all but DICOM, whose planes and contours lie in the world."""
+    return label.lower().endswith(ENDINGS)
 
 
 def read_label_names(files: Sequence[str]) -> set[str]:
-    """Return the names of the labels in the DICOM files of one reference.
+    """Return the names of the labels in the files of one reference that knows names only.
 
     Raises:
-        InputError: a file is missing, damaged, or no DICOM segmentation.
+        InputError: a file is missing, damaged, or no segmentation.
     """
     return label_names(files)
 
 
-def read_reference(files: Sequence[str], grid: Geometry, values: Mapping[str, int]) -> Volume:
+def read_reference(
+    files: Sequence[str], grid: Geometry, values: Mapping[str, int], reading: CaseReading = NOTHING_STATED
+) -> Volume:
     """Read a reference segmentation of any format.
 
     Args:
-        files: one file of labels as numbers, on a grid of its own, or DICOM files (SEG, RTSTRUCT), or folders of such.
-        grid: of its image, on which DICOM is painted.
-        values: label value of each name, for DICOM.
+        files: one file of labels as numbers, on a grid of its own, or files that know names only (SEG, RTSTRUCT, `.seg.nrrd`), or
+            folders of such.
+        grid: of its image, on which named labels are painted.
+        values: label value of each name, for those.
+        reading: what is stated of how the dataset's files are read.
 
     Raises:
-        InputError: as from `read_segmentation`, or DICOM does not fit the grid or has none of the names.
+        InputError: as from `read_segmentation`, or named labels do not fit the grid, overlap so that a person has to say which
+            lies on top, or are none of those asked for.
     """
     if not knows_names_only(files[0]):
-        return read_segmentation(files[0])
-    return Volume(paint_labels(files, grid, values), grid.affine)
+        return read_segmentation(files[0], reading.assumed_orientation)
+    return Volume(paint_labels(files, grid, values, paint_order=reading.paint_order), grid.affine)
 
 
-def read_geometry(path: str) -> Geometry:
-    """Read a file's grid from its header alone; damage further on is not seen.
+def read_geometry(path: str, assumed_orientation: str | None = None) -> Geometry:
+    """Read a file's grid from its header alone; damage further on is not seen, and nothing is warned of.
+
+    Args:
+        path: of the file.
+        assumed_orientation: as for `read_image`.
 
     Raises:
         InputError: as from `read_image`.
     """
-    return _open(ImageFile(path=path)).geometry
+    return _open(ImageFile(path=path), assumed_orientation).geometry
 
 
 def write_segmentation(path: Path, segmentation: Segmentation, *, like: ImageFile) -> None:
@@ -178,7 +237,7 @@ def write_segmentation(path: Path, segmentation: Segmentation, *, like: ImageFil
     from tumorseg.storage import nifti
 
     _check_nifti(path)
-    shape, affine, _ = _open(like).geometry
+    shape, affine = _open(like).geometry[:2]
     if segmentation.shape != shape:
         raise InputError(
             f"{like.path}: found a grid of {shape} voxels (z, y, x), expected {segmentation.shape}; was it replaced?"
@@ -213,19 +272,43 @@ def _check_nifti(path: Path) -> None:
         raise InputError(f"{path}: cannot write this format; expected a name that ends in .nii.gz or .nii")
 
 
-def _open(file: ImageFile) -> Stored:
+def _open(file: ImageFile, assumed_orientation: str | None = None) -> Stored:
     """Open a file by the reader of its ending, or as DICOM."""
     path = file.path
     opener = next((opener for ending, opener in OPENERS.items() if path.lower().endswith(ending)), None)
-    if Path(path).is_dir() or (opener is None and is_dicom_file(Path(path))):
+    if Path(path).is_dir() and (opener is None or holds_dicom(Path(path), ENDINGS)):
+        return open_series(file)
+    check_is_file(path)
+    if opener is None and is_dicom_file(Path(path)):
         return open_series(file)
     if opener is None:
         raise InputError(
             f"{path}: unsupported image format; expected DICOM, or a file that ends in {', '.join(ENDINGS)}; convert it"
         )
-    if not Path(path).is_file():
-        raise InputError(f"{path}: no such file; expected an image; check the path")
-    return opener(path)
+    return opener(path, assumed_orientation)
+
+
+def _read(stored: Stored, files: Sequence[ImageFile], assumed_orientation: str | None) -> list[NDArray[Any]]:
+    """Return volumes of a file as stored, and tell what there is to tell of it."""
+    arrays = stored.read([_volume_index(file, stored.geometry) for file in files])
+    for remark in stored.remarks:
+        logger.warning("%s: %s", stored.path, remark)
+    if stored.doubt is not None:
+        _tell_doubt(stored, stored.doubt, assumed_orientation)
+    return arrays
+
+
+def _tell_doubt(stored: Stored, doubt: Doubt, assumed_orientation: str | None) -> None:
+    """Log where the axes of a file are taken to point to, or refuse it."""
+    axes = f"axes x, y, z to be {spelled(stored.geometry.affine)}"
+    if assumed_orientation is not None:
+        logger.info("%s: the orientation is not known: %s; takes %s, as stated", stored.path, doubt.reason, axes)
+    elif doubt.is_usual:
+        logger.warning(
+            "%s: the orientation is not known: %s; assumes %s; %s", stored.path, doubt.reason, axes, STATE_ORIENTATION
+        )
+    else:
+        raise InputError(f"{stored.path}: the orientation is not known: {doubt.reason}; {STATE_ORIENTATION}")
 
 
 def _volume_index(file: ImageFile, geometry: Geometry) -> int:
@@ -246,24 +329,12 @@ def _volume_index(file: ImageFile, geometry: Geometry) -> int:
     return file.index or 0
 
 
-def _scale(array: NDArray[Any], stored: Stored, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return a writable array of `dtype` with the header's slope and intercept applied in that type."""
-    slope, intercept = stored.scaling
+def real_values(array: NDArray[Any], scaling: tuple[float, float]) -> NDArray[np.float32]:
+    """Return a writable array of stored values with slope and intercept applied, in float32."""
+    slope, intercept = scaling
     with np.errstate(over="ignore", invalid="ignore"):
-        scaled = array.astype(dtype)
-        if (slope, intercept) != (1.0, 0.0):
-            scaled *= dtype.type(slope)
-            scaled += dtype.type(intercept)
+        scaled = array.astype(np.float32)
+        if scaling != UNSCALED:
+            scaled *= np.float32(slope)
+            scaled += np.float32(intercept)
     return scaled
-
-
-def _round_labels(path: str, array: NDArray[Any], *, tolerance: float) -> NDArray[Any]:
-    """Return float labels as int64."""
-    with np.errstate(invalid="ignore"):
-        is_off = ~(np.abs(array - np.rint(array)) <= tolerance) | (np.abs(array) > 2**40)
-    if is_off.any():
-        raise InputError(
-            f"{path}: found the value {array[is_off][0]}, expected integer labels; is this an intensity image?"
-        )
-    rounded: NDArray[np.int64] = np.rint(array).astype(np.int64)
-    return rounded

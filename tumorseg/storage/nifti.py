@@ -1,7 +1,8 @@
 """NIfTI-1 and NIfTI-2, `.nii` and `.nii.gz`: 2D, 3D, and 4D with the channels last.
 
-Affines are from the sform where it is coded, else the qform, as the NIfTI-1 standard ranks them. Compressed files are always
-read to their end: only there stands the checksum.
+Affines are from the sform where it is coded, else the qform, as the NIfTI-1 standard ranks them. Where neither is, or a voxel size
+is negative, the file does not say where its axes point to. Compressed files are always read to their end: only there stands
+the checksum.
 """
 
 import gzip
@@ -10,7 +11,7 @@ import sys
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 from isal import igzip
@@ -18,7 +19,10 @@ from isal.igzip_lib import IsalError
 from numpy.typing import NDArray
 
 from tumorseg.errors import InputError
+from tumorseg.ops.integrity import axis_code
 from tumorseg.storage import atomic
+from tumorseg.storage.assumed import Doubt, laid_out
+from tumorseg.storage.library_logs import listening_logger, remark
 from tumorseg.storage.stored import NIFTI_ENDINGS, Geometry, Stored, check_affine, check_shape, damaged
 from tumorseg.types import Affine
 
@@ -27,7 +31,6 @@ if is_spared := "pydicom" not in sys.modules:
     sys.modules["pydicom"] = None  # type: ignore[assignment]
 try:
     import nibabel
-    from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError
 finally:
     if is_spared:
@@ -43,7 +46,6 @@ UNREADABLE: tuple[type[Exception], ...] = (
     EOFError,
     zlib.error,
     cast("type[Exception]", IsalError),  # its stub calls the class an instance
-    ImageFileError,
     HeaderDataError,
 )
 """What nibabel and gzip raise for a damaged file."""
@@ -67,16 +69,37 @@ MOST_COMPRESSION = 1032
 """Bytes that one byte of a gzip file can hold at most, says zlib's manual."""
 
 
-def open_nifti(path: str) -> Stored:
+class Header(NamedTuple):
+    """The header of a file: what nibabel makes of it, and what stands there."""
+
+    mended: Any
+    """nibabel's header, checked; without offset, slope and intercept, which are the next ones."""
+    offset: int
+    """Where the voxels begin, in bytes."""
+    scaling: tuple[float, float]
+    """Slope and intercept from stored to real values."""
+    raw: Any
+    """nibabel's header, byte for byte."""
+    remarks: tuple[str, ...]
+    """What nibabel said of it."""
+
+
+def open_nifti(path: str, assumed_orientation: str | None = None) -> Stored:
     """Read and check the header.
 
+    Args:
+        path: of the file.
+        assumed_orientation: where axes x, y, z point to if the header does not say; None for nibabel's reading of it.
+
     Raises:
-        InputError: the file is damaged, of another format, or holds no image.
+        InputError: the file is damaged, of another format, holds no image, or states another orientation beside a contradiction.
     """
-    header, proxy = load_header(path)
-    geometry = Geometry(shape_of(header), _affine_of(path, header), math.prod(header.get_data_shape()[3:]))
+    header = load_header(path)
+    affine, doubt = _place(path, header, assumed_orientation)
+    num_volumes = math.prod(header.mended.get_data_shape()[3:])
+    geometry = Geometry(shape_of(header.mended), affine, num_volumes, doubt is None or has_sform(header.mended))
     return Stored(
-        path, geometry, (proxy.slope, proxy.inter), lambda indices: _read_volumes(path, header, proxy, indices)
+        path, geometry, header.scaling, lambda indices: _read_volumes(path, header, indices), doubt, header.remarks
     )
 
 
@@ -93,7 +116,8 @@ def write_like(path: Path, array: NDArray[Any], like: str, *, scaling: tuple[flo
         InputError: `like` cannot be read.
         StorageError: the file cannot be written.
     """
-    header = load_header(like)[0].copy()
+    loaded = load_header(like)
+    header = loaded.mended.copy()
     stored = array.T if array.ndim == 4 else array.T.reshape(header.get_data_shape()[:3])
     header.set_data_dtype(array.dtype)
     header.set_intent("none")
@@ -101,7 +125,7 @@ def write_like(path: Path, array: NDArray[Any], like: str, *, scaling: tuple[flo
     header.extensions.clear()
     nifti = _image_class(type(header))(stored, header.get_best_affine(), header)
     nifti.header.set_slope_inter(*scaling)  # a new image forgets that of the header it is given
-    _write(path, nifti)
+    _write(path, nifti, raw=loaded.raw)
 
 
 def write_new(path: Path, image: NDArray[Any], affine: Affine, *, scaling: tuple[float, float] = (1.0, 0.0)) -> None:
@@ -132,7 +156,7 @@ def is_nifti1(path: str) -> bool:
     Raises:
         InputError: it has the ending of a NIfTI file, but cannot be read.
     """
-    return path.lower().endswith(NIFTI_ENDINGS) and type(load_header(path)[0]) is nibabel.Nifti1Header
+    return path.lower().endswith(NIFTI_ENDINGS) and type(load_header(path).raw) is nibabel.Nifti1Header
 
 
 def has_header_grid_of(path: str, other: str) -> bool:
@@ -141,15 +165,21 @@ def has_header_grid_of(path: str, other: str) -> bool:
     Raises:
         InputError: as from `open_nifti`.
     """
-    first, second = load_header(path)[0], load_header(other)[0]
+    first, second = load_header(path).raw, load_header(other).raw
     pairs = [*((first[field], second[field]) for field in GRID_FIELDS), (first["pixdim"][:4], second["pixdim"][:4])]
     is_like = all(np.array_equal(one, another, equal_nan=True) for one, another in pairs)
     return is_like and first.get_data_shape() == second.get_data_shape()[:3]
 
 
-def _write(path: Path, nifti: Any) -> None:
-    """Write atomically; bytes depend on nothing but the image."""
+def _write(path: Path, nifti: Any, *, raw: Any = None) -> None:
+    """Write atomically; bytes depend on nothing but the image, and the header that it is to be like."""
     data = nifti.to_bytes()
+    if raw is not None and (raw["pixdim"][1:4] < 0).any():
+        # Who reads the image in a way of their own, because of its negative voxel sizes, has to read the mask in the same.
+        size = raw.template_dtype.itemsize
+        header = type(raw)(data[:size], endianness=nifti.header.endianness, check=False)
+        header["pixdim"][1:4] = raw["pixdim"][1:4]
+        data = header.binaryblock + data[size:]
     is_zipped = path.name.lower().endswith("gz")
     atomic.write_bytes(path, gzip.compress(data, compresslevel=6, mtime=0) if is_zipped else data)
 
@@ -158,19 +188,46 @@ def _image_class(header_class: type) -> Any:
     return nibabel.Nifti2Image if issubclass(header_class, nibabel.Nifti2Header) else nibabel.Nifti1Image
 
 
-def load_header(path: str) -> tuple[Any, Any]:
-    """Return header and array proxy; nibabel moves offset, slope and intercept from the one to the other."""
+def load_header(path: str) -> Header:
+    """Read and check the header.
+
+    Raises:
+        InputError: the file is damaged, of another format, or holds no image of real numbers.
+    """
+    logger, said = listening_logger()
     try:
-        image = nibabel.load(path)
+        raw = _read_header(path)
+        mended = raw.copy()
+        # nibabel would do the same, and say so each time; `_place` says it in the words of the user
+        mended["pixdim"][1:4] = np.abs(raw["pixdim"][1:4])
+        mended.check_fix(logger=logger)
+        slope, intercept = mended.get_slope_inter()
     except UNREADABLE_HEADER as error:
         raise damaged(path, KIND, error) from None
-    if not isinstance(image, nibabel.Nifti1Image):
-        raise InputError(f"{path}: found the format {type(image).__name__}, expected NIfTI; convert it")
-    header: Any = image.header
-    check_shape(path, header.get_data_shape())
-    if header.get_data_dtype().kind not in "biuf":
-        raise InputError(f"{path}: found voxels of type {header.get_value_label('datatype')}, expected real numbers")
-    return header, image.dataobj
+    scaling = (1.0 if slope is None else slope, 0.0 if intercept is None else intercept)
+    offset = max(int(mended.get_data_offset()), raw.single_vox_offset)  # 0 means that nothing lies between
+    mended.set_data_offset(0)
+    mended.set_slope_inter(None, None)
+    check_shape(path, mended.get_data_shape())
+    if mended.get_data_dtype().kind not in "biuf":
+        raise InputError(f"{path}: found voxels of type {mended.get_value_label('datatype')}, expected real numbers")
+    return Header(mended, offset, scaling, raw, (remark("nibabel", said),) if said else ())
+
+
+def _read_header(path: str) -> Any:
+    """Return the header as it stands in a file, neither checked nor mended."""
+    with _open(path) as stream:
+        block = stream.read(nibabel.Nifti2Header.sizeof_hdr)
+    kinds: tuple[Any, ...] = (nibabel.Nifti1Header, nibabel.Nifti2Header)
+    for kind in kinds:
+        if kind.may_contain_header(block):
+            raw = kind(block[: kind.sizeof_hdr], check=False)
+            if raw["magic"].item() == raw.single_magic:
+                return raw
+            raise InputError(
+                f"{path}: is the header of a pair of files (.hdr and .img); expected both in one; convert it"
+            )
+    raise EOFError("it does not begin like that")
 
 
 def shape_of(header: Any) -> tuple[int, int, int]:
@@ -179,46 +236,75 @@ def shape_of(header: Any) -> tuple[int, int, int]:
     return int(z), int(y), int(x)
 
 
+def has_sform(header: Any) -> bool:
+    """Tell whether a header states an sform."""
+    return bool(header["sform_code"] > 0)
+
+
+def unit_of(header: Any) -> float:
+    """Return a header's unit of length in mm."""
+    return MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0)
+
+
+def _place(path: str, header: Header, assumed: str | None) -> tuple[Affine, Doubt | None]:
+    """Return the affine, and why it is in doubt where the header leaves it open."""
+    mended, raw = header.mended, header.raw
+    is_flat = shape_of(mended)[0] == 1
+    sizes = raw["pixdim"][1 : 3 if is_flat else 4]
+    if not has_sform(mended) and (sizes == 0).any():  # nibabel turns them into 1
+        return check_affine(path, np.zeros((4, 4))), None
+    affine, is_negative = _affine_of(path, mended), bool((sizes < 0).any())
+    if has_sform(mended):
+        return affine, _doubt_of_sform(path, affine, assumed) if is_negative else None
+    if mended["qform_code"] > 0 and not is_negative:
+        return affine, None
+    codes = f"sform_code is {int(raw['sform_code'])} and qform_code {int(raw['qform_code'])}"
+    doubt = Doubt(f"pixdim is negative and {codes}" if is_negative else codes)
+    return laid_out(affine, doubt, shape_of(mended), assumed), doubt
+
+
+def _doubt_of_sform(path: str, affine: Affine, assumed: str | None) -> Doubt:
+    """Return how a negative voxel size contradicts the sform, which counts."""
+    code = axis_code(affine)
+    if assumed not in (None, code):
+        raise InputError(
+            f"{path}: found a negative pixdim beside an sform that says {code}, but {assumed} is stated; mend the header of the "
+            "file, or state no orientation"
+        )
+    return Doubt("pixdim is negative, which contradicts the sform")
+
+
 def _affine_of(path: str, header: Any) -> Affine:
-    """Return the affine in mm; a single slice without a third direction gets a unit normal."""
+    """Return nibabel's affine in mm; a single slice without a third direction gets a unit normal."""
     try:
         best = np.asarray(header.get_best_affine(), dtype=np.float64)
     except ValueError as error:  # a quaternion that is no rotation
         raise damaged(path, KIND, error) from None
-    unit = MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0)
+    unit = unit_of(header)
     affine = np.diag([unit, unit, unit, 1.0]) @ best
+    is_flat = len(header.get_data_shape()) == 2
+    if is_flat and not has_sform(header) and header["qform_code"] <= 0:
+        affine[:3, 2] /= unit  # nibabel's 1 is no size that the header states
     if shape_of(header)[0] == 1 and not affine[:3, 2].any():
         normal = np.cross(affine[:3, 0], affine[:3, 1])
         affine[:3, 2] = normal / (np.linalg.norm(normal) or 1)
-    if _has_zero_spacing(path, header):
-        affine = np.zeros((4, 4))
     return check_affine(path, affine)
 
 
-def _has_zero_spacing(path: str, header: Any) -> bool:
-    """Tell whether the voxel sizes that the affine rests on are 0 in the file; nibabel turns such into 1."""
-    if header["sform_code"] > 0:
-        return False
-    with _open(path) as stream:
-        raw = type(header).from_fileobj(stream, check=False)
-    num_axes = 2 if shape_of(header)[0] == 1 else 3
-    return bool((raw["pixdim"][1 : num_axes + 1] == 0).any())
-
-
-def _read_volumes(path: str, header: Any, proxy: Any, indices: Sequence[int]) -> list[NDArray[Any]]:
+def _read_volumes(path: str, header: Header, indices: Sequence[int]) -> list[NDArray[Any]]:
     """Return volumes (Z, Y, X) as stored. The file is read to its end, so that damage shows."""
-    shape = shape_of(header)
-    num_bytes = proxy.dtype.itemsize * math.prod(shape)
+    shape, dtype = shape_of(header.mended), header.mended.get_data_dtype()
+    num_bytes = dtype.itemsize * math.prod(shape)
     held = Path(path).stat().st_size * (MOST_COMPRESSION if path.lower().endswith("gz") else 1)
-    announced = num_bytes * math.prod(header.get_data_shape()[3:])
+    announced = num_bytes * math.prod(header.mended.get_data_shape()[3:])
     if announced > held:
         raise damaged(path, KIND, f"{announced} bytes of voxels announced, the file is too short")
     arrays = []
     try:
         with _open(path) as stream:
             for index in indices:
-                stream.seek(int(proxy.offset) + index * num_bytes)
-                arrays.append(_read_array(stream, num_bytes).view(proxy.dtype).reshape(shape))
+                stream.seek(header.offset + index * num_bytes)
+                arrays.append(_read_array(stream, num_bytes).view(dtype).reshape(shape))
             while stream.read(1 << 20):
                 pass
     except UNREADABLE_HEADER as error:

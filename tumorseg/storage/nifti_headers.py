@@ -9,7 +9,7 @@ import numpy as np
 
 from tumorseg.ops.geometry import grid_mismatch_mm
 from tumorseg.storage import atomic
-from tumorseg.storage.nifti import GRID_FIELDS, KIND, MILLIMETRES, UNREADABLE, load_header, shape_of
+from tumorseg.storage.nifti import GRID_FIELDS, KIND, UNREADABLE, load_header, shape_of, unit_of
 from tumorseg.storage.stored import damaged
 from tumorseg.types import Affine
 
@@ -36,14 +36,14 @@ def form_mismatch(path: str) -> FormMismatch | None:
     Raises:
         InputError: as from `open_nifti`.
     """
-    header, _ = load_header(path)
+    header = load_header(path).mended
     try:
         sform, qform = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
     except ValueError as error:  # a quaternion that is no rotation
         raise damaged(path, KIND, error) from None
     if sform is None or qform is None:
         return None
-    unit = MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0)
+    unit = unit_of(header)
     shape = shape_of(header)
     distance = unit * grid_mismatch_mm(sform, qform, shape)
     axes = 2 if shape[0] == 1 else 3
@@ -66,8 +66,8 @@ def is_stored_as_integers(path: str) -> bool:
     Raises:
         InputError: as from `open_nifti`.
     """
-    header, proxy = load_header(path)
-    return header.get_data_dtype().kind in "biu" and (proxy.slope, proxy.inter) == (1.0, 0.0)
+    header = load_header(path)
+    return header.mended.get_data_dtype().kind in "biu" and header.scaling == (1.0, 0.0)
 
 
 def mend_grid(path: Path, *, source: str, grid: Path | None = None) -> None:

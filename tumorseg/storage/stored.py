@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tumorseg.errors import InputError
+from tumorseg.storage.assumed import Doubt
+from tumorseg.storage.signatures import RESTORE, misnamed
 from tumorseg.types import Affine
 
 NIFTI_ENDINGS = (".nii.gz", ".nii")
@@ -28,6 +30,8 @@ class Geometry(NamedTuple):
     """(4, 4), voxels (x, y, z, 1) to RAS+ mm."""
     num_volumes: int
     """Volumes along the last axis of a 4D file, or components of a voxel; else 1."""
+    is_placed: bool = True
+    """Whether the file states where its axes point to; else the affine's directions are assumed."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,10 @@ class Stored:
     """Slope and intercept from stored to real values."""
     read: Callable[[Sequence[int]], list[NDArray[Any]]]
     """Return volumes (Z, Y, X) as stored, by ascending index; the whole file is read, so that damage shows."""
+    doubt: Doubt | None = None
+    """Why its orientation is in doubt."""
+    remarks: tuple[str, ...] = ()
+    """What the user is to be told once the voxels are read, without the file's name."""
 
 
 def check_affine(path: str, affine: Affine) -> Affine:
@@ -69,6 +77,8 @@ def check_shape(path: str, shape: Sequence[int]) -> None:
 
 
 def damaged(path: str, kind: str, cause: object) -> InputError:
-    """Return the error for a file that its format's reader gave up on."""
+    """Return the error for a file that its format's reader gave up on; if it is of another format, that is said."""
+    if (found := misnamed(path)) is not None:
+        return InputError(f"{path}: {found}")
     reason = " ".join(str(cause).split()) or type(cause).__name__
-    return InputError(f"{path}: cannot be read as {kind} ({reason}); expected a whole file; copy or download it again")
+    return InputError(f"{path}: cannot be read as {kind} ({reason}); expected a whole file; {RESTORE}")

@@ -103,6 +103,49 @@ def test_scaled_labels_become_plain_integers(tmp_path):
     assert nibabel.load(copied).dataobj.slope == 1
 
 
+def test_labels_that_storing_rounded_are_told_of_and_become_the_integers_they_were(tmp_path):
+    folder = write_sound(tmp_path / "Rounded", 3)
+    paths = [files_of(folder, f"sound_{letter}").label for letter in "ab"]
+    expected = [read_segmentation(str(path)).array for path in paths]
+    image = nibabel.load(paths[0])
+    quantised = nibabel.Nifti1Image(image.get_fdata(), image.affine)
+    quantised.set_data_dtype(np.uint8)  # nibabel chooses a slope, so that 1 becomes 1.004 or the like
+    quantised.to_filename(paths[0])
+    assert not np.array_equal(nibabel.load(paths[0]).get_fdata(), image.get_fdata())
+    change(paths[1], lambda a: a.astype(np.float32) * np.float32(0.99999994))
+    done = checked(folder, tmp_path / "Mended")
+    found = {finding.case_ids[0]: finding for finding in done.report.findings if finding.kind == "label_type"}
+    assert set(found) == {"sound_a", "sound_b"}
+    assert all("away from the integers that they stand for" in finding.message for finding in found.values())
+    for path, labels in zip(paths, expected, strict=True):
+        copied = tmp_path / "Mended" / "labelsTr" / path.name
+        np.testing.assert_array_equal(read_segmentation(str(copied)).array, labels)
+        stored = nibabel.load(copied)
+        assert (stored.get_data_dtype(), stored.dataobj.slope, stored.dataobj.inter) == (np.uint8, 1, 0)
+    assert "label_type" not in {finding.kind for finding in checked(tmp_path / "Mended").report.findings}
+
+
+@pytest.mark.parametrize(
+    ("store", "told"),
+    [
+        (
+            lambda path: change(path, lambda a: np.where(a == 1, np.float32(1.0039216), a).astype(np.float32)),
+            "1.0039216 (",
+        ),
+        (lambda path: scaled(path, 1.5), "found labels stored with a slope of 1.5"),
+    ],
+)
+def test_values_that_no_rounding_explains_are_shown_in_full_and_not_mended(tmp_path, store, told):
+    folder = write_sound(tmp_path / "Off", 3)
+    path = files_of(folder, "sound_a").label
+    store(path)
+    done = checked(folder, tmp_path / "Mended")
+    (found,) = [finding for finding in done.report.findings if finding.kind == "non_integer_label"]
+    assert told in found.message
+    assert not done.fixed
+    assert (tmp_path / "Mended" / "labelsTr" / path.name).read_bytes() == path.read_bytes()
+
+
 def test_broken_files_stay_as_they_are_and_the_copy_still_shows_them(tmp_path):
     folder = write_broken(tmp_path / "Broken")
     done = checked(folder, tmp_path / "Mended")

@@ -15,7 +15,7 @@ from tumorseg.sources.registry import open_dataset
 from tumorseg.storage import atomic
 from tumorseg.storage.atomic import storage_error
 from tumorseg.storage.hashing import case_files
-from tumorseg.storage.images import read_segmentation, write_segmentation
+from tumorseg.storage.images import read_stored_labels, write_segmentation
 from tumorseg.storage.nifti_headers import form_mismatch, mend_grid
 from tumorseg.storage.stored import NIFTI_ENDINGS
 from tumorseg.tracking.progress import progress
@@ -144,7 +144,7 @@ def _mend_file(path: Path, source: str, kinds: set[str], image: Path | None) -> 
     """Mend one file of the copy and return what was done."""
     done = []
     if "label_type" in kinds:
-        write_segmentation(path, read_segmentation(source).array, like=ImageFile(path=source))
+        write_segmentation(path, read_stored_labels(source), like=ImageFile(path=source))
         done.append("labels stored as integers")
     is_nifti = path.name.lower().endswith(NIFTI_ENDINGS)
     if "label_header" in kinds and is_nifti and image is not None and image.name.lower().endswith(NIFTI_ENDINGS):

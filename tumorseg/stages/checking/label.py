@@ -10,15 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tumorseg.errors import InputError
-from tumorseg.ops.geometry import grid_mismatch_mm, spacing_of
+from tumorseg.ops.geometry import AS_STORED, grid_mismatch_mm, spacing_of
 from tumorseg.ops.integrity import TINY_VOXELS, TinyComponents, find_tiny_components
 from tumorseg.ops.labels import count_values
+from tumorseg.schema.cases import reading_of
 from tumorseg.schema.dataset import Case, DatasetDescription, ImageFile
 from tumorseg.schema.findings import Finding, finding
 from tumorseg.schema.targets import targets_of
 from tumorseg.stages.checking.channels import ReadChannel, check_forms, fault, is_copy
-from tumorseg.stages.reading import MOST_MISMATCH
-from tumorseg.storage.images import Volume, knows_names_only, read_image, read_reference
+from tumorseg.stages.grids import grid_fault, way_onto
+from tumorseg.storage.images import Volume, knows_names_only, read_reference, read_stored, real_values
+from tumorseg.storage.label_values import is_coarse, round_labels
 from tumorseg.storage.stored import NIFTI_ENDINGS, Geometry
 
 LEAST_MISMATCH = 0.01
@@ -30,15 +32,14 @@ MOST_LISTED = 8
 
 
 def read_label(case: Case, description: DatasetDescription, first: Volume) -> Volume:
-    """Read the label of a case that has one; DICOM is painted on the grid of the first channel.
+    """Read the label of a case that has one; DICOM is painted on the grid of the channel `first`.
 
     Raises:
         InputError: it is no label map.
     """
     z, y, x = first.array.shape
-    return read_reference(
-        case.label_files, Geometry((z, y, x), first.affine, 1), targets_of(description).values_by_name
-    )
+    grid = Geometry((z, y, x), first.affine, 1)
+    return read_reference(case.label_files, grid, targets_of(description).values_by_name, reading_of(description))
 
 
 def label_faults(case: Case, error: InputError, channels: Sequence[ReadChannel | None]) -> list[Finding]:
@@ -55,20 +56,21 @@ def _label_faults(case: Case, error: InputError, channels: Sequence[ReadChannel 
     path = case.label or ""
     tell = partial(finding, cases=(case.case_id,), file=path)
     try:
-        values = read_image(ImageFile(path=path)).array
+        stored = read_stored(ImageFile(path=path))
     except InputError as unreadable:
         yield tell(fault(ImageFile(path=path), unreadable), str(unreadable))
         return
-    yield from _check_copies(case, values, channels)
-    is_off = ~(values == np.rint(values))  # NaN is off too
-    found, counts = np.unique(values[is_off], return_counts=True, equal_nan=True)
-    if not found.size:  # too large for any integer type
+    yield from _check_copies(case, real_values(stored.array, stored.scaling), channels)
+    rounded = round_labels(stored.array, stored.scaling)
+    found, counts = np.unique(rounded.values[rounded.is_off], return_counts=True, equal_nan=True)
+    if is_coarse(stored.scaling) or not found.size:  # or too large for any integer type
         yield tell("non_integer_label", str(error))
         return
-    listed = _listed([f"{value:g} ({count} voxels)" for value, count in zip(found, counts, strict=True)])
+    # in full: 1.0039 as 1 would be no reason
+    listed = _listed([f"{value!s} ({count} voxels)" for value, count in zip(found, counts, strict=True)])
     message = (
-        f"found {int(is_off.sum())} voxels that are no integers: {listed}; expected a label map; is it an intensity image, or "
-        "was it interpolated?"
+        f"found {int(rounded.is_off.sum())} voxels that are no integers, nor rounded from one: {listed}; expected a label map; is it "
+        "an intensity image, or was it interpolated? store labels as integers"
     )
     yield tell("non_integer_label", message)
 
@@ -84,9 +86,22 @@ def _check_copies(case: Case, values: NDArray[Any], channels: Sequence[ReadChann
 
 
 def check_label(
-    case: Case, label: Volume, description: DatasetDescription, channels: Sequence[ReadChannel | None]
+    case: Case,
+    label: Volume,
+    description: DatasetDescription,
+    *,
+    channels: Sequence[ReadChannel | None],
+    grid: int,
 ) -> Iterator[Finding]:
-    """Yield what is wrong with a label map and with its place among the images."""
+    """Yield what is wrong with a label map and with its place among the images.
+
+    Args:
+        case: where they lie.
+        label: as it was read.
+        description: of the dataset.
+        channels: None for one that cannot be read.
+        grid: the channel that the label should lie on.
+    """
     yield from check_forms(case.case_id, case.label_files)
     yield from _check_type(case)
     yield from _check_values(case, label, description)
@@ -94,8 +109,8 @@ def check_label(
     yield from copies
     if not copies and len(count_values(label.array)[0]) <= MOST_COMPONENT_VALUES:
         yield from _check_components(case, label, description)
-    if channels[0] is not None:
-        yield from _check_grid(case, label, channels[0])
+    if (onto := channels[grid]) is not None:
+        yield from _check_grid(case, label, onto, description=description)
 
 
 def _check_type(case: Case) -> Iterator[Finding]:
@@ -105,7 +120,13 @@ def _check_type(case: Case) -> Iterator[Finding]:
     from tumorseg.storage.nifti_headers import is_stored_as_integers
 
     if not is_stored_as_integers(path):
-        message = "labels are stored as floating-point or scaled numbers, though all are integers; other programs may round them (--fix)"
+        stored = read_stored(ImageFile(path=path))
+        rounded = round_labels(stored.array, stored.scaling)
+        most = float(np.abs(rounded.values - rounded.labels).max())
+        found = f"up to {most:.2g} away from the integers that they stand for" if most else "though all are integers"
+        message = (
+            f"labels are stored as floating-point or scaled numbers, {found}; other programs may round them (--fix)"
+        )
         yield finding("label_type", message, cases=(case.case_id,), file=path)
 
 
@@ -151,28 +172,22 @@ def _describe_tiny(found: TinyComponents, names: dict[int, str], volume_mm3: flo
     )
 
 
-def _check_grid(case: Case, label: Volume, first: ReadChannel) -> Iterator[Finding]:
-    """Yield whether a label lies elsewhere than the first channel."""
+def _check_grid(case: Case, label: Volume, onto: ReadChannel, *, description: DatasetDescription) -> Iterator[Finding]:
+    """Yield whether a label lies on other voxels than the channel whose grid counts."""
     tell = partial(finding, cases=(case.case_id,), file=case.label)
-    image, name = first.volume, Path(first.file.path).name
-    if label.array.shape != image.array.shape:
-        message = (
-            f"has {list(label.array.shape)} voxels (Z, Y, X), {name} has {list(image.array.shape)}; "
-            "resample the label onto the image"
-        )
-        yield tell("label_shape", message)
+    image, name = onto.volume, Path(onto.file.path).name
+    way = way_onto(label, image, reading=reading_of(description))
+    if way is None:
+        kind = "label_shape" if sorted(label.array.shape) != sorted(image.array.shape) else "label_grid"
+        yield tell(kind, f"does not lie on {name}: {grid_fault(label, image)}")
         return
-    edge = min(spacing_of(image.affine))
+    if way != AS_STORED:
+        yield tell("reoriented", f"its axes are stored otherwise than those of {name}; it is reoriented, without loss")
+        return
     mismatch = grid_mismatch_mm(label.affine, image.affine, label.array.shape)
-    if mismatch > MOST_MISMATCH * edge:
-        message = (
-            f"lies {mismatch:.3g} mm away from {name} (at most {MOST_MISMATCH * edge:.3g} mm, half a voxel); "
-            "correct the header of the wrong one, or resample the label onto the image"
-        )
-        yield tell("label_grid", message)
-    elif mismatch > LEAST_MISMATCH * edge:
-        how = " (--fix)" if (case.label or "").lower().endswith(NIFTI_ENDINGS) else ""
-        message = f"lies {mismatch:.3g} mm away from {name}, less than half a voxel; copy the image's header{how}"
+    if label.is_placed and image.is_placed and mismatch > LEAST_MISMATCH * min(spacing_of(image.affine)):
+        how = " (--fix writes it on the image's grid)" if (case.label or "").lower().endswith(NIFTI_ENDINGS) else ""
+        message = f"lies {mismatch:.3g} mm away from {name}, less than half a voxel: it is taken to lie on it, other programs may refuse it{how}"
         yield tell("label_header", message)
 
 
