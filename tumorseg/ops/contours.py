@@ -1,7 +1,10 @@
 """Closed contours to masks: a pixel belongs to what is inside if its centre is.
 
-Coordinates are in voxels, a centre being at integers. Of several contours in one plane the even-odd rule makes holes: what
-an odd number of them surrounds is inside.
+Coordinates are in voxels, a centre being at integers. Contours of one plane that cross are united; one inside another is a hole, one
+inside a hole is filled. A contour that goes round a hole of its own (a keyhole), or crosses itself, is filled by the even-odd rule.
+
+References:
+    DICOM PS3.3, C.8.8.6.3: inner and outer contours (keyholes, CLOSEDPLANAR_XOR).
 """
 
 from collections.abc import Sequence
@@ -10,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tumorseg.types import Mask
+from tumorseg.ops.polygons import Nesting, find_originals, nest
+from tumorseg.types import Mask, Spacing
 
 ONE_PLANE = 0.1
 """Contours that are closer, in slices, are of one plane; others may be the next of a set drawn more densely than the slices."""
@@ -18,8 +22,33 @@ ONE_PLANE = 0.1
 DECIMALS = 4
 """Of a voxel: what affines and text leave as noise must not decide on which side of a centre an edge runs."""
 
-Contour = NDArray[np.float64]
-"""(N, 3), corners x, y, z; the last is joined to the first."""
+
+class Contour(NamedTuple):
+    """A closed line in a plane."""
+
+    points: NDArray[np.float64]
+    """(N, 3), corners x, y, z; the last is joined to the first."""
+    is_xor: bool = False
+    """Whether all of this kind in a plane are combined by exclusive or, as CLOSEDPLANAR_XOR says."""
+
+
+class Counts(NamedTuple):
+    """Contours that are not simply filled, each for itself."""
+
+    copies: int = 0
+    """Stand twice in a plane, within rounding, and count once."""
+    crossing: int = 0
+    """Cross others and are united with them."""
+    holes: int = 0
+    """Lie inside others."""
+    rims: int = 0
+    """Holes that run along what is around them for most of their length, less than half a pixel away."""
+    wound: int = 0
+    """Go round some centres twice, which the even-odd rule leaves out."""
+    mixed: int = 0
+    """Combined by exclusive or with contours of the other kind."""
+    lost: int = 0
+    """Filled, but no pixel's centre is left to them."""
 
 
 class Filled(NamedTuple):
@@ -31,76 +60,123 @@ class Filled(NamedTuple):
     """Planes without a slice of their own: another one is nearer to it."""
     widest_gap: int
     """Slices from a plane to the next, as the median; above 1, slices between planes stay empty."""
+    counts: Counts
+    """Of the planes that were not dropped."""
 
 
-def fill_contours(contours: Sequence[Contour], shape: tuple[int, int, int]) -> Filled:
+class _Patch(NamedTuple):
+    """The pixels inside one contour."""
+
+    window: tuple[slice, slice]
+    """Of the plane."""
+    mask: NDArray[np.bool_]
+    is_wound: bool
+    """Whether it goes round some centres twice."""
+
+
+def fill_contours(contours: Sequence[Contour], shape: tuple[int, int, int], spacing_mm: Spacing) -> Filled:
     """Fill the contours of one structure.
 
-    A slice gets the plane that is nearest to it, and none from farther than half a slice.
+    A slice gets the plane that is nearest to it, and none from farther than half a slice. An edge that runs exactly through a centre
+    leaves the pixel to its lesser x and y outside, so that of two contours with a common edge each pixel is in one.
 
     Args:
-        contours: parallel to the slices, between the outer edges of the first and the last.
+        contours: parallel to the slices, between the outer edges of the first and the last; what lies beyond within a slice is cut off.
         shape: voxels (Z, Y, X).
+        spacing_mm: (Z, Y, X).
     """
     mask = np.zeros(shape, np.bool_)
-    planes = _planes([np.round(contour, DECIMALS) for contour in contours])
+    planes = _planes([contour._replace(points=np.round(contour.points, DECIMALS)) for contour in contours])
     nearest: dict[int, tuple[float, list[Contour]]] = {}
     for height, members in planes:
         number = int(np.clip(np.floor(height + 0.5), 0, shape[0] - 1))
         if number not in nearest or abs(height - number) < abs(nearest[number][0] - number):
             nearest[number] = height, members
-    for number, (_, members) in nearest.items():
-        mask[number] = fill_polygons([contour[:, :2] for contour in members], shape[1:])
+    counts = [_fill_plane(mask[number], members, spacing_mm) for number, (_, members) in nearest.items()]
     gaps = np.diff(sorted(nearest))
-    return Filled(mask, len(planes) - len(nearest), int(np.median(gaps)) if gaps.size else 1)
-
-
-def fill_polygons(polygons: Sequence[NDArray[np.float64]], shape: tuple[int, ...]) -> Mask:
-    """Fill polygons by the even-odd rule.
-
-    An edge that runs exactly through a centre leaves the pixel to its lesser x and y outside, so that of two
-    polygons with a common edge each pixel is in one.
-
-    Args:
-        polygons: (N, 2) each, corners x, y.
-        shape: pixels (Y, X); what lies beyond is cut off.
-
-    Returns:
-        (Y, X).
-    """
-    rows, columns = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for polygon in polygons:
-        row, crossing = _crossings(polygon, shape[0])
-        rows.append(row)
-        columns.append(np.clip(np.ceil(crossing), 0, shape[1]).astype(np.int64))
-    toggles = np.zeros((shape[0], shape[1] + 1), np.int64)
-    np.add.at(toggles, (np.concatenate(rows), np.concatenate(columns)), 1)
-    return np.asarray(np.cumsum(toggles, axis=1)[:, :-1] % 2 == 1)
+    return Filled(
+        mask,
+        len(planes) - len(nearest),
+        int(np.median(gaps)) if gaps.size else 1,
+        Counts(*map(sum, zip(*counts, strict=True))),
+    )
 
 
 def _planes(contours: Sequence[Contour]) -> list[tuple[float, list[Contour]]]:
     """Return the planes in which contours lie, from the lowest, each with its height and its contours."""
     planes: list[tuple[float, list[Contour]]] = []
-    for contour in sorted(contours, key=lambda contour: float(contour[:, 2].mean())):
-        height = float(contour[:, 2].mean())
-        if planes and height - planes[-1][0] <= ONE_PLANE:
-            planes[-1][1].append(contour)
+    heights = [float(contour.points[:, 2].mean()) for contour in contours]
+    for index in np.argsort(heights, kind="stable"):
+        if planes and heights[index] - planes[-1][0] <= ONE_PLANE:
+            planes[-1][1].append(contours[index])
         else:
-            planes.append((height, [contour]))
+            planes.append((heights[index], [contours[index]]))
     return planes
 
 
-def _crossings(polygon: NDArray[np.float64], num_rows: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return where edges cross the lines of pixel centres: rows, and x in them."""
-    following = np.roll(polygon, -1, axis=0)
+def _fill_plane(plane: Mask, contours: Sequence[Contour], spacing_mm: Spacing) -> Counts:
+    """Fill the contours of a plane (Y, X) that is empty."""
+    edges_mm = np.array([spacing_mm[2], spacing_mm[1]])
+    # Of copies that differ in kind the one that says more stays: exclusive or.
+    ordered = sorted(contours, key=lambda contour: not contour.is_xor)
+    outlines = [contour.points[:, :2] * edges_mm for contour in ordered]
+    originals = find_originals(outlines, float(edges_mm.min()))
+    num_toggles = sum(ordered[index].is_xor for index in originals)
+    patches = [_patch(ordered[index].points, plane.shape) for index in originals]
+    toggles, planar = patches[:num_toggles], patches[num_toggles:]
+    nesting = nest([outlines[index] for index in originals[num_toggles:]], float(edges_mm.min()))
+    counts = _fill_nested(plane, planar, nesting)
+    for patch in toggles:
+        plane[patch.window] ^= patch.mask
+    return counts._replace(
+        copies=len(contours) - len(originals),
+        mixed=num_toggles if planar else 0,
+        wound=sum(patch.is_wound for patch in patches),
+        lost=counts.lost + sum(not patch.mask.any() for patch in toggles),
+    )
+
+
+def _fill_nested(plane: Mask, patches: Sequence[_Patch], nesting: Nesting) -> Counts:
+    for cluster in nesting.clusters:
+        for patch in [patches[index] for index in cluster.members]:
+            plane[patch.window][patch.mask] = cluster.depth % 2 == 0
+    filled = [patches[index] for cluster in nesting.clusters if cluster.depth % 2 == 0 for index in cluster.members]
+    return Counts(
+        crossing=sum(len(cluster.members) for cluster in nesting.clusters if len(cluster.members) > 1),
+        holes=len(patches) - len(filled),
+        rims=nesting.num_rims,
+        lost=sum(not (plane[patch.window] & patch.mask).any() for patch in filled),
+    )
+
+
+def _patch(points: NDArray[np.float64], shape: tuple[int, ...]) -> _Patch:
+    """Return the pixels of a plane (Y, X) inside a contour by the even-odd rule."""
+    row, crossing, turn = _crossings(points, shape[0])
+    column = np.clip(np.ceil(crossing), 0, shape[1]).astype(np.int64)
+    if not row.size:
+        return _Patch((slice(0), slice(0)), np.zeros((0, 0), np.bool_), False)
+    top, left, bottom, right = row.min(), column.min(), row.max() + 1, column.max()
+    turns = np.zeros((bottom - top, right - left + 1), np.int32)
+    np.add.at(turns, (row - top, column - left), turn)
+    winding = np.cumsum(turns, axis=1)[:, :-1]
+    mask = winding % 2 == 1
+    return _Patch((slice(top, bottom), slice(left, right)), mask, bool((~mask & (winding != 0)).any()))
+
+
+def _crossings(
+    points: NDArray[np.float64], num_rows: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int32]]:
+    """Return where edges cross the lines of pixel centres: rows, x in them, and whether up (1) or down (-1)."""
+    corners = points[:, :2]
+    following = np.roll(corners, -1, axis=0)
     # Both directions of an edge must give the same numbers, so that keyholes close.
-    is_down = polygon[:, 1] > following[:, 1]
-    low, high = np.where(is_down[:, None], following, polygon), np.where(is_down[:, None], polygon, following)
+    is_down = corners[:, 1] > following[:, 1]
+    low, high = np.where(is_down[:, None], following, corners), np.where(is_down[:, None], corners, following)
     first = np.clip(np.ceil(low[:, 1]), 0, num_rows).astype(np.int64)
     last = np.clip(np.ceil(high[:, 1]), 0, num_rows).astype(np.int64)
     counts = last - first
-    edge = np.repeat(np.arange(len(polygon)), counts)
+    edge = np.repeat(np.arange(len(corners)), counts)
     row = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
     rise = high[edge, 1] - low[edge, 1]
     x = low[edge, 0] + (row - low[edge, 1]) * ((high[edge, 0] - low[edge, 0]) / rise)
-    return row, x
+    return row, x, np.where(is_down[edge], -1, 1).astype(np.int32)

@@ -9,53 +9,64 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tumorseg.errors import InputError
-from tumorseg.ops.contours import Contour, fill_contours
+from tumorseg.ops.contours import Contour, Filled, fill_contours
+from tumorseg.ops.geometry import spacing_of
 from tumorseg.storage.dicom_frames import LPS_TO_RAS
 from tumorseg.storage.stored import Geometry
 from tumorseg.types import Mask
 
 logger = logging.getLogger(__name__)
 
-CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+XOR = "CLOSEDPLANAR_XOR"
+CLOSED = ("CLOSED_PLANAR", XOR)
 """Kinds of contours that enclose something."""
 MOST_OUTSIDE = 0.5
 """Slices by which a contour may lie beyond the first or last slice's centre, or its points off its own plane."""
+DOUBTS = {
+    "crossing": "cross and were united",
+    "mixed": f"are {XOR} among CLOSED_PLANAR ones and were combined with them by exclusive or",
+    "wound": "go round some voxels twice, which were left out, as a hole is (even-odd rule)",
+    "rims": "were taken for holes but run, for most of their length, within half a voxel of the one around them; are they copies?",
+    "lost": "leave no voxel: they enclose no voxel's centre, or holes take what they enclose",
+}
+"""What is said of the counts of `ops.contours.Counts`, after how many contours it is."""
 
 
 def read_contours(dataset: Any, path: str) -> dict[str, list[list[Contour]]]:
     """Return the closed contours (N, 3), in RAS+ mm, of every structure by its name; one list per structure of that name.
 
-    To be called in `reading`. Points and open lines enclose nothing, a contour that stands twice counts once, both with a warning.
-    A structure without closed contours is empty.
+    To be called in `reading`. Points and open lines enclose nothing and are left out with a warning. A structure without closed
+    contours is empty.
+
+    Raises:
+        InputError: a coordinate is no finite number.
     """
     names = {int(roi.ROINumber): _name(roi) for roi in dataset.get("StructureSetROISequence") or ()}
     found: dict[str, list[list[Contour]]] = {name: [] for name in names.values()}
     open_ones: Counter[str] = Counter()
-    repeated: Counter[str] = Counter()
     for roi in dataset.get("ROIContourSequence") or ():
         name = names.get(int(roi.ReferencedROINumber), f"ROI {roi.ReferencedROINumber}")
-        closed: dict[bytes, Contour] = {}
+        closed = []
         for contour in roi.get("ContourSequence") or ():
             points = np.array(contour.ContourData, dtype=np.float64).reshape(-1, 3)
-            if str(contour.ContourGeometricType) not in CLOSED or len(points) < 3:
+            kind = str(contour.ContourGeometricType)
+            if kind not in CLOSED or len(points) < 3:
                 open_ones[name] += 1
-            elif points.tobytes() in closed:
-                repeated[name] += 1
+            elif not np.isfinite(points).all():
+                raise InputError(
+                    f"{path}: {name}: found a contour with corners that are no numbers, expected mm; mend it"
+                )
             else:
-                closed[points.tobytes()] = points @ LPS_TO_RAS
+                closed.append(Contour(points @ LPS_TO_RAS, is_xor=kind == XOR))
         if closed:
-            found.setdefault(name, []).append(list(closed.values()))
-    _warn(path, "points and open contours enclose nothing and are left out", open_ones)
-    _warn(path, "contours that stand twice count once", repeated)
+            found.setdefault(name, []).append(closed)
+    if open_ones:
+        listed = ", ".join(f"{name} ({count})" for name, count in sorted(open_ones.items()))
+        logger.warning("%s: points and open contours enclose nothing and are left out: %s", path, listed)
     return found
-
-
-def _warn(path: str, what: str, counts: Counter[str]) -> None:
-    if counts:
-        listed = ", ".join(f"{name} ({count})" for name, count in sorted(counts.items()))
-        logger.warning("%s: %s: %s", path, what, listed)
 
 
 def _name(roi: Any) -> str:
@@ -68,7 +79,7 @@ def paint_contours(path: str, name: str, contours: list[Contour], *, grid: Geome
     Args:
         path: for messages.
         name: of the structure.
-        contours: (N, 3) each, RAS+ mm.
+        contours: RAS+ mm.
         grid: of the image.
 
     Returns:
@@ -78,24 +89,36 @@ def paint_contours(path: str, name: str, contours: list[Contour], *, grid: Geome
         InputError: a contour lies beyond the slices, or is not parallel to them.
     """
     to_voxels = np.linalg.inv(grid.affine)
-    moved = [contour @ to_voxels[:3, :3].T + to_voxels[:3, 3] for contour in contours]
-    _check_planes(path, name, moved, grid=grid)
-    filled = fill_contours(moved, grid.shape)
-    what = f"{path}: {name}"
+    moved = [contour._replace(points=contour.points @ to_voxels[:3, :3].T + to_voxels[:3, 3]) for contour in contours]
+    _check_planes(path, name, [contour.points for contour in moved], grid=grid)
+    filled = fill_contours(moved, grid.shape, spacing_of(grid.affine))
+    _tell(path, name, filled)
+    _, rows, columns = grid.shape
+    corners = np.concatenate([contour.points[:, :2] for contour in moved])
+    if (corners < -1).any() or (corners > [columns, rows]).any():
+        logger.warning("%s: %s: contours reach beyond the image and are cut off there", path, name)
+    return filled.mask
+
+
+def _tell(path: str, name: str, filled: Filled) -> None:
+    """Tell of what was not simply filled, so that nothing goes in silence."""
+    what, counts = f"{path}: {name}", filled.counts._asdict()
+    if counts["copies"]:
+        logger.warning("%s: contours that stand twice count once: %s (%d)", path, name, counts["copies"])
+    for kind, said in DOUBTS.items():
+        if counts[kind]:
+            logger.warning("%s: %d contours %s", what, counts[kind], said)
+    if counts["holes"]:
+        logger.debug("%s: %d contours lie inside others and are holes", what, counts["holes"])
+    if not filled.mask.any():
+        logger.warning("%s: no voxel is inside, the structure is empty", what)
     if filled.num_dropped:
         logger.warning("%s: %d planes of contours lie between slices and are left out", what, filled.num_dropped)
     if filled.widest_gap > 1:
         logger.warning("%s: contours are on every %d. slice only; those between stay empty", what, filled.widest_gap)
-    _, rows, columns = grid.shape
-    lowest, highest = (
-        bound(contour[:, :2], axis=0) for bound in (np.min, np.max) for contour in [np.concatenate(moved)]
-    )
-    if (lowest < -1).any() or (highest > [columns, rows]).any():
-        logger.warning("%s: contours reach beyond the image and are cut off there", what)
-    return filled.mask
 
 
-def _check_planes(path: str, name: str, contours: list[Contour], *, grid: Geometry) -> None:
+def _check_planes(path: str, name: str, contours: list[NDArray[np.float64]], *, grid: Geometry) -> None:
     edge_mm = float(np.linalg.norm(grid.affine[:3, 2]))
     heights = np.array([contour[:, 2].mean() for contour in contours])
     spread = max(float(np.abs(contour[:, 2] - height).max()) for contour, height in zip(contours, heights, strict=True))
