@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from tests.dicoms import Grid, box_contour, header, rewrite, save, write_rtstruct, write_seg, write_series
 from tumorseg.errors import InputError
+from tumorseg.schema.cases import CaseReading
 from tumorseg.schema.dataset import ImageFile
 from tumorseg.storage.dicom_labels import summarize_label
 from tumorseg.storage.images import read_geometry, read_label_names, read_reference
@@ -119,16 +120,63 @@ def test_numbers_and_order_of_structures_do_not_matter(tmp_path, series, grid):
     assert np.array_equal(read(tmp_path / "a.dcm", grid).array, read(tmp_path / "b.dcm", grid).array)
 
 
-def test_overlaps_are_painted_by_value_and_told(tmp_path, series, grid, caplog):
+@pytest.mark.parametrize("values", [{"GTV": 1, "CTV": 2, "PTV": 3}, {"PTV": 1, "CTV": 2, "GTV": 3}])
+@pytest.mark.parametrize("kind", ["SEG", "RTSTRUCT"])
+def test_targets_in_each_other_are_painted_from_the_outermost_and_told(tmp_path, series, grid, kind, values, caplog):
+    bounds = {"PTV": (1, 5, 1, 10, 7), "CTV": (1, 4, 2, 8, 6), "GTV": (2, 3, 4, 6, 5)}
+    masks = {}
+    for name, (first, last, low, high, bottom) in bounds.items():
+        masks[name] = np.zeros(SHAPE, bool)
+        masks[name][first : last + 1, low : bottom + 1, low : high + 1] = True
+    path = tmp_path / "a.dcm"
+    if kind == "SEG":
+        write_seg(path, series, masks)
+    else:
+        outlines = {
+            name: [box_contour(OBLIQUE, z, (low, low), (high, bottom)) for z in range(first, last + 1)]
+            for name, (first, last, low, high, bottom) in bounds.items()
+        }
+        write_rtstruct(path, series, outlines)
+    assert np.array_equal(read(path, grid, values).array, painted(masks, values))
+    lines = [record.getMessage() for record in caplog.records if "paint" in record.getMessage()]
+    assert lines == [
+        f"{path}: GTV lies in CTV (100 % of it) and is painted over it in {masks['GTV'].sum()} voxels",
+        f"{path}: CTV lies in PTV (100 % of it) and is painted over it in {masks['CTV'].sum()} voxels",
+        f"{path}: GTV lies in PTV (100 % of it) and is painted over it in {masks['GTV'].sum()} voxels",
+    ]
+    assert "each whole is predicted with --regions FILE (CTV = CTV + GTV, PTV = PTV + CTV + GTV)" in caplog.text
+
+
+def test_structures_that_touch_are_painted_and_told_and_others_ask_for_an_order(tmp_path, series, grid, caplog):
     masks = boxes()
-    masks["node"] = masks["GTV"].copy()
-    masks["node"][3] = False
-    write_seg(tmp_path / "a.dcm", series, masks)
-    found = read(tmp_path / "a.dcm", grid).array
-    assert (found[2, 1:5, 2:9] == 7).all()
-    assert (found[3, 1:5, 2:9] == 3).all()
-    assert "node lies over GTV in 28 voxels" in caplog.text
-    assert (read(tmp_path / "a.dcm", grid, {"GTV": 3, "node": 1}).array[2:4, 1:5, 2:9] == 3).all()
+    masks["node"][3, 4, 1:3] = True
+    path = write_seg(tmp_path / "a.dcm", series, masks)
+    expected = painted({"GTV": masks["GTV"], "node": masks["node"]})
+    expected[masks["GTV"] & masks["node"]] = 7
+    masks["node"][3, 2:4, 4:8] = True
+    asks = write_seg(tmp_path / "b.dcm", series, masks)
+    assert np.array_equal(read(path, grid).array, expected)
+    assert f"{path}: node touches GTV (2.22 % of it) and is painted over it in 1 voxel" in caplog.text
+    with pytest.raises(
+        InputError, match=r"b.dcm: GTV and node overlap in 9 voxels, 17 % of node; .* --paint-order GTV,node"
+    ):
+        read(asks, grid)
+    for order in (["GTV", "node"], ["node", "GTV"]):
+        found = read_reference([str(asks)], grid, VALUES, CaseReading(paint_order=(*order, "liver"))).array
+        assert np.array_equal(found, painted({name: masks[name] for name in order}))
+    assert "GTV lies over node (16.1 % of it) and is, by the stated order, painted over it" in caplog.text
+    assert np.array_equal(read(asks, grid, {"GTV": 3}).array == 3, masks["GTV"])
+
+
+def test_a_structure_of_which_nothing_is_left_never_passes_in_silence(tmp_path, series, grid, caplog):
+    masks = boxes()
+    masks["tumour"] = masks["GTV"] | masks["node"]
+    path, values = write_seg(tmp_path / "a.dcm", series, masks), VALUES | {"tumour": 1}
+    with pytest.raises(InputError, match=r"a.dcm: tumour is hidden: .* --regions FILE \(tumour = GTV \+ node\)"):
+        read(path, grid, values)
+    found = read_reference([str(path)], grid, values, CaseReading(paint_order=("tumour", "node", "GTV"))).array
+    assert np.array_equal(found, painted(boxes()))
+    assert f"{path}: nothing is left of tumour, by the stated order, under GTV, node" in caplog.text
 
 
 def test_several_files_make_one_reference_and_a_folder_stands_for_its_files(tmp_path, series, grid):

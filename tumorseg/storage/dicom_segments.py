@@ -8,21 +8,22 @@ References:
 
 import logging
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tumorseg.errors import InputError
+from tumorseg.ops.grids import Grid
+from tumorseg.ops.placement import Placement, find_placement, place
 from tumorseg.storage.dicom_frames import Frame, frames_of
 from tumorseg.storage.dicom_pixels import read_bits, read_frames
 from tumorseg.storage.stored import Geometry
+from tumorseg.storage.structures import plain_name
 from tumorseg.types import Mask
 
 logger = logging.getLogger(__name__)
-
-MOST_OFF = 0.5
-"""Share of the finest voxel edge by which a plane may lie off the image's voxels, as for labels of other formats."""
 
 
 class Segments(NamedTuple):
@@ -50,7 +51,7 @@ def open_segments(dataset: Any, path: str) -> Segments:
     """Return what a file holds, its planes still packed. To be called in `reading`.
 
     Raises:
-        InputError: a plane does not say where it lies, or pixels are damaged.
+        InputError: a plane does not say where it lies.
     """
     kind = str(dataset.get("SegmentationType") or "BINARY")
     threshold = float(dataset.get("MaximumFractionalValue") or 255) / 2 if kind == "FRACTIONAL" else 0.5
@@ -62,8 +63,8 @@ def open_segments(dataset: Any, path: str) -> Segments:
         return Segments(
             path, segment_names(dataset), frames, numbers, lambda index: read_bits(dataset, path, index), threshold
         )
-    pixels = read_frames(dataset, path)
-    return Segments(path, segment_names(dataset), frames, numbers, lambda index: pixels[index], threshold)
+    pixels = cache(lambda: read_frames(dataset, path))
+    return Segments(path, segment_names(dataset), frames, numbers, lambda index: pixels()[index], threshold)
 
 
 def paint_segments(segments: Segments, name: str, grid: Geometry) -> Mask:
@@ -73,7 +74,7 @@ def paint_segments(segments: Segments, name: str, grid: Geometry) -> Mask:
         (Z, Y, X).
 
     Raises:
-        InputError: a plane does not lie on the grid's voxels, or reaches beyond it.
+        InputError: a plane does not lie on the grid's voxels, or reaches beyond it, or pixels are damaged.
     """
     mask = np.zeros(grid.shape, np.bool_)
     wanted = [number for number, known in segments.names.items() if known == name]
@@ -84,12 +85,17 @@ def paint_segments(segments: Segments, name: str, grid: Geometry) -> Mask:
             inside = segments.plane(index) >= segments.threshold
         else:
             continue
-        mask[_voxels(segments.path, name, frame, inside=inside, grid=grid)] = True
+        placement = _placement(segments.path, name, frame, grid=grid)
+        if outside := place(inside[None], placement, mask):
+            raise InputError(
+                f"{segments.path}: {name}: found {outside} voxels of a plane outside the image, expected them inside; are slices of the "
+                "image missing, or is it of another series?"
+            )
     return mask
 
 
 def _name(segment: Any) -> str:
-    return " ".join(str(segment.get("SegmentLabel") or "").split()) or f"segment {segment.SegmentNumber}"
+    return plain_name(str(segment.get("SegmentLabel") or "")) or f"segment {segment.SegmentNumber}"
 
 
 def _number(dataset: Any, index: int) -> int:
@@ -100,27 +106,14 @@ def _number(dataset: Any, index: int) -> int:
     return int(found[0].ReferencedSegmentNumber)
 
 
-def _voxels(path: str, name: str, frame: Frame, *, inside: Mask, grid: Geometry) -> tuple[NDArray[np.int64], ...]:
-    """Return the array indices (z, y, x) of a plane's pixels that are inside."""
-    rows, columns = np.nonzero(inside)
-    to_voxels = np.linalg.inv(grid.affine[:3, :3])
-    steps, origin = to_voxels @ frame.axes, to_voxels @ (frame.origin - grid.affine[:3, 3])
-    whole_steps, whole_origin = np.rint(steps), np.rint(origin)
-    ends = np.array([[0, frame.shape[1] - 1, 0, frame.shape[1] - 1], [0, 0, frame.shape[0] - 1, frame.shape[0] - 1]])
-    off = (steps - whole_steps) @ ends + (origin - whole_origin)[:, None]
-    off_mm = float(np.linalg.norm(grid.affine[:3, :3] @ off, axis=0).max())
-    allowed = MOST_OFF * float(np.linalg.norm(grid.affine[:3, :3], axis=0).min())
-    if off_mm > allowed or not np.array_equal(np.abs(whole_steps).T @ np.abs(whole_steps), np.eye(2)):
+def _placement(path: str, name: str, frame: Frame, *, grid: Geometry) -> Placement:
+    """Return where a plane lies on the grid."""
+    affine = np.eye(4)
+    affine[:3, :2], affine[:3, 2], affine[:3, 3] = frame.axes, np.cross(*frame.axes.T), frame.origin
+    try:
+        return find_placement(Grid((1, *frame.shape), affine), Grid(grid.shape, grid.affine), what="a plane")
+    except InputError as error:
         raise InputError(
-            f"{path}: {name}: found a plane {off_mm:.3g} mm off the image's voxels (at most {allowed:.3g} mm, half a voxel), expected "
-            "a segmentation on the image's own grid; is it of another series? resample it onto this one"
-        )
-    x, y, z = (whole_origin[:, None] + whole_steps @ np.stack([columns, rows])).astype(np.int64)
-    _, height, width = grid.shape
-    outside = (z < 0) | (z >= grid.shape[0]) | (y < 0) | (y >= height) | (x < 0) | (x >= width)
-    if outside.any():
-        raise InputError(
-            f"{path}: {name}: found {int(outside.sum())} voxels of a plane outside the image, expected them inside; are slices of the "
-            "image missing, or is it of another series?"
-        )
-    return z, y, x
+            f"{path}: {name}: {error}, expected a segmentation on the image's own grid; is it of another series? resample it onto "
+            "this one"
+        ) from None
