@@ -21,7 +21,10 @@ from tests.dicoms import Grid, box_contour, write_rtstruct, write_series
 from tests.sources import layouts
 from tumorseg.cli.main import run
 from tumorseg.errors import InputError, StorageError
+from tumorseg.schema.dataset import Dataset, LabelDoubt
 from tumorseg.stages.check import CheckRequest, check
+from tumorseg.stages.checking.case import CaseFacts, LabelFacts
+from tumorseg.stages.checking.cohort import check_cohort
 from tumorseg.stages.planned import Roots
 
 
@@ -299,3 +302,86 @@ def test_an_entry_without_label_is_a_case_without_one(tmp_path):
     (folder / "dataset.json").write_text(json.dumps(content))
     found = [(one.kind, one.case_ids) for one in checked(folder).findings if one.severity == "error"]
     assert ("missing_label_file", ("case_a",)) in found
+
+
+def write_exclusive(folder):
+    """Write masks of 0 and 1 beside masks of 0 and 255, and nothing that names them."""
+    for number in range(4):
+        ct, _, labels = arrays(number)
+        save(folder / "images" / f"c{number}.nii.gz", ct)
+        save(
+            folder / "labels" / f"c{number}.nii.gz", (labels > 0).astype(np.uint8) * np.uint8(255 if number > 2 else 1)
+        )
+    return folder
+
+
+def facts_of(dataset, *voxels):
+    """Return what is compared of cases that hold these voxels of each label; None for one whose label cannot be read."""
+    return [
+        CaseFacts(
+            case_id=case.case_id,
+            spacing_mm=(2.5, 1.1, 0.9),
+            shape=(13, 19, 21),
+            code="LPS",
+            oblique_deg=0.0,
+            is_left_handed=False,
+            channels=(None,),
+            digests=(None,),
+            signature=None,
+            label=None if held is None else LabelFacts(held, None, {}),
+        )
+        for case, held in zip(dataset.cases, voxels, strict=True)
+    ]
+
+
+def described(num_cases, labels, doubts=()):
+    cases = [{"case_id": f"case_{number}", "images": [], "label": "x.nii"} for number in range(num_cases)]
+    return Dataset(name="Toy", channels=("CT",), labels=labels, cases=cases, doubts=doubts)
+
+
+def certainty(dataset, facts, **options):
+    kinds_here = ("doubtful_labels", "absent_label", "many_labels")
+    return [found for found in check_cohort(dataset, facts, **options) if found.kind in kinds_here]
+
+
+def test_labels_that_exclude_each_other_are_an_error_that_shows_the_groups(tmp_path):
+    (found,) = [one for one in checked(write_exclusive(tmp_path / "Set")).findings if one.kind == "doubtful_labels"]
+    assert (found.severity, found.case_ids) == ("error", ("c0", "c1", "c2", "c3"))
+    assert "1 in 3 cases (c0, c1, c2); 255 in 1 case (c3)" in found.message
+    assert "label:NAME=VALUE" in found.message
+
+
+def test_doubtful_and_absent_labels_that_are_confirmed_are_warnings():
+    doubts = (LabelDoubt(message="1 in one case, 255 in another", case_ids=("case_0", "case_1")),)
+    dataset = described(2, {"background": 0, "liver": 1, "tumour": 2}, doubts)
+    facts = facts_of(dataset, {0: 9, 1: 5}, {0: 8})
+    found = certainty(dataset, facts)
+    assert [(one.kind, one.severity) for one in found] == [("doubtful_labels", "error"), ("absent_label", "error")]
+    assert found[0].case_ids == ("case_0", "case_1")
+    assert found[0].message.startswith("1 in one case, 255 in another; ")
+    found = certainty(dataset, facts, confirm_labels=True)
+    assert [(one.kind, one.severity) for one in found] == [("doubtful_labels", "warning"), ("absent_label", "warning")]
+
+
+def test_a_label_without_a_voxel_is_an_error_unless_some_label_file_could_not_be_read():
+    dataset = described(2, {"background": 0, "liver": 1, "tumour": 2})
+    (found,) = certainty(dataset, facts_of(dataset, {0: 9, 1: 5}, {0: 8}))
+    assert (found.kind, found.severity) == ("absent_label", "error")
+    assert "tumour (2) is in no case," in found.message
+    (found,) = certainty(dataset, facts_of(dataset, {0: 9, 1: 5}, None))
+    assert (found.kind, found.severity) == ("absent_label", "warning")
+    assert "in no case that could be read" in found.message
+    assert certainty(dataset, facts_of(dataset, None, None)) == []
+    assert certainty(dataset, facts_of(dataset, {1: 5}, {2: 1})) == []
+
+
+def test_the_ignored_label_need_not_occur():
+    dataset = described(1, {"background": 0, "liver": 1, "unknown": 9}).model_copy(update={"ignore_label": 9})
+    assert certainty(dataset, facts_of(dataset, {1: 5})) == []
+
+
+def test_many_labels_that_nothing_names_are_a_warning():
+    dataset = described(1, {"background": 0} | {f"label_{value}": value for value in range(3, 33)})
+    (found,) = certainty(dataset, facts_of(dataset, dict.fromkeys(range(3, 33), 1)))
+    assert (found.kind, found.severity) == ("many_labels", "warning")
+    assert "30 labels" in found.message

@@ -8,6 +8,7 @@ import numpy as np
 
 from tumorseg.ops.integrity import ChannelFacts
 from tumorseg.ops.outliers import FEWEST_CASES, find_outliers
+from tumorseg.planning.certainty import REMEDY, absent_labels, many_labels
 from tumorseg.planning.kinds import kind_from_name
 from tumorseg.schema.dataset import Channel, Dataset
 from tumorseg.schema.findings import Finding, finding
@@ -29,12 +30,13 @@ SERIES = re.compile(r"(.*\d.*?)[_-]\D*\d+")
 """An id that ends in a number after another one: `patient001_frame12`."""
 
 
-def check_cohort(dataset: Dataset, facts: Sequence[CaseFacts]) -> list[Finding]:
+def check_cohort(dataset: Dataset, facts: Sequence[CaseFacts], *, confirm_labels: bool = False) -> list[Finding]:
     """Return what comes to light when all cases are compared.
 
     Args:
         dataset: as it was read.
         facts: of the cases that could be read, in the dataset's order.
+        confirm_labels: whether the user says that labels are meant which are doubtful, or in no case: then they are warnings.
     """
     return [
         *check_copies(dataset, facts),
@@ -42,6 +44,7 @@ def check_cohort(dataset: Dataset, facts: Sequence[CaseFacts]) -> list[Finding]:
         *_check_spacings(facts),
         *_check_orientations(facts),
         *_check_sides(facts),
+        *_check_certainty(dataset, facts, is_confirmed=confirm_labels),
         *_check_labels(dataset, facts),
         *_check_ids(dataset),
     ]
@@ -158,20 +161,29 @@ def _check_sides(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
             yield finding("sides_swapped", message, cases=(case_id,))
 
 
+def _check_certainty(dataset: Dataset, facts: Sequence[CaseFacts], *, is_confirmed: bool) -> Iterator[Finding]:
+    """Yield labels that are doubtful, many, or in no case; the latter for certain only if every label file was read."""
+    advice = "" if is_confirmed else f"; {REMEDY}"
+    found = [finding("doubtful_labels", one.message + advice, cases=one.case_ids) for one in dataset.doubts]
+    names = {value: name for name, value in dataset.labels.items()}
+    held = [{names.get(value, "") for value in one.label.voxels} for one in facts if one.label is not None]
+    is_certain = len(held) == sum(case.label is not None for case in dataset.cases)
+    where = "case" if is_certain else "case that could be read"
+    for name in absent_labels(dataset, held) if held else []:
+        message = f"the label {name} ({dataset.labels[name]}) is in no {where}, so that it cannot be learnt; correct the labels or remove it"
+        absent = finding("absent_label", message)
+        found.append(absent if is_certain else absent.model_copy(update={"severity": "warning"}))
+    yield from (one.model_copy(update={"severity": "warning"}) for one in found) if is_confirmed else found
+    yield from (finding("many_labels", message) for message in many_labels(dataset))
+
+
 def _check_labels(dataset: Dataset, facts: Sequence[CaseFacts]) -> Iterator[Finding]:
+    """Yield labels that a single case has."""
     labelled = [one.label.voxels for one in facts if one.label is not None]
-    if not labelled:
-        return
     counts = Counter(value for voxels in labelled for value in voxels)
     for name, value in dataset.labels.items():
-        if value in (0, dataset.ignore_label):
-            continue
-        if counts[value] == 0:
-            message = (
-                f"the label {name} ({value}) is in no case; a network cannot learn it; correct the labels or remove it"
-            )
-            yield finding("absent_label", message)
-        elif counts[value] == 1 and len(labelled) >= 2 * FEWEST_CASES:
+        is_class = value not in (0, dataset.ignore_label)
+        if is_class and counts[value] == 1 and len(labelled) >= 2 * FEWEST_CASES:
             (case_id,) = (one.case_id for one in facts if one.label is not None and value in one.label.voxels)
             message = f"the label {name} ({value}) is in this case alone, of {len(labelled)}; is it a slip?"
             yield finding("rare_label", message, cases=(case_id,))

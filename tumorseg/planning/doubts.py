@@ -1,0 +1,218 @@
+"""What speaks against labels that were found in files and stated nowhere: one structure that is written in several ways.
+
+What each case holds is all that is looked at. Nothing is decided here: a person says what is meant.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Literal, NamedTuple
+
+from tumorseg.schema.dataset import LabelDoubt
+
+Label = int | str
+"""A label's value, or its name where files know no values."""
+FileFault = Literal["lossy", "smeared", "grainy", "crowded"]
+"""Why the values of a file are no labels, as `FAULTS` puts it."""
+MANY_LABELS = 24
+"""Two dozen labels that nothing names are more often numbers of objects, or intensities, than structures."""
+MOST_LISTED = 5
+"""Cases or labels that a message lists at most."""
+
+FAULTS: dict[FileFault, tuple[str, str]] = {
+    "lossy": (
+        "more values than the background and one label in a lossy format (JPEG), which makes up values of its own",
+        "write the masks as PNG, TIFF or NIfTI with one value per label",
+    ),
+    "smeared": (
+        "two values and further ones between them along edges, as masks have whose edges were smoothed",
+        "write the masks without smoothing, such as by a threshold halfway between the two values",
+    ),
+    "grainy": (
+        "many values that change from pixel to pixel, as intensities do",
+        "put label maps in the place of images",
+    ),
+    "crowded": (
+        "over a thousand values, from which no labels were taken",
+        "put label maps in the place of images, and classes in the place of numbered objects",
+    ),
+}
+"""What is found in the label files of some cases, and what to do."""
+
+
+class Held(NamedTuple):
+    """What the label files of one case hold."""
+
+    case_id: str
+    labels: frozenset[Label]
+    """Without the background."""
+    fault: FileFault | None = None
+    """Why they are no labels."""
+    has_background: bool = True
+    """Whether some voxel is 0."""
+    is_flat: bool = False
+    """Whether it is a picture, not a volume."""
+
+
+class _Group(NamedTuple):
+    """Cases that hold some of these labels, and none of other groups."""
+
+    labels: frozenset[Label]
+    cases: tuple[Held, ...]
+
+
+def question_labels(cases: Iterable[Held]) -> tuple[LabelDoubt, ...]:
+    """Return what speaks against the labels of a dataset.
+
+    Args:
+        cases: with labels that were found in files.
+    """
+    held = list(cases)
+    sound = [case for case in held if case.fault is None and case.labels]
+    alike = _alike_names(sound)
+    return (
+        *_faulty_files(held),
+        *_spellings(alike, sound),
+        *_numbered_objects(sound),
+        *_shifted_values(sound),
+        *_separate_groups(alike, sound),
+    )
+
+
+def _faulty_files(cases: Sequence[Held]) -> Iterator[LabelDoubt]:
+    for fault, (found, advice) in FAULTS.items():
+        faulty = [case for case in cases if case.fault == fault]
+        if not faulty:
+            continue
+        values = frozenset(label for case in faulty for label in case.labels)
+        listed = f" (labels {_called(values)})" if values else ""
+        yield _doubt(f"the label files of {_counted(faulty)} hold {found}{listed}; {advice}", faulty)
+
+
+def _spellings(alike: Sequence[frozenset[str]], cases: Sequence[Held]) -> Iterator[LabelDoubt]:
+    for names in alike:
+        groups = [_Group(frozenset({name}), tuple(c for c in cases if name in c.labels)) for name in sorted(names)]
+        message = f"names that are spelled almost alike may mean one structure: {_listed_groups(groups)}; give it one name in all files"
+        yield _doubt(message, [case for case in cases if not names.isdisjoint(case.labels)])
+
+
+def _numbered_objects(cases: Sequence[Held]) -> Iterator[LabelDoubt]:
+    """Yield whether the values of pictures count what is in each of them: 1, 2, …, to another end in every file."""
+    counted = [case for case in cases if case.is_flat and case.labels == frozenset(range(1, len(case.labels) + 1))]
+    ends = {len(case.labels) for case in counted}
+    if len(counted) == len(cases) and len(ends) > 1 and max(ends) >= MANY_LABELS:
+        message = (
+            f"the label files of {_counted(counted)} hold the values from 1 to another number each ({min(ends)} to {max(ends)}), as where "
+            "single objects are numbered; write one value per class"
+        )
+        yield _doubt(message, counted)
+
+
+def _shifted_values(cases: Sequence[Held]) -> Iterator[LabelDoubt]:
+    """Yield whether some files count from 1, the background too, where others count from 0."""
+    with_zero, without = (
+        frozenset[Label]().union(*(case.labels for case in cases if case.has_background is is_there))
+        for is_there in (True, False)
+    )
+    numbers = {label for label in without if isinstance(label, int)}
+    if with_zero and numbers and {value - 1 for value in numbers} - {0} == with_zero:
+        shifted = [case for case in cases if not case.has_background]
+        message = (
+            f"the label files of {_counted(shifted)} hold no 0 and the values {_called(without)}, those of other cases 0 and {_called(with_zero)}, "
+            "as where some count from 1 and others from 0; let the background be 0 in all files"
+        )
+        yield _doubt(message, shifted)
+
+
+def _separate_groups(alike: Sequence[frozenset[str]], cases: Sequence[Held]) -> Iterator[LabelDoubt]:
+    """Yield whether there are labels of which no case has two, such as 1 in some cases and 255 in others."""
+    groups = _groups(cases, joined=alike)
+    if len(groups) < 2:
+        return
+    message = (
+        f"no case holds labels of more than one of these groups, so that several may mean one structure: {_listed_groups(groups)}; "
+        "write one value or name per structure in all files"
+    )
+    yield _doubt(message, cases)
+
+
+def _groups(cases: Iterable[Held], *, joined: Iterable[frozenset[str]] = ()) -> list[_Group]:
+    """Return which labels are connected by cases that have both, or by being `joined`; the largest group first."""
+    groups: list[_Group] = [_Group(frozenset(labels), ()) for labels in joined]
+    for case in cases:
+        touched = [group for group in groups if not group.labels.isdisjoint(case.labels)]
+        labels = case.labels.union(*(group.labels for group in touched))
+        members = tuple(member for group in touched for member in group.cases)
+        groups = [group for group in groups if group not in touched] + [_Group(labels, (*members, case))]
+    found = [_Group(group.labels, tuple(sorted(group.cases, key=_id_of))) for group in groups if group.cases]
+    return sorted(found, key=lambda group: (-len(group.cases), _id_of(group.cases[0])))
+
+
+def _alike_names(cases: Sequence[Held]) -> list[frozenset[str]]:
+    """Return names that differ in case, blanks and marks only; or in their last number or order of words, if no case has both."""
+    names = sorted({label for case in cases for label in case.labels if isinstance(label, str)})
+    spelled = _like(names, _letters)
+    found = list(spelled)
+    for key in (_stem, _words):
+        found += [group for group in _like(names, key) if len(_groups(_only(cases, group), joined=spelled)) > 1]
+    return [group for group in dict.fromkeys(found) if not any(group < other for other in found)]
+
+
+def _like(names: Sequence[str], key: Callable[[str], str]) -> list[frozenset[str]]:
+    """Return the names that have a key in common."""
+    keys: dict[str, set[str]] = {}
+    for name in names:
+        keys.setdefault(key(name) or name, set()).add(name)
+    return [frozenset(group) for group in keys.values() if len(group) > 1]
+
+
+def _only(cases: Iterable[Held], names: frozenset[str]) -> list[Held]:
+    """Return the cases that have some of the names, without their other labels."""
+    return [case._replace(labels=case.labels & names) for case in cases if not names.isdisjoint(case.labels)]
+
+
+def _word_list(name: str) -> list[str]:
+    # A plus means something, as in `ER+` beside `ER-`; other marks and blanks part words.
+    return re.findall(r"[^\W_]+|\+", unicodedata.normalize("NFKC", name).casefold())
+
+
+def _letters(name: str) -> str:
+    return "".join(_word_list(name))
+
+
+def _stem(name: str) -> str:
+    return _letters(name).rstrip("0123456789")
+
+
+def _words(name: str) -> str:
+    return " ".join(sorted(_word_list(name)))
+
+
+def _doubt(message: str, cases: Iterable[Held]) -> LabelDoubt:
+    return LabelDoubt(message=message, case_ids=tuple(case.case_id for case in cases))
+
+
+def _counted(cases: Sequence[Held]) -> str:
+    """Return cases as text: `3 cases (a, b, c)`."""
+    return f"{len(cases)} case{'' if len(cases) == 1 else 's'} ({_listed([case.case_id for case in cases])})"
+
+
+def _listed_groups(groups: Iterable[_Group]) -> str:
+    """Return groups as text: `1 in 3 cases (a, b, c); 255 in 1 case (d)`."""
+    return _listed([f"{_called(group.labels)} in {_counted(group.cases)}" for group in groups], between="; ")
+
+
+def _called(labels: Collection[Label]) -> str:
+    """Return labels as text; names in quotes, so that blanks and odd letters show."""
+    numbers = sorted(label for label in labels if isinstance(label, int))
+    names = sorted(label for label in labels if isinstance(label, str))
+    return _listed([*numbers, *map(repr, names)])
+
+
+def _listed(entries: Sequence[object], between: str = ", ") -> str:
+    more = f" and {len(entries) - MOST_LISTED} more" if len(entries) > MOST_LISTED else ""
+    return between.join(map(str, entries[:MOST_LISTED])) + more
+
+
+def _id_of(case: Held) -> str:
+    return case.case_id
