@@ -38,7 +38,7 @@ def test_cases_of_years_with_other_label_values_are_not_mixed(tmp_path):
     layouts.write_brats(tmp_path, ["case_a"])
     layouts.write_brats_2023(tmp_path, ["case_b"])
     with pytest.raises(
-        InputError, match="found cases called as in 2018 to 2021 and 2023 and later, whose label values differ"
+        InputError, match="found files called as in 2018 to 2021 and 2023 and later, whose label values differ"
     ):
         read_brats(tmp_path)
 

@@ -3,6 +3,7 @@ import re
 
 import numpy as np
 import pytest
+import SimpleITK
 
 from tests.sources import layouts
 from tumorseg.errors import InputError
@@ -189,3 +190,34 @@ def test_a_copy_of_dataset_json_beside_predictions_is_no_dataset(tmp_path):
 def test_ids_of_one_channel_may_end_in_four_digits(tmp_path):
     assert ids_of(open_inputs([write_plain(tmp_path, ["amos_0001", "amos_0002"])], ["a"])) == ["amos_0001", "amos_0002"]
     assert ids_of(open_inputs([tmp_path / "amos_0002.nii.gz"], ["a"])) == ["amos_0002"]
+
+
+def write_nrrd(folder, *names):
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        array = layouts.label(0) if ".seg." in name else layouts.image(0, 0)
+        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(array), str(folder / name))
+    return folder
+
+
+def test_segmentations_of_slicer_are_no_images_to_predict_on(tmp_path, caplog):
+    folder = write_nrrd(tmp_path / "in", "p0.nrrd", "p1.nrrd", "elsewhere.seg.nrrd")
+    assert ids_of(open_inputs([folder], ["a"])) == ["p0", "p1"]
+    assert "elsewhere.seg.nrrd: holds a segmentation, no image, and is left out" in caplog.text
+    assert ids_of(open_inputs(sorted(folder.iterdir()), ["a"])) == ["p0", "p1"]
+    paired = write_nrrd(tmp_path / "paired", "p0.nrrd", "p0.seg.nrrd", "p1.nrrd")
+    assert ids_of(open_inputs([paired], ["a"])) == ["p0", "p1"]
+    with pytest.raises(InputError, match="found only segmentations, expected images"):
+        open_inputs([folder / "elsewhere.seg.nrrd"], ["a"])
+    assert list(open_labels([folder / "elsewhere.seg.nrrd"])) == ["elsewhere"]
+
+
+def test_channels_that_differ_in_letters_only_are_told_apart(tmp_path):
+    folder = layouts.write_csv(tmp_path)
+    text = (folder / "manifest.csv").read_text()
+    (folder / "manifest.csv").write_text(text.replace("case_id,T1,T2", "case_id,T1,t1"))
+    for channels in (["T1", "t1"], ["t1", "T1"]):
+        case = open_inputs([folder], channels).cases[0]
+        assert [file.path.split("/")[-2] for file in case.images] == [
+            {"T1": "T1", "t1": "T2"}[name] for name in channels
+        ]

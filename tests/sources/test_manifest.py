@@ -1,11 +1,16 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from tests.dicoms import write_series
 from tests.sources import layouts
 from tumorseg.errors import InputError
-from tumorseg.sources.manifest import list_manifest, read_manifest
+from tumorseg.sources.conversion import Conversion
+from tumorseg.sources.folders import collecting
+from tumorseg.sources.manifest import is_manifest, list_manifest, read_manifest
 from tumorseg.sources.registry import open_dataset
+from tumorseg.sources.writers import WRITERS
 from tumorseg.storage.images import read_segmentation
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
@@ -93,7 +98,7 @@ def test_a_wrong_number_of_images_names_what_was_expected(tmp_path, images, foun
         ((), "expected `case_id`"),
         (("id,T1", "a,T1/a.nii.gz"), r"found the columns \['id', 'T1'\]"),
         (("case_id,T1,T1", "a,x,x"), "'T1' twice"),
-        (("case_id,label", "a,labels/a.nii.gz"), "channels"),
+        (("case_id,label", "a,labels/a.nii.gz"), "found no column of images"),
         (("case_id,T1", "a,T1/a.nii.gz,x"), r"case a: row 1: found 3 cells, expected 2"),
         (("case_id,T1,label:x", "a,T1/a.nii.gz,"), "expected label:NAME=INTEGER"),
         (("case_id,T1,label:x=one", "a,T1/a.nii.gz,"), "expected label:NAME=INTEGER"),
@@ -134,3 +139,150 @@ def test_the_real_manifests_are_read():
     assert oasis.labels["label_2035"] == 2035
     assert brats.labels == {"background": 0, "WT": 1}
     assert brats.cases[0].site == "CBICA"
+
+
+ROW = "a,T1/a.nii.gz,T2/a.nii.gz,labels/a.nii.gz"
+HEADER = "case_id,T1,T2,label"
+
+
+def test_columns_that_name_no_images_are_kept_with_the_cases(tmp_path, caplog):
+    caplog.set_level("INFO", "tumorseg")
+    folder = write_rows(
+        tmp_path,
+        f"{HEADER},age,sex,scanner",
+        f"{ROW},63,f,GE/Discovery 3.0T",
+    )
+    (case,) = read_manifest(folder).cases
+    assert case.columns == {"age": "63", "sex": "f", "scanner": "GE/Discovery 3.0T"}
+    assert [channel.name for channel in read_manifest(folder).channels] == ["T1", "T2"]
+    assert "columns that name no images are kept with the cases: age, sex, scanner" in caplog.text
+    assert list_manifest(folder).channels == ("T1", "T2")
+
+
+@pytest.mark.parametrize("cell", ["T3/a.nii.gz", "T2/a.mha", "IMAGES/A.DCM", "T1/no such folder of DICOM"])
+def test_a_column_whose_paths_are_all_wrong_stays_a_channel(tmp_path, cell):
+    folder = write_rows(tmp_path, f"{HEADER},T3", f"{ROW},{cell}")
+    assert [channel.name for channel in read_manifest(folder).channels] == ["T1", "T2", "T3"]
+
+
+def test_folders_and_files_of_dicom_are_channels_other_files_and_folders_are_not(tmp_path):
+    write_series(tmp_path / "ct", np.zeros((2, 4, 5), np.int16), name="{index}")
+    (tmp_path / "63").mkdir()
+    (tmp_path / "a.pdf").write_text("report")
+    (tmp_path / "a.mgz").write_text("of a format that is not known")
+    folder = write_rows(
+        tmp_path, f"{HEADER},CT,PT,age,report,here,mgz", f"{ROW},ct,ct/0,63,a.pdf,.,a.mgz", "b,,,,,,,,,"
+    )
+    found = list_of(folder)
+    assert found == ("T1", "T2", "CT", "PT", "mgz")
+
+
+def list_of(folder):
+    with collecting():  # case b lacks all
+        return list_manifest(folder).channels
+
+
+def test_empty_columns_and_rows_of_spreadsheets_are_left_out(tmp_path, caplog):
+    folder = write_rows(tmp_path, f"{HEADER},notes,,", f"{ROW},,,", ",,,,,,", f"b{ROW[1:]},,,,,", "", ",,,,,,")
+    dataset = read_manifest(folder)
+    assert [(case.case_id, case.columns) for case in dataset.cases] == [("a", {}), ("b", {})]
+    assert [channel.name for channel in dataset.channels] == ["T1", "T2"]
+    assert "columns without any cell are left out: notes" in caplog.text
+
+
+@pytest.mark.parametrize(("separator", "first"), [(";", ()), ("\t", ()), (";", ("sep=;",)), ("|", ("sep=|",))])
+def test_other_separators_are_read_where_the_heading_leaves_no_doubt(tmp_path, caplog, separator, first):
+    caplog.set_level("INFO", "tumorseg")
+    expected = read_manifest(write_rows(tmp_path, f"{HEADER},age", f"{ROW},6"))
+    rows = [f"{HEADER},age".replace(",", separator), f"{ROW},6".replace(",", separator)]
+    assert read_manifest(write_rows(tmp_path, *first, *rows)) == expected
+    assert "the cells are separated by" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"id;T1\na;T1/a.nii.gz\n", r"found the columns \['id', 'T1'\] \(the cells are separated by semicolons\)"),
+        ("case_id,T1\nä,T1/a.nii.gz\n".encode("latin-1"), "not UTF-8 at position 11, as in Latin-1; save it as CSV in UTF-8"),
+        ("case_id,T1\na,T1/a.nii.gz\n".encode("utf-16"), "is in UTF-16, expected UTF-8"),
+        ("case_id,T1\na,T1/a.nii.gz\n".encode("utf-16-le"), "is in UTF-16, expected UTF-8"),
+        (b"PK\x03\x04\x14", "is a spreadsheet or an archive, expected text"),
+        (b"case_id,T1\na,T1\\a.nii.gz\n", r"case a: found the path 'T1.*a\.nii\.gz' with backslashes, expected it with /"),
+        (b"case_id,age\na,63\n", "found no column of images, expected one for each channel; other columns are age"),
+        (b"case_id,T1,\na,T1/a.nii.gz,T2/a.nii.gz\n", "column 3 has no heading, but names images such as 'T2/a.nii.gz'"),
+        (b"case_id,T1\n,T1/a.nii.gz\n", "case_id: expected a name of at least one letter"),
+    ],
+)  # fmt: skip
+def test_a_table_that_is_no_manifest_is_told_in_words(tmp_path, content, message):
+    layouts.write_images(tmp_path, ids=("a",))
+    (tmp_path / "manifest.csv").write_bytes(content)
+    with pytest.raises(InputError, match=message) as refused:
+        read_manifest(tmp_path)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_column_that_sounds_like_the_reference_is_told(tmp_path, caplog):
+    read_manifest(write_rows(tmp_path, "case_id,T1,Mask", "a,T1/a.nii.gz,labels/a.nii.gz"))
+    assert "column 'Mask' is taken for a channel; if it is the reference, call it `label`" in caplog.text
+
+
+READING = {"assumed_orientation": "LPS", "paint_order": ["core", "edema"], "grid_channel": "T2"}
+
+
+def test_json_states_how_files_are_read_and_what_is_known_of_cases(tmp_path):
+    folder = layouts.write_json_manifest(tmp_path, reading=READING)
+    cases = [
+        {"case_id": i, "images": [f"T1/{i}.nii.gz", f"T2/{i}.nii.gz"], "columns": {"age": 63, "sex": "f"}}
+        for i in layouts.IDS
+    ]
+    layouts.edit_json(folder, "manifest.json", cases=cases)
+    dataset = read_manifest(folder)
+    assert dataset.reading.model_dump(mode="json") == READING
+    assert dataset.cases[0].columns == {"age": "63", "sex": "f"}
+
+
+@pytest.mark.parametrize("to", ["manifest", "nnunet", "msd"])
+def test_what_is_written_keeps_reading_and_columns(tmp_path, to):
+    dataset = read_manifest(layouts.write_json_manifest(tmp_path / "in", reading=READING))
+    cases = tuple(case.model_copy(update={"columns": {"age": case.case_id}}) for case in dataset.cases)
+    (tmp_path / "out").mkdir()
+    for name, text in WRITERS[to].make_documents(Conversion(dataset.description(), cases, ())).items():
+        (tmp_path / "out" / name).write_text(text)
+    for case in cases:
+        for channel in range(2):
+            layouts.save(tmp_path / f"out/imagesTr/{case.case_id}_{channel:04d}.nii.gz", layouts.image(0, channel))
+        layouts.save(tmp_path / f"out/labelsTr/{case.case_id}.nii.gz", layouts.label(0))
+    found = open_dataset(str(tmp_path / "out"), tmp_path)
+    assert found.reading == dataset.reading
+    assert [case.columns for case in found.cases] == [{"age": case_id} for case_id in sorted(layouts.IDS)]
+
+
+def test_a_manifest_of_another_program_is_none(tmp_path):
+    (tmp_path / "manifest.json").write_text('{"name": "viewer", "start_url": "index.html"}')
+    assert not is_manifest(tmp_path)
+    assert is_manifest(tmp_path / "manifest.json")  # named by the user
+    (tmp_path / "manifest.json").write_text("{")
+    assert is_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cases": {}}, "cases: expected a list, found an object"),
+        ({"channel": ["T1"]}, "channel: unknown key"),
+        ({"channels": None}, "channels: expected a list, found null"),
+        ({"channels": [{"name": "T1", "kind": "xray"}, "T2"]}, "channels.0.kind: expected 'ct', 'mr', 'pet', 'rgb' or 'other', found 'xray'"),
+        ({"labels": ["a"]}, "labels: expected an object, {…}, found a list"),
+        ({"labels": {"edema": "one"}}, "labels.edema: expected a whole number, found 'one'"),
+        ({"reading": {"assumed_orientation": "RAR"}}, "reading.assumed_orientation: expected where axes x, y and z point to"),
+        ({"reading": {"grid_channel": "PET"}}, "grid_channel is 'PET', channels are T1, T2"),
+        ({"cases": [{"case_id": "a", "images": "T1/a.nii.gz"}]}, "cases.0.images: expected an object, {…} or a list, found 'T1/a.nii.gz'"),
+        ({"cases": [{"case_id": "a/b", "images": []}]}, "cases.0.case_id: expected a name"),
+    ],
+)  # fmt: skip
+def test_wrong_keys_of_json_are_told_in_words(tmp_path, changes, message):
+    folder = layouts.write_json_manifest(tmp_path, **changes)
+    with pytest.raises(InputError) as refused:
+        read_manifest(folder)
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)

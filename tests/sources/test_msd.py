@@ -82,6 +82,7 @@ def test_a_file_of_more_volumes_than_channels_is_refused_when_it_is_read(tmp_pat
         ({"modality": {"0": "a", "1": "a"}}, "channel given twice"),
         ({"labels": {"0": "background", "1": "x", "2": "x"}}, "one name to two values"),
         ({"labels": {"x": "tumour"}}, "labels.x"),
+        ({"labels": {"background": 0, "tumour": 1}}, "`labels` are written name to value, as in version 2 of nnU-Net"),
         ({"training": []}, "found no case"),
         (
             {"training": [{"image": "imagesTr/case_a.nii.gz", "label": "labelsTr/case_a.nii.gz"}] * 2},

@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 
@@ -6,6 +7,8 @@ import pytest
 from tests.sources import layouts
 from tumorseg.errors import InputError
 from tumorseg.sources.nnunet import list_nnunet, read_nnunet
+from tumorseg.sources.registry import open_dataset
+from tumorseg.storage.images import read_images
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -109,3 +112,66 @@ def test_a_folder_of_test_images_alone_is_listed(tmp_path):
     (folder / "imagesTr").mkdir()
     with pytest.raises(InputError, match="found no case in imagesTr or imagesTs"):
         list_nnunet(folder)
+
+
+VALUE_TO_NAME = (
+    "`labels` are written value to name, as in version 1 of nnU-Net and in the Decathlon; expected name to value"
+)
+
+
+def test_a_dataset_json_of_version_1_is_called_what_it_is(tmp_path):
+    labels = {"0": "background", "1": "tumour"}
+    folder = layouts.write_nnunet(tmp_path / "both", labels=labels)
+    with pytest.raises(InputError, match=VALUE_TO_NAME):
+        read_nnunet(folder)
+    for number, kept in enumerate((("channel_names",), ("channel_names", "file_ending"))):
+        alone = layouts.write_nnunet(tmp_path / str(number), labels=labels, modality={"0": "CT", "1": "PET"})
+        content = json.loads((alone / "dataset.json").read_text())
+        layouts.write_json(alone / "dataset.json", {key: value for key, value in content.items() if key not in kept})
+        with pytest.raises(InputError, match="as in version 1 of nnU-Net"):
+            open_dataset(str(alone), tmp_path)
+        layouts.edit_json(alone, labels={"background": 0, "tumour": 1})
+        with pytest.raises(InputError, match=r"found `modality`, as in version 1 .* expected `channel_names`"):
+            open_dataset(str(alone), tmp_path)
+
+
+def test_a_folder_of_version_1_that_lists_its_cases_is_read(tmp_path):
+    folder = layouts.write_nnunet(tmp_path / "Task500", labels={"0": "background", "1": "a", "2": "b", "4": "c"})
+    pairs = [{"image": f"./imagesTr/{i}.nii.gz", "label": f"./labelsTr/{i}.nii.gz"} for i in layouts.IDS]
+    layouts.edit_json(folder, modality={"0": "CT", "1": "PET"}, training=pairs, test=[])
+    dataset = open_dataset(str(folder), tmp_path)
+    assert [channel.name for channel in dataset.channels] == ["CT", "PET"]
+    assert [Path(file.path).name for file in dataset.cases[0].images] == ["case_a_0000.nii.gz", "case_a_0001.nii.gz"]
+    assert [volume.array[0, 0, 0] for volume in read_images(dataset.cases[0].images)] == [10, 11]
+    (folder / "imagesTr/case_a_0001.nii.gz").unlink()
+    (folder / "imagesTr/case_a_0001.nii.gz").symlink_to("/etc/hostname")
+    with pytest.raises(InputError, match=r"'imagesTr/case_a_0001.nii.gz' is a link that leaves"):
+        open_dataset(str(folder), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("ending", "advice"),
+    [
+        ("nii.gz", "write .nii.gz"),
+        (".NII.GZ", "write .nii.gz"),
+        ("nrrd", "write .nrrd"),
+        (".npy", "convert the images"),
+    ],
+)
+def test_an_ending_without_its_dot_is_to_be_written_with_it(tmp_path, ending, advice):
+    with pytest.raises(InputError, match=f"found `file_ending` '{ending}', expected .*; {advice}$"):
+        read_nnunet(layouts.write_nnunet(tmp_path, file_ending=ending))
+
+
+def test_a_label_of_another_ending_is_named_rather_than_missed(tmp_path):
+    folder = layouts.write_nnunet(tmp_path)
+    (folder / "labelsTr/case_a.nii.gz").rename(folder / "labelsTr/case_a.nii")
+    with pytest.raises(
+        InputError, match=r"case_a.nii: found another ending than `file_ending` .nii.gz; convert, rename"
+    ):
+        read_nnunet(folder)
+
+
+def test_version_2_that_kept_a_key_of_version_1_is_read(tmp_path):
+    folder = layouts.write_nnunet(tmp_path / "set", modality={"0": "CT", "1": "PET"}, training=[])
+    assert open_dataset(str(folder), tmp_path) == read_nnunet(layouts.edit_json(folder, modality={}))

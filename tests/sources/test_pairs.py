@@ -8,7 +8,8 @@ from PIL import Image
 from tests.sources import layouts
 from tumorseg.errors import InputError
 from tumorseg.sources.inputs import open_inputs
-from tumorseg.sources.pairs import is_pairs, read_pairs
+from tumorseg.sources.layouts import find_layout
+from tumorseg.sources.pairs import is_pairs, list_pairs, read_pairs
 from tumorseg.sources.registry import open_dataset
 from tumorseg.storage.images import read_images, read_segmentation
 
@@ -138,3 +139,136 @@ def test_files_without_partner_beside_pairs_are_told(tmp_path, caplog):
     (folder / "case_a_seg.nii.gz").unlink()
     assert [case.case_id for case in read_pairs(folder).cases] == ["case_b", "case_c"]
     assert "case_a.nii.gz: found no partner" in caplog.text
+
+
+def write_names(folder, *names):
+    """Write an image or a label by each name: a label where its name says so."""
+    for number, name in enumerate(names):
+        is_label = any(word in name.lower() for word in ("label", "seg", "mask", "gt"))
+        if name.endswith(".nrrd"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            array = layouts.label(number) if is_label else layouts.image(number, 0)
+            SimpleITK.WriteImage(SimpleITK.GetImageFromArray(array), str(folder / name))
+        else:
+            layouts.save(folder / name, layouts.label(number) if is_label else layouts.image(number, 0))
+    return folder
+
+
+def found_in(folder):
+    """Return id, image and label of every case, relative to the folder."""
+    return [
+        (case.case_id, Path(case.images[0].path).relative_to(folder).as_posix(), Path(case.label).relative_to(folder).as_posix())
+        for case in read_pairs(folder, {"background": 0}).cases
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("image", "label", "case_id"),
+    [
+        ("images/p0.nrrd", "labels/p0.seg.nrrd", "p0"),
+        ("images/p0.nii.gz", "labels/p0.seg.nrrd", "p0"),
+        ("images/p0_image.nii.gz", "labels/p0_label.nii.gz", "p0"),
+        ("images/p0_IMG.nii.gz", "labels/p0-Mask.nii.gz", "p0"),
+        ("images/p0_image.nii.gz", "labels/p0.nii.gz", "p0"),
+        ("images/p0.nii.gz", "labels/p0_Segmentation.nii.gz", "p0"),
+        ("images/p0_0000.nii.gz", "labels/p0_gt.nii.gz", "p0"),
+        ("img/img0001.nii.gz", "label/label0001.nii.gz", "0001"),
+        ("images/img_0001.nii.gz", "labels/label_0001.nii.gz", "0001"),
+        ("images/img0001_0000.nii.gz", "labels/label0001.nii.gz", "0001"),
+        ("scans/scan_1.nii.gz", "masks/scan_1.nii.gz", "scan_1"),
+        ("scans/scan_1.nii.gz", "masks/scan_1_mask.nii.gz", "scan_1"),
+        ("images/Image-a b.nii.gz", "labels/Label-a b.nii.gz", "a b"),
+        ("images/mask_03.nii.gz", "labels/mask_03_seg.nii.gz", "mask_03"),
+        ("p0.nrrd", "p0.seg.nrrd", "p0"),
+        ("p0_IMAGE.nii.gz", "p0_Label.nii.gz", "p0"),
+        ("volume-0.nii", "segmentation-0.nii", "0"),
+        ("img0001.nii.gz", "label0001.nii.gz", "0001"),
+        ("patient001_frame01.nii.gz", "patient001_frame01_gt.nii.gz", "patient001_frame01"),
+        ("mask_03.nii.gz", "mask_03_seg.nii.gz", "mask_03"),
+        ("p0.nii.gz", "p0.label.nii.gz", "p0"),
+        ("case_00000/imaging.nii.gz", "case_00000/segmentation.nii.gz", "case_00000"),
+        ("Patient_01/Patient_01.nii.gz", "Patient_01/GT.nii.gz", "Patient_01"),
+        ("p1/p1_frame01.nii.gz", "p1/p1_frame01_gt.nii.gz", "p1_frame01"),
+    ],
+)
+def test_usual_names_pair(tmp_path, image, label, case_id):
+    folder = write_names(tmp_path / "set", image, label)
+    assert is_pairs(folder)
+    assert found_in(folder) == [(case_id, image, label)]
+
+
+@pytest.mark.parametrize(
+    ("names", "ids"),
+    [
+        (("volume-{}.nii", "segmentation-{}.nii"), ["0", "1", "2"]),
+        (("img/img000{}.nii.gz", "label/label000{}.nii.gz"), ["0000", "0001", "0002"]),
+        (("case_0000{}/imaging.nii.gz", "case_0000{}/segmentation.nii.gz"), ["case_00000", "case_00001", "case_00002"]),
+    ],
+)
+def test_public_sets_pair_as_they_are(tmp_path, names, ids):
+    folder = write_names(tmp_path / "set", *(name.format(number) for number in range(3) for name in names))
+    assert [case.case_id for case in read_pairs(folder).cases] == ids
+    assert find_layout(folder).read is read_pairs
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("images/p0.nii.gz", "images/p0_image.nii.gz", "labels/p0.nii.gz"), r"case p0: found p0.nii.gz and p0_image.nii.gz"),
+        (("images/img1.nii.gz", "images/scan1.nii.gz", "labels/label1.nii.gz"), r"case 1: found img1.nii.gz and scan1.nii.gz"),
+        (("images/p0.nii.gz", "labels/p0_seg.nii.gz", "labels/p0_mask.nii.gz"), "case p0: found p0_mask.nii.gz and p0_seg.nii.gz"),
+        (("p0.nii", "p0.nii.gz", "p0_seg.nii.gz"), "case p0: found p0.nii and p0.nii.gz, expected one"),
+        (("p0.nrrd", "p0.seg.nrrd", "p0_label.nrrd"), "case p0: found p0.seg.nrrd and p0_label.nrrd, expected one"),
+        (("c/image.nii.gz", "c/label.nii.gz", "c/mask.nii.gz"), "case c: found label.nii.gz and mask.nii.gz, expected one"),
+        (("images/a.nii.gz", "labels/a.nii.gz", "masks/a.nii.gz"), "found labels/ and masks/, expected one folder of them"),
+        (("images/a.nii.gz", "scans/a.nii.gz", "labels/a.nii.gz"), "found images/ and scans/, expected one folder of them"),
+    ],
+)  # fmt: skip
+def test_what_may_belong_together_in_several_ways_is_refused_by_name(tmp_path, names, message):
+    with pytest.raises(InputError, match=message) as refused:
+        read_pairs(write_names(tmp_path / "set", *names))
+    assert "\n" not in str(refused.value)
+
+
+def test_where_nothing_pairs_one_error_names_a_file_of_each_folder(tmp_path):
+    names = [f"images/scan_{number}.nii.gz" for number in range(3)] + [
+        f"labels/p{number}_seg.nii.gz" for number in range(4)
+    ]
+    folder = write_names(tmp_path / "set", *names)
+    with pytest.raises(InputError) as refused:
+        open_dataset(str(folder), tmp_path)
+    assert str(refused.value) == (
+        f"{folder}: images/ holds 3 files such as scan_0.nii.gz and labels/ holds 4 files such as p0_seg.nii.gz, and no name is like "
+        "another; give the image and the label of a case one name, perhaps with _image and _label after it, or write a manifest"
+    )
+    with pytest.raises(InputError, match="no name is like another"):
+        list_pairs(folder)
+    for path in (folder / "labels").iterdir():
+        path.unlink()
+    with pytest.raises(InputError, match=r"images/ holds 3 files such as .* and labels/ holds no image file"):
+        read_pairs(folder)
+    assert [case.case_id for case in list_pairs(folder).cases] == ["scan_0", "scan_1", "scan_2"]
+
+
+def test_images_without_a_label_are_there_to_be_predicted_on(tmp_path, caplog):
+    folder = write_names(tmp_path / "set", "s0.nii.gz", "s0_mask.nii.gz", "s1.nii.gz", "s2.nii.gz", "other_mask.nii.gz")
+    assert [case.case_id for case in open_inputs([folder], ["x"]).cases] == ["s0", "s1", "s2"]
+    assert caplog.text.count("found no partner") == 1
+    assert "other_mask.nii.gz: found no partner" in caplog.text
+    assert [case.case_id for case in read_pairs(folder).cases] == ["s0"]
+    kits = write_names(tmp_path / "kits", "c0/imaging.nii.gz", "c0/segmentation.nii.gz", "c1/imaging.nii.gz")
+    assert [(case.case_id, case.label is None) for case in list_pairs(kits).cases] == [("c0", False), ("c1", True)]
+    assert len(read_pairs(kits).cases) == 1
+
+
+def test_a_folder_above_datasets_is_no_dataset(tmp_path):
+    write_names(tmp_path, "liver/a.nii.gz", "liver/a_seg.nii.gz", "spleen/b.nii.gz", "spleen/b_seg.nii.gz")
+    assert not is_pairs(tmp_path)
+    write_names(tmp_path / "root", "one/image.nii.gz", "one/label.nii.gz", "two/x.nii.gz", "three/x.nii.gz")
+    assert not is_pairs(tmp_path / "root")
+
+
+def test_slicers_segmentations_among_the_images_are_left_out(tmp_path, caplog):
+    folder = write_names(tmp_path / "set", "images/p0.nrrd", "images/p0.seg.nrrd", "labels/p0.nrrd")
+    assert found_in(folder) == [("p0", "images/p0.nrrd", "labels/p0.nrrd")]
+    assert "images/p0.seg.nrrd: found no partner" in caplog.text

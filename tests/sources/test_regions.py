@@ -97,3 +97,12 @@ def test_channels_are_selected_in_the_order_asked_for():
 def test_unknown_and_repeated_channels_are_refused(names, message):
     with pytest.raises(InputError, match=message):
         select_channels(make_dataset({}), names)
+
+
+def test_a_channel_whose_grid_counts_may_be_left_out_with_a_word(caplog):
+    dataset = make_dataset({}, reading={"grid_channel": "b", "assumed_orientation": "LPS"})
+    assert select_channels(dataset, ["b", "a"]).reading == dataset.reading
+    assert caplog.text == ""
+    found = select_channels(dataset, ["c", "a"]).reading
+    assert (found.grid_channel, found.assumed_orientation) == (None, "LPS")
+    assert "channel b, whose grid was stated to count, is left out" in caplog.text

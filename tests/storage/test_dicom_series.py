@@ -12,7 +12,14 @@ import SimpleITK
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+    generate_uid,
+)
 from scipy.spatial.transform import Rotation
 
 from tests.dicoms import (
@@ -187,7 +194,9 @@ def test_a_tilted_gantry_is_kept_as_a_shear_in_the_image_and_in_results(tmp_path
     expected[1, 2] = 1  # of 3.5 mm; y of RAS is -y of DICOM
     assert np.allclose(found.affine, expected)
     assert np.array_equal(found.array, array)
-    assert "aslant by 15.9 degrees" in caplog.text
+    assert caplog.text.count("aslant by 15.9 degrees") == 1
+    read_geometry(str(tmp_path / "tilted"))
+    assert caplog.text.count("aslant") == 1  # said with the voxels, which a command reads once
     write_segmentation(tmp_path / "out.nii.gz", array, like=ImageFile(path=str(tmp_path / "tilted")))
     written = nibabel.load(tmp_path / "out.nii.gz")
     assert np.allclose(written.affine, expected)
@@ -246,7 +255,9 @@ def remove(paths):
 
 
 def repeat(paths):
-    save(pydicom.dcmread(paths[2]), paths[2].parent / "copy.dcm")
+    dataset = pydicom.dcmread(paths[2])
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    save(dataset, paths[2].parent / "zz.dcm")
 
 
 def crop(paths):
@@ -281,7 +292,10 @@ def changed(**elements):
             remove,
             r"found planes 7 mm apart between .*dcm and .*dcm, expected 3.5 mm .* at most 0.35 mm .* slices are missing",
         ),
-        (repeat, "found 1 of 6 planes in the place of another, expected one plane a place"),
+        (
+            repeat,
+            r"found 1 planes in the place of another, expected one plane a place; .*00\d.dcm and .*zz.dcm differ in nothing that",
+        ),
         (crop, "found planes of 6 x 7 and of 5 x 7 pixels, expected one size; remove what is not of the series"),
         (cut, r"00\d.dcm: cannot be read as DICOM .*; copy or download it again"),
         (cut_header, r"00\d.dcm: cannot be read as DICOM"),
@@ -360,7 +374,7 @@ def test_files_that_are_no_image_are_named(tmp_path):
         "report.dcm": "found Basic Text SR Storage, expected a DICOM image of CT, MR or PET",
         "seg.dcm": "found a DICOM segmentation, expected an image; name it as the label",
         "empty": "found 0 image series; expected a folder of one DICOM series",
-        "none": "unsupported image format; expected DICOM, or a file that ends in",
+        "none": "none: no such file; expected an image",
         "text.dcm": "unsupported image format; expected DICOM, or a file that ends in",
     }.items():
         with pytest.raises(InputError, match=message):
@@ -386,3 +400,83 @@ def test_a_grid_of_planes_lies_as_its_elements_say():
     assert placed["ImagePositionPatient"] == [12.5, -40.25, 14.0]
     assert placed["PixelSpacing"] == [1.25, 0.75]
     assert placed["ImageOrientationPatient"] == [-1, 0, 0, 0, -1, 0]
+
+
+def stored_again(path, name, **elements):
+    dataset = pydicom.dcmread(path)
+    for element, value in elements.items():
+        setattr(dataset, element, value)
+    if "PixelData" in elements:
+        dataset["PixelData"].VR = "OW"
+    return save(dataset, path.parent / name)
+
+
+def test_copies_of_files_count_once_and_are_named_once(tmp_path, caplog):
+    array = voxels()
+    paths = write_series(tmp_path, array)
+    (tmp_path / "zz copy.dcm").write_bytes(paths[2].read_bytes())
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / paths[0].name).write_bytes(paths[0].read_bytes())
+    stored_again(paths[4], "zz.dcm", PatientID="other", SeriesDescription="anonymised anew")
+    assert read_geometry(str(tmp_path)).shape == (5, 6, 7)
+    assert not caplog.records
+    assert np.array_equal(read(tmp_path).array, array)
+    (record,) = caplog.records
+    message = record.getMessage()
+    assert message.startswith(f"{tmp_path}: found copies of other files of the series, which count once: ")
+    for name in ("zz copy.dcm", f"again/{paths[0].name}", "zz.dcm"):
+        assert str(tmp_path / name) in message
+    assert message.count(" (of ") == 3
+
+
+def test_an_enhanced_file_that_lies_there_twice_counts_once(tmp_path, caplog):
+    array = voxels()
+    path = write_enhanced(tmp_path / "a.dcm", array)
+    (tmp_path / "b.dcm").write_bytes(path.read_bytes())
+    assert np.array_equal(read(tmp_path, "a.dcm", "b.dcm").array, array)
+    assert caplog.text.count("b.dcm (of ") == 1
+
+
+@pytest.mark.parametrize(
+    ("elements", "message"),
+    [
+        ({"EchoTime": 80, "SOPInstanceUID": "1.2.3"}, r"differ in EchoTime 20\.0 and 80\.0; are there"),
+        ({"EchoTime": 20, "TemporalPositionIdentifier": 2, "AcquisitionNumber": 3, "SOPInstanceUID": "1.2.3"},
+         "differ in TemporalPositionIdentifier 1 and 2, AcquisitionNumber 1 and 3; are there"),
+        ({"PixelData": np.full((6, 7), 9, np.int16).tobytes()}, "differ in nothing that their headers say"),
+        ({"RescaleSlope": 2.0}, r"differ in RescaleSlope 1\.0 and 2\.0"),
+    ],
+)  # fmt: skip
+def test_echoes_phases_and_copies_that_differ_are_refused_by_name(tmp_path, elements, message):
+    paths = write_series(
+        tmp_path, voxels(), scaling=(1, 0), EchoTime=20, TemporalPositionIdentifier=1, AcquisitionNumber=1
+    )
+    other = stored_again(paths[2], "other.dcm", **elements)
+    with pytest.raises(InputError, match=message) as refused:
+        read(tmp_path)
+    assert str(paths[2]) in str(refused.value)
+    assert str(other) in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_series_of_two_phases_is_refused_with_two_of_its_files(tmp_path):
+    for phase in (1, 2):
+        write_series(tmp_path / str(phase), voxels(seed=phase), TriggerTime=100 * phase)
+    with pytest.raises(
+        InputError, match=r"found 5 planes in the place of another, .* differ in TriggerTime 100\.0 and 200\.0"
+    ):
+        read(tmp_path)
+
+
+def test_frames_of_one_file_in_one_place_are_named_by_their_numbers(tmp_path):
+    path = write_enhanced(tmp_path / "a.dcm", voxels())
+    dataset = pydicom.dcmread(path)
+    frames = dataset.PerFrameFunctionalGroupsSequence
+    frames[3].PlanePositionSequence = frames[1].PlanePositionSequence
+    for number, frame in enumerate(frames):
+        echo = Dataset()
+        echo.EffectiveEchoTime = 10.0 * (number + 1)
+        frame.MREchoSequence = [echo]
+    save(dataset, path)
+    with pytest.raises(InputError, match=r"frames 2 and 4 of .*a\.dcm differ in EffectiveEchoTime 20.0 and 40.0"):
+        read(path)

@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tumorseg.errors import TumorsegError
+from tumorseg.schema.wording import problems_of
 
 
 class Record(BaseModel):
@@ -55,39 +55,21 @@ def parse_record(kind: type[R], value: Any, *, source: str, error: type[Tumorseg
     try:
         return kind.model_validate_json(value) if isinstance(value, str | bytes) else kind.model_validate(value)
     except ValidationError as invalid:
-        raise error(f"{source}: {describe_validation(invalid)}") from None
+        raise error(f"{source}: {describe_validation(invalid, _document(value))}") from None
 
 
-def describe_validation(invalid: ValidationError, most: int = 8) -> str:
-    """Return one line that lists the fields that failed and why."""
-    problems = [f"{field or 'document'}: {message}" for field, message in validation_problems(invalid)]
+def _document(value: Any) -> Any:
+    """Return the value of JSON text, or None where it is no JSON; other values as they are."""
+    if not isinstance(value, str | bytes):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return None
+
+
+def describe_validation(invalid: ValidationError, document: Any, most: int = 8) -> str:
+    """Return one line that lists the fields that failed and why; `document` is the value that was looked at."""
+    problems = [f"{field or 'document'}: {message}" for field, message in problems_of(invalid, document)]
     more = f"; and {len(problems) - most} more" if len(problems) > most else ""
     return "; ".join(problems[:most]) + more
-
-
-def validation_problems(invalid: ValidationError) -> list[tuple[str, str]]:
-    """Return every field that failed, dotted and empty for the document as a whole, and why."""
-    problems = invalid.errors(include_url=False)
-    places = [problem["loc"] for problem in problems]
-    return [
-        (".".join(str(part) for part in problem["loc"]), _describe_problem(dict(problem)))
-        for problem in problems
-        if not _is_short_by_others(dict(problem), places)
-    ]
-
-
-def _is_short_by_others(problem: dict[str, Any], places: Sequence[tuple[int | str, ...]]) -> bool:
-    """Return whether a list is too short only because entries that are wrong, and told, do not count."""
-    if problem["type"] != "too_short" or len(problem["input"]) < problem["ctx"]["min_length"]:
-        return False
-    outer = problem["loc"]
-    return any(len(place) > len(outer) and place[: len(outer)] == outer for place in places)
-
-
-def _describe_problem(problem: dict[str, Any]) -> str:
-    if problem["type"] == "extra_forbidden":
-        return "unknown key (misspelt, or from another version of tumorseg)"
-    if problem["type"] == "missing":
-        return "missing"
-    found = "" if isinstance(problem["input"], dict | list) else f", found {str(problem['input'])[:80]!r}"
-    return f"{problem['msg'].removeprefix('Value error, ')}{found}"

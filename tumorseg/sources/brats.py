@@ -15,7 +15,7 @@ References:
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,9 +26,11 @@ from tumorseg.sources.folders import (
     build_case,
     build_dataset,
     find_image,
+    find_label,
     folder_name,
     image_files,
     note_or_warn,
+    note_rivals,
     visible,
 )
 
@@ -106,11 +108,11 @@ def read_brats(folder: Path) -> Dataset:
         note_or_warn(
             f"case {folder_name(case)}: found no file in its folder {case}; restore them, or remove the folder"
         )
-    conventions = {convention for convention in found.values() if convention is not None}
+    conventions = {convention for case in found for convention in _conventions_of(case)}
     if len(conventions) > 1:
         years = " and ".join(sorted(convention.years for convention in conventions))
         raise InputError(
-            f"{folder}: found cases called as in {years}, whose label values differ; keep them in folders of their own"
+            f"{folder}: found files called as in {years}, whose label values differ; keep cases of each in folders of their own"
         )
     convention = conventions.pop() if conventions else CONVENTIONS[0]
     cases = [_read_case(case, convention) for case in found]
@@ -131,22 +133,20 @@ def list_brats(folder: Path) -> Listing:
 def find_brats_label(folder: Path) -> Path | None:
     """Return a case folder's segmentation, or None."""
     convention = _convention_of(folder)
-    return None if convention is None else find_image(folder, f"{folder_name(folder)}{convention.label_ending}")
+    return None if convention is None else find_label(folder, f"{folder_name(folder)}{convention.label_ending}")
 
 
 def _convention_of(folder: Path) -> Convention | None:
     """Return the convention by which a folder holds a channel of a case of its own name, or None."""
-    if not folder.is_dir():
-        return None
+    return next(_conventions_of(folder), None)
+
+
+def _conventions_of(folder: Path) -> Iterator[Convention]:
+    """Yield every convention by which a folder holds a channel; more than one is a fault."""
     stem = folder_name(folder)
-    return next(
-        (
-            convention
-            for convention in CONVENTIONS
-            if any(find_image(folder, f"{stem}{ending}") for ending in convention.endings)
-        ),
-        None,
-    )
+    for convention in CONVENTIONS if folder.is_dir() else ():
+        if any(find_image(folder, f"{stem}{ending}") for ending in convention.endings):
+            yield convention
 
 
 def _candidates(folder: Path) -> Iterable[Path]:
@@ -159,11 +159,12 @@ def _candidates(folder: Path) -> Iterable[Path]:
 
 def _read_case(folder: Path, convention: Convention) -> Case:
     case_id = folder_name(folder)
+    note_rivals(folder, [f"{case_id}{ending}" for ending in (*convention.endings, convention.label_ending)])
     images = []
     for ending in convention.endings:
         stem = f"{case_id}{ending}"
         images.append(ImageFile(path=str(find_image(folder, stem) or folder / f"{stem}.nii.gz")))
-    label = find_image(folder, f"{case_id}{convention.label_ending}")
+    label = find_label(folder, f"{case_id}{convention.label_ending}")
     patient = TIME_POINT.fullmatch(case_id)
     group = patient[1] if patient and convention.cavity is not None else None
     return build_case(folder, case_id=case_id, images=images, label=str(label) if label else None, group=group)

@@ -14,9 +14,11 @@ from os.path import relpath
 from pathlib import Path
 
 from tumorseg.errors import InputError
+from tumorseg.planning.doubts import Held, question_labels
 from tumorseg.schema.dataset import Case, Channel, Dataset, ImageFile
 from tumorseg.sources.dicom_channels import choose_channels
 from tumorseg.sources.dicom_studies import Series, Study, find_studies
+from tumorseg.sources.discovery import numbered
 from tumorseg.sources.folders import Listing, build_case, build_dataset, folder_name, image_files
 from tumorseg.storage.dicom_files import common_folder, holds_dicom
 from tumorseg.storage.images import ENDINGS, FLAT_ENDINGS
@@ -47,13 +49,14 @@ def read_dicom(folder: Path) -> Dataset:
     used = labelled or studies
     channels, cases = _channels_and_cases(folder, used)
     _note_single_patient(folder, used)
-    names = sorted({name for study in used for label in study.labels for name in label.names})
+    names = [frozenset(name for label in study.labels for name in label.names) for study in used]
     return build_dataset(
         folder,
         cases,
         name=folder_name(folder),
         channels=channels,
-        labels={"background": 0} | {name: value for value, name in enumerate(names, start=1)},
+        labels={"background": 0} | numbered(frozenset().union(*names)),
+        doubts=question_labels(Held(case.case_id, held) for case, held in zip(cases, names, strict=True)),
     )
 
 

@@ -4,35 +4,26 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tumorseg.errors import InputError
-from tumorseg.ops.labels import count_values
 from tumorseg.schema.base import parse_record
 from tumorseg.schema.dataset import Case, ChannelKind, Dataset, repeated_values
-from tumorseg.storage.images import (
-    ENDINGS,
-    FLAT_ENDINGS,
-    knows_names_only,
-    read_label_names,
-    read_segmentation,
-    strip_ending,
-)
+from tumorseg.schema.wording import shown
+from tumorseg.storage.images import ENDINGS, FLAT_ENDINGS, strip_ending
 from tumorseg.storage.json_files import read_json
-from tumorseg.workers.machine import num_cores
+from tumorseg.storage.layout import FETCHED
+from tumorseg.storage.slicer_segments import LABEL_ENDINGS
 
 logger = logging.getLogger(__name__)
 
 CHANNEL_SUFFIX = re.compile(r"^(.+)_(\d{4})$")
 """`<id>_<channel number>`, as nnU-Net writes it."""
-MOST_VALUES = 1000
-"""Different values in one file above which it is no label map but an image; its case fails when it is read."""
-MOST_THREADS = 4
-"""Label files that are read at once."""
+ENVIRONMENT_VARIABLE = re.compile(r"\$\w|\$\{")
+"""How a path begins that nnU-Net would complete by the environment."""
 
 
 class Listing(NamedTuple):
@@ -79,49 +70,33 @@ def split_channel(stem: str) -> tuple[str, int] | None:
     return (match[1], int(match[2])) if match else None
 
 
-def discover_labels(cases: Iterable[Case]) -> dict[str, int]:
-    """Return a name, `label_<value>`, for every value in the label files; one that cannot be read fails with its case.
-
-    Every file is read, several at once. The names of DICOM labels, sorted, get values from 1 on.
-
-    Raises:
-        InputError: some labels are numbers, others names.
-    """
-    from tumorseg.storage import nifti  # noqa: F401 (it hides pydicom while it is imported, which no thread may see)
-
-    pool = ThreadPoolExecutor(min(num_cores(), MOST_THREADS))
-    try:
-        found = set().union(*pool.map(_labels_in, cases))
-    finally:
-        pool.shutdown(cancel_futures=True)
-    names = sorted(label for label in found if isinstance(label, str))
-    values = sorted(label for label in found if isinstance(label, int) and label != 0)
-    if names and values:
-        raise InputError(
-            f"found labels with names ({', '.join(names[:5])}; DICOM) and labels with values ({values[:5]}); expected "
-            "the manifest to state which is which; add `labels`"
-        )
-    named = {name: value for value, name in enumerate(names, start=1)}
-    return {"background": 0} | named | {f"label_{value}": value for value in values}
-
-
-def _labels_in(case: Case) -> set[str | int]:
-    """Return the names or values in a case's label files; none where they cannot be read."""
-    if case.label is None:
-        return set()
-    try:
-        if knows_names_only(case.label):
-            return set(read_label_names(case.label_files))
-        values: set[str | int] = set(count_values(read_segmentation(case.label).array)[0])
-        return values if len(values) <= MOST_VALUES else set()
-    except InputError:
-        return set()
+def is_there(path: Path) -> bool:
+    """Tell whether a file or folder exists; a text that can be no path, too long or with a null byte, names none."""
+    return os.path.exists(path)  # noqa: PTH110 (Path.exists raises for such)
 
 
 def find_image(folder: Path, stem: str) -> Path | None:
-    """Return the image file of a name without ending, or None."""
-    candidates = (folder / f"{stem}{ending}" for ending in ENDINGS)
-    return next((path for path in candidates if path.is_file()), None)
+    """Return the image file of a name without ending, or None; formats of labels alone are passed over."""
+    return _find_file(folder, stem, [ending for ending in ENDINGS if ending not in LABEL_ENDINGS])
+
+
+def find_label(folder: Path, stem: str) -> Path | None:
+    """Return the label file of a name without ending, or None."""
+    return _find_file(folder, stem, ENDINGS)
+
+
+def note_rivals(folder: Path, stems: Iterable[str]) -> None:
+    """Tell of names that several files bear, with different endings: the first of them is read."""
+    for stem in stems:
+        there = [f"{stem}{ending}" for ending in ENDINGS if (folder / f"{stem}{ending}").is_file()]
+        if len(there) > 1:
+            note_or_warn(
+                f"{folder}: found {' and '.join(there)}, expected one; {there[0]} is read; move the others away"
+            )
+
+
+def _find_file(folder: Path, stem: str, endings: Iterable[str]) -> Path | None:
+    return next((path for ending in endings if (path := folder / f"{stem}{ending}").is_file()), None)
 
 
 def dataset_json(folder: Path) -> dict[str, Any]:
@@ -135,11 +110,11 @@ def dataset_json(folder: Path) -> dict[str, Any]:
         return {}
     content = read_json(path, InputError)
     if not isinstance(content, dict):
-        raise InputError(f"{path}: found a JSON {type(content).__name__}, expected an object; mend the file")
+        raise InputError(f"{path}: found {shown(content)}, expected an object, {{…}}; mend the file")
     return content
 
 
-def confined_file(folder: Path, stated: str) -> Path:
+def confined_file(folder: Path, stated: str, *, allow_outside: bool = False) -> Path:
     """Return the file that a dataset.json names, if it lies in the dataset's folder, links followed.
 
     Whether it is there shows when its case is read, so that one missing file does not stop the other cases.
@@ -147,18 +122,38 @@ def confined_file(folder: Path, stated: str) -> Path:
     Args:
         folder: the dataset; may itself be a link.
         stated: path relative to it.
+        allow_outside: whether the path may be absolute, have `..` and lead outside by a link.
 
     Raises:
-        InputError: the path is empty or absolute, has `..`, or leads outside by a link.
+        InputError: the path is empty, or leads outside without leave.
     """
     path = Path(stated)
-    if not stated or path.is_absolute() or ".." in path.parts or "\\" in stated or "\0" in stated:
+    if not stated or "\\" in stated or "\0" in stated:
+        raise InputError(f"found the path {stated!r}, expected one inside {folder}; mend it")
+    if ENVIRONMENT_VARIABLE.match(stated):
+        raise InputError(f"found the path {stated!r}, which begins with an environment variable; write the path out")
+    if allow_outside:
+        return folder / path
+    if path.is_absolute() or ".." in path.parts:
         raise InputError(
-            f"found the path {stated!r}, expected one inside {folder}; move the file there, or write a manifest"
+            f"found the path {stated!r}, expected one inside {folder}; move the file there; {_leave(folder)}"
         )
     if not _stays_inside(folder, folder / path):
-        raise InputError(f"{stated!r} is a link that leaves {folder}; put the file itself there, or write a manifest")
+        raise InputError(f"{stated!r} is a link that leaves {folder}; put the file itself there; {_leave(folder)}")
     return folder / path
+
+
+def _leave(folder: Path) -> str:
+    """Return what lets a dataset.json lead outside."""
+    if is_fetched(folder):
+        return "`data fetch` unpacked this folder, and nothing in it may lead outside, whatever --allow-outside says"
+    return "or write a manifest; or give --allow-outside if you trust this dataset.json"
+
+
+def is_fetched(folder: Path) -> bool:
+    """Tell whether a folder, or one that it lies in, is what `data fetch` unpacked."""
+    place = folder.resolve()
+    return any((upper / FETCHED).is_file() for upper in (place, *place.parents))
 
 
 def _stays_inside(folder: Path, path: Path) -> bool:
@@ -201,8 +196,9 @@ def note_or_warn(problem: str) -> None:
 class Problems:
     """Collects what is wrong with a dataset, so that one error names everything."""
 
-    def __init__(self, source: Path) -> None:
+    def __init__(self, source: Path, *, allow_outside: bool = False) -> None:
         self._source = source
+        self._allow_outside = allow_outside and not is_fetched(source)
         self._lines: list[str] = []
 
     def add(self, problem: object, *, closes: str | None = None) -> None:
@@ -214,7 +210,7 @@ class Problems:
     def confined_file(self, folder: Path, stated: str, *, case_id: str) -> str:
         """Return `confined_file`'s path as text; a failure is noted, and the path returned as stated."""
         try:
-            return str(confined_file(folder, stated))
+            return str(confined_file(folder, stated, allow_outside=self._allow_outside))
         except InputError as error:
             self.add(f"case {case_id}: {error}", closes=case_id)
             return stated

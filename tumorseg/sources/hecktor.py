@@ -12,11 +12,23 @@ References:
 """
 
 import re
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
 
 from tumorseg.schema.dataset import Case, Channel, Dataset, ImageFile
-from tumorseg.sources.folders import Listing, build_case, build_dataset, find_image, folder_name, image_files, image_id
+from tumorseg.sources.folders import (
+    Listing,
+    build_case,
+    build_dataset,
+    find_image,
+    find_label,
+    folder_name,
+    image_files,
+    image_id,
+    note_or_warn,
+    note_rivals,
+)
 
 NEEDS = "imagesTr/<id>__CT.nii.gz and __PT, labelsTr/<id>.nii.gz (2021: <id>_ct.nii.gz, _pt, _gtvt)"
 CHANNELS = (Channel(name="CT", kind="ct"), Channel(name="PT", kind="pet"))
@@ -59,9 +71,11 @@ def read_hecktor(folder: Path) -> Dataset:
         InputError: there is no case.
     """
     convention = _convention_of(folder) or CONVENTIONS[0]
+    cases = _cases(folder, convention, convention.images, is_labelled=True)
+    _note_lone_labels(folder, convention, {case.case_id for case in cases})
     return build_dataset(
         folder,
-        _cases(folder, convention, convention.images, is_labelled=True),
+        cases,
         name=folder_name(folder),
         channels=list(CHANNELS),
         labels={"background": 0} | {name: value for value, name in enumerate(convention.names, start=1)},
@@ -83,6 +97,16 @@ def _convention_of(folder: Path) -> Convention | None:
     return next((found for found in CONVENTIONS if _case_ids(folder / found.images, found)), None)
 
 
+def _note_lone_labels(folder: Path, convention: Convention, known: Collection[str]) -> None:
+    """Tell of labels whose images are not there."""
+    for path in image_files(folder / convention.labels):
+        case_id = image_id(path).removesuffix(convention.label_ending)
+        if image_id(path).endswith(convention.label_ending) and case_id not in known:
+            note_or_warn(
+                f"{path}: found a label, but neither CT nor PET of its case; it is left out; restore or remove it"
+            )
+
+
 def _case_ids(folder: Path, convention: Convention) -> list[str]:
     """Return the ids of which CT or PET lie in a folder, if it has both kinds."""
     stems = [image_id(path) for path in image_files(folder)]
@@ -98,11 +122,14 @@ def _cases(folder: Path, convention: Convention, part: str, *, is_labelled: bool
 
 
 def _case(folder: Path, convention: Convention, part: str, case_id: str, *, is_labelled: bool) -> Case:
-    images = [ImageFile(path=_path(folder / part, f"{case_id}{ending}")) for ending in convention.endings]
-    label = _path(folder / convention.labels, f"{case_id}{convention.label_ending}") if is_labelled else None
+    stems = [f"{case_id}{ending}" for ending in convention.endings]
+    note_rivals(folder / part, stems)
+    images = [ImageFile(path=_path(find_image, folder / part, stem)) for stem in stems]
+    label_stem = f"{case_id}{convention.label_ending}"
+    label = _path(find_label, folder / convention.labels, label_stem) if is_labelled else None
     site = SITE.match(case_id)
     return build_case(folder, case_id=case_id, images=images, label=label, site=site[0] if site else None)
 
 
-def _path(folder: Path, stem: str) -> str:
-    return str(find_image(folder, stem) or folder / f"{stem}.nii.gz")
+def _path(find: Callable[[Path, str], Path | None], folder: Path, stem: str) -> str:
+    return str(find(folder, stem) or folder / f"{stem}.nii.gz")

@@ -1,5 +1,6 @@
 """From what `-i` and `-r` say to cases to predict on and label files to score."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,9 +12,12 @@ from tumorseg.sources.dicom import list_dicom, list_dicom_labels
 from tumorseg.sources.folders import Listing, build_case, folder_name, image_files, image_id, split_channel
 from tumorseg.sources.layouts import LAYOUTS, find_layout, unknown_layout
 from tumorseg.sources.nnunet import has_images
+from tumorseg.sources.pair_names import is_label_by_nature
 from tumorseg.storage.dicom_files import is_dicom_file
 from tumorseg.storage.images import ENDINGS, read_geometry, strip_ending
 from tumorseg.workers.outcomes import Failure
+
+logger = logging.getLogger(__name__)
 
 
 class Inputs(NamedTuple):
@@ -50,9 +54,11 @@ def open_inputs(paths: Sequence[Path], channels: Sequence[str], kinds: Sequence[
             for file in _plain_files(path):
                 loose.setdefault(file.parent, []).append(file)
     for folder, files in loose.items():
-        found = _plain_cases(folder, list(dict.fromkeys(files)), channels)
+        found = _plain_cases(folder, _without_labels(files), channels)
         cases += found.cases
         refused += found.refused
+    if loose and not cases and not refused:
+        raise InputError(f"{', '.join(map(str, paths))}: found only segmentations, expected images; give the images")
     _check_ids([*(case.case_id for case in cases), *(failure.case_id for failure in refused)])
     return Inputs(tuple(sorted(cases, key=lambda case: case.case_id)), tuple(refused))
 
@@ -119,14 +125,26 @@ def _plain_files(path: Path) -> list[Path]:
     return [path]
 
 
+def _without_labels(files: Iterable[Path]) -> list[Path]:
+    """Return files, each once, without those that hold labels by their format; these are told."""
+    images = []
+    for file in dict.fromkeys(files):
+        if is_label_by_nature(file):
+            logger.warning("%s: holds a segmentation, no image, and is left out", file)
+        else:
+            images.append(file)
+    return images
+
+
 def _match_channels(
     path: Path, listing: Listing, channels: Sequence[str], *, kinds: Sequence[ChannelKind | None]
 ) -> list[Case]:
     """Return cases whose images are the wanted channels."""
     if not listing.is_named and len(listing.channels) == len(channels):
         return list(listing.cases)
-    positions = {name.casefold(): position for position, name in enumerate(listing.channels)}
-    order = [positions.get(name.casefold()) for name in channels]
+    exact = {name: position for position, name in enumerate(listing.channels)}
+    alike = {name.casefold(): position for name, position in exact.items()}
+    order = [exact.get(name, alike.get(name.casefold())) for name in channels]
     if None in order:
         order = _match_kinds(listing.kinds, kinds or [None] * len(channels)) or order
     if missing := [name for name, position in zip(channels, order, strict=True) if position is None]:

@@ -24,14 +24,21 @@ class Kept(DatasetDescription):
     """Case id to group, of the cases that have one."""
     sites: dict[str, str] = Field(default_factory=dict)
     """Case id to site, of the cases that have one."""
+    columns: dict[str, dict[str, str]] = Field(default_factory=dict)
+    """Case id to what else a table said of the case, of the cases that it said something of."""
 
     def description(self) -> DatasetDescription:
         """Return the dataset as it was."""
         return DatasetDescription(**{field: getattr(self, field) for field in DatasetDescription.model_fields})
 
     def complete(self, case: Case) -> Case:
-        """Return a case with its group and site."""
-        return case.model_copy(update={"group": self.groups.get(case.case_id), "site": self.sites.get(case.case_id)})
+        """Return a case with its group, site and columns."""
+        known = {
+            "group": self.groups.get(case.case_id),
+            "site": self.sites.get(case.case_id),
+            "columns": self.columns.get(case.case_id, {}),
+        }
+        return case.model_copy(update=known)
 
 
 def keep(description: DatasetDescription, cases: Iterable[Case]) -> dict[str, Any]:
@@ -41,6 +48,7 @@ def keep(description: DatasetDescription, cases: Iterable[Case]) -> dict[str, An
         **{name: getattr(description, name) for name in DatasetDescription.model_fields},
         groups={case.case_id: case.group for case in listed if case.group is not None},
         sites={case.case_id: case.site for case in listed if case.site is not None},
+        columns={case.case_id: case.columns for case in listed if case.columns},
     )
     return kept.model_dump(mode="json")
 
@@ -80,7 +88,7 @@ def renumbered(description: DatasetDescription) -> DatasetDescription:
         "regions": tuple(regions),
         "ignore_label": None if targets.ignore_value is None else new[targets.ignore_value],
     }
-    same = {name: getattr(description, name) for name in ("name", "channels")}
+    same = {name: getattr(description, name) for name in ("name", "channels", "reading")}
     return DatasetDescription(**same, **changed)
 
 

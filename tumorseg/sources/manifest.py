@@ -1,31 +1,39 @@
 """A table of files that a user writes: `manifest.csv`, `manifest.json`, or any file of those endings.
 
-CSV has the columns `case_id`, one per channel, `label`, and perhaps `group`, `site` and empty ones headed `label:NAME=VALUE`.
-JSON is `{"name", "channels", "labels", "regions", "ignore_label", "cases"}`, of which `channels` and `cases` are required;
-a case is `{"case_id", "images": {channel: path} or [path, …], "label", "group", "site"}`. Relative paths start at the
-manifest's folder. As the file is the user's own, paths may lead anywhere.
+CSV has the columns `case_id`, one per channel, `label`, and perhaps `group`, `site`, empty ones headed `label:NAME=VALUE`, and others
+that say something of the cases. JSON is `{"name", "channels", "labels", "regions", "ignore_label", "reading", "cases"}`, of which
+`channels` and `cases` are required; a case is `{"case_id", "images": {channel: path} or [path, …], "label", "group", "site",
+"columns"}`. Relative paths start at the manifest's folder. As the file is the user's own, paths may lead anywhere.
 """
 
-import csv
-import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
 
 from tumorseg.errors import InputError
 from tumorseg.schema.base import Record, parse_record, to_json
-from tumorseg.schema.dataset import Case, Dataset, Name, NamedChannel, Region, repeated_values
+from tumorseg.schema.dataset import Case, Dataset, Name, NamedChannel, Reading, Region
 from tumorseg.sources.conversion import CaseFiles, Conversion
-from tumorseg.sources.folders import Listing, Problems, build_case, build_dataset, discover_labels, folder_name
+from tumorseg.sources.discovery import Discovered, discover_labels
+from tumorseg.sources.folders import Listing, Problems, build_case, build_dataset, folder_name, is_there
+from tumorseg.sources.manifest_csv import read_csv_manifest
 from tumorseg.storage.json_files import read_json
 
 NEEDS = "manifest.csv or manifest.json with `case_id`, a path per channel and `label`"
 FILE_NAMES = ("manifest.csv", "manifest.json")
+SAME = ("case_id", "group", "site", "columns")
+"""What a case of a manifest says as a case of a dataset does."""
 TESTS = "manifest_test.json"
 """Manifest of the cases to predict on, beside one that is written: in that one every case is to be trained on."""
-RESERVED = ("case_id", "label", "group", "site")
-"""CSV columns that are no channel."""
-LABEL_PREFIX = "label:"
+
+
+def _with_texts(columns: Any) -> Any:
+    """Return columns whose numbers are texts."""
+    if not isinstance(columns, dict):
+        return columns
+    return {name: str(value) if isinstance(value, int | float) else value for name, value in columns.items()}
 
 
 class ManifestCase(Record):
@@ -37,6 +45,8 @@ class ManifestCase(Record):
     label: str | None = None
     group: str | None = None
     site: str | None = None
+    columns: Annotated[dict[str, str], BeforeValidator(_with_texts)] = Field(default_factory=dict)
+    """What else is known of the case, such as `age`; numbers become texts."""
 
 
 class Manifest(Record):
@@ -49,13 +59,16 @@ class Manifest(Record):
     """null: every value in the label files is a label, called `label_<value>`."""
     regions: tuple[Region, ...] = ()
     ignore_label: int | None = None
+    reading: Reading = Reading()
+    """How files are read where they leave it open."""
     cases: tuple[ManifestCase, ...]
 
 
 def is_manifest(path: Path) -> bool:
     """Tell whether a path is a CSV or JSON file, or a folder with a manifest.csv or manifest.json."""
     if path.is_dir():
-        return any((path / name).is_file() for name in FILE_NAMES)
+        table, document = (path / name for name in FILE_NAMES)
+        return table.is_file() or (document.is_file() and not _is_of_others(document))
     return path.is_file() and path.suffix.lower() in (".csv", ".json")
 
 
@@ -69,15 +82,17 @@ def read_manifest(path: Path, labels: Mapping[str, int] | None = None) -> Datase
     manifest = _parse_manifest(file)
     cases = _cases(file, manifest)
     known = labels if manifest.labels is None else manifest.labels
-    found = discover_labels(cases) if known is None else known
+    found = discover_labels(cases) if known is None else Discovered(dict(known))
     return build_dataset(
         file,
         cases,
         name=manifest.name or folder_name(file.parent),
         channels=manifest.channels,
-        labels=found if 0 in found.values() else {"background": 0, **found},
+        labels=found.labels if 0 in found.labels.values() else {"background": 0, **found.labels},
+        doubts=found.doubts,
         regions=manifest.regions,
         ignore_label=manifest.ignore_label,
+        reading=manifest.reading,
     )
 
 
@@ -112,11 +127,18 @@ def _manifest_text(conversion: Conversion, *, is_test: bool) -> str:
     for case in conversion.tests if is_test else conversion.training:
         files = manifest_files(case.case_id, len(original.channels), is_test=is_test)
         label = None if case.label is None else files.label
-        cases.append(
-            ManifestCase(case_id=case.case_id, images=files.images, label=label, group=case.group, site=case.site)
-        )
+        cases.append(ManifestCase(images=files.images, label=label, **{name: getattr(case, name) for name in SAME}))
     fields = {name: getattr(original, name) for name in type(original).model_fields}
     return to_json(Manifest(**fields, cases=tuple(cases)))
+
+
+def _is_of_others(file: Path) -> bool:
+    """Tell whether a manifest.json is another program's, as of a viewer in a browser: it speaks of neither channels nor cases."""
+    try:
+        content = read_json(file, InputError)
+    except InputError:  # is told when it is read
+        return False
+    return isinstance(content, dict) and not {"channels", "cases"} & set(content)
 
 
 def _find_manifest(path: Path) -> Path:
@@ -129,65 +151,8 @@ def _find_manifest(path: Path) -> Path:
 
 
 def _parse_manifest(file: Path) -> Manifest:
-    content = _read_csv(file) if file.suffix.lower() == ".csv" else read_json(file, InputError)
+    content = read_csv_manifest(file) if file.suffix.lower() == ".csv" else read_json(file, InputError)
     return parse_record(Manifest, content, source=str(file), error=InputError)
-
-
-def _read_csv(file: Path) -> dict[str, Any]:
-    """Return a CSV manifest as a JSON one."""
-    header, *rows = _csv_rows(file) or [[]]
-    header = [name.strip() for name in header]
-    if "case_id" not in header or (repeated := repeated_values(header)):
-        found = f"{', '.join(map(repr, repeated))} twice" if "case_id" in header else f"{header}"
-        raise InputError(
-            f"{file}: found the columns {found}, expected `case_id`, one per channel, `label`; mend line 1"
-        )
-    channels = [name for name in header if name not in RESERVED and not name.startswith(LABEL_PREFIX)]
-    labels = dict(_parse_label(file, name) for name in header if name.startswith(LABEL_PREFIX))
-    cases = [_csv_case(file, dict(zip(header, row, strict=True)), channels) for row in _check_rows(file, header, rows)]
-    return {"channels": channels, "labels": labels or None, "cases": cases}
-
-
-def _csv_rows(file: Path) -> list[list[str]]:
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-        return [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror}), expected a manifest; check the path") from None
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{file}: found bytes that are not UTF-8 at position {error.start}; save it as UTF-8"
-        ) from None
-    except csv.Error as error:
-        raise InputError(f"{file}: is not CSV ({error}); mend the file") from None
-
-
-def _check_rows(file: Path, header: list[str], rows: list[list[str]]) -> list[list[str]]:
-    problems = Problems(file)
-    for number, row in enumerate(rows, start=1):
-        if len(row) != len(header):
-            problems.add(
-                f"case {row[0]}: row {number}: found {len(row)} cells, expected {len(header)} as in the header"
-            )
-    problems.check()
-    return [row for row in rows if len(row) == len(header)]
-
-
-def _parse_label(file: Path, header: str) -> tuple[str, int]:
-    """Return name and value of a `label:NAME=VALUE` header."""
-    name, _, value = header.removeprefix(LABEL_PREFIX).rpartition("=")
-    try:
-        return name.strip(), int(value)
-    except ValueError:
-        raise InputError(f"{file}: found the column {header!r}, expected label:NAME=INTEGER; mend line 1") from None
-
-
-def _csv_case(file: Path, row: dict[str, str], channels: list[str]) -> dict[str, Any]:
-    cells = {name: cell.strip() for name, cell in row.items()}
-    if filled := [name for name, cell in cells.items() if name.startswith(LABEL_PREFIX) and cell]:
-        raise InputError(f"{file}: case {cells['case_id']}: column {filled[0]!r} must be empty; its header says it all")
-    optional = {name: cells.get(name) or None for name in ("label", "group", "site")}
-    return {"case_id": cells["case_id"], "images": {name: cells[name] for name in channels}, **optional}
 
 
 def _cases(file: Path, manifest: Manifest) -> list[Case]:
@@ -201,11 +166,22 @@ def _cases(file: Path, manifest: Manifest) -> list[Case]:
 def _case(file: Path, case: ManifestCase, manifest: Manifest, *, problems: Problems) -> Case:
     paths = _image_paths(case, [channel.name for channel in manifest.channels], problems)
     for stated in (*paths, *([case.label] if case.label else [])):
-        if not stated:
-            problems.add(f"case {case.case_id}: found an empty path, expected an image; mend it", closes=case.case_id)
+        if (problem := _problem_of(file, stated)) is not None:
+            problems.add(f"case {case.case_id}: {problem}; mend it", closes=case.case_id)
     images = [{"path": str(file.parent / path)} for path in paths]
     label = str(file.parent / case.label) if case.label else None
-    return build_case(file, case_id=case.case_id, images=images, label=label, group=case.group, site=case.site)
+    return build_case(file, images=images, label=label, **{name: getattr(case, name) for name in SAME})
+
+
+def _problem_of(file: Path, stated: str) -> str | None:
+    """Return why a text of a manifest cannot be the path of a file, or None."""
+    if not stated:
+        return "found an empty path, expected an image"
+    if not stated.isprintable():
+        return f"found the path {stated!r}, expected one without line breaks and other control characters"
+    if "\\" in stated and not is_there(file.parent / stated):
+        return f"found the path {stated!r} with backslashes, expected it with /"
+    return None
 
 
 def _image_paths(case: ManifestCase, channels: list[str], problems: Problems) -> list[str]:

@@ -21,8 +21,10 @@ from tumorseg.sources.folders import (
     dataset_json,
     folder_name,
     image_id,
+    is_there,
 )
 from tumorseg.sources.kept import KEY, Kept, disagreement, keep, ordered_json
+from tumorseg.sources.nnunet_keys import is_value_to_name
 
 NEEDS = "dataset.json with `modality`, `labels` and `training` [{image, label}]"
 
@@ -45,34 +47,35 @@ class _Description(Record, extra="ignore"):
 
 
 def is_msd(folder: Path) -> bool:
-    """Tell whether a folder's dataset.json is the Decathlon's."""
+    """Tell whether a folder's dataset.json is the Decathlon's, whose keys version 1 of nnU-Net shares."""
     content = dataset_json(folder)
-    return "modality" in content and "training" in content
+    is_version_2 = "channel_names" in content and not is_value_to_name(content.get("labels"))
+    return "modality" in content and "training" in content and not is_version_2
 
 
-def read_msd(folder: Path) -> Dataset:
+def read_msd(folder: Path, *, allow_outside: bool = False) -> Dataset:
     """Read the training cases.
 
+    Args:
+        folder: with the dataset.json.
+        allow_outside: whether files may lie outside the folder.
+
     Raises:
-        InputError: dataset.json is malformed, or a file lies outside the folder; all such are listed.
+        InputError: dataset.json is malformed, or a file lies outside the folder without leave; all such are listed.
     """
     source, description = _read_description(folder)
     fields = _describe(folder, description)
-    problems = Problems(source)
+    problems = Problems(source, allow_outside=allow_outside)
     cases = [_training_case(folder, pair, description, problems=problems) for pair in description.training]
     problems.check()
     return build_dataset(source, cases, **fields)
 
 
-def list_msd(folder: Path) -> Listing:
-    """List the training and the test cases.
-
-    Raises:
-        InputError: as from `read_msd`.
-    """
-    dataset = read_msd(folder)
+def list_msd(folder: Path, *, allow_outside: bool = False) -> Listing:
+    """List the training and the test cases; arguments and errors as for `read_msd`."""
+    dataset = read_msd(folder, allow_outside=allow_outside)
     source, description = _read_description(folder)
-    problems = Problems(source)
+    problems = Problems(source, allow_outside=allow_outside)
     tests = [_test_case(folder, entry, description, problems=problems) for entry in description.test]
     problems.check()
     return Listing(tuple(channel.name for channel in dataset.channels), (*dataset.cases, *tests))
@@ -108,8 +111,20 @@ def _entry(case: Case, *, is_test: bool) -> str | dict[str, str]:
 
 
 def _read_description(folder: Path) -> tuple[Path, _Description]:
-    source = folder / "dataset.json"
-    return source, parse_record(_Description, dataset_json(folder), source=str(source), error=InputError)
+    source, content = folder / "dataset.json", dataset_json(folder)
+    _check_labels(source, content.get("labels"))
+    return source, parse_record(_Description, content, source=str(source), error=InputError)
+
+
+def _check_labels(source: Path, labels: Any) -> None:
+    """Say so where `labels` are written the other way round."""
+    if not isinstance(labels, dict) or not labels or not all(isinstance(value, int) for value in labels.values()):
+        return
+    if not is_value_to_name(labels):
+        raise InputError(
+            f"{source}: `labels` are written name to value, as in version 2 of nnU-Net; expected value to name beside `modality`, as in "
+            "the Decathlon; turn them round, or write `channel_names` and `file_ending` as in version 2"
+        )
 
 
 def _describe(folder: Path, description: _Description) -> dict[str, Any]:
@@ -155,16 +170,26 @@ def _test_case(folder: Path, entry: str | _Pair, description: _Description, *, p
 
 def _case(folder: Path, image: str, description: _Description, *, problems: Problems, label: str | None = None) -> Case:
     case_id = image_id(Path(image))
-    path = problems.confined_file(folder, image, case_id=case_id)
-    fields: dict[str, Any] = {"case_id": case_id, "images": _images(path, len(description.modality))}
+    count = len(description.modality)
+    paths = [problems.confined_file(folder, stated, case_id=case_id) for stated in _stated_files(folder, image, count)]
+    fields: dict[str, Any] = {"case_id": case_id, "images": _images(paths, count)}
     if label is not None:
         fields["label"] = problems.confined_file(folder, label, case_id=case_id)
     case = build_case(folder / "dataset.json", **fields)
     return case if description.tumorseg is None else description.tumorseg.complete(case)
 
 
-def _images(path: str, num_channels: int) -> list[ImageFile]:
+def _stated_files(folder: Path, image: str, num_channels: int) -> list[str]:
+    """Return the file of a case; in version 1 of nnU-Net, which lists `<id>.nii.gz`, `<id>_0000.nii.gz`, `<id>_0001.nii.gz`, …."""
+    path = Path(image)
+    ending = path.name.removeprefix(image_id(path))
+    parts = [f"{path.parent}/{image_id(path)}_{number:04d}{ending}" for number in range(num_channels)]
+    is_numbered = bool(image and parts) and not is_there(folder / path) and is_there(folder / parts[0])
+    return parts if is_numbered else [image]
+
+
+def _images(paths: list[str], num_channels: int) -> list[ImageFile]:
     """Return one image per channel; a file of one channel has no channel axis."""
-    if num_channels == 1:
-        return [ImageFile(path=path)]
-    return [ImageFile(path=path, index=index, num_volumes=num_channels) for index in range(num_channels)]
+    if len(paths) == num_channels:
+        return [ImageFile(path=path) for path in paths]
+    return [ImageFile(path=paths[0], index=index, num_volumes=num_channels) for index in range(num_channels)]

@@ -6,6 +6,7 @@ References:
     nnU-Net's documentation/dataset_format.md and region_based_training.md (v2).
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from tumorseg.sources.folders import (
     split_channel,
 )
 from tumorseg.sources.kept import KEY, Kept, disagreement, keep, ordered_json, renumbered
-from tumorseg.sources.nnunet_keys import channel_name, label_keys
+from tumorseg.sources.nnunet_keys import channel_name, is_value_to_name, label_keys
 from tumorseg.storage.images import ENDINGS, FLAT_ENDINGS
 from tumorseg.storage.json_files import read_json
 
@@ -51,18 +52,26 @@ class _Description(Record, extra="ignore"):
 
 
 def is_nnunet(folder: Path) -> bool:
-    """Tell whether a folder's dataset.json is nnU-Net v2's."""
-    return "channel_names" in dataset_json(folder)
+    """Tell whether a folder's dataset.json is nnU-Net v2's, or meant as such: of version 1, without a list of cases."""
+    content = dataset_json(folder)
+    is_listed = (
+        "modality" in content and "training" in content
+    )  # then the Decathlon's reader takes it, of both versions
+    return "channel_names" in content or ("modality" in content and not is_listed)
 
 
-def read_nnunet(folder: Path) -> Dataset:
+def read_nnunet(folder: Path, *, allow_outside: bool = False) -> Dataset:
     """Read the training cases.
 
+    Args:
+        folder: with the dataset.json.
+        allow_outside: whether files may lie outside the folder.
+
     Raises:
-        InputError: dataset.json is malformed, or a file lies outside the folder; all such are listed.
+        InputError: dataset.json is malformed, or a file lies outside the folder without leave; all such are listed.
     """
     description = _read_description(folder)
-    problems = Problems(folder)
+    problems = Problems(folder, allow_outside=allow_outside)
     cases = _training_cases(folder, description, problems)
     problems.check()
     return build_dataset(folder / "dataset.json", cases, **_describe(folder, description))
@@ -88,14 +97,14 @@ def describe_nnunet(path: Path, name: str) -> tuple[DatasetDescription, int]:
     return described, max(1, int(count)) if count.isdecimal() else 1
 
 
-def list_nnunet(folder: Path) -> Listing:
-    """List the training cases and those of imagesTs/.
+def list_nnunet(folder: Path, *, allow_outside: bool = False) -> Listing:
+    """List the training cases and those of imagesTs/; arguments as for `read_nnunet`.
 
     Raises:
-        InputError: as from `read_nnunet`.
+        InputError: as from `read_nnunet`, or there is no case at all.
     """
     description = _read_description(folder)
-    problems = Problems(folder)
+    problems = Problems(folder, allow_outside=allow_outside)
     cases = _training_cases(folder, description, problems)
     tests = _complete(_scan(folder, "Ts", description, problems=problems), description)
     problems.check()
@@ -156,19 +165,43 @@ def _complete(cases: list[Case], description: _Description) -> list[Case]:
 def _read_description(folder: Path) -> _Description:
     source = folder / "dataset.json"
     description = _parse_description(source, dataset_json(folder))
-    if description.file_ending not in ENDINGS:
-        raise InputError(
-            f"{source}: found `file_ending` {description.file_ending!r}, expected {' or '.join(ENDINGS)}; convert the images"
-        )
+    _check_ending(source, description.file_ending)
     return description
 
 
+def _check_ending(source: Path, ending: str) -> None:
+    if ending in ENDINGS:
+        return
+    meant = f".{ending.strip().lstrip('.').lower()}"
+    advice = f"write {meant}" if meant in ENDINGS else "convert the images"
+    raise InputError(f"{source}: found `file_ending` {ending!r}, expected {' or '.join(ENDINGS)}; {advice}")
+
+
 def _parse_description(source: Path, content: Any) -> _Description:
+    _check_version(source, content)
     description = parse_record(_Description, content, source=str(source), error=InputError)
     numbers = sorted(description.channel_names)
     if numbers != list(range(len(numbers))) or not numbers:
         raise InputError(f"{source}: `channel_names` numbers {numbers}, expected 0, 1, … without a gap; renumber")
     return description
+
+
+def _check_version(source: Path, content: Any) -> None:
+    """Call a dataset.json of version 1 what it is."""
+    if not isinstance(content, dict):
+        return
+    labels = content.get("labels") or {}
+    if is_value_to_name(labels):
+        value, name = next(iter(labels.items()))
+        raise InputError(
+            f"{source}: `labels` are written value to name, as in version 1 of nnU-Net and in the Decathlon; expected name to value, "
+            f"such as {{{json.dumps(name)}: {value}}}; turn them round"
+        )
+    if "channel_names" not in content and "modality" in content:
+        raise InputError(
+            f"{source}: found `modality`, as in version 1 of nnU-Net and in the Decathlon, but no `training` cases; expected "
+            "`channel_names` as in version 2; rename it, and give `file_ending`"
+        )
 
 
 def _describe(folder: Path, description: _Description) -> dict[str, Any]:
@@ -201,7 +234,7 @@ def _scan(folder: Path, part: str, description: _Description, *, problems: Probl
     images, labels, ending = f"images{part}", f"labels{part}", description.file_ending
     expected = range(len(description.channel_names))
     found = _channel_numbers(folder / images, ending, problems)
-    labelled = {image_id(path) for path in image_files(folder / labels)}
+    labelled = _labelled(folder / labels, ending, problems)
     for case_id in sorted(labelled - set(found)):
         problems.add(f"case {case_id}: found a label, but no image in {folder / images}; restore or remove it")
     cases = []
@@ -215,6 +248,19 @@ def _scan(folder: Path, part: str, description: _Description, *, problems: Probl
         files = _Files(images=paths, label=f"{labels}/{case_id}{ending}" if case_id in labelled else None)
         cases.append(_listed_case(folder, case_id, files, problems=problems))
     return cases
+
+
+def _labelled(folder: Path, ending: str, problems: Problems) -> set[str]:
+    """Return the ids of the labels in a folder."""
+    found = set()
+    for path in image_files(folder):
+        if path.name.endswith(ending) and image_id(path) == path.name.removesuffix(ending):
+            found.add(image_id(path))
+        else:
+            problems.add(
+                f"{path}: found another ending than `file_ending` {ending}; convert, rename or remove the file"
+            )
+    return found
 
 
 def _channel_numbers(folder: Path, ending: str, problems: Problems) -> dict[str, set[int]]:
@@ -258,6 +304,10 @@ def _targets(source: Path, description: _Description) -> dict[str, Any]:
     if isinstance(ignore, tuple):
         raise InputError(f"{source}: label `ignore` is {list(ignore)}, expected one integer; mend it")
     ignored = {} if ignore is None else {"ignore": ignore}
+    if empty := [name for name, v in values.items() if not v]:
+        raise InputError(
+            f"{source}: label `{empty[0]}` is [], expected a value, or those that the region joins; mend it"
+        )
     plain = {name: v[0] for name, v in values.items() if len(v) == 1}
     if not any(len(value) > 1 for value in values.values()):
         return {"labels": {**_background(plain), **plain, **ignored}, "ignore_label": ignore}

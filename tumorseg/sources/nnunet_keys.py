@@ -9,7 +9,7 @@ References:
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tumorseg.planning.kinds import kind_from_name
 from tumorseg.schema.dataset import Channel, DatasetDescription, Region
@@ -57,6 +57,15 @@ def label_keys(description: DatasetDescription) -> LabelKeys:
     if description.ignore_label is not None:
         labels[IGNORE] = description.ignore_label
     return LabelKeys(labels, order)
+
+
+def is_value_to_name(labels: Any) -> bool:
+    """Tell whether the key `labels` gives names to values, as in version 1: {"0": "background", …}."""
+    if not isinstance(labels, dict) or not labels:
+        return False
+    return all(str(key).strip().lstrip("-").isdecimal() for key in labels) and all(
+        isinstance(name, str) for name in labels.values()
+    )
 
 
 def _outside(foreground: dict[str, int], regions: Iterable[Region]) -> list[Region]:

@@ -1,41 +1,62 @@
-"""A plain folder of images and labels without any description: `images/` beside `labels/`, or `<id>` beside `<id>_label`.
+"""A plain folder of images and labels without any description.
 
-Images of several channels are `<id>_0000`, `<id>_0001`, …, or files of several volumes or bands. What the labels are is
+These are `images/` beside `labels/`, `<id>` beside `<id>_label`, or a folder per case; which files belong together, `pair_names`
+says. Images of several channels are `<id>_0000`, `<id>_0001`, …, or files of several volumes or bands. What the labels are is
 found in their files: every value is a label of its own.
 """
 
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from tumorseg.errors import InputError
-from tumorseg.schema.dataset import Dataset, ImageFile
+from tumorseg.schema.dataset import Case, Dataset, ImageFile
+from tumorseg.sources.discovery import Discovered, discover_labels
 from tumorseg.sources.folders import (
     Listing,
     Problems,
     build_case,
     build_dataset,
-    discover_labels,
     folder_name,
     image_files,
     image_id,
     note_or_warn,
-    split_channel,
     visible,
 )
-from tumorseg.storage.images import read_geometry
+from tumorseg.sources.pair_names import (
+    Group,
+    is_label_by_nature,
+    is_label_word,
+    match_names,
+    names_beside,
+    says_label,
+)
+from tumorseg.storage.dicom_files import holds_dicom
+from tumorseg.storage.images import ENDINGS, FLAT_ENDINGS, read_geometry
 
-NEEDS = "images/ and labels/ with files of like names, or <id> (or <id>_image) beside <id>_label, _seg or _mask"
-IMAGE_FOLDERS = ("images", "image", "imgs", "img", "scans", "volumes")
-LABEL_FOLDERS = ("labels", "label", "masks", "mask", "segmentations", "segmentation", "segs", "seg", "annotations")
+REMEDY = "give the image and the label of a case one name, perhaps with _image and _label after it, or write a manifest"
+NEEDS = (
+    "images/ and labels/ with files of like names, <id> (or <id>_image) beside <id>_label, _seg or _mask, or a folder per case with "
+    "an image and a label"
+)
+NO_PARTNER = "found no partner, an image or label of like name; it is left out"
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "scans", "volumes", "imaging")
+LABEL_FOLDERS = (
+    "labels",
+    "label",
+    "masks",
+    "mask",
+    "segmentations",
+    "segmentation",
+    "segs",
+    "seg",
+    "annotations",
+    "gt",
+)
 """What the two folders may be called, whatever the case of letters."""
-LABEL_SUFFIXES = ("_label", "_labels", "_seg", "_segmentation", "_mask", "-label", "-seg", "-mask")
-"""What follows the id of an image in the name of its label, where both lie in one folder."""
-IMAGE_SUFFIXES = ("_image", "_img", "-image", "-img")
-"""What may follow the id in the name of the image itself."""
-LABEL_STEMS = ("label", "labels", "seg", "segmentation", "mask")
-"""Names of the label of a folder's only case."""
+LEAST_NESTED = 0.5
+"""Share of a folder's folders that must hold a case for all to be taken for cases."""
 
 
 class _Pair(NamedTuple):
@@ -43,27 +64,85 @@ class _Pair(NamedTuple):
 
     case_id: str
     images: tuple[Path, ...]
-    label: Path
+    label: Path | None
     numbers: tuple[int, ...] = (0,)
     """Of the channels."""
     rivals: tuple[str, ...] = ()
     """Names of files of which only one can be meant."""
 
 
+class _Found(NamedTuple):
+    """What a folder holds."""
+
+    pairs: list[_Pair]
+    alone: list[_Pair]
+    """Images without a label, in folders where labels lie beside them."""
+    left: list[Path]
+    """Labels of no image, and what else is in no case."""
+    fault: str | None = None
+    """Why none of it can be read."""
+
+
+NOTHING = _Found([], [], [])
+
+
 def is_pairs(folder: Path) -> bool:
-    """Tell whether a folder holds images and labels in one of these ways."""
-    return next(_pairs(folder), None) is not None
+    """Tell whether a folder holds images and labels in one of these ways; pictures beside DICOM are none."""
+    pairs = _find(folder).pairs
+    files = (path for pair in pairs for path in (*pair.images, *([pair.label] if pair.label else [])))
+    has_only_pictures = all(path.name.lower().endswith(FLAT_ENDINGS) for path in files)
+    return bool(pairs) and not (has_only_pictures and holds_dicom(folder, ENDINGS))
 
 
 def read_pairs(folder: Path, labels: Mapping[str, int] | None = None) -> Dataset:
     """Read every image that has a label; labels are looked into for their values, unless those are known.
 
     Raises:
-        InputError: cases differ in their number of channels; all are listed.
+        InputError: no name of an image is like that of a label, or cases differ in their number of channels; all are listed.
     """
+    found = _find(folder)
+    if found.fault is not None:
+        raise InputError(f"{folder}: {found.fault}")
+    for path in (*(path for one in found.alone for path in one.images), *found.left):
+        note_or_warn(f"{path}: {NO_PARTNER}")
+    channels, cases = _cases(folder, found.pairs)
+    discovered = discover_labels(cases) if labels is None else Discovered(dict(labels))
+    return build_dataset(
+        folder,
+        cases,
+        name=folder_name(folder),
+        channels=channels,
+        labels=discovered.labels,
+        doubts=discovered.doubts,
+    )
+
+
+def list_pairs(folder: Path) -> Listing:
+    """List the cases, those without a label too; their channels have no names of their own.
+
+    Raises:
+        InputError: as from `read_pairs`; where there is no label at all, its images are listed.
+    """
+    found = _find(folder)
+    has_labels = any(pair.label is not None and pair.label.exists() for pair in found.pairs)
+    if found.fault is not None and has_labels:
+        raise InputError(f"{folder}: {found.fault}")
+    for path in found.left:
+        note_or_warn(f"{path}: {NO_PARTNER}")
+    channels, cases = _cases(folder, found.pairs)
+    others = [build_case(folder, case_id=one.case_id, images=_channels_of(one.images)) for one in found.alone]
+    fitting = [case for case in others if len(case.images) == len(channels)]
+    for case in others:
+        if len(case.images) != len(channels):
+            note_or_warn(
+                f"{case.images[0].path}: found {len(case.images)} channels, expected {len(channels)}; it is left out"
+            )
+    return Listing(tuple(channels), tuple(sorted([*cases, *fitting], key=lambda case: case.case_id)), is_named=False)
+
+
+def _cases(folder: Path, pairs: list[_Pair]) -> tuple[list[str], list[Case]]:
+    """Return the names of the channels that most pairs have, and the pairs as cases."""
     problems = Problems(folder)
-    pairs = list(_pairs(folder))
-    _note_partnerless(folder, pairs)
     images = {pair.case_id: _channels_of(pair.images) for pair in pairs}
     numbers = {pair.case_id: _numbers_of(pair, images[pair.case_id]) for pair in pairs}
     expected = max(Counter(numbers.values()).items(), key=lambda item: (len(item[0]), item[1]), default=((0,), 0))[0]
@@ -74,39 +153,12 @@ def read_pairs(folder: Path, labels: Mapping[str, int] | None = None) -> Dataset
             problems.add(
                 f"case {pair.case_id}: found channels {_listed(found)}, expected {_listed(expected)} as in other cases"
             )
-    count = len(expected)
     cases = [
         build_case(folder, case_id=pair.case_id, images=images[pair.case_id], label=str(pair.label)) for pair in pairs
     ]
     problems.check()
-    return build_dataset(
-        folder,
-        cases,
-        name=folder_name(folder),
-        channels=["image"] if count == 1 else [f"channel_{number}" for number in range(count)],
-        labels=discover_labels(cases) if labels is None else labels,
-    )
-
-
-def list_pairs(folder: Path) -> Listing:
-    """List the cases; their channels have no names of their own.
-
-    Raises:
-        InputError: as from `read_pairs`.
-    """
-    dataset = read_pairs(folder, {"background": 0})
-    return Listing(tuple(channel.name for channel in dataset.channels), dataset.cases, is_named=False)
-
-
-def _note_partnerless(folder: Path, pairs: list[_Pair]) -> None:
-    """Tell of files in the folder of the pairs itself that are in none of them."""
-    paired = {path.name for pair in pairs for path in (*pair.images, pair.label)}
-    paired |= {name for pair in pairs for name in pair.rivals}
-    if not pairs or pairs[0].label.parent != folder:
-        return
-    for path in image_files(folder):
-        if path.name not in paired:
-            note_or_warn(f"{path}: found no partner, an image or label of like name; it is left out")
+    count = len(expected)
+    return ["image"] if count == 1 else [f"channel_{number}" for number in range(count)], cases
 
 
 def _numbers_of(pair: _Pair, images: list[ImageFile]) -> tuple[int, ...]:
@@ -129,65 +181,104 @@ def _channels_of(paths: tuple[Path, ...]) -> list[ImageFile]:
     return [ImageFile(path=str(paths[0]), index=index, num_volumes=count) for index in range(count)]
 
 
-def _pairs(folder: Path) -> Iterator[_Pair]:
-    """Yield the cases of a folder."""
+def _find(folder: Path) -> _Found:
+    """Return the cases of a folder, however they lie."""
     if not folder.is_dir():
-        return
-    below = {entry.name.casefold(): entry for entry in visible(folder.iterdir()) if entry.is_dir()}
-    images = next((below[name] for name in IMAGE_FOLDERS if name in below), None)
-    labels = next((below[name] for name in LABEL_FOLDERS if name in below), None)
-    if images is not None and labels is not None:
-        yield from _across(images, labels)
-    else:
-        yield from _beside(folder)
+        return NOTHING
+    below = [entry for entry in visible(folder.iterdir()) if entry.is_dir()]
+    images, labels = (_folders_called(names, below) for names in (IMAGE_FOLDERS, LABEL_FOLDERS))
+    if images and labels and any(image_files(entry) for entry in (*images, *labels)):
+        return _across(folder, images, labels)
+    found = _beside(folder)
+    return found if found.pairs else _nested(below)
 
 
-def _across(images: Path, labels: Path) -> Iterator[_Pair]:
-    """Pair the files of two folders by id; `<id>_0000` is a channel, unless a label is called so."""
-    label_files = image_files(labels)
-    whole = {stem for path in label_files for stem in _bare_stems(image_id(path))}
-    grouped: dict[str, dict[int, list[Path]]] = {}
-    for path in image_files(images):
-        stem = image_id(path)
-        split = None if stem in whole else split_channel(stem)
-        case_id, number = split or (stem, 0)
-        grouped.setdefault(case_id, {}).setdefault(number, []).append(path)
-    found: dict[str, list[Path]] = {}
-    for path in label_files:
-        found.setdefault(_bare_id(image_id(path), grouped), []).append(path)
-    for case_id in sorted({*grouped, *found}):
-        yield _pair(case_id, grouped.get(case_id, {}), found.get(case_id, []), images=images, labels=labels)
+def _folders_called(names: Sequence[str], folders: list[Path]) -> list[Path]:
+    """Return those folders of some names that hold image files; where none does, the first one."""
+    called = [entry for name in names for entry in folders if entry.name.casefold() == name]
+    return [entry for entry in called if image_files(entry)] or called[:1]
 
 
-def _pair(case_id: str, channels: dict[int, list[Path]], found: list[Path], *, images: Path, labels: Path) -> _Pair:
-    """Return a case; what has no partner gets the path where it should be, so that the case fails when it is read."""
-    numbers = tuple(sorted(channels)) or (0,)
-    parts = tuple(channels[number][0] for number in numbers if number in channels) or (images / found[0].name,)
-    label = found[0] if found else labels / parts[0].name
-    crowded = [paths for paths in (*channels.values(), found) if len(paths) > 1]
+def _across(folder: Path, images: list[Path], labels: list[Path]) -> _Found:
+    """Pair the files of two folders; what has no partner gets the path where it should be, so that the case fails when it is read."""
+    strays = [path for path in image_files(images[0]) if is_label_by_nature(path)]
+    files = [path for path in image_files(images[0]) if path not in strays]
+    label_files = image_files(labels[0])
+    groups, lone_labels = match_names(files, label_files)
+    for path in lone_labels:
+        groups.setdefault(image_id(path), Group({}, [])).labels.append(path)
+    pairs = [
+        _pair(case_id or folder_name(folder), group, images=images[0], labels=labels[0])
+        for case_id, group in sorted(groups.items())
+    ]
+    fault = None
+    for several in (images, labels):
+        if len(several) > 1:
+            names = " and ".join(f"{entry.name}/" for entry in several)
+            fault = f"found {names}, expected one folder of them; move the others away, or write a manifest"
+    if fault is None and not any(group.channels and group.labels for group in groups.values()):
+        fault = f"{_holding(images[0], files)} and {_holding(labels[0], label_files)}, and no name is like another; {REMEDY}"
+    return _Found(pairs, [], strays, fault)
+
+
+def _holding(folder: Path, files: Sequence[Path]) -> str:
+    return f"{folder.name}/ holds {f'{len(files)} files such as {files[0].name}' if files else 'no image file'}"
+
+
+def _pair(case_id: str, group: Group, *, images: Path, labels: Path) -> _Pair:
+    numbers = tuple(sorted(group.channels)) or (0,)
+    parts = tuple(group.channels[number][0] for number in numbers if number in group.channels)
+    parts = parts or (images / group.labels[0].name,)
+    label = group.labels[0] if group.labels else labels / parts[0].name
+    crowded = [paths for paths in (*group.channels.values(), group.labels) if len(paths) > 1]
     return _Pair(case_id, parts, label, numbers, tuple(path.name for paths in crowded for path in paths))
 
 
-def _bare_stems(stem: str) -> list[str]:
-    """Return a label's name, and what is left of it without a suffix that says label."""
-    return [stem, *(stem.removesuffix(suffix) for suffix in LABEL_SUFFIXES if stem.endswith(suffix))]
-
-
-def _bare_id(stem: str, known: Container[str]) -> str:
-    """Return a label's id, without a suffix that says label, where an image is called so."""
-    return next((name for name in _bare_stems(stem) if name in known), stem)
-
-
-def _beside(folder: Path) -> Iterator[_Pair]:
+def _beside(folder: Path) -> _Found:
     """Pair the files of one folder: `<id>` and `<id>_label`, or the only two."""
-    files = {image_id(path): path for path in image_files(folder)}
-    if len(files) == 2 and (label := next((files[stem] for stem in LABEL_STEMS if stem in files), None)):
-        (image,) = (path for path in files.values() if path != label)
-        yield _Pair(folder_name(folder), (image,), label)
-        return
-    for stem, path in files.items():
-        case_id = next((stem.removesuffix(suffix) for suffix in IMAGE_SUFFIXES if stem.endswith(suffix)), stem)
-        labels = [files[case_id + suffix] for suffix in LABEL_SUFFIXES if case_id + suffix in files]
-        if labels and path not in labels:
-            rivals = tuple(label.name for label in labels) if len(labels) > 1 else ()
-            yield _Pair(case_id, (path,), labels[0], rivals=rivals)
+    files = image_files(folder)
+    labels = {path for path in files if says_label(path)}
+    if len(files) == 2 and len(words := [path for path in files if is_label_word(path)]) == 1:
+        (image,) = (path for path in files if path not in words)
+        return _Found([_Pair(folder_name(folder), (image,), words[0])], [], [])
+    first = match_names([path for path in files if path not in labels], sorted(labels), names_of=names_beside)
+    # The id of an image may hold a word for a label itself: `mask_03`, whose label is `mask_03_seg`.
+    maybe_images = [path for path in first.lone_labels if not is_label_by_nature(path)]
+    second = match_names(maybe_images, first.lone_labels, names_of=names_beside)
+    paired = {name: group for name, group in second.groups.items() if group.labels}
+    taken = {path for group in paired.values() for path in (*_images_of(group), *group.labels)}
+    groups = dict(sorted({**first.groups, **paired}.items()))
+    pairs = [
+        _pair(name or folder_name(folder), group, images=folder, labels=folder)
+        for name, group in groups.items()
+        if group.labels
+    ]
+    alone = [
+        _Pair(name, tuple(_images_of(group)), None, tuple(group.channels))
+        for name, group in groups.items()
+        if not group.labels
+    ]
+    return _Found(pairs, alone, [path for path in first.lone_labels if path not in taken])
+
+
+def _images_of(group: Group) -> list[Path]:
+    return [path for paths in group.channels.values() for path in paths]
+
+
+def _nested(folders: list[Path]) -> _Found:
+    """Pair the files of folders of a case each; ids begin with the folder's name, so that not any folder of pairs is such a case."""
+    found = [(folder, _beside(folder)) for folder in folders]
+    cases = [held for folder, held in found if held.pairs and all(_is_called(pair, folder) for pair in held.pairs)]
+    if not cases or len(cases) < LEAST_NESTED * len(folders):
+        return NOTHING
+    bare = [
+        _Pair(folder_name(folder), held.alone[0].images, None)
+        for folder, held in found
+        if not held.pairs and len(held.alone) == 1
+    ]
+    left = [path for held in cases for path in (*held.left, *(path for one in held.alone for path in one.images))]
+    return _Found([pair for held in cases for pair in held.pairs], bare, left)
+
+
+def _is_called(pair: _Pair, folder: Path) -> bool:
+    return pair.case_id.casefold().startswith(folder.name.casefold())

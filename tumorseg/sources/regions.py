@@ -1,13 +1,16 @@
 """What a user chooses of a dataset: the regions to predict, the channels to use."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tumorseg.errors import InputError
 from tumorseg.schema.base import Record, parse_record
-from tumorseg.schema.dataset import Dataset, Region, repeated_values
+from tumorseg.schema.dataset import Dataset, Reading, Region, repeated_values
 from tumorseg.storage.json_files import read_json
+
+logger = logging.getLogger(__name__)
 
 EDEMA = {"edema", "peritumoraledema", "peritumoraledematousinvadedtissue", "ed"}
 CORE = {
@@ -74,7 +77,21 @@ def select_channels(dataset: Dataset, names: Sequence[str]) -> Dataset:
         raise InputError(f"{dataset.name}: {what}; channels are {', '.join(known)}; choose among them")
     order = [known.index(name) for name in names]
     cases = tuple(case.model_copy(update={"images": tuple(case.images[i] for i in order)}) for case in dataset.cases)
-    return dataset.model_copy(update={"channels": tuple(dataset.channels[i] for i in order), "cases": cases})
+    channels = tuple(dataset.channels[i] for i in order)
+    return dataset.model_copy(update={"channels": channels, "cases": cases, "reading": _reading(dataset, names)})
+
+
+def _reading(dataset: Dataset, names: Sequence[str]) -> Reading:
+    """Return how files are read without the channels that are left out."""
+    grid = dataset.reading.grid_channel
+    if grid is None or grid in names:
+        return dataset.reading
+    logger.warning(
+        "%s: channel %s, whose grid was stated to count, is left out; that of the channel that labels lie on counts now",
+        dataset.name,
+        grid,
+    )
+    return dataset.reading.model_copy(update={"grid_channel": None})
 
 
 def _brats_regions(dataset: Dataset) -> tuple[Region, ...]:

@@ -118,13 +118,16 @@ def registered_name(name: str) -> str:
     raise InputError(f"no dataset is registered as {name!r}; {meant}registered names are {', '.join(REGISTERED)}")
 
 
-def open_dataset(name: str, data_root: Path, *, labels: Mapping[str, int] | None = None) -> Dataset:
+def open_dataset(
+    name: str, data_root: Path, *, labels: Mapping[str, int] | None = None, allow_outside: bool = False
+) -> Dataset:
     """Open a dataset by its registered name, its folder, its folder's name below the data root, or its manifest file.
 
     Args:
         name: what `-d` says.
         data_root: where registered names and folder names are looked for.
         labels: names and values, if known; then a layout that would look for them in every label file does not.
+        allow_outside: whether a dataset.json may name files outside its folder, itself or by links; never one that `fetch` unpacked.
 
     Returns:
         The dataset; one in a registered folder bears the registered name however it was opened.
@@ -136,7 +139,7 @@ def open_dataset(name: str, data_root: Path, *, labels: Mapping[str, int] | None
         raise _not_found(name, data_root, _places(name, data_root))
     if (layout := find_layout(path)) is None:
         raise unknown_layout(path)
-    dataset = layout.read(path, labels=labels) if layout.discovers_labels else layout.read(path)
+    dataset = layout.open(path, labels=labels, allow_outside=allow_outside)
     return dataset.model_copy(update={"name": _registered_name(path) or dataset.name})
 
 

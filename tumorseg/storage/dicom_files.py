@@ -9,20 +9,23 @@ References:
 import logging
 import os
 import struct
-import threading
 import warnings
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from tumorseg.errors import InputError
 from tumorseg.schema.dataset import Case, ImageFile
 from tumorseg.storage.detached import data_files
+from tumorseg.storage.library_logs import warnings_lock
+from tumorseg.storage.signatures import check_is_file
 from tumorseg.storage.stored import damaged
 
 KIND = "DICOM"
-_lock = threading.RLock()  # pydicom, logging and warnings are told process-wide what to let pass
+_lock = warnings_lock  # pydicom, logging and warnings are told process-wide what to let pass
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 IMAGE_CLASSES = {_STORAGE + end for end in ("2", "2.1", "2.2", "4", "4.1", "4.4", "128", "128.1", "130")}
 """CT, MR and PET: one file per slice, enhanced (all slices in a file), and converted to enhanced."""
@@ -38,10 +41,20 @@ BARE_STARTS = (b"\x08\x00", b"\x02\x00")
 """How old files begin that have neither preamble nor magic: with an element of group 8, or 2."""
 BARE_ENDINGS = (".dcm", ".dicom", ".ima")
 """What such a file must be called to be taken for DICOM."""
-MOST_LOOKED_INTO = 64
-"""Files that are opened at most to tell whether a folder holds DICOM."""
-MOST_LOOKED_AT = 4096
-"""Files that are looked at by name for it."""
+DIRECTORY_NAME = "dicomdir"
+"""What the table of contents of a disc is called, whatever the case of letters."""
+MOST_LOOKED_INTO = 16
+"""Files that are opened at most in one folder to tell whether it holds DICOM."""
+MOST_FOLDERS = 2048
+"""Folders that are looked at for it, those further up first: more than the viewer of a disc has."""
+MOST_OPENED = 4096
+"""Files that are opened for it in all."""
+OTHER_ENDINGS = (
+    ".txt", ".md", ".csv", ".tsv", ".json", ".xml", ".yaml", ".html", ".htm", ".css", ".js", ".pdf", ".rtf", ".zip", ".gz", ".tar", ".7z",
+    ".cab", ".py", ".exe", ".dll", ".msi", ".inf", ".ini", ".cfg", ".bat", ".cmd", ".sh", ".jar", ".class", ".so", ".dylib", ".chm", ".hlp",
+    ".ico", ".bmp", ".gif", ".svg", ".ttf", ".wav", ".mp4", ".avi", ".log", ".db", ".properties", ".lnk", ".url", ".manifest",
+)  # fmt: skip
+"""How files are called that are never opened for it: those of viewers and their installers, and what lies beside data."""
 UNREADABLE = (
     OSError,
     EOFError,
@@ -79,20 +92,24 @@ def walk_files(folder: Path) -> Iterator[Path]:
 
 
 def _walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[Path]:
-    try:
-        state = os.stat(folder)  # noqa: PTH116 (texts, by the thousand)
-        if (state.st_dev, state.st_ino) in seen:
-            return
-        seen.add((state.st_dev, state.st_ino))
-        with os.scandir(folder) as found:
-            entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be read ({error.strerror}); allow it, or move the folder away") from None
-    for entry in entries:
+    for entry in _entries(folder, seen):
         if entry.is_dir():
             yield from _walk(entry.path, seen)
         elif entry.is_file():
             yield Path(entry.path)
+
+
+def _entries(folder: str, seen: set[tuple[int, int]]) -> list[os.DirEntry[str]]:
+    """Return the visible entries of a folder in the order of their names; none where it was seen before."""
+    try:
+        state = os.stat(folder)  # noqa: PTH116 (texts, by the thousand)
+        if (state.st_dev, state.st_ino) in seen:
+            return []
+        seen.add((state.st_dev, state.st_ino))
+        with os.scandir(folder) as found:
+            return sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read ({error.strerror}); allow it, or move the folder away") from None
 
 
 def parts_of(file: ImageFile) -> list[str]:
@@ -143,8 +160,7 @@ def read_dataset(path: str, *, has_pixels: bool = True, tags: Sequence[str] | No
     """
     import pydicom
 
-    if not Path(path).is_file():
-        raise InputError(f"{path}: no such file; expected an image; check the path")
+    check_is_file(path)
     if not is_dicom_file(Path(path)):
         raise InputError(f"{path}: is no DICOM file; expected one; remove it, or convert it")
     wanted = None if tags is None else list(tags)
@@ -157,22 +173,43 @@ def read_dataset(path: str, *, has_pixels: bool = True, tags: Sequence[str] | No
 
 
 def holds_dicom(folder: Path, other_endings: Iterable[str]) -> bool:
-    """Tell whether DICOM lies in or below a folder, looking at no more than its first files.
+    """Tell whether DICOM lies in or below a folder, looking into no more than a few files of each.
+
+    On a patient's disc the viewer may have hundreds of files that come first by name.
 
     Args:
         folder: where to look.
-        other_endings: names of files that need not be opened.
+        other_endings: names of further files that need not be opened.
     """
-    endings = (*other_endings, ".txt", ".md", ".csv", ".tsv", ".json", ".xml", ".html", ".pdf", ".zip", ".gz", ".py")
-    opened = 0
-    for number, path in enumerate(walk_files(folder)):
-        if number >= MOST_LOOKED_AT or opened >= MOST_LOOKED_INTO:
-            return False
-        if not path.name.lower().endswith(endings):
-            opened += 1
+    endings = (*other_endings, *OTHER_ENDINGS)
+    num_opened = 0
+    for files in islice(_walk_by_level(folder), MOST_FOLDERS):
+        likely = sorted((path for path in files if not path.name.lower().endswith(endings)), key=_unlikelihood)
+        for path in likely[:MOST_LOOKED_INTO]:
+            num_opened += 1
             if is_dicom_file(path):
                 return True
+        if num_opened >= MOST_OPENED:
+            return False
     return False
+
+
+def _unlikelihood(path: Path) -> tuple[int, str]:
+    """Return by what files are sorted that may be DICOM: a disc's directory first, then by endings of DICOM, none, or of numbers."""
+    name = path.name.lower()
+    if name == DIRECTORY_NAME or name.endswith(BARE_ENDINGS):
+        return (name != DIRECTORY_NAME, name)
+    return (2 if not path.suffix or path.suffix[1:].isdecimal() else 3, name)
+
+
+def _walk_by_level(folder: Path) -> Iterator[list[Path]]:
+    """Yield the visible files of a folder, then those of each folder in it, and so on. Links are followed, loops are not."""
+    seen: set[tuple[int, int]] = set()
+    waiting = deque([str(folder)])
+    while waiting:
+        entries = _entries(waiting.popleft(), seen)
+        waiting.extend(entry.path for entry in entries if entry.is_dir())
+        yield [Path(entry.path) for entry in entries if entry.is_file()]
 
 
 def common_folder(paths: Sequence[str]) -> str:

@@ -21,6 +21,34 @@ PERPENDICULAR = 1e-3
 """How far the two directions of a plane may be from perpendicular unit vectors."""
 
 
+FACTS = (
+    ("MREchoSequence", "EffectiveEchoTime"),
+    ("", "EchoTime"),
+    ("", "EchoNumbers"),
+    ("FrameContentSequence", "TemporalPositionIndex"),
+    ("", "TemporalPositionIdentifier"),
+    ("CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime"),
+    ("", "TriggerTime"),
+    ("", "NominalPercentageOfCardiacPhase"),
+    ("MRDiffusionSequence", "DiffusionBValue"),
+    ("", "InversionTime"),
+    ("", "FlipAngle"),
+    ("", "ConvolutionKernel"),
+    ("", "KVP"),
+    ("", "ContrastBolusAgent"),
+    ("", "AcquisitionNumber"),
+    ("FrameContentSequence", "FrameAcquisitionNumber"),
+    ("", "ImageType"),
+    ("PixelValueTransformationSequence", "RescaleSlope"),
+    ("PixelValueTransformationSequence", "RescaleIntercept"),
+    ("", "AcquisitionTime"),
+    ("", "ContentTime"),
+    ("", "InstanceNumber"),
+    ("", "SOPInstanceUID"),
+)
+"""Group and name of what may set planes in one place apart, what says most first."""
+
+
 class Frame(NamedTuple):
     """One plane of pixels."""
 
@@ -38,6 +66,8 @@ class Frame(NamedTuple):
     """From this plane to the next, as far as one file knows."""
     scaling: tuple[float, float]
     """Slope and intercept from stored to real values."""
+    facts: tuple[tuple[str, str], ...] = ()
+    """What sets planes in one place apart, by the names of elements, as far as the file says."""
 
 
 def frames_of(dataset: Any, path: str) -> list[Frame]:
@@ -105,7 +135,13 @@ def _frame(place: _Flat | _Grouped, dataset: Any, path: str, *, number: int) -> 
         LPS_TO_RAS @ (directions.T * [column_mm, row_mm]),
         next((abs(float(value)) for value in between if value), None),
         _scaling(place, dataset, path),
+        _facts(place, dataset),
     )
+
+
+def _facts(place: _Flat | _Grouped, dataset: Any) -> tuple[tuple[str, str], ...]:
+    found = [(name, place.find(group, name) if group else dataset.get(name)) for group, name in FACTS]
+    return tuple((name, str(value)) for name, value in found if value not in (None, ""))
 
 
 def _numbers(place: _Flat | _Grouped, group: str, name: str, *, count: int, path: str) -> NDArray[np.float64]:

@@ -11,12 +11,14 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tumorseg.errors import InputError
 from tumorseg.schema.dataset import ImageFile
+from tumorseg.storage.dicom_copies import one_place, told_copies, without_copies
 from tumorseg.storage.dicom_files import (
     IMAGE_CLASSES,
     KIND,
@@ -48,6 +50,8 @@ SLANT = 1e-2
 def open_series(file: ImageFile) -> Stored:
     """Read and check the headers of all planes.
 
+    Files that are copies of others count once; that, and a tilted gantry, is warned of when voxels are read.
+
     Args:
         file: a folder and the files in it that make up the series, a folder of one series, or a file with all planes.
 
@@ -60,10 +64,17 @@ def open_series(file: ImageFile) -> Stored:
             dataset = read_dataset(path, has_pixels=False)
             _check_class(path, str(dataset.get("SOPClassUID", "")))
             frames += frames_of(dataset, path)
-    ordered, affine = stack_planes(file.path, frames)
+    distinct = without_copies(frames)
+    ordered, affine = stack_planes(file.path, distinct.frames)
     rows, columns = ordered[0].shape
     geometry = Geometry((len(ordered), rows, columns), check_affine(file.path, affine), 1)
-    return Stored(file.path, geometry, (1.0, 0.0), lambda indices: [_read_volume(ordered) for _ in indices])
+
+    def read(indices: Sequence[int]) -> list[NDArray[Any]]:
+        # Said when voxels are read: that is once in a command, while headers may be opened often.
+        _warn(file.path, affine, distinct.copies)
+        return [_read_volume(ordered) for _ in indices]
+
+    return Stored(file.path, geometry, (1.0, 0.0), read)
 
 
 def stack_planes(where: str, frames: Sequence[Frame]) -> tuple[list[Frame], Affine]:
@@ -153,10 +164,8 @@ def _step(where: str, ordered: Sequence[Frame], normal: NDArray[np.float64]) -> 
     origins = np.stack([frame.origin for frame in ordered])
     gaps = np.diff(origins @ normal)
     if (num_same := int((gaps < SAME_PLACE_MM).sum())) > 0:
-        raise InputError(
-            f"{where}: found {num_same} of {len(ordered)} planes in the place of another, expected one plane a place; are there "
-            "several phases, echoes or copies? give each a folder of its own"
-        )
+        first = int(gaps.argmin())
+        raise one_place(where, ordered[first : first + 2], num_same)
     step: NDArray[np.float64] = (origins[-1] - origins[0]) / (len(ordered) - 1)
     typical = float(np.median(gaps))
     allowed = min(MOST_UNEVEN * typical, MOST_UNEVEN_MM)
@@ -168,15 +177,23 @@ def _step(where: str, ordered: Sequence[Frame], normal: NDArray[np.float64]) -> 
             f"expected {typical:.4g} mm as elsewhere (planes are up to {off:.3g} mm off a regular stack, at most {allowed:.3g} mm "
             "are allowed); slices are missing, or do not belong; restore the series"
         )
-    along = float(step @ normal)
-    if np.linalg.norm(step - along * normal) > SLANT * along:
-        angle = float(np.degrees(np.arccos(np.clip(along / np.linalg.norm(step), -1, 1))))
+    return step
+
+
+def _warn(where: str, affine: Affine, copies: dict[str, str]) -> None:
+    """Tell of what does not keep a series from being read."""
+    if copies:
+        logger.warning("%s: %s", where, told_copies(copies))
+    normal = np.cross(affine[:3, 0], affine[:3, 1])
+    step = affine[:3, 2]
+    cosine = abs(float(step @ normal)) / float(np.linalg.norm(step) * np.linalg.norm(normal))
+    angle = float(np.arccos(min(cosine, 1.0)))
+    if np.tan(angle) > SLANT:
         logger.warning(
             "%s: the planes are stacked aslant by %.3g degrees (a tilted gantry); the volume keeps this shear",
             where,
-            angle,
+            np.degrees(angle),
         )
-    return step
 
 
 def _read_volume(ordered: Sequence[Frame]) -> Image:

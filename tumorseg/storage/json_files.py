@@ -17,10 +17,12 @@ def read_json(path: Path, error: type[TumorsegError]) -> Any:
         error: the class to raise.
 
     Raises:
-        TumorsegError: of class `error`: the file is missing, unreadable, not UTF-8, or not JSON.
+        TumorsegError: of class `error`: the file is missing, unreadable, not UTF-8, or not JSON, or has a key twice.
     """
     try:
-        return json.loads(path.read_bytes().decode("utf-8-sig"), parse_constant=_refuse_constant)
+        return json.loads(
+            path.read_bytes().decode("utf-8-sig"), parse_constant=_refuse_constant, object_pairs_hook=_once
+        )
     except FileNotFoundError:
         raise error(f"{path}: no such file; expected a JSON file; check the path") from None
     except OSError as failure:
@@ -33,6 +35,15 @@ def read_json(path: Path, error: type[TumorsegError]) -> Any:
 
 def _refuse_constant(text: str) -> None:
     raise ValueError(f"found {text}, which JSON does not know")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object; of two values of one key, JSON's readers would drop the first in silence."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        repeated = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
+        raise ValueError(f"the key {repeated!r} stands twice in one object")
+    return found
 
 
 def write_record(path: Path, record: Record) -> None:

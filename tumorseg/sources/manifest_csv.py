@@ -1,0 +1,203 @@
+"""A manifest in CSV, as people and spreadsheets write it, as the value that one in JSON would hold.
+
+A column that is neither `case_id`, `label`, `group`, `site` nor `label:NAME=VALUE` is a channel where its cells name images; else it says
+something of the cases, such as their age, and is kept with them. Columns and rows without a word in them are left out.
+"""
+
+import csv
+import io
+import logging
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tumorseg.errors import InputError
+from tumorseg.schema.dataset import repeated_values
+from tumorseg.sources.folders import Problems, is_there, note_or_warn
+from tumorseg.sources.pair_names import LABEL_WORDS
+from tumorseg.storage.dicom_files import BARE_ENDINGS, holds_dicom, is_dicom_file
+from tumorseg.storage.images import ENDINGS
+
+logger = logging.getLogger(__name__)
+
+OPTIONAL = ("label", "group", "site")
+"""Columns that need not be there."""
+LABEL_PREFIX = "label:"
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+"""What may be between cells, the usual one first."""
+STATED_SEPARATOR = re.compile(r"sep=(.)\s*")
+"""First line by which spreadsheets tell each other what is between cells."""
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+"""How files begin that are no text."""
+OTHER_ENDINGS = (".txt", ".pdf", ".csv", ".tsv", ".json", ".xml", ".html", ".doc", ".docx", ".xls", ".xlsx")
+"""Of files that a table may name beside images."""
+
+
+class _Table(NamedTuple):
+    """A table without what is empty in it."""
+
+    header: list[str]
+    rows: list[dict[str, str]]
+    """Column to cell."""
+
+    def cells(self, column: str) -> list[str]:
+        """Return what stands in a column, each text once."""
+        return list(dict.fromkeys(row[column] for row in self.rows if row[column]))
+
+
+def read_csv_manifest(file: Path) -> dict[str, Any]:
+    """Return a CSV manifest as a JSON one.
+
+    Raises:
+        InputError: it cannot be read as a table, or lacks what a manifest needs.
+    """
+    table = _read_table(file)
+    labels = dict(_parse_label(file, name) for name in table.header if name.startswith(LABEL_PREFIX))
+    known = ("case_id", *OPTIONAL)
+    others = [name for name in table.header if name not in known and not name.startswith(LABEL_PREFIX)]
+    channels = _channels(file, table, others)
+    extra = [name for name in others if name not in channels and table.cells(name)]
+    if extra:
+        logger.info("%s: columns that name no images are kept with the cases: %s", file, ", ".join(extra))
+    cases = [_case(file, row, channels, extra) for row in table.rows]
+    return {"channels": channels, "labels": labels or None, "cases": cases}
+
+
+def _channels(file: Path, table: _Table, names: Sequence[str]) -> list[str]:
+    """Return the columns whose cells name images; of a table that names none, those that may be meant."""
+    channels = [name for name in names if any(names_image(file.parent, cell) for cell in table.cells(name))]
+    empty = [name for name in names if not table.cells(name)]
+    if not channels and empty:
+        return empty  # each case then says what it lacks
+    if not channels:
+        found = ", ".join(names) or "none beside case_id, label, group and site"
+        raise InputError(
+            f"{file}: found no column of images, expected one for each channel; other columns are {found}; add paths"
+        )
+    if empty:
+        logger.warning("%s: columns without any cell are left out: %s", file, ", ".join(empty))
+    for name in channels:
+        if "label" not in table.header and name.casefold() in LABEL_WORDS:
+            note_or_warn(f"{file}: column {name!r} is taken for a channel; if it is the reference, call it `label`")
+    return channels
+
+
+def names_image(folder: Path, cell: str) -> bool:
+    """Tell whether a cell is the path of an image: by its ending, by what is there, or as it points into a folder that is there."""
+    place = folder / cell
+    if cell.lower().endswith((*ENDINGS, *BARE_ENDINGS)):
+        return True
+    if cell.lower().endswith(OTHER_ENDINGS):
+        return False
+    if not is_there(place):
+        return place.parent != folder and is_there(place.parent)
+    if not place.is_dir():
+        return is_dicom_file(place) or re.fullmatch(r"\.[A-Za-z]\w*", place.suffix) is not None
+    is_above = folder.resolve().is_relative_to(place.resolve())  # such as `.` and `/`
+    return not is_above and holds_dicom(place, ENDINGS)
+
+
+def _read_table(file: Path) -> _Table:
+    text = _read_text(file)
+    stated = STATED_SEPARATOR.match(text)
+    text = text[stated.end() :] if stated else text
+    separator = stated[1] if stated else _separator(text)
+    try:
+        lines = list(csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator))
+    except csv.Error as error:
+        raise InputError(f"{file}: is not CSV ({error}); mend the file") from None
+    if separator != ",":
+        logger.info("%s: the cells are separated by %s", file, SEPARATORS.get(separator, repr(separator)))
+    lines = [[cell.strip() for cell in line] for line in lines]
+    header, *rows = [line for line in lines if any(line)] or [[]]
+    _check_header(file, header, separator)
+    return _named(file, header, _check_rows(file, header, rows))
+
+
+def _read_text(file: Path) -> str:
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror}), expected a manifest; check the path") from None
+    if data.startswith(SPREADSHEETS):
+        raise InputError(f"{file}: is a spreadsheet or an archive, expected text; save it as CSV in UTF-8")
+    if data.startswith(UTF_16) or b"\0" in data:
+        raise InputError(f"{file}: is in UTF-16, expected UTF-8; save it as CSV in UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{file}: found bytes that are not UTF-8 at position {error.start}, as in Latin-1; save it as CSV in UTF-8"
+        ) from None
+
+
+def _separator(text: str) -> str:
+    """Return what is between the cells: by which the first line has a column `case_id`, else most columns."""
+    line = next((line for line in text.splitlines() if line.strip()), "")
+    columns = {separator: [cell.strip(' "') for cell in line.split(separator)] for separator in SEPARATORS}
+    named = [separator for separator, names in columns.items() if "case_id" in names]
+    return max(named or columns, key=lambda separator: len(columns[separator]))
+
+
+def _check_rows(file: Path, header: Sequence[str], rows: Iterable[list[str]]) -> list[list[str]]:
+    """Return the rows that have as many cells as the header; empty ones behind these do not count."""
+    problems, sound = Problems(file), []
+    for number, row in enumerate(rows, start=1):
+        while len(row) > len(header) and not row[-1]:
+            row.pop()
+        if len(row) == len(header):
+            sound.append(row)
+        else:
+            problems.add(
+                f"case {row[0]}: row {number}: found {len(row)} cells, expected {len(header)} as in the header"
+            )
+    problems.check()
+    return sound
+
+
+def _check_header(file: Path, header: Sequence[str], separator: str) -> None:
+    names = [name for name in header if name]
+    repeated = repeated_values(names)
+    if "case_id" in names and not repeated:
+        return
+    found = f"{', '.join(map(repr, repeated))} twice" if "case_id" in names else f"{names}"
+    between = "" if separator == "," else f" (the cells are separated by {SEPARATORS.get(separator, repr(separator))})"
+    raise InputError(
+        f"{file}: found the columns {found}{between}, expected `case_id`, one per channel, `label`; mend line 1"
+    )
+
+
+def _named(file: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> _Table:
+    """Return a table without the columns that have no heading."""
+    for position in (position for position, name in enumerate(header) if not name):
+        cell = next((row[position] for row in rows if row[position]), "")
+        if cell and names_image(file.parent, cell):
+            raise InputError(
+                f"{file}: column {position + 1} has no heading, but names images such as {cell!r}; give it one"
+            )
+        if cell:
+            logger.info("%s: column %d has no heading and is left out", file, position + 1)
+    named = [{name: cell for name, cell in zip(header, row, strict=True) if name} for row in rows]
+    return _Table([name for name in header if name], named)
+
+
+def _parse_label(file: Path, header: str) -> tuple[str, int]:
+    """Return name and value of a `label:NAME=VALUE` header."""
+    name, _, value = header.removeprefix(LABEL_PREFIX).rpartition("=")
+    try:
+        return name.strip(), int(value)
+    except ValueError:
+        raise InputError(f"{file}: found the column {header!r}, expected label:NAME=INTEGER; mend line 1") from None
+
+
+def _case(file: Path, row: dict[str, str], channels: Sequence[str], extra: Sequence[str]) -> dict[str, Any]:
+    if filled := [name for name, cell in row.items() if name.startswith(LABEL_PREFIX) and cell]:
+        raise InputError(f"{file}: case {row['case_id']}: column {filled[0]!r} must be empty; its header says it all")
+    return {
+        "case_id": row["case_id"],
+        "images": {name: row[name] for name in channels},
+        "columns": {name: row[name] for name in extra if row[name]},
+        **{name: row.get(name) or None for name in OPTIONAL},
+    }
