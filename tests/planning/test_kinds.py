@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.planning.measured import CT, MR
+from tests.planning.measured import CT, MR, case, fingerprint, planned
 from tumorseg.planning.kinds import choose_normalization, decide_kind, kind_from_intensities, kind_from_name
 from tumorseg.schema.dataset import Channel
 from tumorseg.schema.preprocessing import (
@@ -59,15 +59,66 @@ def test_t1_within_a_word_is_no_mr_contrast(name):
     ("changes", "kind"),
     [
         ({}, "ct"),
-        ({"min": -200.0}, "ct"),
-        ({"min": -199.0}, None),
+        ({"min": -500.0}, "ct"),
+        ({"min": -3024.0}, "ct"),
+        ({"min": -499.0}, None),
         ({"min": -32768.0}, None),
         ({"max": 4e9}, None),
         ({"std": 0.5}, None),
+        ({"percentile_00_5": -1500.0}, None),
+        ({"percentile_99_5": 5000.0}, None),
+        ({"median": 1800.0}, None),
     ],
 )
-def test_hounsfield_units_are_recognised(changes, kind):
+def test_hounsfield_units_are_recognised_by_foreground_that_reaches_into_gas(changes, kind):
     assert kind_from_intensities(CT.model_copy(update=changes)) == kind
+
+
+@pytest.mark.parametrize(
+    ("minima", "kind"),
+    [
+        ([-1024.0] * 9 + [-140.0], "ct"),
+        ([-1000.0, -1024.0, -2000.0, -2048.0, -3024.0, -1151.3, -2071.8, -3000.0, -997.0, -1047.0], "ct"),
+        ([-1024.0] * 8 + [-140.0] * 2, None),
+        ([-212.0, -87.5, -1004.0, -450.0, -730.0], None),
+        ([0.0] * 10, None),
+        ([-32768.0] * 10, None),
+    ],
+    ids=["one crop", "air and padding", "two crops", "MR that goes below zero", "MR", "unsigned read as signed"],
+)
+def test_whole_images_tell_more_than_their_foreground(minima, kind):
+    for least in (-983.0, 20.0):
+        assert kind_from_intensities(CT.model_copy(update={"min": least}), minima) == kind
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"min": -300.0},
+        {"min": -940.0, "median": 3100.0, "percentile_99_5": 9000.0, "max": 12000.0},
+        {"min": -4096.0, "median": -3.0, "percentile_00_5": -4000.0, "percentile_99_5": 4001.0, "max": 4095.0},
+    ],
+    ids=["interpolated", "large numbers", "phase"],
+)
+def test_mr_with_negative_values_is_not_taken_for_ct(changes):
+    decision = decide_kind(Channel(name="image"), MR.model_copy(update=changes))
+    assert (decision.kind, decision.warning) == ("other", None)
+    assert decide_kind(Channel(name="T1"), MR.model_copy(update=changes)).warning is None
+
+
+def test_contrast_in_an_organ_is_no_disagreement_where_whole_images_were_measured():
+    bright = MR.model_copy(update={"min": 12.0, "max": 251.0})
+    assert decide_kind(Channel(name="CT"), bright).warning is not None
+    assert decide_kind(Channel(name="CT"), bright, [-1024.0] * 5).warning is None
+
+
+def test_the_planner_looks_at_whole_images():
+    cases = [case(f"case_{n:02}", channel_minima={"0": least}) for n, least in enumerate([-800.0, -650.0, -90.0] * 4)]
+    normalizations = planned(fingerprint(cases, channels=("0",), intensities=CT)).configurations["2d"].normalization
+    assert normalizations == (ZScoreNormalization(masked=False),)
+    air = [measured.model_copy(update={"channel_minima": {"0": -1024.0}}) for measured in cases]
+    normalizations = planned(fingerprint(air, channels=("0",), intensities=CT)).configurations["2d"].normalization
+    assert isinstance(normalizations[0], CtNormalization)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What made a channel's intensities, and the normalisation that follows."""
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from tumorseg.schema.dataset import Channel, ChannelKind
@@ -27,8 +28,18 @@ NNUNET_SCHEMES: dict[str, NormalizationSpec] = {
     "rgb_to_0_1": RgbNormalization(),
 }
 """Channel names that nnU-Net reads as a normalisation."""
-AIR_HU = -200.0
-"""CT has foreground or other tissue below this; other images hardly ever go negative so far."""
+EDGES_HU = ((-1300.0, -900.0), (-2200.0, -1900.0), (-3200.0, -2900.0))
+"""Where the least intensity of a CT lies: air, or padding of -2000, -2048, -3000, -3024, blurred by interpolation."""
+MOST_CASES = 0.9
+"""Share of the cases whose least intensity lies there; the others are crops without air."""
+GAS_HU = -500.0
+"""Foreground that reaches below this holds gas; where whole images were not measured, this alone shows air."""
+FOREGROUND_HU = (-1100.0, 4000.0)
+"""Where all but a hundredth of the foreground of a CT lies: between air and metal."""
+MIDDLE_HU = (-1000.0, 1500.0)
+"""Where the middle of it lies: between lung and bone."""
+GREATEST_HU = 100_000.0
+"""No CT has more."""
 CROPPED_SHARE = 0.75
 """Z-scores are taken inside the non-zero mask where cropping left less than this share of a median case."""
 
@@ -47,40 +58,77 @@ def kind_from_name(name: str) -> ChannelKind | None:
     return next((kind for kind, pattern in NAME_PATTERNS.items() if re.search(pattern, lowered)), None)
 
 
-def kind_from_intensities(intensities: IntensityStatistics) -> ChannelKind | None:
-    """Return the kind that foreground intensities show beyond doubt, or None.
+def kind_from_intensities(intensities: IntensityStatistics, minima: Sequence[float] = ()) -> ChannelKind | None:
+    """Return the kind that intensities show beyond doubt, or None.
 
-    Only CT gives itself away: its Hounsfield units go below zero by hundreds and stay within -1024 to some thousands.
+    Only CT gives itself away: its Hounsfield units begin at -1000 in air, or lower in padding, in nearly every case. MR that goes
+    below zero (interpolated, subtracted, a phase) does so as far as it happens to.
+
+    Args:
+        intensities: over foreground, of the whole dataset.
+        minima: least intensity of each case's whole image; without any, the foreground itself must reach into gas.
     """
-    in_hounsfield_range = -5000 <= intensities.min <= AIR_HU and intensities.max <= 100_000
-    return "ct" if in_hounsfield_range and intensities.std > 1 else None
+    low, high = FOREGROUND_HU
+    is_plausible = (
+        low <= intensities.percentile_00_5
+        and intensities.percentile_99_5 <= high
+        and MIDDLE_HU[0] <= intensities.median <= MIDDLE_HU[1]
+        and intensities.max <= GREATEST_HU
+        and intensities.std > 1
+    )
+    if not is_plausible:
+        return None
+    if minima:
+        return "ct" if sum(map(_is_edge, minima)) >= MOST_CASES * len(minima) else None
+    return "ct" if EDGES_HU[-1][0] <= intensities.min <= GAS_HU else None
 
 
-def decide_kind(channel: Channel, intensities: IntensityStatistics) -> KindDecision:
+def _is_edge(minimum: float) -> bool:
+    return any(low <= minimum <= high for low, high in EDGES_HU)
+
+
+def decide_kind(channel: Channel, intensities: IntensityStatistics, minima: Sequence[float] = ()) -> KindDecision:
     """Decide a channel's kind: what the dataset states, else its name, else its intensities.
 
     A disagreement between statement and intensities does not change the decision, but is told.
+
+    Args:
+        channel: it may state its kind.
+        intensities: over foreground, of the whole dataset.
+        minima: least intensity of each case's whole image, as far as it was measured.
     """
     stated = channel.kind or kind_from_name(channel.name)
-    shown = kind_from_intensities(intensities)
+    shown = kind_from_intensities(intensities, minima)
     if stated is None:
-        rule = "foreground intensities are those of Hounsfield units" if shown else "neither name nor intensities tell"
+        rule = "intensities are those of Hounsfield units" if shown else "neither name nor intensities tell"
         return KindDecision(shown or "other", rule, None)
     rule = "stated by the dataset" if channel.kind else f"the channel is called {channel.name}"
-    return KindDecision(stated, rule, _disagreement(channel, stated, shown, intensities))
+    warning = _disagreement(channel, stated, shown, intensities)
+    # Whole images that were measured are judged one by one: see ops/units.py.
+    return KindDecision(
+        stated, rule, warning or (None if minima else _doubtful_foreground(channel, stated, intensities))
+    )
 
 
 def _disagreement(
     channel: Channel, stated: ChannelKind, shown: ChannelKind | None, intensities: IntensityStatistics
 ) -> str | None:
-    found = f"foreground intensities from {intensities.min:g} to {intensities.max:g}"
+    found = _span(intensities)
     if shown == "ct" and stated != "ct":
         return f"channel {channel.name} is taken for {stated}, but has {found}, as CT does; if it is CT, say so with kind: ct"
-    if stated == "ct" and intensities.min >= 0 and intensities.max <= 255:
-        return f"channel {channel.name} is taken for CT, but has {found}; is it in Hounsfield units?"
     if stated == "pet" and intensities.min < -1:
         return f"channel {channel.name} is taken for PET, but has {found}; uptake is not negative"
     return None
+
+
+def _doubtful_foreground(channel: Channel, stated: ChannelKind, intensities: IntensityStatistics) -> str | None:
+    if stated == "ct" and intensities.min >= 0 and intensities.max <= 255:
+        return f"channel {channel.name} is taken for CT, but has {_span(intensities)}; is it in Hounsfield units?"
+    return None
+
+
+def _span(intensities: IntensityStatistics) -> str:
+    return f"foreground intensities from {intensities.min:g} to {intensities.max:g}"
 
 
 def choose_normalization(

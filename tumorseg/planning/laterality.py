@@ -1,62 +1,219 @@
-"""Labels that only their side tells apart: mirrored across it, they would become each other."""
+"""Labels that only their side tells apart, by name or in the images: mirrored across it, they would become each other."""
 
 import re
+import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-SIDES = (
-    ("left", "right"),
-    ("lt", "rt"),
-    ("l", "r"),
-    ("lh", "rh"),
-    ("sin", "dex"),
-    ("sinister", "dexter"),
-    ("sinistra", "dextra"),
-    ("links", "rechts"),
-    ("gauche", "droite"),
+import numpy as np
+from numpy.typing import NDArray
+
+from tumorseg.schema.fingerprint import CaseMeasurement
+from tumorseg.schema.plan import MirroredLabels
+from tumorseg.types import Mask
+
+WORDS = (
+    ("left lft", "right rgt"),
+    ("link links linker", "recht rechts rechter"),
+    ("gauche gauch", "droite droit"),
+    ("izquierd izquierda izquierdo", "derech derecha derecho"),
+    ("sinistr sinister sinistra sinistro", "destr destra destro dextr dexter dextra"),
+    ("esquerd esquerda esquerdo", "direit direita direito"),
+    ("vanster venstre", "hoger hoyre hojre"),
+    ("lewy lewa lewe", "prawy prawa prawe"),
+    ("levy leva leve levo", "pravy prava prave pravo"),
+    ("лев", "прав"),
 )
-"""Words for the two sides."""
-GLUED = (("left", "right"), ("l", "r"))
-"""Words that are told within another one too: `leftkidney`, `KIDNEYR`, `LUL`. A wrong guess costs only mirroring."""
-LEAST_REST = 2
-"""Letters that must be left beside them: `LV` and `RV` are different organs, not sides of one."""
+"""Words and stems for left and right, without accents; they count within a word too: `leftkidney`, `linke`, `KIDNEYRIGHT`."""
+SHORT = ("lt lh li izq izdo izda esq sin sx", "rt rh re der dcho dcha dir dex dx dext")
+"""Abbreviations, which count within a word only where at least `LEAST_REST` letters are left: `niereli`, but not `live`."""
+LETTERS = ("l", "r")
+"""Letters, which count within a word too, unless they tell chambers of a heart."""
+FRENCH_LETTERS = ("g", "d")
+"""Letters that count as words only, and for each other only (gauche, droite)."""
+SIGNS = ("左", "右"), ("좌", "우"), ("왼", "오른")
+"""Characters that count wherever they stand: their languages put no space beside them."""
+LEAST_REST = 3
+CHAMBERS = re.compile(r"aa|[va](wall|cav|cavity|blood)?|v(m|w|c|p|b|bp|ot|ed|es|epi|endo|myo|myocardium)")
+"""What follows L or R in chambers of a heart and their parts (LV, RA, LAA, LVOT, RVendo): different organs, not sides of one."""
+LETTERS_WITHOUT_ACCENT = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ı": "i", "æ": "ae", "œ": "oe"})
+"""Letters that Unicode does not take apart."""
+FEWEST_CASES = 10
+"""In fewer cases, labels may lie like mirror images by chance."""
+MIRRORED_SHARE = 0.9
+"""Share of the cases in which two labels must mirror each other; the others have disease, or lie crooked."""
+MOST_RATIO = 1.5
+"""Volumes of two sides differ by less."""
+MOST_OFFSET = 0.25
+"""Centres of two sides are at most so far apart along each of the other axes, as a share of the labels' extent."""
 
 
 class _Reading(NamedTuple):
     """A name taken apart at one of its words for a side."""
 
-    pair: int
+    scheme: int
+    """0, or 1 for French letters."""
     is_right: bool
     rest: str
     """The other words' letters, in alphabetical order of the words."""
 
 
 def mirror_pairs(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
-    """Return the (left, right) pairs among names, such as `kidney_left` and `right kidney`."""
+    """Return the (left, right) pairs among names, such as `kidney_left` and `right kidney`, `RK` and `LK`, or 左肾 and 右肾.
+
+    A pair too many costs a mirrored axis, one that is missed swaps its sides: what may be a side is taken for one.
+    """
     found: dict[tuple[int, str], tuple[list[str], list[str]]] = defaultdict(lambda: ([], []))
     for name in dict.fromkeys(names):
         for reading in set(_readings(name)):
-            found[reading.pair, reading.rest][reading.is_right].append(name)
-    return tuple(sorted({(left, right) for lefts, rights in found.values() for left in lefts for right in rights}))
+            found[reading.scheme, reading.rest][reading.is_right].append(name)
+    return tuple(
+        sorted(
+            {(left, right) for lefts, rights in found.values() for left in lefts for right in rights if left != right}
+        )
+    )
 
 
-def _readings(name: str) -> Iterable[_Reading]:
+def _readings(name: str) -> Iterator[_Reading]:
     words = _words(name)
-    for pair, sides in enumerate(SIDES):
-        for is_right, side in enumerate(sides):
-            if side in words:
-                yield _Reading(pair, bool(is_right), "".join(sorted(word for word in words if word != side)))
-    for pair, sides in enumerate(GLUED):
-        for is_right, side in enumerate(sides):
-            for position, word in enumerate(words):
-                others = [*words[:position], *words[position + 1 :]]
-                for rest in {word.removeprefix(side), word.removesuffix(side)} - {word}:
-                    if len(rest) >= LEAST_REST:
-                        yield _Reading(-1 if pair else 0, bool(is_right), "".join(sorted([*others, rest])))
+    for is_right in (False, True):
+        for side in _whole_words(is_right):
+            rest = _joined(word for word in words if word != side)
+            if side in words and not (side == LETTERS[is_right] and CHAMBERS.fullmatch(rest)):
+                yield _Reading(0, is_right, rest)
+        for position, word in enumerate(words):
+            others = [*words[:position], *words[position + 1 :]]
+            for rest in _rests(word, is_right):
+                yield _Reading(0, is_right, _joined([*others, rest]))
+        letter = FRENCH_LETTERS[is_right]
+        if letter in words and len(words) > 1:
+            yield _Reading(1, is_right, _joined(word for word in words if word != letter))
+
+
+def _whole_words(is_right: bool) -> list[str]:
+    words = " ".join(pair[is_right] for pair in WORDS)
+    return [*words.split(), *SHORT[is_right].split(), LETTERS[is_right]]
+
+
+def _rests(word: str, is_right: bool) -> Iterator[str]:
+    """Yield what is left of a word without a side within it."""
+    for side in " ".join(pair[is_right] for pair in WORDS).split():
+        yield from _without(word, side)
+    for side in SHORT[is_right].split():
+        yield from (rest for rest in _without(word, side) if len(rest) >= LEAST_REST)
+    for pair in SIGNS:
+        if pair[is_right] in word:
+            yield word.replace(pair[is_right], "")
+    letter = LETTERS[is_right]
+    if word != letter and not (word.startswith(letter) and CHAMBERS.fullmatch(word[1:])):
+        yield from _without(word, letter)
+
+
+def _without(word: str, side: str) -> set[str]:
+    """Return what is left of a word that begins or ends with a side."""
+    return {word.removeprefix(side), word.removesuffix(side)} - {word}
+
+
+def _joined(words: Iterable[str]) -> str:
+    return "".join(sorted(words))
 
 
 def _words(name: str) -> list[str]:
     """Split at punctuation and at capitals: `LeftKidney`, `LKidney`, `kidney_L1` and `l-kidney` all show their side."""
-    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[A-Za-z])(?=\d)", " ", name)
-    return [word for word in re.split(r"[^a-z0-9]+", spaced.casefold()) if word]
+    plain = _without_accents(name)
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[A-Za-z])(?=\d)", " ", plain)
+    return [word for word in re.split(r"[\W_]+", spaced.casefold()) if word]
+
+
+def _without_accents(name: str) -> str:
+    parts = unicodedata.normalize("NFKD", name)
+    kept = "".join(part for part in parts if not unicodedata.combining(part))
+    return unicodedata.normalize("NFC", kept).translate(LETTERS_WITHOUT_ACCENT)
+
+
+class _Places(NamedTuple):
+    """Where labels lie in one case, in canonical orientation."""
+
+    numbers: NDArray[np.int64]
+    """(N,): positions of their names."""
+    centroid_mm: NDArray[np.float64]
+    """(N, 3), along Z, Y, X, as the others."""
+    low_mm: NDArray[np.float64]
+    high_mm: NDArray[np.float64]
+    extent_mm: NDArray[np.float64]
+    voxels: NDArray[np.float64]
+    """(N,)."""
+
+
+def mirrored_in_images(cases: Iterable[CaseMeasurement], names: Sequence[str]) -> list[MirroredLabels]:
+    """Return the pairs of labels that mirror each other at the sagittal plane halfway between them, whatever they are called.
+
+    In nine of ten cases that hold both, of which there must be ten: one lies on the same side of the other, they do not overlap across
+    that plane, their volumes are alike, and so are height and depth of their centres. Liver and spleen, zones of a prostate, front and
+    back of an organ do not look like this; kidneys, lungs, femurs, hemispheres do.
+
+    Args:
+        cases: those without `label_places` say nothing.
+        names: labels; the background and what is ignored are none.
+    """
+    places = [found for case in cases if (found := _places(case, names)) is not None]
+    num_both = np.zeros((len(names), len(names)), np.int32)
+    num_mirrored = np.zeros_like(num_both)
+    for one in places:
+        where = np.ix_(one.numbers, one.numbers)
+        num_both[where] += 1
+        num_mirrored[where] += _are_mirrored(one)
+    # A hair's breadth of slack: 0.9 of 30 cases is 27.
+    is_pair = (num_both >= FEWEST_CASES) & (num_mirrored >= MIRRORED_SHARE * num_both - 1e-9)
+    return [
+        MirroredLabels(
+            left=names[left],
+            right=names[right],
+            num_cases=int(num_both[left, right]),
+            num_mirrored=int(num_mirrored[left, right]),
+            offsets_mm=_offsets_mm(places, left, right),
+        )
+        for left, right in np.argwhere(is_pair).tolist()
+    ]
+
+
+def _places(case: CaseMeasurement, names: Sequence[str]) -> _Places | None:
+    """Return where the labels of a case lie, if that was measured."""
+    known, voxels = case.label_places or {}, case.label_voxels or {}
+    numbers = [number for number, name in enumerate(names) if name in known and voxels.get(name)]
+    if len(numbers) < 2:
+        return None
+    found = [known[names[number]] for number in numbers]
+    low, high = np.array([place.low_mm for place in found]), np.array([place.high_mm for place in found])
+    return _Places(
+        np.array(numbers),
+        np.array([place.centroid_mm for place in found]),
+        low,
+        high,
+        high - low + np.array(case.spacing_mm),
+        np.array([float(voxels[names[number]]) for number in numbers]),
+    )
+
+
+def _are_mirrored(places: _Places) -> Mask:
+    """Return for each pair (N, N) whether the first lies to the left of the second as its mirror image."""
+    is_left = places.high_mm[:, None, 2] < places.low_mm[None, :, 2]  # X runs from left to right
+    ratio = places.voxels[:, None] / places.voxels[None, :]
+    is_alike = np.maximum(ratio, 1 / ratio) <= MOST_RATIO
+    offsets = np.abs(places.centroid_mm[:, None] - places.centroid_mm[None, :])
+    extents = (places.extent_mm[:, None] + places.extent_mm[None, :]) / 2
+    is_level = offsets <= MOST_OFFSET * extents
+    found: Mask = is_left & is_alike & is_level[..., 0] & is_level[..., 1]
+    return found
+
+
+def _offsets_mm(places: Iterable[_Places], left: int, right: int) -> tuple[float, float]:
+    """Return how far the centres of two labels are apart along Z and Y, in the median case."""
+    offsets = []
+    for one in places:
+        known = one.numbers.tolist()
+        if left in known and right in known:
+            offsets.append(np.abs(one.centroid_mm[known.index(left)] - one.centroid_mm[known.index(right)]))
+    along_z, along_y, _ = np.round(np.median(offsets, axis=0), 3).tolist()
+    return along_z, along_y

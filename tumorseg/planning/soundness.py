@@ -8,11 +8,11 @@ from pydantic import TypeAdapter, ValidationError
 from tumorseg.errors import PlanError
 from tumorseg.planning.laterality import mirror_pairs
 from tumorseg.schema.augmentation import MirrorTransform
-from tumorseg.schema.base import validation_problems
 from tumorseg.schema.extensions import External, load_external
 from tumorseg.schema.findings import Finding, finding
 from tumorseg.schema.plan import Configuration, Plan
 from tumorseg.schema.preprocessing import CtNormalization
+from tumorseg.schema.wording import problems_of, shown
 
 GB = 2**30
 LATERAL_AXIS = 2
@@ -38,12 +38,12 @@ class Parsed(NamedTuple):
 def parse_plan(document: Any) -> Parsed:
     """Read a plan part by part, so that what is wrong with one hides nothing of the others."""
     if not isinstance(document, dict):
-        wrong = finding("plan_document", f"found {type(document).__name__}, expected an object; is this a plan?")
+        wrong = finding("plan_document", f"found {shown(document)}, expected an object; is this a plan?")
         return parsed_parts({}, wrong)
     try:
         return whole(Plan.model_validate(document))
     except ValidationError as invalid:
-        problems = [(field, message) for field, message in validation_problems(invalid) if field]
+        problems = [(field, message) for field, message in problems_of(invalid, document) if field]
     found = (finding("plan_document", f"{field}: {message}") for field, message in problems)
     return parsed_parts(dict(_sound_parts(document)), *found)
 
@@ -174,14 +174,29 @@ def _check_cascades(plan: Plan) -> Iterator[Finding]:
 
 def _check_sides(plan: Plan) -> Iterator[Finding]:
     """Yield configurations that mirror left and right, although labels differ by their side only."""
-    pairs = mirror_pairs([*plan.dataset.labels, *(region.name for region in plan.dataset.regions)])
-    if not pairs or sorted(plan.transpose) != [0, 1, 2]:
+    told = _told_of_sides(plan)
+    if told is None or sorted(plan.transpose) != [0, 1, 2]:
         return
     for name, configuration in plan.configurations.items():
         lateral = plan.transpose.index(LATERAL_AXIS) - (3 - configuration.num_axes)
         if lateral in _mirrored_axes(configuration):
-            message = f"configurations.{name}: mirrors left and right, although {' and '.join(pairs[0])} differ by their side only"
-            yield finding("mirrors_sides", message)
+            yield finding(
+                "mirrors_sides", f"configurations.{name}: mirrors left and right (axis {lateral}), although {told}"
+            )
+
+
+def _told_of_sides(plan: Plan) -> str | None:
+    """Return which labels differ by their side only, by name or else in the images; None if there are none."""
+    pairs = mirror_pairs([*plan.dataset.labels, *(region.name for region in plan.dataset.regions)])
+    if pairs:
+        return f"{' and '.join(pairs[0])} differ by their side only"
+    if not plan.dataset.mirrored_labels:
+        return None
+    found = plan.dataset.mirrored_labels[0]
+    return (
+        f"{found.left} and {found.right} mirror each other in {found.num_mirrored} of {found.num_cases} cases; if they are two "
+        "sides of one thing, plan with a preset that is not nnU-Net's, or set mirroring_axes without that axis"
+    )
 
 
 def _mirrored_axes(configuration: Configuration) -> set[int]:

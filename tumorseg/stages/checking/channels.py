@@ -10,18 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tumorseg.errors import InputError
-from tumorseg.ops.geometry import grid_mismatch_mm, spacing_of
+from tumorseg.ops.geometry import AS_STORED
+from tumorseg.ops.grids import covered_voxels, describe_mismatch, shared_part
 from tumorseg.ops.integrity import ChannelFacts, measure_channel
-from tumorseg.ops.regridding import reach_outside_mm
+from tumorseg.ops.units import ct_doubt
 from tumorseg.planning.kinds import kind_from_name
+from tumorseg.schema.cases import CaseReading, reading_of
 from tumorseg.schema.dataset import Case, Channel, DatasetDescription, ImageFile
 from tumorseg.schema.findings import Finding, finding
-from tumorseg.stages.reading import MOST_MISMATCH, MOST_OUTSIDE_MM, describe_forms
+from tumorseg.stages.grids import LEAST_SHARED, grid_of, way_onto
+from tumorseg.stages.reading import describe_forms
 from tumorseg.storage.images import Volume, read_geometry, read_images
 from tumorseg.storage.stored import AffineError
 
 PET_NOISE = -1.0
 """Uptake below this is no noise around zero."""
+UNIT_ADVICE = "apply the scanner's rescale slope and intercept, or state another kind in a manifest"
 
 
 class ReadChannel(NamedTuple):
@@ -40,7 +44,8 @@ def read_channels(case: Case, description: DatasetDescription) -> tuple[list[Rea
     for path, parts in dict.fromkeys((file.path, file.parts) for file in case.images):
         files = [file for file in case.images if (file.path, file.parts) == (path, parts)]
         try:
-            volumes.update(zip(files, read_images(files), strict=True))
+            read = read_images(files, description.reading.assumed_orientation)
+            volumes.update(zip(files, read, strict=True))
         except InputError as error:
             findings.append(finding(fault(files[0], error), str(error), cases=(case.case_id,), file=path))
     return [
@@ -65,8 +70,18 @@ def fault(file: ImageFile, error: InputError) -> str:
     return "channel_count" if is_other or (file.index or 0) >= count else "unreadable_file"
 
 
-def check_channels(case: Case, channels: Sequence[ReadChannel | None]) -> Iterator[Finding]:
-    """Yield what is wrong with the channels of a case."""
+def check_channels(
+    case: Case, channels: Sequence[ReadChannel | None], *, grid: int, description: DatasetDescription
+) -> Iterator[Finding]:
+    """Yield what is wrong with the channels of a case.
+
+    Args:
+        case: where they lie.
+        channels: None for one that cannot be read.
+        grid: the one whose grid counts.
+        description: how files are read.
+    """
+    onto, reading = channels[grid], reading_of(description)
     yield from check_forms(case.case_id, [file.path for file in case.images])
     read = [channel for channel in channels if channel is not None]
     is_constant = len(read) == len(channels) and all(channel.facts.is_constant for channel in read)
@@ -75,8 +90,8 @@ def check_channels(case: Case, channels: Sequence[ReadChannel | None]) -> Iterat
         yield finding("constant_image", message, cases=(case.case_id,), file=case.images[0].path)
     for channel in read:
         yield from _check_values(case.case_id, channel, is_constant=is_constant)
-        if channels[0] is not None and channel is not channels[0]:
-            yield from _check_grid(case.case_id, channel, channels[0])
+        if onto is not None and channel is not onto:
+            yield from _check_grid(case.case_id, channel, onto, reading=reading)
     yield from _check_repeated(case.case_id, read)
 
 
@@ -104,41 +119,39 @@ def _check_values(case_id: str, one: ReadChannel, *, is_constant: bool) -> Itera
             yield tell("constant_channel", message)
         return
     kind = one.channel.kind or kind_from_name(name)
-    span = f"{name} has intensities from {facts.minimum:g} to {facts.maximum:g}"
-    if kind == "ct" and facts.minimum >= 0:
-        message = f"{span}; CT in Hounsfield units is negative in air and fat; apply the scanner's rescale intercept"
-        yield tell("intensity_unit", message)
+    if kind == "ct" and (doubt := ct_doubt(one.volume.array)) is not None:
+        advice = f"; {UNIT_ADVICE}" if doubt.is_impossible else ""
+        yield tell("intensity_unit" if doubt.is_impossible else "no_air", f"{name} has {doubt.message}{advice}")
     if kind == "pet" and facts.minimum < PET_NOISE:
+        span = f"{name} has intensities from {facts.minimum:g} to {facts.maximum:g}"
         yield tell("intensity_unit", f"{span}; uptake is not negative; is it another channel?")
 
 
-def _check_grid(case_id: str, one: ReadChannel, first: ReadChannel) -> Iterator[Finding]:
-    """Yield whether a channel lies on another grid than the first one."""
-    volume, other = one.volume, first.volume
-    shape = other.array.shape
-    is_same_shape = volume.array.shape == shape
-    mismatch = grid_mismatch_mm(volume.affine, other.affine, shape)
-    if is_same_shape and mismatch <= MOST_MISMATCH * min(spacing_of(other.affine)):
+def _check_grid(case_id: str, one: ReadChannel, onto: ReadChannel, *, reading: CaseReading) -> Iterator[Finding]:
+    """Yield whether a channel lies on other voxels than the one whose grid counts."""
+    tell = partial(finding, cases=(case_id,), file=one.file.path)
+    grid, other, name = grid_of(one.volume), grid_of(onto.volume), Path(onto.file.path).name
+    way = way_onto(one.volume, onto.volume, reading=reading)
+    if way is not None:
+        if way != AS_STORED:
+            yield tell(
+                "reoriented", f"its axes are stored otherwise than those of {name}; it is reoriented, without loss"
+            )
         return
-    outside = reach_outside_mm(other.affine, shape, volume.affine, volume.array.shape)
-    apart = f", {mismatch:.3g} mm apart" if is_same_shape else ""
-    found = f"found {_grid(volume)}, but {Path(first.file.path).name} has {_grid(other)}{apart}"
-    if outside > MOST_OUTSIDE_MM:
-        kind, advice = (
-            "channel_elsewhere",
-            (
-                f"the latter reaches {outside:.3g} mm beyond the former (at most {MOST_OUTSIDE_MM:g} mm); are they of one study? "
-                "correct the header of the wrong one, or resample it"
-            ),
+    covered = covered_voxels(other, grid)
+    found = f"compared with {name}, it {describe_mismatch(grid, other)}"
+    if (shared := shared_part(other, grid, covered)) < LEAST_SHARED:
+        message = (
+            f"{found}; the two have {shared:.0%} of the smaller one's field of view in common (at least {LEAST_SHARED:.0%} is "
+            "expected); are they of one study? look at both in a viewer, and register or replace the one that is off"
         )
-    else:
-        kind, advice = "channel_grid", "it will be interpolated onto the latter; resample it yourself to decide how"
-    yield finding(kind, f"{found}; {advice}", cases=(case_id,), file=one.file.path)
-
-
-def _grid(volume: Volume) -> str:
-    edges = " x ".join(f"{edge:.4g}" for edge in spacing_of(volume.affine))
-    return f"{list(volume.array.shape)} voxels (Z, Y, X) of {edges} mm"
+        yield tell("channel_elsewhere", message)
+        return
+    left_out = 1 - float(covered.mean())
+    uncovered = f", {left_out:.1%} of whose voxels it does not cover" if left_out else ""
+    yield tell(
+        "channel_grid", f"{found}; it will be interpolated onto {name}{uncovered}; resample it yourself to decide how"
+    )
 
 
 def _check_repeated(case_id: str, read: Sequence[ReadChannel]) -> Iterator[Finding]:
