@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tumorseg.stages.predict import PredictRequest, predict, predict_array
     from tumorseg.stages.preprocess import PreprocessRequest, preprocess
     from tumorseg.stages.runs import TrainOptions
+    from tumorseg.stages.stated import Stated
     from tumorseg.stages.train import TrainRequest, train
     from tumorseg.stages.validate import ValidateRequest, validate
 
@@ -29,6 +30,7 @@ __all__ = [
     "PredictRequest",
     "PreprocessRequest",
     "Roots",
+    "Stated",
     "TrainOptions",
     "TrainRequest",
     "ValidatePlanRequest",
@@ -87,6 +89,10 @@ def __getattr__(name: str) -> Any:
         import tumorseg.stages.preprocess
 
         return getattr(tumorseg.stages.preprocess, name)
+    if name in ("Stated",):
+        import tumorseg.stages.stated
+
+        return getattr(tumorseg.stages.stated, name)
     if name in ("TrainOptions",):
         import tumorseg.stages.runs
 

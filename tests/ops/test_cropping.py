@@ -103,3 +103,13 @@ def test_the_part_of_a_box_outside_the_image_is_empty():
 def test_nothing_is_copied_where_nothing_is_padded():
     image = np.ones((1, 2, 3, 4))
     assert pad_to_box(image, ((0, 2), (0, 3), (0, 4)), (2, 3, 4)) is image
+
+
+def test_voxels_that_a_channel_does_not_cover_do_not_keep_the_box_large():
+    image = np.zeros((2, 5, 6, 7), np.float32)
+    image[0, 1:3, 2:4, 3:5] = 9
+    image[1] = -1024
+    covered = np.zeros((5, 6, 7), bool)
+    covered[2:4, 2:4, 3:6] = True
+    assert nonzero_box(image, (None, covered)) == ((1, 4), (2, 4), (3, 6))
+    assert nonzero_mask(image, (None, covered)).sum() == 2 * 2 * 2 + 2 * 2 * 3 - 1 * 2 * 2

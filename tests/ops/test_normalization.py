@@ -109,3 +109,19 @@ def test_each_channel_has_its_own_scheme():
     both = normalize(image, [CT, ZScoreNormalization(masked=True)])
     assert np.array_equal(both[0], one(image, CT)[0])
     assert np.array_equal(both[1], one(image, ZScoreNormalization(masked=True))[1])
+
+
+@pytest.mark.parametrize(
+    "spec", [ZScoreNormalization(masked=False), ZScoreNormalization(masked=True), RescaleNormalization()]
+)
+def test_voxels_that_a_channel_does_not_cover_change_nothing_of_the_others(spec):
+    image = np.random.default_rng(3).normal(50, 9, (2, 6, 7, 5)).astype(np.float32)
+    covered = np.ones(image.shape[1:], bool)
+    covered[:, 4:] = False
+    padded = image.copy()
+    padded[1][~covered] = -1024
+    found = normalize(padded, [spec, spec], (None, covered))
+    np.testing.assert_allclose(found[0], normalize(image[:1], [spec])[0], atol=1e-6)
+    expected = normalize(image[1:, :, :4], [spec])[0]
+    np.testing.assert_allclose(found[1][:, :4], expected, atol=1e-5)
+    assert (found[1][~covered] < expected.min()).all()  # changed like them, not left as it was

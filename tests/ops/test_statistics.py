@@ -24,7 +24,7 @@ def ball():
 
 def test_samples_are_of_the_foreground_and_of_the_same_voxels_in_every_channel():
     image, foreground = image_of(), ball()
-    drawn = sample_foreground(image, foreground, 400, np.random.default_rng(1))
+    drawn = sample_foreground(image, foreground, 400, rng=np.random.default_rng(1))
     assert drawn.shape == (2, 400)
     assert drawn.dtype == np.float32
     pairs = {tuple(pair) for pair in image[:, foreground].T.tolist()}
@@ -32,13 +32,13 @@ def test_samples_are_of_the_foreground_and_of_the_same_voxels_in_every_channel()
 
 
 def test_samples_follow_from_the_generator():
-    draws = [sample_foreground(image_of(), ball(), 50, np.random.default_rng(seed)) for seed in (1, 1, 2)]
+    draws = [sample_foreground(image_of(), ball(), 50, rng=np.random.default_rng(seed)) for seed in (1, 1, 2)]
     assert np.array_equal(draws[0], draws[1])
     assert not np.array_equal(draws[0], draws[2])
 
 
 def test_a_case_without_foreground_gives_no_samples():
-    drawn = sample_foreground(image_of(3), np.zeros(SHAPE, bool), 50, np.random.default_rng(1))
+    drawn = sample_foreground(image_of(3), np.zeros(SHAPE, bool), 50, rng=np.random.default_rng(1))
     assert drawn.shape == (3, 0)
 
 
@@ -47,7 +47,7 @@ def test_a_small_tumour_weighs_as_much_as_a_large_one():
     small[2, 3, 4] = True
     bright, dark = np.full((1, *SHAPE), 10, np.float32), np.zeros((1, *SHAPE), np.float32)
     rng = np.random.default_rng(0)
-    samples = [sample_foreground(bright, small, 500, rng)[0], sample_foreground(dark, large, 500, rng)[0]]
+    samples = [sample_foreground(bright, small, 500, rng=rng)[0], sample_foreground(dark, large, 500, rng=rng)[0]]
     assert intensity_statistics(samples).mean == 5
 
 
@@ -84,3 +84,16 @@ def test_statistics_without_foreground_are_zero(samples):
 def test_a_case_without_foreground_changes_nothing():
     samples = [np.arange(10, dtype=np.float32)]
     assert intensity_statistics([*samples, np.zeros(0, np.float32)]) == intensity_statistics(samples)
+
+
+def test_voxels_that_a_channel_does_not_cover_stay_out_of_its_statistics():
+    image, foreground = image_of(), ball()
+    half = np.arange(foreground.shape[0])[:, None, None] < foreground.shape[0] // 2
+    covered = np.broadcast_to(half, foreground.shape)
+    drawn = sample_foreground(image, foreground, 4000, rng=np.random.default_rng(1), covered=(None, covered))
+    inside = image[1][foreground & covered]
+    assert not np.isnan(drawn[0]).any()
+    assert np.isnan(drawn[1]).mean() == pytest.approx(1 - inside.size / foreground.sum(), abs=0.05)
+    found = intensity_statistics([drawn[1], np.full(7, np.nan, np.float32)])
+    assert inside.min() <= found.min <= found.max <= inside.max()
+    assert found.mean == pytest.approx(float(inside.mean()), abs=0.1 * float(image[1].std()))

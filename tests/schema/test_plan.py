@@ -66,13 +66,18 @@ def test_an_unknown_key_is_named_wherever_it_stands(path):
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("schema_version", 2, "schema_version: Input should be 1, found '2'"),
+        ("schema_version", 99, "schema_version: expected 2, found 99"),
+        (
+            "schema_version",
+            1,
+            "schema_version: the plan is of version 1, this is version 2 of its form; plan the dataset",
+        ),
         ("default_configuration", "3d", "default_configuration '3d' is not in configurations ['2d', '3d_fullres']"),
         ("transpose", [0, 1, 1], "transpose [0, 1, 1] is no permutation of 0, 1, 2"),
         ("folds", [["a", "b"], ["c", "a"]], "folds hold out a case twice: ['a']"),
-        ("configurations", {}, "configurations: Dictionary should have at least 1 item"),
-        ("orientation", "LPS", "orientation: Input should be 'RAS' or 'as_stored'"),
-        ("name", "plans/x", "name: String should match pattern"),
+        ("configurations", {}, "configurations: expected at least 1 entry, found 0"),
+        ("orientation", "LPS", "orientation: expected 'RAS' or 'as_stored', found 'LPS'"),
+        ("name", "plans/x", "name: expected a name that a file can bear"),
         (
             "configurations/2d/normalization",
             [{"name": "none"}],
@@ -86,8 +91,8 @@ def test_an_unknown_key_is_named_wherever_it_stands(path):
         ("configurations/2d/patch_size", [56, 40, 40], "need 2 entries each, or 3 each"),
         ("configurations/2d/patch_size", [56], "need 2 entries each, or 3 each"),
         ("configurations/2d/spacing_mm", [1, 1, 1], "need 2 entries each, or 3 each"),
-        ("configurations/2d/spacing_mm", [1, 0], "spacing_mm.1: Input should be greater than 0, found '0'"),
-        ("configurations/2d/batch_size", 0, "batch_size: Input should be greater than or equal to 1"),
+        ("configurations/2d/spacing_mm", [1, 0], "spacing_mm.1: expected more than 0, found 0"),
+        ("configurations/2d/batch_size", 0, "batch_size: expected 1 or more, found 0"),
         (
             "configurations/2d/loss/deep_supervision_weights",
             [1.0],
@@ -99,8 +104,8 @@ def test_an_unknown_key_is_named_wherever_it_stands(path):
             "loss.deep_supervision_weights has 3 entries, the network 1 outputs",
         ),
         ("configurations/2d/inference/mirroring_axes", [0, 2], "mirroring_axes (0, 2) has an axis not in 0 to 1"),
-        ("configurations/2d/inference/overlap", 1, "overlap: Input should be less than 1"),
-        ("configurations/2d/resampling/image_order", 2, "image_order: Input should be 0, 1 or 3"),
+        ("configurations/2d/inference/overlap", 1, "overlap: expected less than 1, found 1"),
+        ("configurations/2d/resampling/image_order", 2, "image_order: expected 0, 1 or 3, found 2"),
         ("configurations/2d/network", DOCUMENT["configurations"]["3d_fullres"]["network"], "the network has 3 axes"),
         (
             "configurations/2d/network/name",

@@ -176,7 +176,7 @@ def test_predictions_are_scored_against_dicom_labels(archive, tmp_path):
 
 def test_dicom_labels_need_the_datasets_names_and_a_grid(archive, tmp_path):
     predictions = write_predictions(tmp_path / "predictions")
-    with pytest.raises(InputError, match="is DICOM, whose labels have names but no values; give -d DATASET"):
+    with pytest.raises(InputError, match="labels that have names but no values; give -d DATASET"):
         evaluate(EvaluateRequest(predictions=(predictions,), references=(archive,), output=tmp_path / "out"))
     with pytest.raises(Exception, match="both segmentations are DICOM; expected one of a format with a grid"):
         evaluate(

@@ -300,7 +300,7 @@ def test_a_fetch_killed_at_ten_moments_ends_whole(web, large, tmp_path):
     began = time.monotonic()
     start(web, tmp_path / "whole").communicate(timeout=60)
     seconds, whole = time.monotonic() - began, content_of(tmp_path / "whole")
-    assert len(whole) == 27
+    assert len(whole) == 28  # with the mark of what was fetched
     while kills < 10 or not ends:
         process = start(web, root)
         try:
@@ -352,3 +352,35 @@ def test_lines_tell_people_what_happens(web, tmp_path, capsys):
 def test_a_failure_is_one_line_and_exits_1(tmp_path, capsys):
     assert run(["--data-root", str(tmp_path), "data", "fetch", "BraTS2021"]) == 1
     assert capsys.readouterr().err.startswith("error: BraTS2021 cannot be fetched without registration; get")
+
+
+def test_nothing_in_what_was_fetched_may_lead_outside_whatever_is_allowed(web, tmp_path):
+    (done,) = fetch(request(tmp_path / "data"))
+    layouts.save(tmp_path / "outside.nii.gz", layouts.image(0, 0))
+    pair = {"image": "../../outside.nii.gz", "label": "labelsTr/case_a.nii.gz"}
+    layouts.edit_json(done.path, training=[pair])
+    for name, root in ((NAME, done.path.parent), (str(done.path), tmp_path)):
+        with pytest.raises(InputError, match="`data fetch` unpacked this folder, and nothing in it may lead outside"):
+            open_dataset(name, root, allow_outside=True)
+    below = layouts.write_nnunet(done.path / "below")
+    (below / "imagesTr/case_a_0000.nii.gz").unlink()
+    (below / "imagesTr/case_a_0000.nii.gz").symlink_to(tmp_path / "outside.nii.gz")
+    with pytest.raises(InputError, match=r"is a link that leaves .* `data fetch` unpacked this folder"):
+        open_dataset(str(below), tmp_path, allow_outside=True)
+    shutil.copytree(below, tmp_path / "own", symlinks=True)  # what the user makes of it is the user's
+    assert len(open_dataset(str(tmp_path / "own"), tmp_path, allow_outside=True).cases) == 3
+
+
+def test_an_archive_whose_manifest_leads_outside_is_not_put_in_place(tmp_path, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    folder = layouts.write_json_manifest(tmp_path / "packed" / FOLDER)
+    layouts.edit_json(
+        folder, "manifest.json", cases=[{"case_id": "a", "images": ["/etc/hostname", "T2/case_a.nii.gz"]}]
+    )
+    with Web(archive_of(folder)) as web:
+        register(web, monkeypatch)
+        with pytest.raises(
+            InputError, match=r"names files outside its folder, such as /etc/hostname; it was not put in"
+        ):
+            fetch(request(tmp_path / "data"))
+    assert FOLDER not in left(tmp_path / "data")

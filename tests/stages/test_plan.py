@@ -42,7 +42,7 @@ def test_sites_are_held_out_one_by_one(tmp_path):
 
 
 def test_folds_are_stratified_on_request(tmp_path):
-    made = planned(tmp_path, "stratified", label_voxels=[{"x": 0}, {"x": 5}, {"x": 1}, {"x": 0}])
+    made = planned(tmp_path, "stratified", label_voxels=[{"tumour": 0}, {"tumour": 5}, {"tumour": 1}, {"tumour": 0}])
     assert len(made.folds) == 4
     assert made.reasons["folds"].rule.startswith("--splits stratified: five folds with like numbers")
 

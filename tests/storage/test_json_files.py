@@ -48,3 +48,9 @@ def test_an_unknown_key_is_named(tmp_path):
     (tmp_path / "a.json").write_text('{"path": "x", "colour": 1}')
     with pytest.raises(PlanError, match=r"a\.json: colour: unknown key"):
         read_record(ImageFile, tmp_path / "a.json", error=PlanError)
+
+
+def test_a_key_that_stands_twice_is_refused_for_one_value_would_be_lost(tmp_path):
+    (tmp_path / "f.json").write_text('{"labels": {"tumour": 1, "liver": 2, "tumour": 3}}')
+    with pytest.raises(InputError, match=r"f\.json: is not JSON \(the key 'tumour' stands twice in one object\); mend"):
+        read_json(tmp_path / "f.json", InputError)

@@ -7,6 +7,7 @@ import click
 
 from tumorseg.cli.main import EXIT_FAILED, Settings
 from tumorseg.cli.output import roots_of, show
+from tumorseg.cli.stated import stated_of, stated_options
 
 if TYPE_CHECKING:
     from tumorseg.stages.check import Checked
@@ -18,6 +19,7 @@ PATH = click.Path(path_type=Path)
 @click.option("-d", "--dataset", required=True, help="Registered name, folder, name below the data root, or manifest.")
 @click.option("--html", type=PATH, help="Write a page with the whole table and pictures of flagged cases.")
 @click.option("--fix", type=PATH, help="New folder for a copy in which is mended what needs no guess.")
+@stated_options
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes.  [default: as many as the machine holds]")
 @click.pass_obj
 def command(settings: Settings, /, **options: Any) -> int:
@@ -27,7 +29,7 @@ def command(settings: Settings, /, **options: Any) -> int:
     """
     from tumorseg.stages.check import CheckRequest, check
 
-    done = check(CheckRequest(roots=roots_of(settings), **options))
+    done = check(CheckRequest(roots=roots_of(settings), stated=stated_of(options), **options))
     result = {**done.report.model_dump(mode="json"), "fixed": done.fixed}
     show(settings, result, _text(done, options["html"], options["fix"]))
     return EXIT_FAILED if done.report.has_errors else 0

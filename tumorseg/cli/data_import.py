@@ -7,6 +7,7 @@ import click
 
 from tumorseg.cli.main import Settings
 from tumorseg.cli.output import roots_of, show
+from tumorseg.cli.stated import stated_of, stated_options
 
 if TYPE_CHECKING:
     from tumorseg.stages.convert import Converted
@@ -26,6 +27,7 @@ MOST_CHANGES = 8
     help="Folder to write; nnU-Net wants it called DatasetNNN_Name.",
 )
 @click.option("--to", type=click.Choice(LAYOUTS), default="nnunet", show_default=True, help="Layout to write.")
+@stated_options
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes.  [default: as many as the machine holds]")
 @click.pass_obj
 def command(settings: Settings, /, **options: Any) -> None:
@@ -35,7 +37,7 @@ def command(settings: Settings, /, **options: Any) -> None:
     """
     from tumorseg.stages.convert import ConvertRequest, convert
 
-    written = convert(ConvertRequest(roots=roots_of(settings), **options))
+    written = convert(ConvertRequest(roots=roots_of(settings), stated=stated_of(options), **options))
     result = {**written._asdict(), "folder": str(written.folder)}
     show(settings, result, _text(written))
 

@@ -8,6 +8,7 @@ import click
 from tumorseg.cli.main import Settings
 from tumorseg.cli.numbers import MILLIMETRES
 from tumorseg.cli.output import metrics_json, metrics_text, roots_of, show
+from tumorseg.cli.stated import allow_outside, assume_orientation, paint_order, stated_of
 
 PATH = click.Path(path_type=Path)
 
@@ -18,6 +19,9 @@ PATH = click.Path(path_type=Path)
 @click.option("-d", "--dataset", help="Whose labels and regions are scored.  [default: every value found]")
 @click.option("--regions", help="brats, none, or a JSON file of regions.  [default: the dataset's own]")
 @click.option("--tolerance", "tolerance_mm", type=MILLIMETRES, default=1.0, show_default=True, help="NSD, mm.")
+@assume_orientation
+@paint_order
+@allow_outside
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),
@@ -29,5 +33,5 @@ def command(settings: Settings, /, *, output: Path, **options: Any) -> None:
     """Score predictions: DSC, NSD, HD95 and volume error per case and label or region."""
     from tumorseg.stages.evaluate import EvaluateRequest, evaluate
 
-    report = evaluate(EvaluateRequest(roots=roots_of(settings), output=output, **options))
+    report = evaluate(EvaluateRequest(roots=roots_of(settings), output=output, stated=stated_of(options), **options))
     show(settings, metrics_json(report), f"{metrics_text(report)}\nwritten to {output}")

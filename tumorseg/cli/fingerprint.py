@@ -7,6 +7,7 @@ import click
 
 from tumorseg.cli.main import Settings
 from tumorseg.cli.output import roots_of, show
+from tumorseg.cli.stated import stated_of, stated_options
 
 
 @click.command()
@@ -18,17 +19,19 @@ from tumorseg.cli.output import roots_of, show
     type=click.IntRange(min=1),
     help="Processes at most.  [default: one per core; never more than memory holds]",
 )
+@stated_options
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Where to write the JSON too.")
 @click.pass_obj
 def command(settings: Settings, /, *, channels: str, output: Path | None, jobs: int | None, **options: Any) -> None:
     """Measure spacing, shape and intensities of every case."""
-    from tumorseg.cli.plan import split_names
+    from tumorseg.cli.names import split_names
     from tumorseg.stages.fingerprint import fingerprint
     from tumorseg.stages.plan import PlanRequest, open_for_planning
     from tumorseg.storage.json_files import write_record
     from tumorseg.storage.layout import work_folder
 
-    request = PlanRequest(roots=roots_of(settings), channels=split_names(channels), **options)
+    stated = stated_of(options)
+    request = PlanRequest(roots=roots_of(settings), channels=split_names(channels), stated=stated, **options)
     found = fingerprint(open_for_planning(request), request.roots, jobs=jobs)
     path = output or work_folder(settings.work, found.dataset.name).fingerprint
     if output is not None:

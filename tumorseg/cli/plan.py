@@ -7,8 +7,10 @@ import click
 from click.core import ParameterSource
 
 from tumorseg.cli.lazy import lazy_group
+from tumorseg.cli.names import split_names
 from tumorseg.cli.numbers import GIGABYTES, HOURS
 from tumorseg.cli.output import roots_of, show
+from tumorseg.cli.stated import stated_of, stated_options
 
 if TYPE_CHECKING:
     from tumorseg.schema.plan import Plan
@@ -55,6 +57,7 @@ VERBS = {
 )
 @click.option("--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Set a field; may be given often.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes for the fingerprint at most.")
+@stated_options
 @click.option("-o", "--output", type=FILE, help="Where to write.  [default: plans/<Dataset>__<preset>.json]")
 @click.pass_context
 def command(context: click.Context, /, *, channels: str, overrides: tuple[str, ...], **options: Any) -> None:
@@ -70,6 +73,7 @@ def command(context: click.Context, /, *, channels: str, overrides: tuple[str, .
 
     request = PlanRequest(
         roots=roots_of(context.obj),
+        stated=stated_of(options),
         channels=split_names(channels),
         overrides=tuple(parse_override(text) for text in overrides),
         **options,
@@ -95,11 +99,6 @@ def _refuse_options(context: click.Context, verb: str) -> None:
             f"`plan {verb}` makes no plan and knows no {', '.join(given)} before it; leave that out, or put it behind {verb}.",
             context,
         )
-
-
-def split_names(text: str) -> tuple[str, ...]:
-    """Return the names in a list separated by commas."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def describe(plan: "Plan") -> str:

@@ -6,8 +6,9 @@ from typing import Any
 import click
 
 from tumorseg.cli.main import Settings
+from tumorseg.cli.names import split_names
 from tumorseg.cli.output import show
-from tumorseg.cli.plan import split_names
+from tumorseg.cli.stated import assume_orientation, stated_of
 
 PATH = click.Path(path_type=Path)
 
@@ -18,6 +19,7 @@ PATH = click.Path(path_type=Path)
 @click.option("-o", "--output", type=PATH, required=True, help="Folder for <case_id>.nii.gz.")
 @click.option("--folds", default="", help="Folds of a model folder, separated by commas.  [default: all]")
 @click.option("--no-mirroring", is_flag=True, help="Do not average mirrored views: up to 8 times faster.")
+@assume_orientation
 @click.option("--device", help="cpu, cuda, cuda:N.  [default: the best there is]")
 @click.pass_obj
 def command(settings: Settings, /, *, folds: str, no_mirroring: bool, **options: Any) -> None:
@@ -25,6 +27,7 @@ def command(settings: Settings, /, *, folds: str, no_mirroring: bool, **options:
     from tumorseg.stages.predict import PredictRequest, predict
 
     mirroring = False if no_mirroring else None
-    predicted = predict(PredictRequest(folds=split_names(folds), mirroring=mirroring, **options))
+    stated = stated_of(options)
+    predicted = predict(PredictRequest(folds=split_names(folds), mirroring=mirroring, stated=stated, **options))
     files = {case_id: str(path) for case_id, path in predicted.files.items()}
     show(settings, {"files": files}, f"{len(files)} cases segmented in {predicted.output}")

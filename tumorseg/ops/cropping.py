@@ -9,14 +9,29 @@ from numpy.typing import NDArray
 from tumorseg.types import Box, Image, Mask, Shape
 
 
-def nonzero_box(image: Image) -> Box:
+def nonzero_box(image: Image, covered: Sequence[Mask | None] = ()) -> Box:
     """Return the box of the voxels that are not 0 in some channel; the whole image if there are none.
 
     Args:
         image: (C, Z, Y, X).
+        covered: (Z, Y, X) per channel, the voxels that it covers, None for all; the others count as 0. Empty: all of all channels.
     """
-    occupied = (image != 0).any(axis=0)
-    return mask_box(occupied) or tuple((0, size) for size in occupied.shape)
+    return mask_box(_occupied(image, covered)) or whole_box(image.shape[1:])
+
+
+def whole_box(shape: Shape) -> Box:
+    """Return the box of a whole array."""
+    return tuple((0, size) for size in shape)
+
+
+def _occupied(image: Image, covered: Sequence[Mask | None]) -> Mask:
+    """Return where some channel covers a voxel and is not 0."""
+    occupied = image != 0
+    for channel, inside in zip(occupied, covered, strict=False):
+        if inside is not None:
+            channel &= inside
+    found: Mask = occupied.any(axis=0)
+    return found
 
 
 def mask_box(mask: NDArray[np.bool_]) -> Box | None:
@@ -30,11 +45,11 @@ def mask_box(mask: NDArray[np.bool_]) -> Box | None:
     return tuple(box)
 
 
-def nonzero_mask(image: Image) -> Mask:
-    """Return the mask (Z, Y, X) of voxels that are not 0 in some channel, holes filled (nnU-Net's)."""
+def nonzero_mask(image: Image, covered: Sequence[Mask | None] = ()) -> Mask:
+    """Return the mask (Z, Y, X) of voxels that are not 0 in some channel, holes filled (nnU-Net's); as for `nonzero_box`."""
     from scipy import ndimage  # takes a third of a second, which most data are spared
 
-    return np.asarray(ndimage.binary_fill_holes((image != 0).any(axis=0)), dtype=np.bool_)
+    return np.asarray(ndimage.binary_fill_holes(_occupied(image, covered)), dtype=np.bool_)
 
 
 def box_slices(box: Box) -> tuple[Any, ...]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tumorseg.ops.cropping import box_shape, box_slices, nonzero_box
+from tumorseg.ops.cropping import box_shape, box_slices, nonzero_box, whole_box
 from tumorseg.ops.normalization import normalize
 from tumorseg.ops.resampling import (
     AxisOrders,
@@ -14,7 +14,7 @@ from tumorseg.ops.resampling import (
     separate_axis,
 )
 from tumorseg.schema.cases import Preprocessing
-from tumorseg.types import Box, Image, Segmentation, Shape, Spacing
+from tumorseg.types import Box, Image, Mask, Segmentation, Shape, Spacing
 
 
 class NetworkGrid(NamedTuple):
@@ -53,23 +53,30 @@ def full_spacing(target_mm: Sequence[float], spacing_mm: Spacing) -> tuple[float
     return (*tuple(spacing_mm)[: 3 - len(target_mm)], *target_mm)
 
 
-def network_grid(image: Image, spacing_mm: Spacing, spec: Preprocessing) -> NetworkGrid:
+def network_grid(
+    image: Image, spacing_mm: Spacing, spec: Preprocessing, *, covered: Sequence[Mask | None] = ()
+) -> NetworkGrid:
     """Return the grid to which an image is brought; arguments as for `prepare_image`."""
-    box = nonzero_box(image)
+    box = nonzero_box(image, covered) if spec.cropping else whole_box(image.shape[1:])
     target = full_spacing(spec.spacing_mm, spacing_mm)
     return NetworkGrid(resampled_shape(box_shape(box), spacing_mm, target), box, tuple(spacing_mm), target)
 
 
-def prepare_image(image: Image, spacing_mm: Spacing, spec: Preprocessing) -> PreparedImage:
-    """Crop to what is not zero, normalise, resample.
+def prepare_image(
+    image: Image, spacing_mm: Spacing, spec: Preprocessing, *, covered: Sequence[Mask | None] = ()
+) -> PreparedImage:
+    """Crop to what is not zero (unless the plan crops nothing), normalise, resample.
 
     Args:
         image: (C, Z, Y, X), already in the plan's axis order.
         spacing_mm: its voxel edges.
         spec: what the plan says.
+        covered: (Z, Y, X) per channel, the voxels that it covers, None for all. Empty: all of all channels.
     """
-    grid = network_grid(image, spacing_mm, spec)
-    normalized = normalize(image[box_slices(grid.box)], spec.normalization)
+    grid = network_grid(image, spacing_mm, spec, covered=covered)
+    inside = box_slices(grid.box)
+    known = tuple(None if mask is None else mask[inside] for mask in covered)
+    normalized = normalize(image[inside], spec.normalization, known)
     orders = resampling_orders(spec.resampling.image_order, spacing_mm, grid.target_spacing_mm, spec)
     resampled = resample_image(normalized, grid.shape, orders)
     return PreparedImage(resampled, grid.box, grid.spacing_mm, grid.target_spacing_mm)

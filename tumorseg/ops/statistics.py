@@ -26,22 +26,36 @@ def samples_per_case(num_cases: int, num_channels: int) -> int:
     return max(FEWEST_SAMPLES, min(MOST_SAMPLES, 1 << (share.bit_length() - 1)))
 
 
-def sample_foreground(image: Image, foreground: Mask, count: int, rng: np.random.Generator) -> NDArray[np.float32]:
+def sample_foreground(
+    image: Image, foreground: Mask, count: int, *, rng: np.random.Generator, covered: Sequence[Mask | None] = ()
+) -> NDArray[np.float32]:
     """Draw foreground intensities with replacement.
 
+    Args:
+        image: (C, Z, Y, X).
+        foreground: (Z, Y, X).
+        count: how many.
+        rng: draws them.
+        covered: (Z, Y, X) per channel, the voxels that it covers, None for all. Empty: all of all channels.
+
     Returns:
-        (C, count), the same voxels in every channel; (C, 0) where there is no foreground.
+        (C, count), the same voxels in every channel, NaN where it does not cover them; (C, 0) where there is no foreground.
     """
     found = np.flatnonzero(foreground)
     if found.size == 0:
         return np.zeros((image.shape[0], 0), np.float32)
     chosen = rng.choice(found, count, replace=True)
     where = np.unravel_index(chosen, foreground.shape)
-    return np.stack([channel[where] for channel in image]).astype(np.float32)
+    samples = np.stack([channel[where] for channel in image]).astype(np.float32)
+    for channel, inside in zip(samples, covered, strict=False):
+        if inside is not None:
+            channel[~inside[where]] = np.nan
+    return samples
 
 
 def intensity_statistics(samples: Sequence[NDArray[np.float32]]) -> IntensityStatistics:
-    """Return statistics of one channel over the samples (N) of all cases; all 0 where there are none."""
+    """Return statistics of one channel over the samples (N) of all cases, NaN left out; all 0 where there are none."""
+    samples = [part[~np.isnan(part)] for part in samples]
     pooled = np.concatenate([*samples, np.zeros(0, np.float32)])
     if pooled.size == 0:
         pooled = np.zeros(1, np.float32)

@@ -46,6 +46,10 @@ def export_plan(plan: Plan, dataset_name: str) -> dict[str, Any]:
     Raises:
         PlanError: nnU-Net's plans cannot express it.
     """
+    if not plan.cropping:
+        raise PlanError(
+            f"plan {plan.name} does not crop images, as that would take labels along; nnU-Net always crops, and cannot express it"
+        )
     _check_regions(plan.dataset)
     back = np.argsort(plan.transpose).tolist()
     measured = plan.fingerprint

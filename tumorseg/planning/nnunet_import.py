@@ -16,6 +16,7 @@ from tumorseg.errors import PlanError
 from tumorseg.losses.presets import deep_supervision_weights, loss_preset
 from tumorseg.planning.augmentation import choose_augmentation
 from tumorseg.planning.counting import GB
+from tumorseg.planning.images import with_outside_value
 from tumorseg.planning.kinds import kind_from_name
 from tumorseg.planning.laterality import mirror_pairs
 from tumorseg.planning.nnunet_network import modernized, read_network
@@ -108,6 +109,7 @@ def import_plan(found: NnunetSource, name: str, *, configurations: Sequence[str]
         "dataset": _planned_dataset(found.dataset, imported[default]),
         "orientation": READERS[plans.image_reader_writer],
         "transpose": plans.transpose_forward,
+        "cropping": True,
         "fingerprint": _summary(plans, found),
         "budget": Budget(vram_bytes=vram_gb * GB, predicted_bytes=1),
         "default_configuration": default,
@@ -241,7 +243,7 @@ def _planned_dataset(dataset: DatasetDescription, configuration: Configuration) 
     """Return the dataset with the kinds that normalisations and names of channels tell."""
     channels = dataset.channels
     if len(channels) == len(configuration.normalization):  # else the plan's own check tells
-        channels = tuple(map(_with_kind, channels, configuration.normalization))
+        channels = tuple(map(with_outside_value, map(_with_kind, channels, configuration.normalization)))
     fields = {name: getattr(dataset, name) for name in DatasetDescription.model_fields}
     return PlannedDataset(**(fields | {"channels": channels}))
 
@@ -292,6 +294,9 @@ def _reasons(plans: NnunetPlans, imported: dict[str, Configuration], *, has_fold
             inputs={"image_reader_writer": plans.image_reader_writer},
         ),
         "transpose": said,
+        "cropping": Reason(
+            rule="the box of what is not 0 in some channel, as nnU-Net always crops, whatever it takes of labels"
+        ),
         "fingerprint.median_relative_size_after_cropping": Reason(rule="not in nnU-Net plans; 1 stands for unknown"),
         "budget.vram_bytes": Reason(
             rule=f"what nnU-Net's planner aims at; {USUAL_GB} GB of one that is unknown",

@@ -8,21 +8,25 @@ import numpy as np
 from tumorseg.errors import PlanError
 from tumorseg.planning.adaptation import Adaptation, adapt
 from tumorseg.planning.budgets import predict_memory
+from tumorseg.planning.certainty import judge_labels, many_labels
 from tumorseg.planning.class_counts import with_class_counts
 from tumorseg.planning.configurations import FULL, Brief, Planned, Subject, draft_default, plan_planes, plan_volumes
 from tumorseg.planning.counting import GB, MemoryCounter
+from tumorseg.planning.cropping import decide_cropping
+from tumorseg.planning.images import doubtful_images, image_warnings, reading_reasons, with_outside_value
 from tumorseg.planning.kinds import KindDecision, choose_normalization, decide_kind
-from tumorseg.planning.laterality import mirror_pairs
+from tumorseg.planning.laterality import mirrored_in_images
 from tumorseg.planning.overrides import Override, apply_overrides
 from tumorseg.planning.pace import choose_pace, target_seconds
 from tumorseg.planning.patch_search import Grid
 from tumorseg.planning.presets import PLAIN_REFERENCE, PRESETS, RESIDUAL_M_REFERENCE, Preset
-from tumorseg.planning.reasons import Evidence, plan_reasons, shared_reasons, sided_names
+from tumorseg.planning.reasons import Evidence, has_sides, plan_reasons, shared_reasons
 from tumorseg.planning.rehearsal import Setting
 from tumorseg.planning.soundness import LATERAL_AXIS, check_plan, whole
 from tumorseg.planning.spacing import TargetGrid, target_grid
 from tumorseg.planning.splits import NAMED_SPLITS, Folds, check_folds, split_folds
 from tumorseg.schema.base import Record, record_hash
+from tumorseg.schema.dataset import DatasetDescription
 from tumorseg.schema.fingerprint import Fingerprint
 from tumorseg.schema.plan import Budget, Configuration, FingerprintSummary, Plan, PlannedDataset, Reason
 from tumorseg.schema.targets import targets_of
@@ -47,6 +51,8 @@ class PlanOptions(Record):
     """Held-out case_ids of each fold; one of `NAMED_SPLITS`; or, if None, five random folds, of groups if there are any."""
     overrides: tuple[Override, ...] = ()
     """Fields that the user sets."""
+    confirm_labels: bool = False
+    """Whether labels that are doubtful, or in no case, are meant so."""
 
 
 class PlanResult(NamedTuple):
@@ -96,13 +102,16 @@ def decide(fingerprint: Fingerprint, name: str, options: PlanOptions, machine: M
         training = preset.training.model_copy(update={"max_hours": options.max_hours})
         preset = preset.model_copy(update={"training": training})
     vram_bytes = round((options.vram_gb or preset.vram_gb) * GB)
+    measured, cropping = fingerprint, decide_cropping(fingerprint, preset)
+    fingerprint = cropping.fingerprint
     kinds = _decide_kinds(fingerprint)
     target = target_grid(fingerprint)
     dataset = _planned_dataset(fingerprint, kinds)
     setting = Setting(len(dataset.channels), targets_of(dataset), preset.training.precision)
     counter = machine.counter or MemoryCounter()
     adaptation = adapt(fingerprint, target, preset)
-    subject = _subject(fingerprint, kinds, target, adaptation)
+    subject = _subject(fingerprint, kinds, target, adaptation, has_sides=has_sides(dataset, preset))
+    certainty = _check_labels(fingerprint, options)
     folds = _folds(fingerprint, options)
     # A cascade learns from what was found in held-out cases, of which there must be all.
     held_out = {case_id for fold in folds for case_id in fold}
@@ -124,21 +133,29 @@ def decide(fingerprint: Fingerprint, name: str, options: PlanOptions, machine: M
     names = ("vram_gb", "max_hours", "folds", "device")
     given = frozenset(name for name in names if getattr(options, name) is not None)
     split = options.folds if isinstance(options.folds, str) else None
-    evidence = Evidence(fingerprint, kinds, target, preset, adaptation, given, split)
+    evidence = Evidence(fingerprint, kinds, target, preset, adaptation, given, split, dataset.mirrored_labels)
     plan = Plan(
         name=name,
         dataset=dataset,
         transpose=target.transpose,
-        fingerprint=_summary(fingerprint),
+        cropping=cropping.is_cropped,
+        fingerprint=_summary(measured),
         budget=budget,
         default_configuration=FULL if FULL in planned else "2d",
         configurations={key: found.configuration for key, found in planned.items()},
         training=adaptation.lengthen(preset.training),
         folds=folds,
-        reasons=plan_reasons(evidence) | _nested_reasons(planned, shared_reasons(evidence)),
+        reasons={
+            "cropping": cropping.reason,
+            **reading_reasons(dataset),
+            **certainty,
+            **plan_reasons(evidence),
+            **_nested_reasons(planned, shared_reasons(evidence)),
+        },
     )
     plan = with_class_counts(apply_overrides(plan, options.overrides), fingerprint)
     warnings = [decision.warning for decision in kinds if decision.warning]
+    warnings += [*cropping.warnings, *image_warnings(fingerprint), *many_labels(fingerprint.dataset)]
     return PlanResult(plan, (*warnings, *_fold_warnings(fingerprint, plan)))
 
 
@@ -200,11 +217,25 @@ def _chosen_preset(options: PlanOptions) -> Preset:
 
 
 def _decide_kinds(fingerprint: Fingerprint) -> list[KindDecision]:
-    return [decide_kind(channel, fingerprint.intensities[channel.name]) for channel in fingerprint.dataset.channels]
+    return [
+        decide_kind(channel, fingerprint.intensities[channel.name], _least_intensities(fingerprint, channel.name))
+        for channel in fingerprint.dataset.channels
+    ]
+
+
+def _least_intensities(fingerprint: Fingerprint, channel: str) -> list[float]:
+    """Return the least intensity of each case's image, as far as it was measured."""
+    measured = [case.channel_minima for case in fingerprint.cases if case.channel_minima is not None]
+    return [minima[channel] for minima in measured if channel in minima]
 
 
 def _subject(
-    fingerprint: Fingerprint, kinds: Sequence[KindDecision], target: TargetGrid, adaptation: Adaptation
+    fingerprint: Fingerprint,
+    kinds: Sequence[KindDecision],
+    target: TargetGrid,
+    adaptation: Adaptation,
+    *,
+    has_sides: bool,
 ) -> Subject:
     dataset, relative = fingerprint.dataset, fingerprint.median_relative_size_after_cropping
     _check_learnable(fingerprint)
@@ -215,7 +246,7 @@ def _subject(
     planned = target.in_plan_order()
     voxels = float(np.prod(planned.median_shape)) * len(fingerprint.cases)
     grid = Grid(planned.spacing_mm, planned.median_shape, voxels, len(set(dataset.labels.values()) | {0}))
-    lateral = target.transpose.index(LATERAL_AXIS) if mirror_pairs(sided_names(dataset)) else None
+    lateral = target.transpose.index(LATERAL_AXIS) if has_sides else None
     return Subject(grid, normalization, bool(dataset.regions), lateral, adaptation)
 
 
@@ -228,6 +259,11 @@ def _check_learnable(fingerprint: Fingerprint) -> None:
         raise PlanError(
             f"{dataset.name}: every case is all background; there is nothing to learn; check the label files"
         )
+
+
+def _check_labels(fingerprint: Fingerprint, options: PlanOptions) -> dict[str, Reason]:
+    reason = judge_labels(fingerprint, is_confirmed=options.confirm_labels)
+    return {} if reason is None else {"dataset.labels": reason}
 
 
 def _plan_configurations(brief: Brief) -> dict[str, Planned]:
@@ -244,11 +280,17 @@ def _plan_configurations(brief: Brief) -> dict[str, Planned]:
 def _planned_dataset(fingerprint: Fingerprint, kinds: Sequence[KindDecision]) -> PlannedDataset:
     dataset = fingerprint.dataset
     channels = [
-        channel.model_copy(update={"kind": decision.kind})
+        with_outside_value(channel.model_copy(update={"kind": decision.kind}))
         for channel, decision in zip(dataset.channels, kinds, strict=True)
     ]
     fields = {name: getattr(dataset, name) for name in type(dataset).model_fields}
-    return PlannedDataset(**(fields | {"channels": tuple(channels), "content_hash": fingerprint.content_hash}))
+    mirrored = mirrored_in_images(fingerprint.cases, _label_names(dataset))
+    decided = {"channels": tuple(channels), "mirrored_labels": tuple(mirrored)}
+    return PlannedDataset(**(fields | decided), content_hash=fingerprint.content_hash)
+
+
+def _label_names(dataset: DatasetDescription) -> list[str]:
+    return [name for name, value in dataset.labels.items() if value not in (0, dataset.ignore_label)]
 
 
 def _summary(fingerprint: Fingerprint) -> FingerprintSummary:
@@ -261,6 +303,7 @@ def _summary(fingerprint: Fingerprint) -> FingerprintSummary:
         median_shape_after_crop=tuple(shape),
         median_relative_size_after_cropping=fingerprint.median_relative_size_after_cropping,
         intensities=fingerprint.intensities,
+        not_hounsfield={name: len(found) for name, found in doubtful_images(fingerprint, "not_hounsfield").items()},
     )
 
 

@@ -61,6 +61,8 @@ class Preset(Record):
     """Most patches in a batch; null for no limit of its own."""
     cascade: bool = True
     """Whether a coarser grid and a cascade are planned where a patch sees little of a case."""
+    as_published: bool = False
+    """Whether nnU-Net's choices stand even where the data speak against them: then the plan warns instead."""
     mirroring: bool = True
     """Whether patches are mirrored in training, and views in prediction: worth it only in long trainings."""
     loss: str = "dice_ce"
@@ -92,6 +94,7 @@ def _published(size: str, reference: MemoryReference) -> Preset:
         memory=reference,
         max_dataset_covered=1.0,
         rounds_batch=True,
+        as_published=True,
         loss="nnunet",
         optimizer=Sgd(),
         schedule=PolySchedule(),
@@ -145,6 +148,7 @@ PRESETS: dict[str, Preset] = {
         network="plain_unet",
         memory=PLAIN_REFERENCE,
         rounds_batch=True,
+        as_published=True,
         loss="nnunet",
         optimizer=Sgd(),
         schedule=PolySchedule(),

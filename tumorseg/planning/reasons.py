@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from pydantic import JsonValue
+
 from tumorseg.planning.adaptation import Adaptation, extended
 from tumorseg.planning.counting import CONTEXT_BYTES, MARGIN
 from tumorseg.planning.kinds import CROPPED_SHARE, NNUNET_SCHEMES, KindDecision
@@ -13,7 +15,7 @@ from tumorseg.planning.spacing import TargetGrid
 from tumorseg.planning.splits import NAMED_SPLITS
 from tumorseg.schema.dataset import DatasetDescription
 from tumorseg.schema.fingerprint import Fingerprint
-from tumorseg.schema.plan import Reason
+from tumorseg.schema.plan import MirroredLabels, PlannedDataset, Reason
 
 ISOTROPIC = 2.0
 """Up to this ratio of spacings all axes are treated alike, as in nnU-Net's pooling."""
@@ -38,11 +40,18 @@ class Evidence(NamedTuple):
     """Which of `vram_gb`, `max_hours` and `folds` the user gave."""
     split: str | None = None
     """Which of `NAMED_SPLITS` the user chose."""
+    mirrored: Sequence[MirroredLabels] = ()
+    """Labels that mirror each other in the images."""
 
 
 def sided_names(dataset: DatasetDescription) -> list[str]:
     """Return the names that may tell left from right: those of labels and regions."""
     return [*dataset.labels, *(region.name for region in dataset.regions)]
+
+
+def has_sides(dataset: PlannedDataset, preset: Preset) -> bool:
+    """Tell whether left and right must not be mirrored: labels differ by side in name, or in the images where the preset heeds these."""
+    return bool(mirror_pairs(sided_names(dataset)) or (dataset.mirrored_labels and not preset.as_published))
 
 
 def plan_reasons(evidence: Evidence) -> dict[str, Reason]:
@@ -112,8 +121,7 @@ def _training_reason(evidence: Evidence) -> Reason:
 
 def shared_reasons(evidence: Evidence) -> dict[str, Reason]:
     """Return the reasons that every configuration repeats, by dotted field within it."""
-    target, preset = evidence.target, evidence.preset
-    pairs = [list(pair) for pair in mirror_pairs(sided_names(evidence.fingerprint.dataset))]
+    target = evidence.target
     reasons = {
         "spacing_mm": _spacing_reason(target),
         "median_shape": Reason(
@@ -129,13 +137,7 @@ def shared_reasons(evidence: Evidence) -> dict[str, Reason]:
             rule="nnU-Net's half-tile overlap and Gaussian weights of an eighth of the tile",
             alternative="an overlap of 0.25: a third fewer tiles along each axis, whose edges may show",
         ),
-        "inference.mirroring_axes": Reason(
-            rule=_mirroring_rule(preset, has_pairs=bool(pairs)),
-            inputs={"pairs": pairs},
-            alternative="fewer (none with --no-mirroring): each axis left out halves the time of prediction, at some accuracy"
-            if preset.mirroring
-            else "some: each axis doubles the time of prediction, and pays only in trainings of full length",
-        ),
+        "inference.mirroring_axes": _mirroring_reason(evidence),
     }
     return reasons | _normalization_reasons(evidence)
 
@@ -185,9 +187,31 @@ def _normalization_rule(channel: str, decision: KindDecision, relative: float) -
     return f"kind {decision.kind} ({decision.rule}): {how.get(decision.kind, zscore)}"
 
 
-def _mirroring_rule(preset: Preset, *, has_pairs: bool) -> str:
+def _mirroring_reason(evidence: Evidence) -> Reason:
+    preset = evidence.preset
+    pairs = mirror_pairs(sided_names(evidence.fingerprint.dataset))
+    inputs: dict[str, JsonValue] = {"pairs": [list(pair) for pair in pairs]}
+    if evidence.mirrored:
+        inputs["mirrored_in_images"] = [found.model_dump(mode="json") for found in evidence.mirrored]
+    return Reason(
+        rule=_mirroring_rule(evidence, has_pairs=bool(pairs)),
+        inputs=inputs,
+        alternative="fewer (none with --no-mirroring): each axis left out halves the time of prediction, at some accuracy"
+        if preset.mirroring
+        else "some: each axis doubles the time of prediction, and pays only in trainings of full length",
+    )
+
+
+def _mirroring_rule(evidence: Evidence, *, has_pairs: bool) -> str:
+    preset = evidence.preset
     if not preset.mirroring:
         return f"none: trainings of preset {preset.name} are too short to learn what mirrored anatomy looks like"
-    return (
-        "not across left and right, which labels tell apart" if has_pairs else "all axes: no label depends on its side"
-    )
+    if has_pairs:
+        return "not across left and right, which labels tell apart"
+    if not evidence.mirrored:
+        return "all axes: no label depends on its side"
+    found = evidence.mirrored[0]
+    told = f"{found.left} and {found.right} mirror each other in {found.num_mirrored} of {found.num_cases} cases"
+    if preset.as_published:
+        return f"all axes, as of preset {preset.name}, although {told}"
+    return f"not across left and right, which labels tell apart in the images: {told}, on sides of their own"

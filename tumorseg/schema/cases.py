@@ -4,7 +4,6 @@ from tumorseg.schema.base import Record
 from tumorseg.schema.dataset import DatasetDescription, OrientationCode
 from tumorseg.schema.preprocessing import NormalizationSpec, ResamplingSpec
 
-
 OUTSIDE_CT = -1024.0
 """Intensity of CT where nothing was scanned."""
 

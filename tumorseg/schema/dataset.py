@@ -1,5 +1,6 @@
 """What a source hands over: channels, labels, regions and where each case's files lie."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
@@ -12,13 +13,30 @@ ChannelKind = Literal["ct", "mr", "pet", "rgb", "other"]
 
 NAME_PATTERN = r"^[^/\\\x00-\x1f]+$"
 """What a channel or region may be called: no separators."""
-
-Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=200)]
-
 FILE_NAME_PATTERN = r"^[^/\\\x00-\x1f.\s]([^/\\\x00-\x1f]*[^/\\\x00-\x1f\s])?$"
 """What becomes the name of a file or folder of its own: besides, no leading dot (`..`, hidden files), no outer blanks."""
 
-FileName = Annotated[str, Field(pattern=FILE_NAME_PATTERN, max_length=200)]
+
+def _check_name(name: str) -> str:
+    if re.fullmatch(NAME_PATTERN, name) is None:
+        raise ValueError("expected a name of at least one letter, without / or \\ and without control characters")
+    return name
+
+
+def _check_file_name(name: str) -> str:
+    if re.fullmatch(FILE_NAME_PATTERN, name) is None:
+        raise ValueError(
+            "expected a name that a file can bear: without / or \\ or control characters, without a leading dot, "
+            "and without a blank at its beginning or end"
+        )
+    return name
+
+
+# The patterns stand in the published schema; what breaks one is told in words.
+Name = Annotated[str, Field(max_length=200, json_schema_extra={"pattern": NAME_PATTERN}), AfterValidator(_check_name)]
+FileName = Annotated[
+    str, Field(max_length=200, json_schema_extra={"pattern": FILE_NAME_PATTERN}), AfterValidator(_check_file_name)
+]
 
 
 AXIS_LETTERS = ("RL", "AP", "SI")
@@ -29,7 +47,9 @@ def _check_orientation(code: str) -> str:
     code = code.upper()
     axes = [next((axis for axis, pair in enumerate(AXIS_LETTERS) if letter in pair), None) for letter in code]
     if len(code) != 3 or sorted(axis for axis in axes if axis is not None) != [0, 1, 2]:
-        raise ValueError("expected where axes x, y and z point to, one letter each of R/L, A/P and S/I, such as RAS or LPS")
+        raise ValueError(
+            "expected where axes x, y and z point to, one letter each of R/L, A/P and S/I, such as RAS or LPS"
+        )
     return code
 
 

@@ -26,16 +26,19 @@ SEVERITIES: dict[str, Severity] = {
     "label_is_image": "error",
     "non_integer_label": "error",
     "unknown_label": "error",
+    "doubtful_labels": "error",
+    "absent_label": "error",
     "duplicate_across_folds": "error",
     "duplicate_labels_differ": "error",
     "shared_channel": "error",
     "unlabelled": "warning",
     "channel_grid": "warning",
     "label_header": "warning",
+    "cropped_label": "warning",
     "forms_disagree": "warning",
     "constant_channel": "warning",
     "empty_label": "warning",
-    "absent_label": "warning",
+    "many_labels": "warning",
     "duplicate_image": "warning",
     "duplicate_label": "warning",
     "near_duplicate": "warning",
@@ -47,12 +50,14 @@ SEVERITIES: dict[str, Severity] = {
     "sides_reversed": "warning",
     "reading": "warning",
     "label_type": "note",
+    "no_air": "note",
     "intensity_groups": "note",
     "spacing_groups": "note",
     "label_not_in_case": "note",
     "rare_label": "note",
     "tiny_components": "note",
     "left_handed": "note",
+    "reoriented": "note",
     "oblique": "note",
     "ungrouped_cases": "note",
     "plan_document": "error",
@@ -86,7 +91,7 @@ class Finding(Record):
     """One problem, or one thing to know."""
 
     severity: Severity
-    """As the kind's."""
+    """As the kind's, unless the user confirmed it."""
     kind: str
     """A name of `SEVERITIES`."""
     case_ids: tuple[str, ...] = ()

@@ -29,11 +29,28 @@ Count = Annotated[int, Field(ge=1)]
 Edge = Annotated[float, Field(gt=0)]
 
 
+class MirroredLabels(Record):
+    """Two labels that mirror each other in the images at the sagittal plane halfway between them."""
+
+    left: str
+    """The one on the patient's left."""
+    right: str
+    """The other one."""
+    num_cases: Count
+    """Cases that hold both."""
+    num_mirrored: Count
+    """Those of them in which they mirror each other."""
+    offsets_mm: tuple[float, float]
+    """How far their centres are apart along Z and Y in the median case."""
+
+
 class PlannedDataset(DatasetDescription):
     """The dataset that the plan was made for."""
 
     content_hash: str | None = None
     """Hash of all its files; null if it was planned from a fingerprint without one."""
+    mirrored_labels: tuple[MirroredLabels, ...] = ()
+    """Labels that a mirrored image would turn into each other, by what the images show; names may tell of further ones."""
 
 
 class FingerprintSummary(Record):
@@ -245,7 +262,9 @@ class Reason(Record):
 
 def _check_version(version: object) -> object:
     if version in range(1, PLAN_VERSION):
-        raise ValueError(f"the plan is of version {version}, this is version {PLAN_VERSION} of its form; plan the dataset again")
+        raise ValueError(
+            f"the plan is of version {version}, this is version {PLAN_VERSION} of its form; plan the dataset again"
+        )
     return version
 
 
@@ -264,7 +283,7 @@ class Plan(Record):
     """Canonical orientation into which every image is brought first; `as_stored` for none, as nnU-Net does."""
     transpose: tuple[int, int, int]
     """The plan's axis order: which canonical axis (0 Z, 1 Y, 2 X), or else stored one, stands first, second and third."""
-    cropping: bool = True
+    cropping: bool
     """Whether images are cropped to the box of what is not 0 in some channel."""
     fingerprint: FingerprintSummary
     """What it was planned from."""

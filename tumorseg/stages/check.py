@@ -11,13 +11,14 @@ from tumorseg.schema.base import Record
 from tumorseg.schema.dataset import Case, Dataset
 from tumorseg.schema.findings import CheckReport, Finding, count_findings, finding, order_of
 from tumorseg.sources.folders import collecting
-from tumorseg.sources.registry import locate_dataset, open_dataset
+from tumorseg.sources.registry import locate_dataset
 from tumorseg.stages.checking.case import CaseFacts, CheckTask, check_case
 from tumorseg.stages.checking.cohort import check_cohort
 from tumorseg.stages.checking.facts import dataset_facts
 from tumorseg.stages.checking.fix import check_fix_target, write_fixed
 from tumorseg.stages.planned import Roots
 from tumorseg.stages.reading import expected_bytes, largest_first
+from tumorseg.stages.stated import Stated, open_stated
 from tumorseg.storage.atomic import HTML_ENDINGS, require_file_name
 from tumorseg.storage.hashing import case_files
 from tumorseg.tracking.progress import progress
@@ -44,6 +45,8 @@ class CheckRequest(Record):
     """A new folder for a copy in which is mended what needs no guess."""
     jobs: int | None = None
     """Processes at most; one per core if None, and never more than memory holds."""
+    stated: Stated = Stated()
+    """What is stated of the dataset."""
 
 
 class Checked(NamedTuple):
@@ -75,7 +78,7 @@ def check(request: CheckRequest) -> Checked:
     _check_targets(request, opened, place)
     facts, findings = _check_cases(opened, request.jobs)
     if opened.dataset is not None:
-        findings += check_cohort(opened.dataset, facts)
+        findings += check_cohort(opened.dataset, facts, confirm_labels=request.stated.confirm_labels)
     report = _report(request, opened, facts, findings)
     if request.html is not None:
         _write_page(request.html, report, opened.cases, request.jobs)
@@ -94,7 +97,7 @@ def _open(request: CheckRequest) -> _Opened:
             is_there = True
         findings, dataset = [], None
         try:
-            dataset = open_dataset(request.dataset, request.roots.data_root)
+            dataset = open_stated(request.dataset, request.roots, request.stated)
         except InputError as error:
             if not is_there:
                 raise

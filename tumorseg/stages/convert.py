@@ -8,18 +8,22 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from tumorseg.errors import InputError, StorageError, TumorsegError
+from tumorseg.planning.images import with_named_kinds
 from tumorseg.planning.kinds import kind_from_name
 from tumorseg.schema.base import Record
-from tumorseg.schema.dataset import Case, Dataset, DatasetDescription
+from tumorseg.schema.cases import reading_of
+from tumorseg.schema.dataset import Case, Dataset, DatasetDescription, Reading
 from tumorseg.schema.targets import targets_of
 from tumorseg.sources.conversion import Conversion, Writer
+from tumorseg.sources.discovery import require_certain_labels
 from tumorseg.sources.kept import read_kept
 from tumorseg.sources.layouts import find_layout
-from tumorseg.sources.registry import locate_dataset, open_dataset
+from tumorseg.sources.registry import locate_dataset
 from tumorseg.sources.writers import WRITERS
 from tumorseg.stages.convert_case import ConvertTask, conversion_key, convert_case
 from tumorseg.stages.planned import Roots, failed_cases
 from tumorseg.stages.reading import expected_bytes
+from tumorseg.stages.stated import Stated, open_stated
 from tumorseg.storage.atomic import write_text
 from tumorseg.storage.case_notes import (
     Owner,
@@ -55,6 +59,8 @@ class ConvertRequest(Record):
     """The layout."""
     jobs: int | None = None
     """Processes at most; one per core if None, and never more than memory holds."""
+    stated: Stated = Stated()
+    """What is stated of the dataset."""
 
 
 class Converted(NamedTuple):
@@ -101,6 +107,8 @@ def convert(request: ConvertRequest) -> Converted:
         failures = _write_cases(request, source, writer)
         failed = {failure.case_id for failure in failures}
         training, tests = ([case for case in cases if case.case_id not in failed] for cases in source[-2:])
+        if training and not failures and not request.stated.confirm_labels:
+            _check_present(request.output, source)
         if training or tests:
             _write_documents(request.output, writer, Conversion(source.original, tuple(training), tuple(tests)))
     if failures:
@@ -112,21 +120,40 @@ def convert(request: ConvertRequest) -> Converted:
 
 def _open_source(request: ConvertRequest) -> _Source:
     """Read the dataset; cases without a label are there to be predicted on."""
-    dataset = open_dataset(request.dataset, request.roots.data_root)
+    dataset = open_stated(request.dataset, request.roots, request.stated)
+    require_certain_labels(dataset, "data import", is_confirmed=request.stated.confirm_labels)
     path = locate_dataset(request.dataset, request.roots.data_root) or Path(request.dataset)
     kept = read_kept(path) if path.is_dir() else None
     original = dataset.description() if kept is None else kept.description()
     training = tuple(case for case in dataset.cases if case.label is not None)
-    return _Source(path, dataset, original, training, _tests(path, dataset, training))
+    # the written files leave nothing open: all lie on one grid, structures are painted, stated orientations in headers
+    written = original.model_copy(update={"reading": Reading()})
+    return _Source(path, dataset, written, training, _tests(path, dataset, training, request.stated))
 
 
-def _tests(path: Path, dataset: Dataset, training: Sequence[Case]) -> tuple[Case, ...]:
+def _check_present(folder: Path, source: _Source) -> None:
+    """Refuse to make a dataset of cases of which none holds some label.
+
+    Raises:
+        InputError: a label has no voxel in any case.
+    """
+    found = {index for note in read_notes(folder).values() for index in note.classes}
+    names = targets_of(source.dataset).label_names
+    absent = [name for index, name in enumerate(names) if index not in found and index > 0]
+    if absent:
+        raise InputError(
+            f"{source.dataset.name}: no case has a voxel of {', '.join(absent)}; expected each label in some case; correct the labels, "
+            "or give --confirm-labels; the cases are written, the folder is no dataset yet"
+        )
+
+
+def _tests(path: Path, dataset: Dataset, training: Sequence[Case], stated: Stated) -> tuple[Case, ...]:
     """Return the cases that a layout lists beside those with a label."""
     layout = find_layout(path)
     if layout is None:
         return ()
     try:
-        listed = layout.list_cases(path)
+        listed = layout.list_cases(path, allow_outside=stated.allow_outside)
     except InputError as error:
         logger.warning("cases without a label are left out: %s", error)
         return ()
@@ -217,17 +244,18 @@ def _write_cases(request: ConvertRequest, source: _Source, writer: Writer) -> li
 def _tasks(folder: Path, source: _Source, writer: Writer) -> tuple[list[ConvertTask], list[Failure]]:
     """Return a task per case, and the cases of which a file is missing."""
     read, written = targets_of(source.dataset), targets_of(writer.describe(source.original))
+    reading = reading_of(with_named_kinds(source.dataset.description()))
     tasks, failures = [], []
     for is_test, cases in ((False, source.training), (True, source.tests)):
         for case in cases:
             files = writer.name_files(case.case_id, len(case.images), is_test=is_test)
             name = f"{'Ts' if is_test else 'Tr'} {case.case_id}"
             try:
-                key = conversion_key(case, files, read, written)
+                key = conversion_key(case, files, read=read, written=written, reading=reading)
             except InputError as error:
                 failures.append(Failure(case.case_id, str(error)))
             else:
-                tasks.append(ConvertTask(case, read, written, folder, files, name, key))
+                tasks.append(ConvertTask(case, read, written, folder, files, name, key, reading))
     return tasks, failures
 
 

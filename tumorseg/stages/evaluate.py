@@ -7,21 +7,22 @@ from typing import NamedTuple
 
 from tumorseg.errors import InputError
 from tumorseg.ops.geometry import orient, orientation_of, spacing_of
-from tumorseg.ops.labels import count_values, to_indices
+from tumorseg.ops.labels import to_indices
 from tumorseg.ops.metrics import case_metrics, score_segmentation
 from tumorseg.ops.summaries import metrics_report
 from tumorseg.reports.tables import metrics_csv
 from tumorseg.schema.base import Record
+from tumorseg.schema.cases import CaseReading, reading_of
 from tumorseg.schema.dataset import DatasetDescription
 from tumorseg.schema.metrics import CaseMetrics, MetricsReport
 from tumorseg.schema.targets import Targets, targets_of
 from tumorseg.sources.inputs import open_labels
 from tumorseg.sources.regions import choose_regions
-from tumorseg.sources.registry import open_dataset
+from tumorseg.stages.grids import lay_label
 from tumorseg.stages.planned import Roots, failed_cases
-from tumorseg.stages.reading import check_same_grid
+from tumorseg.stages.stated import Stated, open_stated
 from tumorseg.storage.atomic import write_text
-from tumorseg.storage.images import Volume, knows_names_only, read_geometry, read_reference, read_segmentation
+from tumorseg.storage.images import Volume, has_grid, knows_names_only, read_geometry, read_label_values, read_reference
 from tumorseg.storage.json_files import write_record
 from tumorseg.storage.stored import Geometry
 from tumorseg.tracking.progress import progress
@@ -56,6 +57,8 @@ class EvaluateRequest(Record):
     """Folder for metrics.json and metrics.csv."""
     jobs: int | None = None
     """Processes; as many as the machine holds if None."""
+    stated: Stated = Stated()
+    """What is stated of files that leave it open."""
 
 
 Pair = tuple[tuple[str, ...], tuple[str, ...]]
@@ -70,6 +73,17 @@ class ScoreTask(NamedTuple):
     reference: tuple[str, ...]
     targets: Targets
     tolerance_mm: float
+    reading: CaseReading
+
+
+class Scoring(NamedTuple):
+    """How pairs are read and scored."""
+
+    targets: Targets
+    tolerance_mm: float = 1.0
+    """Distance at which a border still counts as right for NSD."""
+    reading: CaseReading = CaseReading()
+    """What is done where files leave open how they are read."""
 
 
 def evaluate(request: EvaluateRequest) -> MetricsReport:
@@ -81,18 +95,12 @@ def evaluate(request: EvaluateRequest) -> MetricsReport:
     """
     predictions, references = open_labels(request.predictions), open_labels(request.references)
     pairs = _pair(predictions, references)
-    targets = _targets(request, pairs)
-    return score_pairs(pairs, targets, request.output, tolerance_mm=request.tolerance_mm, jobs=request.jobs)
+    targets, reading = _targets(request, pairs)
+    scoring = Scoring(targets, request.tolerance_mm, reading)
+    return score_pairs(pairs, scoring, request.output, jobs=request.jobs)
 
 
-def score_pairs(
-    pairs: Mapping[str, Pair],
-    targets: Targets,
-    output: Path,
-    *,
-    tolerance_mm: float = 1.0,
-    jobs: int | None = None,
-) -> MetricsReport:
+def score_pairs(pairs: Mapping[str, Pair], scoring: Scoring, output: Path, *, jobs: int | None = None) -> MetricsReport:
     """Score pairs of prediction and reference by case_id, and write the result into a folder.
 
     Raises:
@@ -104,7 +112,7 @@ def score_pairs(
 
     def tasks() -> Iterator[tuple[str, ScoreTask]]:
         for case_id, (prediction, reference) in sorted(pairs.items()):
-            yield case_id, ScoreTask(case_id, prediction, reference, targets, tolerance_mm)
+            yield case_id, ScoreTask(case_id, prediction, reference, *scoring)
 
     with progress("evaluate", len(pairs)) as advance:
         for outcome in run_cases(score_case, tasks(), num_workers=num_workers, expected_bytes=EXPECTED_BYTES):
@@ -114,7 +122,7 @@ def score_pairs(
                 scored[outcome.case_id] = outcome.value
             advance()
     report = metrics_report(
-        [metrics for case_id in sorted(scored) for metrics in scored[case_id]], tolerance_mm=tolerance_mm
+        [metrics for case_id in sorted(scored) for metrics in scored[case_id]], tolerance_mm=scoring.tolerance_mm
     )
     report = report.model_copy(update={"failed": tuple(sorted(failure.case_id for failure in failures))})
     write_record(output / "metrics.json", report)
@@ -125,16 +133,17 @@ def score_pairs(
 
 
 def score_case(task: ScoreTask) -> tuple[CaseMetrics, ...]:
-    """Score one case; called in a worker process.
+    """Score one case; called in a worker process. A prediction whose axes are stored otherwise is reoriented, without loss.
 
     Raises:
         InputError: a file cannot be read, or the two do not lie on one grid.
     """
     prediction, reference = _read_pair(task)
-    check_same_grid(task.case_id, task.prediction[0], prediction, reference, other=task.reference[0])
+    path, other = task.prediction[0], task.reference[0]
+    predicted = lay_label(task.case_id, path, prediction, reference, other=other, reading=task.reading)
     orientation = orientation_of(reference.affine)
     scores = score_segmentation(
-        orient(to_indices(prediction.array, task.targets), orientation),
+        orient(to_indices(predicted, task.targets), orientation),
         orient(to_indices(reference.array, task.targets), orientation),
         targets=task.targets,
         spacing_mm=spacing_of(reference.affine, orientation),
@@ -144,16 +153,17 @@ def score_case(task: ScoreTask) -> tuple[CaseMetrics, ...]:
 
 
 def _read_pair(task: ScoreTask) -> tuple[Volume, Volume]:
-    """Return prediction and reference; the one that is DICOM is painted on the grid of the other."""
+    """Return prediction and reference; one that knows names only is painted on the grid of the other."""
     files, values = (task.prediction, task.reference), task.targets.values_by_name
-    given = [file for file in files if not knows_names_only(file[0])]
+    given = sorted((file for file in files if has_grid(file[0])), key=lambda file: knows_names_only(file[0]))
     if not given:
         raise InputError(
             f"case {task.case_id}: both segmentations are DICOM; expected one of a format with a grid; convert it"
         )
-    shape, affine, _ = read_geometry(given[0][0])
+    shape, affine = read_geometry(given[0][0], task.reading.assumed_orientation)[:2]
     grid = Geometry(shape, affine, 1)
-    return read_reference(files[0], grid, values), read_reference(files[1], grid, values)
+    prediction, reference = (read_reference(file, grid, values, task.reading) for file in files)
+    return prediction, reference
 
 
 def _pair(predictions: Mapping[str, tuple[str, ...]], references: Mapping[str, tuple[str, ...]]) -> dict[str, Pair]:
@@ -182,26 +192,39 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(listed[:5]) + (", …" if len(listed) > 5 else "")
 
 
-def _targets(request: EvaluateRequest, pairs: Mapping[str, Pair]) -> Targets:
+def _targets(request: EvaluateRequest, pairs: Mapping[str, Pair]) -> tuple[Targets, CaseReading]:
+    """Return what is scored, and how files are read."""
     if request.dataset is None:
         if request.regions not in (None, "none"):
             raise InputError(f"--regions {request.regions} needs the labels of a dataset; give -d DATASET too")
-        return _found_targets(pairs)
-    dataset = open_dataset(request.dataset, request.roots.data_root)
-    return targets_of(choose_regions(dataset, request.regions) if request.regions else dataset)
+        stated = request.stated
+        reading = CaseReading(assumed_orientation=stated.assumed_orientation, paint_order=stated.paint_order)
+        return _found_targets(pairs), reading
+    dataset = open_stated(request.dataset, request.roots, request.stated)
+    return targets_of(choose_regions(dataset, request.regions) if request.regions else dataset), reading_of(dataset)
 
 
 def _found_targets(pairs: Mapping[str, Pair]) -> Targets:
     """Return every value that occurs as a label of its own."""
-    values: set[int] = set()
-    for files in pairs.values():
-        for file, *_ in files:
-            if knows_names_only(file):
-                raise InputError(
-                    f"{file} is DICOM, whose labels have names but no values; give -d DATASET so that they are known"
-                )
-            values.update(count_values(read_segmentation(file).array)[0])
-    labels = {"background": 0} | {f"label_{value}": value for value in sorted(values - {0})}
+    predicted, drawn = (_values_in(files[side] for files in pairs.values()) for side in range(2))
+    if predicted and drawn and not predicted & drawn:
+        raise InputError(
+            f"predictions hold the label values {_some(map(str, sorted(predicted)))}, references {_some(map(str, sorted(drawn)))}, none "
+            "in common; expected the same numbers on both sides; renumber one of them"
+        )
+    labels = {"background": 0} | {f"label_{value}": value for value in sorted(predicted | drawn)}
     if len(labels) == 1:
         raise InputError("predictions and references are all background; give -d DATASET so that its labels are scored")
     return targets_of(DatasetDescription(name="evaluation", channels=("image",), labels=labels))
+
+
+def _values_in(segmentations: Iterable[tuple[str, ...]]) -> set[int]:
+    """Return the label values in files, the background left out."""
+    values: set[int] = set()
+    for file, *_ in segmentations:
+        if knows_names_only(file):
+            raise InputError(
+                f"{file}: found labels that have names but no values; give -d DATASET so that their values are known"
+            )
+        values |= read_label_values(file) - {0}
+    return values

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tumorseg.errors import InputError, StorageError, TumorsegError
-from tumorseg.schema.base import Record
+from tumorseg.schema.base import Record, json_text
 from tumorseg.sources.registry import REGISTERED, Archive, find_registered, open_dataset, registered_name
 from tumorseg.stages.planned import Roots
 from tumorseg.storage.archives import remove_unpacking, unpacked
-from tumorseg.storage.atomic import storage_error
+from tumorseg.storage.atomic import storage_error, write_text
 from tumorseg.storage.download import download, forget, md5_of
 from tumorseg.storage.hashing import case_files
-from tumorseg.storage.layout import FetchFiles
+from tumorseg.storage.layout import FETCHED, FetchFiles
 from tumorseg.storage.locks import hold_folder
 from tumorseg.tracking.progress import progress_of_bytes
 
@@ -120,15 +120,23 @@ def _get(archive: Archive, files: FetchFiles, keep_archive: bool) -> None:
         unpacked(found, files, watch=watch) as folder,
     ):
         _check_sound(folder, archive.url)
+        # From now on the folder is known to come from elsewhere, so that nothing in it is allowed to lead outside.
+        write_text(folder / FETCHED, json_text({"url": archive.url, "md5": archive.md5}))
 
 
 def _check_sound(folder: Path, url: str) -> None:
-    """Check that what an archive held is a dataset."""
+    """Check that what an archive held is a dataset, and of its own files only, which a manifest need not keep to."""
     try:
-        open_dataset(str(folder), folder.parent)
+        dataset = open_dataset(str(folder), folder.parent)
     except InputError as error:
         reason = str(error).replace(str(folder), folder.name)
         raise InputError(f"{url}: the archive holds no sound dataset: {reason}; it was not put in place") from None
+    inside = folder.resolve()
+    files = {file for case in dataset.cases for file in case_files(case)}
+    if outside := sorted(file for file in files if not Path(file).resolve().is_relative_to(inside)):
+        raise InputError(
+            f"{url}: the archive names files outside its folder, such as {outside[0]}; it was not put in place"
+        )
 
 
 def _archive_of_user(archive: Archive, files: FetchFiles) -> Path | None:

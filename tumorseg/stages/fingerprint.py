@@ -4,31 +4,43 @@ import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from tumorseg.ops.cropping import box_shape, nonzero_box
+from tumorseg.errors import InputError
+from tumorseg.ops.cropping import box_shape, box_slices, nonzero_box
 from tumorseg.ops.labels import count_values
+from tumorseg.ops.places import label_places
 from tumorseg.ops.runs import count_runs
 from tumorseg.ops.statistics import intensity_statistics, sample_foreground, samples_per_case
+from tumorseg.ops.units import ct_doubt
+from tumorseg.planning.images import with_named_kinds
 from tumorseg.schema.base import content_hash
+from tumorseg.schema.cases import reading_of
 from tumorseg.schema.dataset import Case, Dataset, DatasetDescription
-from tumorseg.schema.fingerprint import CaseMeasurement, Fingerprint
+from tumorseg.schema.fingerprint import CaseMeasurement, Fingerprint, ImageDoubt
 from tumorseg.schema.targets import IGNORE, Targets, targets_of
 from tumorseg.stages.planned import SAVE_EVERY_S, Roots, failed_cases
-from tumorseg.stages.reading import expected_bytes, largest_first, read_case_image, read_case_indices, warn_of_forms
+from tumorseg.stages.reading import (
+    CaseImage,
+    expected_bytes,
+    largest_first,
+    read_case_image,
+    read_case_indices,
+    warn_of_forms,
+)
 from tumorseg.storage.hashing import FileState, HashCache, case_files, combine_hashes, dataset_hash, hash_files
 from tumorseg.storage.json_files import write_record
 from tumorseg.storage.layout import work_folder
 from tumorseg.storage.measurements import Measured, read_measured, write_measured
 from tumorseg.tracking.progress import progress
-from tumorseg.types import Segmentation, Spacing
+from tumorseg.types import FloatArray, Segmentation, Spacing
 from tumorseg.workers.machine import num_cores
 from tumorseg.workers.outcomes import Failure
 from tumorseg.workers.pool import run_cases
 
-MEASUREMENT_VERSION = 2
+MEASUREMENT_VERSION = 3
 """Raised when the same files would be measured otherwise."""
 SEED = 1234
 
@@ -81,7 +93,7 @@ def _measure(
 ) -> tuple[dict[str, Measured], list[Failure]]:
     results: dict[str, Measured] = {}
     failures: list[Failure] = []
-    description = dataset.description()
+    description = with_named_kinds(dataset.description())
     with progress("fingerprint", len(dataset.cases)) as advance:
 
         def unmeasured() -> Iterator[tuple[str, MeasureTask]]:
@@ -117,7 +129,11 @@ def _known(task: MeasureTask, cache: HashCache) -> Measured | None:
 def _key(task: MeasureTask, case_hash: str) -> str:
     found = task.description
     targets = [found.labels, found.ignore_label, [[region.name, region.labels] for region in found.regions]]
-    return content_hash([MEASUREMENT_VERSION, case_hash, targets, task.num_samples, task.case.case_id])
+    reading = reading_of(found).model_dump(mode="json")
+    channels = [[channel.name, channel.kind] for channel in found.channels]
+    return content_hash(
+        [MEASUREMENT_VERSION, case_hash, targets, reading, channels, task.num_samples, task.case.case_id]
+    )
 
 
 def measure_case(task: MeasureTask) -> MeasureResult:
@@ -132,28 +148,76 @@ def measure_case(task: MeasureTask) -> MeasureResult:
     key = _key(task, case_hash)
     if (known := read_measured(task.folder, key)) is not None:  # by a run that was killed
         return MeasureResult(known, states)
-    image = read_case_image(case)
+    reading = reading_of(task.description)
+    image = read_case_image(case, reading)
     warn_of_forms(case)
     targets = targets_of(task.description)
-    indices = read_case_indices(case, image, targets)
+    indices = read_case_indices(case, image, targets, reading)
     rng = np.random.default_rng([SEED, zlib.crc32(case.case_id.encode())])
     foreground = (indices > 0) | (indices == IGNORE)
-    samples = sample_foreground(image.image, foreground, task.num_samples, rng)
-    shape = image.image.shape[1:]
-    cropped = box_shape(nonzero_box(image.image))
-    counts = dict(zip(*count_values(indices), strict=True))
+    samples = sample_foreground(image.image, foreground, task.num_samples, rng=rng, covered=image.covered)
+    labels = _measure_labels(indices, image, targets)
     measurement = CaseMeasurement(
         case_id=case.case_id,
         spacing_mm=image.spacing_mm,
-        shape=(shape[0], shape[1], shape[2]),
-        shape_after_crop=(cropped[0], cropped[1], cropped[2]),
-        label_voxels={name: counts.get(index, 0) for index, name in enumerate(targets.label_names) if index > 0},
-        run_lengths_mm=_run_lengths(indices, counts, targets, image.spacing_mm),
+        shape=image.image.shape[1:],
         content_hash=case_hash,
+        **labels,
+        **_measure_channels(image, task.description),
     )
     measured = Measured(measurement, samples)
     write_measured(task.folder, key, measured)
     return MeasureResult(measured, states)
+
+
+def _measure_labels(indices: Segmentation, image: CaseImage, targets: Targets) -> dict[str, Any]:
+    """Return what a case's measurement says of its labels, and of the box that cropping leaves."""
+    box = nonzero_box(image.image, image.covered)
+    counts = dict(zip(*count_values(indices), strict=True))
+    kept = dict(zip(*count_values(indices[box_slices(box)]), strict=True))
+    names = dict(enumerate(targets.label_names))
+    del names[0]
+    places = label_places(indices, targets.num_classes, image.spacing_mm)
+    lost = {index: counts.get(index, 0) - kept.get(index, 0) for index in names}
+    return {
+        "shape_after_crop": box_shape(box),
+        "label_voxels": {name: counts.get(index, 0) for index, name in names.items()},
+        "label_voxels_cropped": {names[index]: count for index, count in lost.items() if count},
+        "label_places": {names[index]: place for index, place in places.items()},
+        "run_lengths_mm": _run_lengths(indices, counts, targets, image.spacing_mm),
+    }
+
+
+def _measure_channels(image: CaseImage, description: DatasetDescription) -> dict[str, Any]:
+    """Return what a case's measurement says of its channels."""
+    covered = image.covered or (None,) * len(description.channels)
+    voxels = [
+        channel if inside is None else channel[inside] for channel, inside in zip(image.image, covered, strict=True)
+    ]
+    names = [channel.name for channel in description.channels]
+    outside = {
+        name: int(inside.size - inside.sum()) for name, inside in zip(names, covered, strict=True) if inside is not None
+    }
+    doubts = [
+        _doubt(channel.name, channel.kind, found) for channel, found in zip(description.channels, voxels, strict=True)
+    ]
+    return {
+        "channel_minima": {name: float(found.min()) for name, found in zip(names, voxels, strict=True) if found.size},
+        "uncovered_voxels": outside or None,
+        "grid_channel": None if image.is_shared else names[image.grid],
+        "image_doubts": tuple(doubt for doubt in doubts if doubt is not None),
+    }
+
+
+def _doubt(name: str, kind: str | None, image: FloatArray) -> ImageDoubt | None:
+    """Return what speaks against the intensities of a channel, of the voxels that it covers."""
+    least = float(image.min(initial=np.inf))
+    if least >= float(image.max(initial=-np.inf)):
+        return ImageDoubt(channel=name, kind="constant", message=f"every voxel is {least:g}")
+    found = ct_doubt(image) if kind == "ct" else None
+    if found is None or not found.is_impossible:
+        return None
+    return ImageDoubt(channel=name, kind="not_hounsfield", message=found.message)
 
 
 def _run_lengths(
@@ -180,7 +244,8 @@ def _assemble(dataset: Dataset, measured: list[Measured]) -> Fingerprint:
     with_foreground = [one.samples for one in measured if one.samples.shape[1]]
     return Fingerprint(
         schema_version=1,
-        dataset=dataset.description(),
+        dataset=_with_grid(dataset.description(), measurements),
+        doubts=dataset.doubts,
         content_hash=dataset_hash({one.case_id: one.content_hash or "" for one in measurements}),
         cases=tuple(measurements),
         intensities={
@@ -189,3 +254,25 @@ def _assemble(dataset: Dataset, measured: list[Measured]) -> Fingerprint:
         },
         median_relative_size_after_cropping=float(median(relative)),
     )
+
+
+def _with_grid(description: DatasetDescription, cases: Sequence[CaseMeasurement]) -> DatasetDescription:
+    """Return a dataset that says on which channel's grid its labels lie, where channels lie on grids of their own.
+
+    Raises:
+        InputError: labels lie on different channels.
+    """
+    found: dict[str, list[str]] = {}
+    for case in cases:
+        if case.grid_channel is not None:
+            found.setdefault(case.grid_channel, []).append(case.case_id)
+    if len(found) > 1:
+        listed = "; ".join(f"{name} in {len(ids)} cases ({', '.join(ids[:3])})" for name, ids in sorted(found.items()))
+        raise InputError(
+            f"{description.name}: labels lie on the grids of different channels: {listed}; expected one for all cases; resample "
+            "the labels of the fewer onto the other channel, or give each kind a dataset of its own"
+        )
+    if not found:
+        return description
+    reading = description.reading.model_copy(update={"grid_channel": next(iter(found))})
+    return description.model_copy(update={"reading": reading})

@@ -22,6 +22,7 @@ from tumorseg.ops.cropping import box_shape, box_slices
 from tumorseg.ops.geometry import orient, restore_orientation
 from tumorseg.ops.labels import smallest_dtype, to_indices
 from tumorseg.ops.preprocessing import prepare_image, prepare_segmentation, resampling_orders
+from tumorseg.schema.cases import reading_of
 from tumorseg.schema.dataset import Case
 from tumorseg.schema.plan import Configuration, Plan
 from tumorseg.schema.targets import num_inputs, num_previous, targets_of
@@ -204,7 +205,7 @@ def segment(model: Model, found: CaseImage, *, mirroring: bool, previous: Segmen
         raise InputError(f"the image has {found.image.shape[0]} channels, the model needs {expected}: {names}")
     targets = targets_of(model.plan.dataset)
     spec = preprocessing_of(model.plan, model.configuration)
-    prepared = prepare_image(found.image, found.spacing_mm, spec)
+    prepared = prepare_image(found.image, found.spacing_mm, spec, covered=found.covered)
     image = torch.from_numpy(np.ascontiguousarray(prepared.image))
     forward = averaged_forward(_views(model, mirroring=mirroring))
     if model.previous is not None:
@@ -242,7 +243,9 @@ def known_previous(model: Model, case: Case, found: CaseImage) -> Segmentation |
     """
     if not isinstance(model.previous, KnownPrevious):
         return None
-    return read_previous(case, model.previous.files[case.case_id], found, targets_of(model.plan.dataset))
+    reading = reading_of(model.plan.dataset)
+    targets = targets_of(model.plan.dataset)
+    return read_previous(case, model.previous.files[case.case_id], found, targets=targets, reading=reading)
 
 
 def _views(model: Model, *, mirroring: bool) -> Views:

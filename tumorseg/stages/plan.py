@@ -15,11 +15,12 @@ from tumorseg.schema.dataset import Dataset
 from tumorseg.schema.fingerprint import Fingerprint
 from tumorseg.schema.losses import LossPreset
 from tumorseg.schema.plan import Plan
+from tumorseg.sources.discovery import require_certain_labels
 from tumorseg.sources.regions import choose_regions, select_channels
-from tumorseg.sources.registry import open_dataset
 from tumorseg.stages.fingerprint import fingerprint
 from tumorseg.stages.planned import Roots, check_apart, note_source
 from tumorseg.stages.rehearse import step_seconds
+from tumorseg.stages.stated import Stated, open_stated
 from tumorseg.stages.verify import verification_device, verify
 from tumorseg.storage.json_files import read_json, read_record, write_record
 from tumorseg.storage.layout import work_folder
@@ -58,6 +59,8 @@ class PlanRequest(Record):
     """JSON file of folds, or one of `NAMED_SPLITS`; five random folds if None."""
     overrides: tuple[Override, ...] = ()
     """Fields to set."""
+    stated: Stated = Stated()
+    """What is stated of the dataset."""
     output: Path | None = None
     """Where to write; plans/<Dataset>__<preset>.json if None."""
     jobs: int | None = None
@@ -79,7 +82,7 @@ def open_for_planning(request: PlanRequest) -> Dataset:
     """
     if request.dataset is None:
         raise InputError("no dataset: give -d DATASET or --fingerprint FILE")
-    dataset = open_dataset(request.dataset, request.roots.data_root)
+    dataset = open_stated(request.dataset, request.roots, request.stated)
     check_apart(dataset, request.roots)
     if request.channels:
         dataset = select_channels(dataset, request.channels)
@@ -107,6 +110,7 @@ def plan(request: PlanRequest) -> WrittenPlan:
         network=request.network,
         folds=_folds(request.splits),
         overrides=tuple(map(_with_loss_file, request.overrides)),
+        confirm_labels=request.stated.confirm_labels,
     )
     made, warnings = make_plan(measured, output.stem, options, Machine(step_seconds, counter))
     if request.verify:
@@ -115,7 +119,12 @@ def plan(request: PlanRequest) -> WrittenPlan:
         logger.warning("%s", warning)
     write_record(output, made)
     if request.dataset is not None:
-        note_source(work_folder(request.roots.work, made.dataset.name), request.dataset, request.roots.data_root)
+        note_source(
+            work_folder(request.roots.work, made.dataset.name),
+            request.dataset,
+            request.roots.data_root,
+            allow_outside=request.stated.allow_outside,
+        )
     return WrittenPlan(made, output)
 
 
@@ -159,7 +168,13 @@ def _with_loss_file(override: Override) -> Override:
 
 def _measure(request: PlanRequest) -> Fingerprint:
     if request.fingerprint is None:
-        return fingerprint(open_for_planning(request), request.roots, jobs=request.jobs)
+        dataset = open_for_planning(request)
+        require_certain_labels(dataset, "plan", is_confirmed=request.stated.confirm_labels)
+        return fingerprint(dataset, request.roots, jobs=request.jobs)
+    if request.stated.assumed_orientation or request.stated.paint_order:
+        raise InputError(
+            "--fingerprint was measured already; give --assume-orientation and --paint-order to `fingerprint`, which reads the files"
+        )
     if request.dataset or request.channels or request.regions:
         raise InputError("--fingerprint holds the dataset already; give no -d, --channels or --regions beside it")
     return read_record(Fingerprint, request.fingerprint, error=InputError)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tumorseg.errors import InputError, PlanError, TumorsegError
 from tumorseg.schema.base import Record
-from tumorseg.schema.cases import Preprocessing
-from tumorseg.schema.dataset import Case, Dataset
+from tumorseg.schema.cases import Preprocessing, reading_of
+from tumorseg.schema.dataset import Case, Dataset, DatasetDescription
 from tumorseg.schema.plan import Configuration, Plan
 from tumorseg.sources.regions import select_channels
 from tumorseg.sources.registry import locate_dataset, open_dataset
@@ -43,12 +43,15 @@ class SourceNote(Record):
     """Absolute path of the folder or manifest."""
     data_root: str
     """Absolute; where `plan` looked."""
+    allow_outside: bool = False
+    """Whether `plan` was allowed to follow what leads out of the folder."""
 
 
-def note_source(work: WorkFolder, dataset: str, data_root: Path) -> None:
+def note_source(work: WorkFolder, dataset: str, data_root: Path, *, allow_outside: bool = False) -> None:
     """Remember where a dataset was read, for the verbs that come later."""
     found = locate_dataset(dataset, data_root)
-    note = SourceNote(dataset=os.path.abspath(found or dataset), data_root=str(data_root.resolve()))  # noqa: PTH100 (links stay)
+    place = os.path.abspath(found or dataset)  # noqa: PTH100 (links stay)
+    note = SourceNote(dataset=place, data_root=str(data_root.resolve()), allow_outside=allow_outside)
     write_record(work.source, note)
 
 
@@ -79,6 +82,8 @@ def choose_configuration(plan: Plan, name: str | None) -> tuple[str, Configurati
 def preprocessing_of(plan: Plan, configuration: Configuration) -> Preprocessing:
     """Return the part of a plan that decides a preprocessed case."""
     return Preprocessing(
+        reading=reading_of(plan.dataset),
+        cropping=plan.cropping,
         orientation=plan.orientation,
         transpose=plan.transpose,
         spacing_mm=configuration.spacing_mm,
@@ -97,7 +102,7 @@ def open_planned_dataset(plan: Plan, roots: Roots, dataset: str | None = None) -
     found = find_planned_dataset(plan, roots, dataset)
     if problems := dataset_mismatches(plan, found):
         raise PlanError("; ".join(problems))
-    planned = {name: getattr(plan.dataset, name) for name in ("name", "channels", "labels", "regions", "ignore_label")}
+    planned = {name: getattr(plan.dataset, name) for name in DatasetDescription.model_fields}
     return found.model_copy(update=planned)
 
 
@@ -123,7 +128,9 @@ def _open_noted(plan: Plan, roots: Roots) -> Dataset:
     if locate_dataset(note.dataset, Path(note.data_root)) is None:
         logger.info("%s is no longer there; looking below %s", note.dataset, roots.data_root)
         return open_dataset(plan.dataset.name, roots.data_root, labels=plan.dataset.labels)
-    return open_dataset(note.dataset, Path(note.data_root), labels=plan.dataset.labels)
+    return open_dataset(
+        note.dataset, Path(note.data_root), labels=plan.dataset.labels, allow_outside=note.allow_outside
+    )
 
 
 def dataset_mismatches(plan: Plan, found: Dataset) -> list[str]:

@@ -10,14 +10,17 @@ import numpy as np
 from tumorseg.errors import InputError
 from tumorseg.ops.geometry import orient, orientation_of, spacing_of, stored_orientation
 from tumorseg.schema.base import Record
+from tumorseg.schema.cases import CaseReading, reading_of
 from tumorseg.schema.dataset import Case
 from tumorseg.sources.inputs import open_inputs
 from tumorseg.stages.devices import choose_device
 from tumorseg.stages.inference import Model, known_previous, load_model, segment
+from tumorseg.stages.intensities import check_intensities
 from tumorseg.stages.planned import failed_cases
 from tumorseg.stages.reading import CaseImage, read_case_image, warn_of_forms
+from tumorseg.stages.stated import Stated
 from tumorseg.storage.hashing import case_files, combine_hashes, hash_files
-from tumorseg.storage.images import write_segmentation
+from tumorseg.storage.images import read_geometry, write_segmentation
 from tumorseg.storage.json_files import read_record, write_record
 from tumorseg.storage.layout import PREDICTIONS
 from tumorseg.tracking.progress import progress
@@ -42,6 +45,8 @@ class PredictRequest(Record):
     """Whether mirrored views are averaged; as the plan says if None."""
     device: str | None = None
     """The best there is if None."""
+    stated: Stated = Stated()
+    """What is stated of files that leave it open; as the plan says if nothing."""
 
 
 class Predictions(Record):
@@ -51,6 +56,8 @@ class Predictions(Record):
     """Of the checkpoints, those of a cascade's previous model included."""
     mirroring: bool
     """Whether mirrored views were averaged."""
+    reading: CaseReading = CaseReading()
+    """What was done where files leave open how they are read."""
     cases: dict[str, str]
     """Hash of each case's input files by case_id."""
     begun: tuple[str, ...] = ()
@@ -77,11 +84,22 @@ def predict(request: PredictRequest) -> Predicted:
     channels = model.plan.dataset.channels
     found = open_inputs(request.inputs, [channel.name for channel in channels], [channel.kind for channel in channels])
     mirroring = model.configuration.inference.mirroring if request.mirroring is None else request.mirroring
-    return predict_cases(model, found.cases, request.output, mirroring=mirroring, refused=found.refused)
+    orientation = request.stated.assumed_orientation
+    options = PredictOptions(mirroring, orientation)
+    return predict_cases(model, found.cases, request.output, options=options, refused=found.refused)
+
+
+class PredictOptions(NamedTuple):
+    """How cases are segmented."""
+
+    mirroring: bool
+    """Whether mirrored views are averaged."""
+    assumed_orientation: str | None = None
+    """Orientation of files that state none; as the plan says if None."""
 
 
 def predict_cases(
-    model: Model, cases: Sequence[Case], output: Path, *, mirroring: bool, refused: Sequence[Failure] = ()
+    model: Model, cases: Sequence[Case], output: Path, *, options: PredictOptions, refused: Sequence[Failure] = ()
 ) -> Predicted:
     """Segment cases into a folder.
 
@@ -89,7 +107,7 @@ def predict_cases(
         model: the networks and their plan.
         cases: what to segment.
         output: the folder.
-        mirroring: whether mirrored views are averaged.
+        options: how.
         refused: cases that failed already, when they were looked for.
 
     Raises:
@@ -102,12 +120,15 @@ def predict_cases(
     )
     _check_replaceable(cases, files, output, before)
     begun = tuple(sorted({*files, *(before.begun if before else ())}))
-    is_same = before is not None and (before.weight_hashes, before.mirroring) == (model.weight_hashes, mirroring)
+    reading = _reading(model, options)
+    made_by = (model.weight_hashes, options.mirroring, reading)
+    is_same = before is not None and (before.weight_hashes, before.mirroring, before.reading) == made_by
     done = dict(before.cases) if before is not None and is_same else {}
     failures = list(refused)
 
     def note() -> None:
-        made = Predictions(weight_hashes=model.weight_hashes, mirroring=mirroring, cases=done, begun=begun)
+        weights, mirroring, read = made_by
+        made = Predictions(weight_hashes=weights, mirroring=mirroring, reading=read, cases=done, begun=begun)
         write_record(output / PREDICTIONS, made)
 
     def work(case: Case) -> None:
@@ -115,7 +136,7 @@ def predict_cases(
         found = combine_hashes(case, {path: state[2] for path, state in states.items()})
         if done.get(case.case_id) == found and files[case.case_id].is_file():
             return
-        _predict_file(model, case, files[case.case_id], mirroring=mirroring)
+        _predict_file(model, case, files[case.case_id], options=options)
         done[case.case_id] = found
         note()
 
@@ -148,13 +169,38 @@ def _check_replaceable(
         )
 
 
-def _predict_file(model: Model, case: Case, path: Path, *, mirroring: bool) -> None:
+def _reading(model: Model, options: PredictOptions) -> CaseReading:
+    """Return how files are read: as the command says, else as the plan says."""
+    planned = reading_of(model.plan.dataset)
+    orientation = options.assumed_orientation or planned.assumed_orientation
+    return planned.model_copy(update={"assumed_orientation": orientation})
+
+
+def _predict_file(model: Model, case: Case, path: Path, *, options: PredictOptions) -> None:
     is_stored = model.plan.orientation == "as_stored"
-    unlabelled = case.model_copy(update={"label": None})
+    unlabelled = case.model_copy(update={"label": None, "more_labels": ()})
     warn_of_forms(unlabelled)
-    found = read_case_image(unlabelled, transpose=model.plan.transpose, as_stored=is_stored)
-    segmentation = segment(model, found, mirroring=mirroring, previous=known_previous(model, case, found))
-    write_segmentation(path, segmentation, like=case.images[0])
+    if options.assumed_orientation is None:
+        _warn_of_planned_orientation(model, case)
+    found = read_case_image(unlabelled, _reading(model, options), transpose=model.plan.transpose, as_stored=is_stored)
+    check_intensities(model.plan, case.case_id, found)
+    segmentation = segment(model, found, mirroring=options.mirroring, previous=known_previous(model, case, found))
+    write_segmentation(path, segmentation, like=case.images[found.grid])
+
+
+def _warn_of_planned_orientation(model: Model, case: Case) -> None:
+    """Tell of files that state no orientation and get the plan's: they need not be of the planned dataset's kind."""
+    planned = model.plan.dataset.reading.assumed_orientation
+    if planned is None:
+        return
+    for path in dict.fromkeys(file.path for file in case.images):
+        if not read_geometry(path, planned).is_placed:
+            logger.warning(
+                "case %s: %s states no orientation; %s is assumed, as the plan says; --assume-orientation CODE states another",
+                case.case_id,
+                path,
+                planned,
+            )
 
 
 def predict_array(model: Model, image: Image, affine: Affine, *, mirroring: bool | None = None) -> Segmentation:
@@ -181,5 +227,6 @@ def predict_array(model: Model, image: Image, affine: Affine, *, mirroring: bool
     orientation = stored_orientation(transpose) if as_stored else orientation_of(affine, transpose)
     oriented = np.ascontiguousarray(orient(image.astype(np.float32), orientation))
     found = CaseImage(oriented, spacing_of(affine, orientation), orientation, affine, image.shape[1:])
+    check_intensities(model.plan, "array", found)
     planned = model.configuration.inference.mirroring
     return segment(model, found, mirroring=planned if mirroring is None else mirroring)

@@ -1,7 +1,9 @@
 """Fill the case store: every case on the network's grid, once."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -14,6 +16,7 @@ from tumorseg.schema.cases import Preprocessing, StoredCase
 from tumorseg.schema.dataset import Case, Dataset
 from tumorseg.schema.plan import Plan
 from tumorseg.schema.targets import Targets, targets_of
+from tumorseg.stages.checking.hearing import hearing
 from tumorseg.stages.planned import (
     Roots,
     check_content,
@@ -27,6 +30,7 @@ from tumorseg.storage.cases import CaseArrays, case_key, is_stored, remove_stale
 from tumorseg.storage.images import knows_names_only
 from tumorseg.storage.layout import work_folder
 from tumorseg.tracking.progress import progress
+from tumorseg.types import Segmentation, Spacing
 from tumorseg.workers.machine import num_cores
 from tumorseg.workers.outcomes import Failure
 from tumorseg.workers.pool import run_cases
@@ -34,6 +38,8 @@ from tumorseg.workers.pool import run_cases
 logger = logging.getLogger(__name__)
 
 SEED = 1234
+MOST_LOST = 0.1
+"""Share of a label's volume that may be lost on the way to the store without a word."""
 
 T = TypeVar("T")
 
@@ -69,6 +75,8 @@ class PreprocessTask(NamedTuple):
     targets: Targets
     folder: Path
     key: str
+    is_told: bool = False
+    """Whether this command has read the case before, so that what there is to say of its files has been said."""
 
 
 def preprocess(request: PreprocessRequest) -> dict[str, StoredCases]:
@@ -90,12 +98,13 @@ def preprocess(request: PreprocessRequest) -> dict[str, StoredCases]:
     remove_stale(folder)
     stored: dict[str, StoredCases] = {}
     done: set[str] = set()
+    told: set[str] = set()
     for name, configuration in chosen:
         preprocessing = preprocessing_of(plan, configuration)
         keys = _keys(dataset, hashes, preprocessing)
         stored[name] = StoredCases(folder, keys)
         if not done.issuperset(keys.values()):
-            _fill(dataset, stored[name], preprocessing, request.jobs)
+            told |= _fill(dataset, stored[name], preprocessing, jobs=request.jobs, told=told)
             done.update(keys.values())
     return stored
 
@@ -110,10 +119,16 @@ def _keys(dataset: Dataset, hashes: Mapping[str, str], preprocessing: Preprocess
     }
 
 
-def _fill(dataset: Dataset, stored: StoredCases, preprocessing: Preprocessing, jobs: int | None) -> None:
+def _fill(
+    dataset: Dataset, stored: StoredCases, preprocessing: Preprocessing, *, jobs: int | None, told: Set[str]
+) -> set[str]:
+    """Return the ids of the cases that were missing, and so were read."""
     targets = targets_of(dataset)
     missing = largest_first(case for case in dataset.cases if not is_stored(stored.folder, stored.keys[case.case_id]))
-    fill_store(preprocess_case, _tasks(missing, stored, preprocessing, targets), missing, dataset, jobs=jobs)
+    tasks = _tasks(missing, stored, preprocessing, targets)
+    quiet = ((case_id, task._replace(is_told=case_id in told)) for case_id, task in tasks)
+    fill_store(preprocess_case, quiet, missing, dataset, jobs=jobs)
+    return {case.case_id for case in missing}
 
 
 def fill_store(
@@ -159,6 +174,39 @@ def _tasks(
         yield case.case_id, task
 
 
+class Volumes(NamedTuple):
+    """What a case's labels take up."""
+
+    voxels: Mapping[int, int]
+    """By class index."""
+    voxel_mm3: float
+    """Size of one of them."""
+
+    def millilitres(self, index: int) -> float:
+        """Return the volume of a class."""
+        return self.voxels.get(index, 0) * self.voxel_mm3 / 1000
+
+
+def _compare_volumes(task: PreprocessTask, labelled: Segmentation, spacing_mm: Spacing, stored: Volumes) -> None:
+    """Name the labels that vanish, or shrink by over a tenth, between the file and the store."""
+    counts = dict(zip(*count_values(labelled), strict=True))
+    read = Volumes(counts, math.prod(spacing_mm))
+    for index, name in enumerate(task.targets.label_names):
+        before, after = read.millilitres(index), stored.millilitres(index)
+        if index == 0 or after >= (1 - MOST_LOST) * before:
+            continue
+        logger.warning(
+            "case %s: %s %s of its %.3g ml by cropping and resampling (%d voxels in the file, %d in the store); a finer spacing or no "
+            "cropping would keep it",
+            task.case.case_id,
+            name,
+            "loses all" if after == 0 else f"loses {1 - after / before:.0%}",
+            before,
+            counts.get(index, 0),
+            stored.voxels.get(index, 0),
+        )
+
+
 def preprocess_case(task: PreprocessTask) -> None:
     """Bring one case to the network's grid and put it into the store; called in a worker process.
 
@@ -167,12 +215,16 @@ def preprocess_case(task: PreprocessTask) -> None:
         StorageError: the store cannot be written.
     """
     spec = task.preprocessing
-    found = read_case_image(task.case, transpose=spec.transpose, as_stored=spec.orientation == "as_stored")
-    prepared = prepare_image(found.image, found.spacing_mm, spec)
-    indices = prepare_segmentation(read_case_indices(task.case, found, task.targets), prepared.grid, spec)
+    as_stored = spec.orientation == "as_stored"
+    with hearing() if task.is_told else nullcontext():
+        found = read_case_image(task.case, spec.reading, transpose=spec.transpose, as_stored=as_stored)
+        labelled = read_case_indices(task.case, found, task.targets, spec.reading)
+    prepared = prepare_image(found.image, found.spacing_mm, spec, covered=found.covered)
+    indices = prepare_segmentation(labelled, prepared.grid, spec)
     locations, starts = class_locations(indices, task.targets, np.random.default_rng(SEED))
     voxels = dict(zip(*count_values(indices), strict=True))
     shape, spacing = prepared.image.shape, prepared.target_spacing_mm
+    _compare_volumes(task, labelled, found.spacing_mm, Volumes(voxels, math.prod(spacing)))
     record = StoredCase(
         case_id=task.case.case_id,
         shape=(shape[1], shape[2], shape[3]),

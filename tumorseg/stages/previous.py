@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from tumorseg.errors import PlanError
 from tumorseg.ops.preprocessing import network_grid, prepare_segmentation
-from tumorseg.schema.cases import Preprocessing
+from tumorseg.schema.cases import CaseReading, Preprocessing
 from tumorseg.schema.dataset import Case, Dataset
 from tumorseg.schema.targets import Targets, targets_of
 from tumorseg.stages.preprocess import StoredCases, fill_store
@@ -27,14 +27,16 @@ class PreviousTask(NamedTuple):
     """Where it is kept."""
 
 
-def read_previous(case: Case, prediction: Path, found: CaseImage, targets: Targets) -> Segmentation:
+def read_previous(
+    case: Case, prediction: Path, found: CaseImage, *, targets: Targets, reading: CaseReading
+) -> Segmentation:
     """Read a prediction for a case as class indices, in the axis order of its image.
 
     Raises:
         InputError: it cannot be read, does not lie on the image's grid, or holds unknown values.
     """
     predicted = case.model_copy(update={"label": str(prediction), "more_labels": ()})
-    return read_case_indices(predicted, found, targets)
+    return read_case_indices(predicted, found, targets, reading)
 
 
 def keep_previous(
@@ -87,7 +89,8 @@ def previous_case(task: PreviousTask) -> None:
         StorageError: the store cannot be written.
     """
     spec = task.preprocessing
-    found = read_case_image(task.case, transpose=spec.transpose, as_stored=spec.orientation == "as_stored")
-    indices = read_previous(task.case, task.prediction, found, task.targets)
-    grid = network_grid(found.image, found.spacing_mm, spec)
+    as_stored = spec.orientation == "as_stored"
+    found = read_case_image(task.case, spec.reading, transpose=spec.transpose, as_stored=as_stored)
+    indices = read_previous(task.case, task.prediction, found, targets=task.targets, reading=spec.reading)
+    grid = network_grid(found.image, found.spacing_mm, spec, covered=found.covered)
     store_previous(task.place, prepare_segmentation(indices, grid, spec))

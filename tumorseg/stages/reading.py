@@ -8,34 +8,21 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from tumorseg.errors import InputError
-from tumorseg.ops.geometry import (
-    CANONICAL,
-    Orientation,
-    grid_mismatch_mm,
-    orient,
-    orientation_of,
-    spacing_of,
-    stored_orientation,
-)
+from tumorseg.ops.geometry import CANONICAL, Orientation, orient, orientation_of, spacing_of, stored_orientation
 from tumorseg.ops.labels import to_indices
-from tumorseg.ops.regridding import reach_outside_mm, regrid
-from tumorseg.schema.dataset import Case, ImageFile
+from tumorseg.schema.cases import CaseReading
+from tumorseg.schema.dataset import Case
 from tumorseg.schema.targets import Targets
+from tumorseg.stages.grids import Laid, grid_number, lay_channel, lay_label
 from tumorseg.storage.hashing import case_files
 from tumorseg.storage.images import Volume, read_images, read_reference
 from tumorseg.storage.stored import NIFTI_ENDINGS, Geometry
-from tumorseg.types import Affine, FloatArray, Image, Segmentation, Shape
+from tumorseg.types import Affine, Image, Mask, Segmentation
 
 if TYPE_CHECKING:
     from tumorseg.storage.nifti_headers import FormMismatch
 
 logger = logging.getLogger(__name__)
-
-MOST_OUTSIDE_MM = 30.0
-"""How far the first channel may reach beyond another one that is on a grid of its own; there the latter has nothing to tell."""
-MOST_MISMATCH = 0.5
-"""Share of the finest voxel edge by which two grids of one case may differ; more would move a mask."""
-
 
 BYTES_OF_A_WORKER = 150 * 2**20
 """What a worker holds beside its case."""
@@ -57,7 +44,13 @@ class CaseImage(NamedTuple):
     stored_shape: tuple[int, ...]
     """Voxels (Z, Y, X) as stored."""
     is_moved: tuple[bool, ...] = ()
-    """Of each channel that was read from a file, whether it was interpolated onto the first one's grid."""
+    """Of each channel that was read from a file, whether it was reoriented or interpolated onto the grid."""
+    covered: tuple[Mask | None, ...] = ()
+    """Voxels (Z, Y, X) that each channel covers, in the same order as the image; None for all of them. Empty: None for each channel."""
+    grid: int = 0
+    """The channel whose grid this is."""
+    is_shared: bool = True
+    """Whether all channels were stored on the same voxels of the world."""
 
 
 def largest_first(cases: Iterable[Case]) -> list[Case]:
@@ -81,52 +74,72 @@ def _file_bytes(path: str) -> int:
         return 0
 
 
-def read_case_image(case: Case, *, transpose: Sequence[int] = CANONICAL, as_stored: bool = False) -> CaseImage:
-    """Read and check the channels of a case; one on a grid of its own is interpolated onto the first one's, with a warning.
+def read_case_image(
+    case: Case, reading: CaseReading | None = None, *, transpose: Sequence[int] = CANONICAL, as_stored: bool = False
+) -> CaseImage:
+    """Read and check the channels of a case, all on the grid of one of them.
+
+    One whose axes are stored otherwise is reoriented; one on a grid of its own is interpolated, with a warning.
 
     Args:
         case: where the files lie.
+        reading: what is done where files leave it open.
         transpose: axis order after canonical orientation, or of the stored axes.
         as_stored: bring axes into no canonical orientation first.
 
     Raises:
-        InputError: a file cannot be read, a channel lies elsewhere in the world than the first, or voxels are not finite.
+        InputError: a file cannot be read, a channel lies elsewhere in the world than the others, or voxels are not finite.
     """
-    volumes = read_images(case.images)
-    first = volumes[0]
-    grid = (first.array.shape, first.affine)
-    is_moved = tuple(not is_same_grid(volume.array.shape, volume.affine, *grid) for volume in volumes)
-    arrays = [
-        _onto_first_grid(case, file, volume, first) if moved else volume.array
-        for file, volume, moved in zip(case.images, volumes, is_moved, strict=True)
+    reading = reading or CaseReading()
+    volumes = read_images(case.images, reading.assumed_orientation)
+    number = grid_number(case, volumes, reading=reading)
+    onto = volumes[number]
+    laid = [
+        lay_channel(case, volumes, number=position, grid=number, reading=reading) for position in range(len(volumes))
     ]
+    arrays = [one.array for one in laid]
     image = np.stack(arrays) if len(arrays) > 1 else arrays[0][None]
     _check_finite(case, image)
-    orientation = stored_orientation(transpose) if as_stored else orientation_of(first.affine, transpose)
+    orientation = stored_orientation(transpose) if as_stored else orientation_of(onto.affine, transpose)
     return CaseImage(
         orient(image, orientation),
-        spacing_of(first.affine, orientation),
+        spacing_of(onto.affine, orientation),
         orientation,
-        first.affine,
-        first.array.shape,
-        is_moved,
+        onto.affine,
+        onto.array.shape,
+        tuple(one.is_moved for one in laid),
+        _oriented_cover(laid, orientation),
+        number,
+        all(one.is_same for one in laid),
     )
 
 
-def read_case_indices(case: Case, found: CaseImage, targets: Targets) -> Segmentation:
+def _oriented_cover(laid: Sequence[Laid], orientation: Orientation) -> tuple[Mask | None, ...]:
+    if all(one.covered is None for one in laid):
+        return ()
+    return tuple(None if one.covered is None else orient(one.covered, orientation) for one in laid)
+
+
+def read_case_indices(
+    case: Case, found: CaseImage, targets: Targets, reading: CaseReading | None = None
+) -> Segmentation:
     """Read a case's reference segmentation as class indices, in the axis order of its image.
+
+    One whose axes are stored otherwise than the image's is reoriented, without loss.
 
     Raises:
         InputError: there is none, it does not lie on the image's grid, or it holds unknown values.
     """
     if case.label is None:
         raise InputError(f"case {case.case_id}: there is no label file; the dataset must name one for training")
+    reading = reading or CaseReading()
     z, y, x = found.stored_shape
-    volume = read_reference(case.label_files, Geometry((z, y, x), found.affine, 1), targets.values_by_name)
+    volume = read_reference(case.label_files, Geometry((z, y, x), found.affine, 1), targets.values_by_name, reading)
     image = Volume(np.empty(found.stored_shape, np.bool_), found.affine)
-    check_same_grid(case.case_id, case.label, volume, image, other=case.images[0].path)
+    other = case.images[found.grid].path if case.images else "the image"
+    array = lay_label(case.case_id, case.label, volume, image, other=other, reading=reading)
     try:
-        indices = to_indices(volume.array, targets)
+        indices = to_indices(array, targets)
     except InputError as error:
         raise InputError(f"case {case.case_id}: {case.label}: {error}") from None
     return np.ascontiguousarray(orient(indices, found.orientation))
@@ -160,52 +173,6 @@ def _form_mismatch(path: str) -> "FormMismatch | None":
     from tumorseg.storage.nifti_headers import form_mismatch
 
     return form_mismatch(path)
-
-
-def _onto_first_grid(case: Case, file: ImageFile, volume: Volume, first: Volume) -> FloatArray:
-    """Return a channel interpolated onto the grid of the first one."""
-    outside = reach_outside_mm(first.affine, first.array.shape, volume.affine, volume.array.shape)
-    if outside > MOST_OUTSIDE_MM:
-        raise InputError(
-            f"case {case.case_id}: {case.images[0].path} reaches {outside:.3g} mm beyond {file.path} (at most "
-            f"{MOST_OUTSIDE_MM:g} mm); are they of one study? correct the header of the wrong one, or resample it"
-        )
-    logger.warning(
-        "case %s: %s is on another grid than %s and was interpolated onto it",
-        case.case_id,
-        file.path,
-        case.images[0].path,
-    )
-    return regrid(volume.array, volume.affine, first.array.shape, first.affine)
-
-
-def is_same_grid(shape: Shape, affine: Affine, other_shape: Shape, other: Affine) -> bool:
-    """Tell whether two grids of one case have the same voxels (Z, Y, X), to within half an edge in the world."""
-    return tuple(shape) == tuple(other_shape) and grid_mismatch_mm(affine, other, shape) <= _allowed_mm(other)
-
-
-def _allowed_mm(affine: Affine) -> float:
-    return MOST_MISMATCH * min(spacing_of(affine))
-
-
-def check_same_grid(case_id: str, path: str, volume: Volume, reference: Volume, *, other: str) -> None:
-    """Check that two files of a case lie on one grid.
-
-    Raises:
-        InputError: they differ in shape, or by over half a voxel in the world.
-    """
-    if volume.array.shape != reference.array.shape:
-        raise InputError(
-            f"case {case_id}: {path} has {list(volume.array.shape)} voxels (Z, Y, X), {other} has "
-            f"{list(reference.array.shape)}; all files of a case must lie on one grid; resample it onto the other"
-        )
-    mismatch = grid_mismatch_mm(volume.affine, reference.affine, volume.array.shape)
-    allowed = _allowed_mm(reference.affine)
-    if mismatch > allowed:
-        raise InputError(
-            f"case {case_id}: {path} lies {mismatch:.3g} mm away from {other} (at most {allowed:.3g} mm, half a voxel); "
-            "correct the header of the wrong one, or resample it onto the other"
-        )
 
 
 def _check_finite(case: Case, image: Image) -> None:

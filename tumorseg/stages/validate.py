@@ -5,14 +5,15 @@ from pathlib import Path
 
 from tumorseg.errors import PlanError
 from tumorseg.schema.base import Record
+from tumorseg.schema.cases import reading_of
 from tumorseg.schema.metrics import MetricsReport
 from tumorseg.schema.targets import targets_of
 from tumorseg.stages.cascade import known_to
 from tumorseg.stages.devices import choose_device
-from tumorseg.stages.evaluate import score_pairs
+from tumorseg.stages.evaluate import Scoring, score_pairs
 from tumorseg.stages.inference import load_model
 from tumorseg.stages.planned import Roots, check_content, open_planned_dataset
-from tumorseg.stages.predict import predict_cases
+from tumorseg.stages.predict import PredictOptions, predict_cases
 from tumorseg.stages.runs import read_run
 from tumorseg.storage.layout import ALL_CASES, FoldFolder
 
@@ -50,7 +51,8 @@ def validate(request: ValidateRequest) -> MetricsReport:
     check_content(model.plan, dataset, request.roots)
     held_out = set(model.plan.folds[int(run.fold)])
     cases = [case for case in dataset.cases if case.case_id in held_out]
-    mirroring = model.configuration.inference.mirroring
-    predicted = predict_cases(model, cases, folder.validation, mirroring=mirroring)
+    options = PredictOptions(model.configuration.inference.mirroring)
+    predicted = predict_cases(model, cases, folder.validation, options=options)
     pairs = {case.case_id: ((str(predicted.files[case.case_id]),), case.label_files) for case in cases}
-    return score_pairs(pairs, targets_of(model.plan.dataset), folder.validation)
+    scoring = Scoring(targets_of(model.plan.dataset), reading=reading_of(model.plan.dataset))
+    return score_pairs(pairs, scoring, folder.validation)

@@ -5,6 +5,7 @@ with their sizes and times: a process that is killed in between leaves a note th
 """
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import field_validator
@@ -40,6 +41,8 @@ class CaseNote(Record):
     """Says from what; empty while it is being written."""
     files: dict[str, tuple[int, int]]
     """Path relative to the folder; size in bytes and modification time in ns."""
+    classes: tuple[int, ...] = ()
+    """Class indices that its label holds."""
 
     @field_validator("files", mode="after")
     @classmethod
@@ -96,10 +99,10 @@ def begin_case(folder: Path, name: str, files: list[str]) -> None:
     write_record(_note_path(folder, name), CaseNote(key="", files=dict.fromkeys(files, (0, 0))))
 
 
-def finish_case(folder: Path, name: str, key: str, files: list[str]) -> None:
-    """Note that a case's files are all there."""
+def finish_case(folder: Path, name: str, key: str, *, files: list[str], classes: Iterable[int] = ()) -> None:
+    """Note that a case's files are all there, and which class indices its label holds."""
     states = {file: file_state(str(folder / file)) for file in files}
-    write_record(_note_path(folder, name), CaseNote(key=key, files=states))
+    write_record(_note_path(folder, name), CaseNote(key=key, files=states, classes=tuple(sorted(classes))))
 
 
 def discard_case(folder: Path, name: str, note: CaseNote) -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 PREDICTIONS = "predictions.json"
 """In a folder of segmentations: which weights made them, and of which inputs."""
+FETCHED = ".fetched.json"
+"""In a dataset's folder that `data fetch` unpacked: from where; nothing in such a folder may lead out of it."""
 ALL_CASES = "all"
 """The fold that trains on every case."""
 

@@ -19,19 +19,22 @@ ENDING = ".nii.gz"
 """Of every file written here."""
 
 
-def rewrite_channel(path: Path, file: ImageFile, *, like: Path | None = None) -> None:
+def rewrite_channel(path: Path, file: ImageFile, *, like: Path | None = None, affine: Affine | None = None) -> None:
     """Write one channel as a file of its own.
 
     Args:
         path: where to; ends in `.nii.gz`.
         file: the channel.
         like: the case's first file as written here, on whose grid the channel lies; None if this is the first.
+        affine: (4, 4), the grid that a new header is to state, because the file's own states none; None to keep it.
 
     Raises:
         InputError: the channel cannot be read.
         StorageError: the file cannot be written.
     """
-    if _is_ready(file.path, like):
+    if affine is not None:
+        write_placed(path, read_stored(file)._replace(affine=affine))
+    elif _is_ready(file.path, like):
         atomic.write_bytes(path, Path(file.path).read_bytes())
     else:
         write_stored(path, read_stored(file), like=str(like or file.path))
@@ -55,24 +58,30 @@ def rewrite_label(path: Path, segmentation: Segmentation, *, source: str, like: 
         write_segmentation(path, segmentation, like=ImageFile(path=str(like)))
 
 
-def rewrite_joined(path: Path, files: Sequence[ImageFile], read: StoredVolume, *, is_moved: bool) -> None:
+def rewrite_joined(
+    path: Path, files: Sequence[ImageFile], read: StoredVolume, *, is_moved: bool, affine: Affine | None = None
+) -> None:
     """Write the channels of a case as one 4D file, channels last.
 
     Args:
         path: where to; ends in `.nii.gz`.
         files: the channels; the first gives the grid.
         read: (C, Z, Y, X), float32, the channels as they were read and brought onto that grid.
-        is_moved: whether one of them was interpolated there, so that `read` has to be written.
+        is_moved: whether one of them was reoriented or interpolated there, so that `read` has to be written.
+        affine: as for `rewrite_channel`.
 
     Raises:
         InputError: a channel cannot be read.
         StorageError: the file cannot be written.
     """
-    if _is_whole_file(files):
+    if affine is None and _is_whole_file(files):
         atomic.write_bytes(path, Path(files[0].path).read_bytes())
         return
     joined = None if is_moved else _join([read_stored(file) for file in files])
-    write_stored(path, joined or read, like=files[0].path)
+    if affine is not None or is_moved:
+        write_placed(path, (joined or read)._replace(affine=read.affine))
+    else:
+        write_stored(path, joined or read, like=files[0].path)
 
 
 def write_stored(path: Path, volume: StoredVolume, *, like: str) -> None:
@@ -81,12 +90,22 @@ def write_stored(path: Path, volume: StoredVolume, *, like: str) -> None:
     Raises:
         StorageError: the file cannot be written.
     """
-    array = volume.array.astype(_native(volume.array.dtype), copy=False)
     if nifti.is_nifti1(like):
+        array = volume.array.astype(_native(volume.array.dtype), copy=False)
         nifti.write_like(path, array, like, scaling=volume.scaling)
     else:
-        flat = array[0] if array.ndim == 3 and array.shape[0] == 1 and _lies_flat(volume.affine) else array
-        nifti.write_new(path, flat, volume.affine, scaling=volume.scaling)
+        write_placed(path, volume)
+
+
+def write_placed(path: Path, volume: StoredVolume) -> None:
+    """Write a volume (Z, Y, X) or (C, Z, Y, X) with a new header that states its grid.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    array = volume.array.astype(_native(volume.array.dtype), copy=False)
+    flat = array[0] if array.ndim == 3 and array.shape[0] == 1 and _lies_flat(volume.affine) else array
+    nifti.write_new(path, flat, volume.affine, scaling=volume.scaling)
 
 
 def _is_ready(path: str, like: Path | None) -> bool:

@@ -83,7 +83,7 @@ def test_missing_labels_are_listed_by_name(report):
     [
         ("label_grid", "label_elsewhere", "8.66 mm"),
         ("label_header", "label_nearly_there", "0.173 mm"),
-        ("channel_elsewhere", "channel_of_another_study", "139 mm apart"),
+        ("channel_elsewhere", "channel_of_another_study", "139 mm away"),
         ("unknown_label", "unknown_value", "9 (1 voxels)"),
         ("not_finite", "NaN", "1 voxels"),
         ("non_integer_label", "interpolated_label", "1.5 (1 voxels)"),
@@ -96,7 +96,7 @@ def test_missing_labels_are_listed_by_name(report):
         ("tiny_components", "speck", "tumour: 1 of 2, of 1 voxels (2.48 mm³"),
         ("sides_swapped", "swapped_sides", "kidney_left lies"),
         ("channel_count", "four_volumes", "found 4 volumes"),
-        ("unreadable_file", "no_gzip", "is not a gzip file"),
+        ("unreadable_file", "no_gzip", "is a web page by its first bytes"),
     ],
 )
 def test_messages_hold_figures(report, kind, case_id, told):

@@ -13,13 +13,16 @@ from tumorseg.ops.geometry import orient, orientation_of, spacing_of
 from tumorseg.ops.integrity import ChannelFacts, axis_code, centroid_x, is_left_handed, obliqueness
 from tumorseg.ops.labels import count_values
 from tumorseg.planning.laterality import mirror_pairs
+from tumorseg.schema.cases import reading_of
 from tumorseg.schema.dataset import Case, DatasetDescription
 from tumorseg.schema.findings import Finding
 from tumorseg.stages.checking.channels import ReadChannel, check_channels, read_channels
+from tumorseg.stages.checking.crop import check_crop
 from tumorseg.stages.checking.hearing import heard_findings, hearing
 from tumorseg.stages.checking.label import check_label, label_faults, read_label
+from tumorseg.stages.grids import grid_number, way_onto
 from tumorseg.storage.images import Volume, knows_names_only
-from tumorseg.types import Segmentation
+from tumorseg.types import Image, Segmentation
 
 NOWHERE = Volume(np.empty((1, 1, 1), np.float32), np.eye(4))
 """Grid of a first channel that cannot be read: labels that are numbers need none."""
@@ -83,21 +86,45 @@ def check_case(task: CheckTask) -> CheckedCase:
 def _check_case(task: CheckTask) -> CheckedCase:
     case, description = task
     channels, findings = read_channels(case, description)
-    findings += check_channels(case, channels)
-    first, label = channels[0], None
+    grid = _grid(case, channels, description)
+    findings += check_channels(case, channels, grid=grid, description=description)
+    first, label = channels[grid], None
     if case.label is not None and (first is not None or not knows_names_only(case.label)):
         try:
             label = read_label(case, description, NOWHERE if first is None else first.volume)
         except InputError as error:
             findings += label_faults(case, error, channels)
     if label is not None:
-        findings += check_label(case, label, description, channels)
+        findings += check_label(case, label, description, channels=channels, grid=grid)
     if first is None:
         return CheckedCase(tuple(findings), None)
     facts = _facts(case.case_id, channels, first.volume)
-    if label is not None and label.array.shape == first.volume.array.shape:
-        facts = facts._replace(label=_label_facts(label, first.volume, description))
+    way = None if label is None else way_onto(label, first.volume, reading=reading_of(description))
+    if label is not None and way is not None:
+        laid = first.volume._replace(array=orient(label.array, way))
+        facts = facts._replace(label=_label_facts(laid, description))
+        on_grid = _on_grid(channels, first.volume, description)
+        if len(on_grid) == len(channels):
+            findings += check_crop(case, laid.array, description, channels=on_grid)
     return CheckedCase(tuple(findings), facts)
+
+
+def _grid(case: Case, channels: Sequence[ReadChannel | None], description: DatasetDescription) -> int:
+    """Return the channel whose grid counts; the first where a channel or the label cannot be read."""
+    volumes = [channel.volume for channel in channels if channel is not None]
+    if len(volumes) < len(channels):
+        return 0
+    try:
+        return grid_number(case, volumes, reading=reading_of(description))
+    except InputError:
+        return 0
+
+
+def _on_grid(channels: Sequence[ReadChannel | None], grid: Volume, description: DatasetDescription) -> list[Image]:
+    """Return the channels that have the voxels of a grid, in its order of axes."""
+    volumes = [channel.volume for channel in channels if channel is not None]
+    ways = [way_onto(volume, grid, reading=reading_of(description)) for volume in volumes]
+    return [orient(volume.array, way) for volume, way in zip(volumes, ways, strict=True) if way is not None]
 
 
 def _facts(case_id: str, channels: Sequence[ReadChannel | None], first: Volume) -> CaseFacts:
@@ -122,12 +149,12 @@ def _digest(channel: ReadChannel | None) -> str | None:
     return content_digest(orient(channel.volume.array, orientation_of(channel.volume.affine)))
 
 
-def _label_facts(label: Volume, first: Volume, description: DatasetDescription) -> LabelFacts:
-    orientation = orientation_of(first.affine)
+def _label_facts(label: Volume, description: DatasetDescription) -> LabelFacts:
+    orientation = orientation_of(label.affine)
     oriented = np.ascontiguousarray(orient(label.array, orientation))
     voxels = dict(zip(*count_values(oriented), strict=True))
     digest = content_digest(oriented.astype(np.int32)) if set(voxels) - {0} else None
-    spacing_x_mm = spacing_of(first.affine, orientation)[2]
+    spacing_x_mm = spacing_of(label.affine, orientation)[2]
     return LabelFacts(voxels, digest, _right_of_mm(oriented, description.labels, spacing_x_mm))
 
 

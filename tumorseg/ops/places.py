@@ -1,0 +1,41 @@
+"""Where each label of a segmentation lies: centre and extent, found in one look at the foreground."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tumorseg.schema.fingerprint import LabelPlace
+from tumorseg.types import Segmentation, Spacing
+
+
+def label_places(indices: Segmentation, num_classes: int, spacing_mm: Spacing) -> dict[int, LabelPlace]:
+    """Return where the voxels of each class index from 1 lie; those without a voxel are left out.
+
+    Args:
+        indices: (Z, Y, X); what is below 1 is in no class.
+        num_classes: class indices are below.
+        spacing_mm: voxel edges.
+    """
+    profiles = _profiles(indices, num_classes)
+    found = [index for index in range(1, num_classes) if profiles[0][index].any()]
+    return {index: _place([profile[index] for profile in profiles], spacing_mm) for index in found}
+
+
+def _profiles(indices: Segmentation, num_classes: int) -> list[NDArray[np.int64]]:
+    """Return for each axis the voxels (class index, position) of every class."""
+    where = np.flatnonzero(indices > 0)
+    classes = indices.ravel()[where].astype(np.int64)
+    positions = np.unravel_index(where, indices.shape)
+    return [
+        np.bincount(classes * size + position, minlength=num_classes * size).reshape(num_classes, size)
+        for size, position in zip(indices.shape, positions, strict=True)
+    ]
+
+
+def _place(profiles: list[NDArray[np.int64]], spacing_mm: Spacing) -> LabelPlace:
+    centroid, low, high = [], [], []
+    for profile, edge in zip(profiles, spacing_mm, strict=True):
+        occupied = np.flatnonzero(profile)
+        centroid.append(edge * float(profile @ np.arange(profile.size)) / float(profile.sum()))
+        low.append(edge * float(occupied[0]))
+        high.append(edge * float(occupied[-1]))
+    return LabelPlace(centroid_mm=tuple(centroid), low_mm=tuple(low), high_mm=tuple(high))

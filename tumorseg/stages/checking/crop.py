@@ -1,0 +1,37 @@
+"""What cropping to what is not zero would take of a case's labels."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from tumorseg.ops.cropping import box_slices, nonzero_box
+from tumorseg.ops.labels import count_values
+from tumorseg.schema.dataset import Case, DatasetDescription
+from tumorseg.schema.findings import Finding, finding
+from tumorseg.types import Image, Segmentation
+
+
+def check_crop(
+    case: Case, label: Segmentation, description: DatasetDescription, *, channels: Sequence[Image]
+) -> Iterator[Finding]:
+    """Yield the labels that lie where every channel is 0.
+
+    Args:
+        case: for the finding.
+        label: (Z, Y, X), label values.
+        description: names of the labels.
+        channels: (Z, Y, X) each, all of them, on the label's grid.
+    """
+    inside = box_slices(nonzero_box(np.stack(channels)))
+    counts, kept = (dict(zip(*count_values(part), strict=True)) for part in (label, label[inside]))
+    names = {value: name for name, value in description.labels.items() if value not in (0, description.ignore_label)}
+    lost = {name: counts.get(value, 0) - kept.get(value, 0) for value, name in names.items()}
+    listed = [
+        f"{count} of {counts[description.labels[name]]} voxels of {name}" for name, count in lost.items() if count
+    ]
+    if listed:
+        message = (
+            f"every channel is 0 around {', '.join(listed)}, which cropping would take; where it takes a whole label, or over a tenth, "
+            "`plan` does not crop the dataset; look whether image or label is cut off"
+        )
+        yield finding("cropped_label", message, cases=(case.case_id,), file=case.label)
