@@ -188,6 +188,15 @@ def variants(outline):
 
 
 @pytest.mark.parametrize("is_xor", [False, True])
+@pytest.mark.parametrize("times", [2, 3])
+def test_a_contour_that_goes_round_its_own_loop_again_counts_once(times, is_xor):
+    outline = around((1, 1), (8, 6))
+    filled = fill(np.tile(outline, (times, 1)), is_xor=is_xor)
+    assert filled.counts == Counts(copies=1)
+    assert np.array_equal(filled.mask[0], pixels((1, 1), (8, 6)))
+
+
+@pytest.mark.parametrize("is_xor", [False, True])
 @pytest.mark.parametrize("way", variants(box((0, 0), (1, 1))))
 @pytest.mark.parametrize("kind", ["box", "ellipse", "keyhole"])
 def test_a_contour_that_stands_twice_counts_once(kind, way, is_xor):

@@ -1,11 +1,14 @@
 """Which of two structures lies on top: stated, beyond doubt, or asked for."""
 
+import re
+import shlex
 import tracemalloc
 from itertools import permutations
 
 import numpy as np
 import pytest
 
+from tumorseg.cli.names import split_names
 from tumorseg.ops.painting import OverlapError, paint_structures, wholes
 
 SHAPE = (5, 11, 7)
@@ -138,6 +141,7 @@ def test_empty_structures_and_values_of_any_size_are_no_trouble():
     assert paint_structures([], {}, shape=SHAPE).segmentation.dtype == np.int16
 
 
+@pytest.mark.slow
 def test_more_combinations_than_16_bits_hold_are_counted():
     rng = np.random.default_rng(0)
     shape = (17, 91, 103)
@@ -185,3 +189,11 @@ def test_sixty_structures_in_a_body_take_five_bytes_per_voxel():
 def test_the_order_that_is_advised_can_be_pasted_into_a_shell():
     with pytest.raises(OverlapError, match=r"--paint-order 'left lung,ball' \(the last on top\)"):
         paint({"left lung": row(0, 100), "ball": row(90, 130)})
+
+
+def test_the_order_that_is_advised_is_read_back_whatever_is_in_the_names():
+    structures = {'PTV "54,0" Gy': row(0, 100), "it's": row(90, 130)}
+    with pytest.raises(OverlapError) as refused:
+        paint(structures)
+    advised = re.search(r"--paint-order (.*) \(the last", str(refused.value))[1]
+    assert split_names(*shlex.split(advised)) == tuple(structures)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tumorseg.ops.polygons import find_originals, nest
+from tumorseg.ops.polygons import MOST_POINTS, MOST_STEPS, _outline, count_corners, find_originals, nest
 
 EDGE_MM = 0.8
 
@@ -91,3 +91,27 @@ def test_a_changed_copy_is_a_hole_but_told():
     nesting = nest([changed, circle(0, 0, 20)], EDGE_MM)
     assert nesting.num_rims == 1
     assert nest([circle(0, 0, 20), circle(0, 0, 19)], EDGE_MM).num_rims == 0
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_one_round_is_told_from_several(times):
+    once = circle(3, 4, 5, num_corners=12)
+    closed = np.concatenate([once, once[:1]])
+    noise = np.random.default_rng(2).uniform(-0.04, 0.04, (12 * times, 2))
+    assert count_corners(np.tile(once, (times, 1)) + noise, 1.0) == 12
+    assert count_corners(np.tile(closed, (times, 1)), 1.0) == (13 if times == 1 else 12)
+    assert count_corners(np.concatenate([np.tile(once, (times, 1)), once[:1]]), 1.0) == (13 if times == 1 else 12)
+
+
+def test_what_goes_round_in_two_ways_or_encloses_nothing_is_left_whole():
+    loops = np.concatenate([box(0, 0, 8, 8), box(0, 0, 4, 4)])
+    assert count_corners(loops, 1.0) == 8
+    assert count_corners(np.zeros((5, 2)), 1.0) == 5
+    assert count_corners(np.concatenate([box(0, 0, 8, 8), box(0, 0, 8, 8)[::-1]]), 1.0) == 8
+
+
+def test_an_outline_of_many_far_corners_has_few_points():
+    corners = np.random.default_rng(1).uniform(-1e5, 1e5, (300, 2))
+    assert len(_outline(corners, 0.7).points) <= MOST_POINTS
+    few = _outline(np.concatenate([box(0, 0, 50, 60), [[1e5, 1e5]]]), 0.7).points
+    assert len(few) > 2 * MOST_STEPS

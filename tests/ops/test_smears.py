@@ -62,6 +62,25 @@ def test_thin_layers_and_constant_pictures_are_label_maps():
     assert picture_fault(np.resize(np.array([0, 1, 2, 4], np.int16), (1, 5, 7))) is None
 
 
+def test_landmarks_small_objects_and_lines_are_label_maps():
+    landmarks, objects, lines = np.zeros((3, 1, HEIGHT, WIDTH), np.int16)
+    for value in range(1, 31):
+        y, x = 2 * value + 5, value * 17 % 53
+        landmarks[0, y, x] = value
+        objects[0, y : y + 2, x : x + 2] = value
+    for value in range(1, 10):
+        lines[0, (20 + 5 * value + 9 * np.sin(X[0] / 9)).astype(int), X[0]] = value
+    assert [picture_fault(array) for array in (landmarks, objects, lines)] == [None] * 3
+
+
+@pytest.mark.parametrize("smear", ["enlarged", "turned"])
+def test_grey_levels_with_smoothed_edges_are_told(smear):
+    radius = np.hypot(Y - 40, X - 30)
+    levels = 85 * np.sum([radius < 28, radius < 20, radius < 10], axis=0, dtype=np.uint8)
+    assert picture_fault(levels[None].astype(np.int16)) is None
+    assert picture_fault(np.asarray(SMEARS[smear](Image.fromarray(levels)))[None].astype(np.int16)) == "smeared"
+
+
 def test_intensities_are_told():
     noise = np.random.default_rng(0).normal(110, 30, (1, HEIGHT, WIDTH))
     assert picture_fault(np.clip(noise, 0, 255).astype(np.int16)) == "grainy"

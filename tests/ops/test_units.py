@@ -170,6 +170,7 @@ def test_the_extremes_are_those_of_every_voxel():
     assert "intensities from 24 to 4023.5" in doubt.message
 
 
+@pytest.mark.slow
 @pytest.mark.real
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs ../shared/data")
 @pytest.mark.parametrize(

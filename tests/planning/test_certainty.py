@@ -46,6 +46,11 @@ def test_background_and_ignored_voxels_need_not_occur():
     assert "dataset.labels" not in plan.reasons
 
 
+def test_a_label_that_a_layout_only_allows_for_need_not_occur():
+    optional = measured({"liver": 90, "tumour": 0, "unknown": 7}, optional_labels=("tumour",))
+    assert "dataset.labels" not in planned(optional).reasons
+
+
 def test_a_label_of_one_case_is_not_absent():
     assert "dataset.labels" not in planned(measured({"liver": 9, "tumour": 5}, {"unknown": 3})).reasons
 

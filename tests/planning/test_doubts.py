@@ -19,9 +19,18 @@ def test_a_value_beside_its_multiple_by_255_is_doubted_with_both_groups():
     assert doubt.case_ids == ("a", "b", "c")
 
 
-def test_groups_of_several_labels_that_never_meet_are_doubted():
-    doubt = doubted(held("a", 1, 2), held("b", 2, 3), held("c", 127, 255))
-    assert "1, 2, 3 in 2 cases (a, b); 127, 255 in 1 case (c)" in doubt.message
+@pytest.mark.parametrize("grey", [(127, 255), (128, 255), (32768, 65535), (50, 100)])
+def test_values_beside_the_same_as_grey_levels_are_doubted(grey):
+    doubt = doubted(held("a", 1, 2), held("b", *grey), held("c", *grey[1:]), held("d", 2), held("e", 7))
+    assert f"1, 2 in 2 cases (a, d); {grey[0]}, {grey[1]} in 2 cases (b, c); if these are one" in doubt.message
+    assert doubt.case_ids == ("a", "b", "c", "d")
+
+
+def test_a_stray_file_with_both_values_among_many_cases_leaves_the_doubt():
+    cases = [held(f"c{number:02}", (1, 255)[number % 2]) for number in range(10)]
+    assert doubted(*cases, held("z", 1, 255)).case_ids == tuple(case.case_id for case in cases)
+    assert question_labels([*cases, held("y", 1, 255), held("z", 1, 255)]) == ()
+    assert question_labels([*cases[:8], held("z", 1, 255)]) == ()
 
 
 def test_at_most_five_cases_and_five_groups_are_listed():
@@ -29,7 +38,7 @@ def test_at_most_five_cases_and_five_groups_are_listed():
         *(held(f"a{number}", 1) for number in range(7)), *(held(f"b{label}", label) for label in range(2, 9))
     )
     assert "1 in 7 cases (a0, a1, a2, a3, a4 and 2 more); 2 in 1 case (b2)" in doubt.message
-    assert "and 3 more; write one value" in doubt.message
+    assert "and 3 more; if these are one" in doubt.message
 
 
 @pytest.mark.parametrize(
@@ -46,6 +55,14 @@ def test_at_most_five_cases_and_five_groups_are_listed():
         [{"rib 1", "rib 2"}, {"rib 2", "rib 3"}],  # parts of one chain
         [{"GTV 1", "GTV 2", "liver"}, {"GTV 1", "liver"}],
         [{"ER+", "breast"}, {"ER-", "breast"}],
+        [{1, 2, 3, 4}, {4, 5, 6, 7}, {18, 19, 20, 21, 22, 23, 24}],  # necks beside a lumbar spine
+        [set(range(1, 8)), set(range(18, 25)), set(range(18, 25))],
+        [*[{1, 2, 3}] * 11, {4}],
+        [{1, 2}, {3}, {3}, {1, 2}],
+        [{1, 2}, {127, 254, 255}, {3, 6}],
+        [{"T12", "L1", "L2", "sacrum"}, {"T1", "T2", "T3"}, {"T2", "T3", "T8"}],
+        [{"rib 1", "rib 2"}, {"rib 11", "rib 12"}],
+        [{"PTV50", "BODY"}, {"PTV70", "BODY"}],
         [{"Lunge links", "Lunge rechts"}, {"Lunge rechts"}],
     ],
 )
@@ -84,6 +101,9 @@ def test_words_in_another_order_are_one_name():
 def test_names_of_which_every_case_has_one_are_doubted_unless_their_spelling_says_it_already():
     assert "'lesion' in 1 case (a); 'tumour' in 1 case (b)" in doubted(held("a", "lesion"), held("b", "tumour")).message
     assert "almost alike" in doubted(held("a", "lesion"), held("b", "Lesion")).message
+    message = doubted(held("a", "PTV50"), held("b", "PTV70")).message
+    assert "one label each" in message
+    assert "if these are one structure written in several ways" in message
 
 
 @pytest.mark.parametrize("fault", FAULTS)

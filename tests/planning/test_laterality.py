@@ -370,3 +370,18 @@ def test_an_edited_plan_that_mirrors_sides_is_warned_of(labels):
     (found,) = check_plan(parse_plan(document), {})
     assert found.kind == "mirrors_sides"
     assert f"configurations.2d: mirrors left and right (axis 1), although {one} and {other} " in found.message
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("Left Kidney (LK)", "Right Kidney (RK)"),
+        ("left_lung_L", "right_lung_R"),
+        ("Lunge links (li)", "Lunge rechts (re)"),
+        ("左肾 left kidney", "右肾 right kidney"),
+        ("rein gauche (G)", "rein droit (D)"),
+        ("Left Ventricle (LV)", "Right Ventricle (RV)"),
+    ],
+)
+def test_a_side_that_is_told_twice_is_still_a_side(left, right):
+    assert mirror_pairs([left, right]) == ((left, right),)

@@ -237,7 +237,7 @@ class _Forms(Record):
         ({"parts": [{"rate": 1}]}, "parts.0.rate: unknown key (misspelt, or from another version of tumorseg)"),
         ({"numbered": {"x": "y"}}, "numbered.x: expected a whole number as its key, found 'x'"),
         ({"size": None, "flag": "perhaps"}, "size: expected a number, found null; flag: expected true or false, found 'perhaps'"),
-        ('{"size": nay}', "document: is not JSON (line 1 column 13)"),
+        ('{"size": nay}', "document: is not JSON (line 1 column 11)"),
         ('{"entries": {"a": {}}}', "entries.a: expected a whole number or a list, found an object"),
     ],
 )  # fmt: skip

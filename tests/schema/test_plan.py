@@ -72,6 +72,12 @@ def test_an_unknown_key_is_named_wherever_it_stands(path):
             1,
             "schema_version: the plan is of version 1, this is version 2 of its form; plan the dataset",
         ),
+        ("cropping", "no", "cropping: expected true or false, found 'no'"),
+        (
+            "dataset/labels",
+            {"background": 0, "tumour": True},
+            "dataset.labels.tumour: expected a whole number, found true",
+        ),
         ("default_configuration", "3d", "default_configuration '3d' is not in configurations ['2d', '3d_fullres']"),
         ("transpose", [0, 1, 1], "transpose [0, 1, 1] is no permutation of 0, 1, 2"),
         ("folds", [["a", "b"], ["c", "a"]], "folds hold out a case twice: ['a']"),

@@ -31,6 +31,7 @@ def test_from_2023_on_enhancing_tumour_is_3_and_channels_bear_the_same_names(tmp
         ("ET", (3,), 3),
     ]
     assert dataset.labels["enhancing tumour"] == 3
+    assert dataset.optional_labels == ("resection cavity",)
     assert find_brats_label(folder / "case_b").name == "case_b-seg.nii.gz"
 
 

@@ -64,6 +64,15 @@ def test_slices_among_a_viewers_files_in_one_folder_are_found(tmp_path):
     assert [case.case_id for case in read_dicom(disc).cases] == ["P1", "P2"]
 
 
+@pytest.mark.parametrize(("other", "name"), [("AA{:02d}", "IM0000"), ("aa{:03d}.dat", "IM0000.CT")])
+def test_dicom_behind_many_other_files_of_its_folder_is_found(tmp_path, other, name):
+    for number in range(20):
+        (tmp_path / other.format(number)).write_bytes(b"words " * 40)
+    assert not holds_dicom(tmp_path, ())
+    save(header("CT"), tmp_path / name)
+    assert holds_dicom(tmp_path, ())
+
+
 def test_the_search_for_dicom_ends_in_a_large_tree_of_other_files(tmp_path):
     for number in range(2100):
         (tmp_path / f"{number:05d}").mkdir()

@@ -7,6 +7,7 @@ def test_kinds_labels_and_sites(tmp_path):
     dataset = read_hecktor(layouts.write_hecktor(tmp_path, ["CHUM-001", "MDA-017"]))
     assert [(channel.name, channel.kind) for channel in dataset.channels] == [("CT", "ct"), ("PT", "pet")]
     assert dataset.labels == {"background": 0, "GTVp": 1, "GTVn": 2}
+    assert dataset.optional_labels == ("GTVn",)
     assert [case.site for case in dataset.cases] == ["CHUM", "MDA"]
 
 

@@ -155,7 +155,7 @@ def test_columns_that_name_no_images_are_kept_with_the_cases(tmp_path, caplog):
     (case,) = read_manifest(folder).cases
     assert case.columns == {"age": "63", "sex": "f", "scanner": "GE/Discovery 3.0T"}
     assert [channel.name for channel in read_manifest(folder).channels] == ["T1", "T2"]
-    assert "columns that name no images are kept with the cases: age, sex, scanner" in caplog.text
+    assert "channels are the columns T1, T2; kept with the cases are: age, sex, scanner" in caplog.text
     assert list_manifest(folder).channels == ("T1", "T2")
 
 
@@ -171,10 +171,35 @@ def test_folders_and_files_of_dicom_are_channels_other_files_and_folders_are_not
     (tmp_path / "a.pdf").write_text("report")
     (tmp_path / "a.mgz").write_text("of a format that is not known")
     folder = write_rows(
-        tmp_path, f"{HEADER},CT,PT,age,report,here,mgz", f"{ROW},ct,ct/0,63,a.pdf,.,a.mgz", "b,,,,,,,,,"
+        tmp_path, f"{HEADER},CT,PT,age,report,here,mgz", f"{ROW},./ct,ct/0,63,a.pdf,.,a.mgz", "b,,,,,,,,,"
     )
     found = list_of(folder)
     assert found == ("T1", "T2", "CT", "PT", "mgz")
+
+
+def test_words_that_happen_to_be_folders_of_dicom_are_no_images_beside_paths(tmp_path):
+    for name in ("2", "p0"):
+        write_series(tmp_path / name, np.zeros((2, 4, 5), np.int16), name="{index}")
+    folder = write_rows(tmp_path, f"{HEADER},sex,patient", f"{ROW},2,p0", f"b{ROW[1:]},1,p1")
+    first, second = read_manifest(folder).cases
+    assert (first.columns, second.columns) == ({"sex": "2", "patient": "p0"}, {"sex": "1", "patient": "p1"})
+    assert list_manifest(folder).channels == ("T1", "T2")
+
+
+def test_bare_names_of_dicom_are_images_in_one_column_and_in_doubt_in_several(tmp_path):
+    for name in ("2", "p0"):
+        write_series(tmp_path / name, np.zeros((2, 4, 5), np.int16), name="{index}")
+    assert list_manifest(write_rows(tmp_path, "case_id,CT,sex", "a,p0,f")).channels == ("CT",)
+    with pytest.raises(InputError, match=r"columns of names of DICOM, CT, sex, .* write \./ before .*, as in \./p0"):
+        list_manifest(write_rows(tmp_path, "case_id,CT,sex", "a,p0,2"))
+    assert list_manifest(write_rows(tmp_path, "case_id,CT,sex", "a,./p0,2")).channels == ("CT",)
+
+
+def test_a_remark_that_ends_in_a_files_name_is_no_image_and_told(tmp_path, caplog):
+    rows = [f"{name}{ROW[1:]},{comment}" for name, comment in (("a", ""), ("b", "same patient as i1.nii.gz"))]
+    folder = write_rows(tmp_path, f"{HEADER},comment", *rows)
+    assert read_manifest(folder).cases[1].columns == {"comment": "same patient as i1.nii.gz"}
+    assert "column 'comment' is kept with the cases, as it names images in 1 of 2 only" in caplog.text
 
 
 def list_of(folder):
@@ -261,6 +286,8 @@ def test_a_manifest_of_another_program_is_none(tmp_path):
     (tmp_path / "manifest.json").write_text('{"name": "viewer", "start_url": "index.html"}')
     assert not is_manifest(tmp_path)
     assert is_manifest(tmp_path / "manifest.json")  # named by the user
+    (tmp_path / "manifest.json").write_text('[{"src": "index.html"}]')
+    assert not is_manifest(tmp_path)
     (tmp_path / "manifest.json").write_text("{")
     assert is_manifest(tmp_path)
 
@@ -274,6 +301,9 @@ def test_a_manifest_of_another_program_is_none(tmp_path):
         ({"channels": [{"name": "T1", "kind": "xray"}, "T2"]}, "channels.0.kind: expected 'ct', 'mr', 'pet', 'rgb' or 'other', found 'xray'"),
         ({"labels": ["a"]}, "labels: expected an object, {…}, found a list"),
         ({"labels": {"edema": "one"}}, "labels.edema: expected a whole number, found 'one'"),
+        ({"labels": {"edema": "1"}}, "labels.edema: expected a whole number, found '1'"),
+        ({"labels": {"edema": True}}, "labels.edema: expected a whole number, found true"),
+        ({"labels": {" ": 1}}, "expected a name of at least one letter for each label"),
         ({"reading": {"assumed_orientation": "RAR"}}, "reading.assumed_orientation: expected where axes x, y and z point to"),
         ({"reading": {"grid_channel": "PET"}}, "grid_channel is 'PET', channels are T1, T2"),
         ({"cases": [{"case_id": "a", "images": "T1/a.nii.gz"}]}, "cases.0.images: expected an object, {…} or a list, found 'T1/a.nii.gz'"),

@@ -70,7 +70,7 @@ def test_a_file_of_more_volumes_than_channels_is_refused_when_it_is_read(tmp_pat
     case = read_msd(folder).cases[0]
     volumes = [layouts.image(0, channel) for channel in range(3)]
     layouts.save(folder / "imagesTr" / f"{case.case_id}.nii.gz", np.stack(volumes, axis=-1))
-    with pytest.raises(InputError, match=r"found 3 volume\(s\) along the last axis, expected 2, one per channel"):
+    with pytest.raises(InputError, match=r"found 3 volumes along the last axis, expected 2, one per channel"):
         read_images(case.images)
 
 

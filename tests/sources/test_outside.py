@@ -7,6 +7,7 @@ import pytest
 
 from tests.sources import layouts
 from tumorseg.errors import InputError
+from tumorseg.sources.inputs import open_inputs, open_labels
 from tumorseg.sources.layouts import find_layout
 from tumorseg.sources.msd import read_msd
 from tumorseg.sources.registry import open_dataset
@@ -67,6 +68,11 @@ def test_files_outside_are_refused_with_a_hint_and_followed_where_that_is_allowe
     (case,) = open_dataset(str(folder), tmp_path, allow_outside=True).cases
     assert [volume.array[0, 0, 0] for volume in read_images(case.images)] == [70, 71]
     assert find_layout(folder).list_cases(folder, allow_outside=True).cases == (case,)
+    names = [channel.name for channel in open_dataset(str(folder), tmp_path, allow_outside=True).channels]
+    with pytest.raises(InputError, match=HINT):
+        open_inputs([folder], names)
+    assert open_inputs([folder], names, allow_outside=True).cases == (case,)
+    assert set(open_labels([folder], allow_outside=True)) == {case.case_id}
 
 
 @pytest.mark.parametrize("write", [write_listed, write_linked, write_msd])

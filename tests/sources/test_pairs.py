@@ -261,6 +261,18 @@ def test_images_without_a_label_are_there_to_be_predicted_on(tmp_path, caplog):
     assert len(read_pairs(kits).cases) == 1
 
 
+def test_numbers_of_images_without_a_label_are_ids_unless_a_first_channel_is_there(tmp_path):
+    ids = [f"case_000{number}" for number in range(5)]
+    beside = write_names(tmp_path / "beside", *(f"{name}.nii.gz" for name in ids), "case_0001_seg.nii.gz")
+    assert [(case.case_id, len(case.images)) for case in list_pairs(beside).cases] == [(name, 1) for name in ids]
+    labels = [f"labels/{name}.nii.gz" for name in ids[1:3]]
+    across = write_names(tmp_path / "across", *(f"images/{name}.nii.gz" for name in ids), *labels)
+    assert [(case.case_id, len(case.images)) for case in list_pairs(across).cases] == [(name, 1) for name in ids]
+    channels = [f"{name}_000{number}.nii.gz" for name in ("a", "b") for number in range(2)]
+    joined = write_names(tmp_path / "joined", *channels, "a_seg.nii.gz")
+    assert [(case.case_id, len(case.images)) for case in list_pairs(joined).cases] == [("a", 2), ("b", 2)]
+
+
 def test_a_folder_above_datasets_is_no_dataset(tmp_path):
     write_names(tmp_path, "liver/a.nii.gz", "liver/a_seg.nii.gz", "spleen/b.nii.gz", "spleen/b_seg.nii.gz")
     assert not is_pairs(tmp_path)

@@ -59,6 +59,12 @@ def test_the_direct_way_and_the_way_to_nnunet_again_restore_everything_too(folde
     assert_same_cases(found, original)
 
 
+def test_a_label_that_a_layout_only_allows_for_may_be_in_no_case(tmp_path):
+    folder = layouts.write_hecktor(tmp_path / "set", ["case_a"])
+    layouts.save(folder / "labelsTr/case_a.nii.gz", layouts.label(0, (0, 1)))
+    assert convert_to(folder, tmp_path / "Dataset501_X").optional_labels == ("GTVn",)
+
+
 def test_only_its_own_layout_claims_what_was_written(folder, tmp_path):
     for to, name in (("nnunet", "nnU-Net"), ("msd", "MSD"), ("manifest", "manifest")):
         convert_to(folder, tmp_path / to, to)

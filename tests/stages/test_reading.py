@@ -171,3 +171,76 @@ def test_a_stated_orientation_turns_the_image(tmp_path):
     np.testing.assert_array_equal(lps.image[0], image[:, ::-1, ::-1])
     assert ras.spacing_mm == pytest.approx((3.0, 0.8, 1.2))
     assert orient(image, lps.orientation)[0, 0, 0] == image[0, -1, -1]
+
+
+def centred():
+    affine = np.diag([1.2, 0.8, 3.0, 1])
+    affine[:3, 3] = -affine[:3, :3] @ (np.array(SHAPE[::-1]) - 1) / 2
+    return affine
+
+
+def test_a_label_without_orientation_is_never_turned_onto_an_image_that_happens_to_lie_where_it_would(tmp_path):
+    image, label = arrays()
+    case = case_of(save_unplaced(tmp_path / "l.nii.gz", label), save(tmp_path / "i.nii.gz", image, centred()))
+    with pytest.raises(
+        InputError, match="it states no orientation and no place: state the orientation with --assume-orientation"
+    ):
+        read_case_indices(case, read_case_image(case), TARGETS)
+    reading = CaseReading(assumed_orientation="RAS")
+    found = read_case_indices(case, read_case_image(case, reading), TARGETS, reading)
+    np.testing.assert_array_equal(found, label // 3)
+
+
+def test_an_image_without_orientation_takes_a_label_of_another_program_once_it_is_stated(tmp_path):
+    image, label = arrays()
+    case = case_of(save(tmp_path / "l.nii.gz", label), save_unplaced(tmp_path / "i.nii.gz", image))
+    reading = CaseReading(assumed_orientation="RAS")
+    found = read_case_indices(case, read_case_image(case, reading), TARGETS, reading)
+    np.testing.assert_array_equal(found, label // 3)
+
+
+def test_a_channel_without_orientation_is_not_interpolated_where_it_might_lie(tmp_path):
+    image, _ = arrays()
+    case = case_of(None, save(tmp_path / "a.nii.gz", image), save_unplaced(tmp_path / "b.nii.gz", image + 1))
+    with pytest.raises(
+        InputError, match=r"b\.nii\.gz does not lie on .*a\.nii\.gz: it states no orientation and no place"
+    ):
+        read_case_image(case)
+    found = read_case_image(case, CaseReading(assumed_orientation="RAS"))
+    np.testing.assert_array_equal(found.image[1], found.image[0] + 1)
+    short = case_of(None, case.images[0].path, save_unplaced(tmp_path / "c.nii.gz", image[1:]))
+    with pytest.raises(InputError, match="only one of as many voxels of the same size can lie on it"):
+        read_case_image(short, CaseReading(assumed_orientation="RAS"))
+
+
+def test_a_label_that_fits_two_channels_which_lie_apart_is_not_put_on_one(tmp_path):
+    image, label = arrays()
+    paths = [save(tmp_path / "a.nii.gz", image), save(tmp_path / "b.nii.gz", image, shifted(3))]
+    case = case_of(save_unplaced(tmp_path / "l.nii.gz", label), *paths)
+    with pytest.raises(InputError, match=r"fits .*a\.nii\.gz and .*b\.nii\.gz, which lie apart; state the channel"):
+        read_case_image(case, CaseReading(assumed_orientation="RAS"))
+    assert read_case_image(case, CaseReading(assumed_orientation="RAS", grid=1)).grid == 1
+
+
+def test_a_flat_label_without_orientation_lies_on_an_image_of_one_thick_slice(tmp_path):
+    image, label = (array[2:3] for array in arrays())
+    thick = np.diag([1.2, 0.8, 5.0, 1])
+    flat = nibabel.Nifti1Image(label[0].T, None)
+    flat.header.set_zooms((1.2, 0.8))
+    flat.set_sform(None, code=0)
+    flat.set_qform(None, code=0)
+    nibabel.save(flat, tmp_path / "l.nii.gz")
+    case = case_of(str(tmp_path / "l.nii.gz"), save(tmp_path / "i.nii.gz", image, thick))
+    reading = CaseReading(assumed_orientation="RAS")
+    found = read_case_indices(case, read_case_image(case, reading), TARGETS, reading)
+    np.testing.assert_array_equal(found, label // 3)
+
+
+def test_structures_in_the_world_are_not_painted_on_an_image_without_a_place(tmp_path):
+    from tumorseg.storage.images import read_reference
+    from tumorseg.storage.stored import Geometry
+
+    with pytest.raises(
+        InputError, match="its structures lie in the world, but the image states no orientation and no place"
+    ):
+        read_reference(["rs.dcm"], Geometry(SHAPE, AFFINE, 1, is_placed=False), {"lesion": 3})

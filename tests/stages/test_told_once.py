@@ -40,6 +40,7 @@ def counts(text):
     return text.count("a tilted gantry"), text.count("found copies of other files")
 
 
+@pytest.mark.slow
 def test_a_tilt_and_copies_are_told_once_for_each_series_by_each_command(tilted, tmp_path, caplog):
     roots = Roots(data_root=tilted.parent, work=tmp_path / "runs")
     made = plan(

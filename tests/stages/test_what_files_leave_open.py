@@ -10,8 +10,13 @@ import pytest
 from tests.ops.test_grids import stored_as
 from tests.stages.test_reading import AFFINE, save, save_unplaced
 from tumorseg.cli.main import run
+from tumorseg.cli.stated import stated_of
+from tumorseg.errors import InputError
+from tumorseg.schema.dataset import Case, Dataset, ImageFile
 from tumorseg.stages.planned import read_plan
+from tumorseg.stages.stated import Stated, with_stated
 
+pytestmark = pytest.mark.slow  # half a minute in all: whole commands, one after the other
 SHAPE = (12, 26, 23)
 MODEL = Path(__file__).parents[1] / "nnunet" / "sarcoma" / "fold_0"
 
@@ -102,12 +107,24 @@ def test_an_imported_dataset_states_what_the_user_stated(tmp_path):
         assert image.header["sform_code"] > 0
 
 
-def test_a_wrong_code_is_one_line(tmp_path, capsys):
+def test_a_wrong_code_is_a_wrong_option(tmp_path, capsys):
     data = write_pairs(tmp_path / "d")
-    assert tumorseg(tmp_path, "data", "check", "-d", data, "--assume-orientation", "RLS") == 1
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    assert "one letter each of R/L, A/P and S/I" in line
-    assert "RLS" in line
+    assert tumorseg(tmp_path, "data", "check", "-d", data, "--assume-orientation", "RLS") == 2
+    told = capsys.readouterr().err
+    assert "one letter each of R/L, A/P and S/I" in told
+    assert "RLS" in told
+
+
+def test_a_paint_order_may_name_labels_with_commas_and_no_others():
+    labels = {"background": 0, "PTV 54,0": 1, "Blase": 2}
+    dataset = Dataset(
+        name="D", channels=["CT"], labels=labels, cases=[Case(case_id="a", images=[ImageFile(path="/a.nii.gz")])]
+    )
+    stated = stated_of({"paint_order": '"PTV 54,0", Blase'})
+    assert with_stated(dataset, stated).reading.paint_order == ("PTV 54,0", "Blase")
+    for name in ("background", "GTV"):
+        with pytest.raises(InputError, match=f"--paint-order: D has no label {name}; expected some of PTV 54,0, Blase"):
+            with_stated(dataset, Stated(paint_order=("Blase", name)))
 
 
 @pytest.mark.parametrize("code", ["LPS", "PIR"])
@@ -313,3 +330,71 @@ def test_a_stated_label_that_no_case_has_stops_unless_it_is_confirmed(tmp_path, 
     assert "cyst" in "".join(capsys.readouterr())
     assert not (tmp_path / "out" / "dataset.json").exists()
     assert tumorseg(tmp_path, *command, "--confirm-labels") == 0
+
+
+def test_a_mask_lies_where_an_image_without_orientation_was_taken_to_lie(tmp_path):
+    from tumorseg.schema.dataset import ImageFile
+    from tumorseg.storage.images import read_image, write_segmentation
+    from tumorseg.storage.nifti import is_nifti1
+
+    header = (
+        "NRRD0004\ntype: float\ndimension: 3\nsizes: 23 26 12\nspacings: 1.2 0.8 3\nencoding: raw\nendian: little\n\n"
+    )
+    path = tmp_path / "a.nrrd"
+    path.write_bytes(header.encode() + scan(0)[0].astype("<f4").tobytes())
+    volume = read_image(ImageFile(path=str(path)), "PIR")
+    write_segmentation(tmp_path / "m.nii.gz", scan(0)[1], like=ImageFile(path=str(path)), affine=volume.affine)
+    assert is_nifti1(str(tmp_path / "m.nii.gz"))
+    written = nibabel.load(tmp_path / "m.nii.gz")
+    assert nibabel.aff2axcodes(written.affine) == ("P", "I", "R")
+    np.testing.assert_allclose(written.affine, volume.affine, atol=1e-4)
+    np.testing.assert_array_equal(np.asarray(written.dataobj).T, scan(0)[1])
+
+
+def test_what_was_measured_before_is_still_told_by_plan(tmp_path, capsys):
+    data = write_pairs(tmp_path / "d", save_unplaced, save_unplaced)
+    assert tumorseg(tmp_path, "fingerprint", "-d", data, "--jobs", 1) == 0
+    capsys.readouterr()
+    made = plan(tmp_path, data)
+    assert "4 files state no orientation (c0.nii.gz" in capsys.readouterr().err
+    assert made.reasons["dataset.reading.assumed_orientation"].inputs["files"] == 4
+
+
+def test_fix_lays_a_label_on_the_channel_that_it_was_drawn_on(tmp_path, capsys):
+    data = write_pet(tmp_path / "d", count=1)
+    label = nibabel.load(data / "l0.nii.gz")
+    affine = label.affine.copy()
+    affine[0, 3] += 1
+    save(data / "l0.nii.gz", scan(0)[1], affine)
+    tumorseg(tmp_path, "data", "check", "-d", data, "--jobs", 1, "--fix", tmp_path / "fixed")
+    assert "header's grid taken from pt0.nii.gz" in capsys.readouterr().out
+    np.testing.assert_allclose(nibabel.load(tmp_path / "fixed" / "l0.nii.gz").affine, label.affine, atol=1e-5)
+
+
+def test_cases_without_a_label_are_imported_on_the_same_channels_grid(tmp_path):
+    data = write_pet(tmp_path / "d", count=2)
+    content = json.loads((data / "manifest.json").read_text())
+    del content["cases"][1]["label"]
+    (data / "manifest.json").write_text(json.dumps(content))
+    assert tumorseg(tmp_path, "data", "import", "-d", data, "-o", tmp_path / "out", "--jobs", 1) == 0
+    assert nibabel.load(tmp_path / "out" / "imagesTs" / "c1_0000.nii.gz").shape == SHAPE[::-1]
+
+
+def test_links_that_plan_was_allowed_to_follow_are_followed_by_later_verbs(tmp_path, capsys):
+    data = write_pairs(tmp_path / "elsewhere")
+    folder = tmp_path / "Dataset001_Linked"
+    for part, name in (("imagesTr", "c{}_0000.nii.gz"), ("labelsTr", "c{}.nii.gz")):
+        (folder / part).mkdir(parents=True)
+        for number in range(2):
+            source = f"c{number}.nii.gz" if part == "imagesTr" else f"c{number}_label.nii.gz"
+            (folder / part / name.format(number)).symlink_to(data / source)
+    described = {"channel_names": {"0": "MR"}, "labels": {"background": 0, "ball": 1}, "file_ending": ".nii.gz"}
+    (folder / "dataset.json").write_text(json.dumps(described))
+    assert plan(tmp_path, folder) is None
+    assert "--allow-outside" in capsys.readouterr().err
+    assert plan(tmp_path, folder, "--allow-outside") is not None
+    for place in ([], ["-d", folder]):
+        assert (
+            tumorseg(tmp_path, "preprocess", "-p", tmp_path / "p.json", "--configuration", "2d", "--jobs", 1, *place)
+            == 0
+        )

@@ -14,7 +14,14 @@ from scipy.spatial.transform import Rotation
 from tumorseg.errors import InputError
 from tumorseg.ops.geometry import orient, orientation_of, oriented_affine
 from tumorseg.schema.dataset import ImageFile
-from tumorseg.storage.images import read_geometry, read_image, read_images, read_segmentation, write_segmentation
+from tumorseg.storage.images import (
+    read_geometry,
+    read_image,
+    read_images,
+    read_label_values,
+    read_segmentation,
+    write_segmentation,
+)
 
 ITK = [".nrrd", ".mha", ".mhd"]
 LOSSLESS = [".png", ".tif", ".tiff"]
@@ -135,6 +142,26 @@ def test_a_result_for_a_picture_is_flat_nifti(tmp_path):
     write_segmentation(tmp_path / "out.nii.gz", labels, like=ImageFile(path=str(tmp_path / "a.png")))
     assert nibabel.load(tmp_path / "out.nii.gz").shape == (7, 6, 1)
     assert np.array_equal(read_segmentation(str(tmp_path / "out.nii.gz")).array, labels)
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+def test_the_indices_of_a_palette_are_labels_and_no_intensities(tmp_path, ending):
+    labels = np.zeros((3, 5), np.uint8)
+    labels[1, 2:], labels[2, 0] = 1, 255
+    picture = Image.fromarray(labels)
+    picture.putpalette([0, 0, 0, 128, 0, 0] + [7] * 759 + [224, 224, 192])
+    path = str(tmp_path / f"a{ending}")
+    picture.save(path)
+    assert np.array_equal(read_segmentation(path).array[0], labels)
+    assert read_label_values(path) == {0, 1, 255}
+    with pytest.raises(InputError, match="found a palette, expected grey or RGB; write the image in either"):
+        read_image(ImageFile(path=path))
+
+
+def test_a_label_map_in_colours_is_refused_in_words_of_pictures(tmp_path):
+    Image.fromarray(np.repeat(voxels((3, 4, 1), np.uint8), 3, axis=2)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match="found 3 colour bands, expected one; write it as grey values"):
+        read_segmentation(str(tmp_path / "a.png"))
 
 
 def test_pictures_that_would_have_to_be_guessed_are_refused(tmp_path):

@@ -277,7 +277,7 @@ def test_complex_and_colour_voxels_are_refused(tmp_path):
 
 def test_a_channel_that_the_file_does_not_hold_is_refused(tmp_path):
     path = write_nifti(tmp_path / "a.nii.gz", stored_voxels((5, 6, 7, 2)))
-    with pytest.raises(InputError, match=r"found 2 volume\(s\).* expected one at index 2"):
+    with pytest.raises(InputError, match=r"found 2 volumes.* expected one at index 2"):
         read_image(ImageFile(path=path, index=2))
     with pytest.raises(InputError, match="found 2 volumes along the last axis, expected one"):
         read_image(ImageFile(path=path))

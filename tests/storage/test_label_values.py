@@ -100,5 +100,13 @@ def test_the_rule_is_that_of_every_format(tmp_path):
 
 
 def test_a_slope_is_coarse_above_one_unless_it_is_an_integer():
-    assert [is_coarse((slope, 0.0)) for slope in (1.0, 0.5, 2.0, -3.0, 1.0000001)] == [False] * 5
-    assert [is_coarse((slope, 0.0)) for slope in (1.01, -1.5, 2.5)] == [True] * 3
+    stored = np.zeros(3, np.uint8)
+    assert [is_coarse(stored, (slope, 0.0)) for slope in (1.0, 0.5, 2.0, -3.0, 1.0000001)] == [False] * 5
+    assert [is_coarse(stored, (slope, 0.0)) for slope in (1.01, -1.5, 2.5)] == [True] * 3
+
+
+def test_floats_with_a_larger_slope_are_judged_by_rounding(tmp_path):
+    path = save(tmp_path / "a.nii", [0, 0.8, 1.6], np.float32, slope=2.5)
+    assert np.unique(read_segmentation(path).array).tolist() == [0, 2, 4]
+    with pytest.raises(InputError, match=r"found the value 2\.5, expected integer labels"):
+        read_segmentation(save(tmp_path / "b.nii", [0, 1.0], np.float32, slope=2.5))

@@ -35,6 +35,15 @@ def jpeg_with_broken_exif(path):
     return str(path)
 
 
+@pytest.fixture(autouse=True)
+def _no_handler_of_an_earlier_command():
+    """Take handlers off that commands under test have left: their streams are closed."""
+    root = logging.getLogger()
+    left = [handler for handler in root.handlers if type(handler) is logging.StreamHandler]
+    for handler in left:
+        root.removeHandler(handler)
+
+
 def test_what_nibabel_says_is_one_line_of_ours(tmp_path, caplog, capfd):
     path = nifti_with(tmp_path / "a.nii", 252, "<hh", 77, 2)  # a qform code that does not exist beside a sound sform
     read_image(ImageFile(path=path))

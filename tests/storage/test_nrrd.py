@@ -11,6 +11,7 @@ from tests.storage.headers import DIRECTIONS, ORIGIN, counted, write_nrrd
 from tumorseg.errors import InputError
 from tumorseg.schema.dataset import ImageFile
 from tumorseg.storage.images import read_geometry, read_image, read_images
+from tumorseg.storage.nrrd_headers import read_header
 
 
 def world(path, index=(1, 2, 3)):
@@ -224,3 +225,14 @@ def test_positions_of_the_first_and_last_voxel_give_the_spacing(tmp_path):
     np.testing.assert_allclose(np.abs(np.diag(read_geometry(cells).affine)[:3]), (0.7, 0.9, 3.1))
     nodes = write_nrrd(tmp_path / "b.nrrd", "axismins: 0 0 0", "axismaxs: 2.1 3.6 15.5", "centers: node node node")
     np.testing.assert_allclose(np.abs(np.diag(read_geometry(nodes).affine)[:3]), (0.7, 0.9, 3.1))
+
+
+def test_what_ends_a_key_first_tells_pairs_from_fields(tmp_path):
+    pairs = ("dcm:0010,0010:=a: b", "type:foo:=x", "sizes:=1: 2")
+    path = write_nrrd(tmp_path / "a.nrrd", *pairs, "content: a:=b", "space:RAS", DIRECTIONS)
+    header = read_header(path)
+    assert header.fields["type"] == "uchar"
+    assert header.fields["content"] == "a:=b"
+    assert header.fields["space"] == "RAS"
+    assert not any(key.startswith("dcm") for key in header.fields)
+    np.testing.assert_array_equal(voxels_of(path).ravel(), range(120))

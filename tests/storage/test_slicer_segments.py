@@ -221,3 +221,31 @@ def test_several_files_make_one_reference_and_a_folder_stands_for_its_files(tmp_
     write_seg_nrrd(tmp_path / "again.seg.nrrd", np.zeros(SHAPE, np.uint8), AFFINE, described(["node"]))
     with pytest.raises(InputError, match="found two files with structures called node, expected one"):
         read_reference([str(tmp_path)], GRID, VALUES)
+
+
+def test_a_file_in_which_nothing_was_drawn_is_an_empty_reference(tmp_path, caplog):
+    fields = ["Segmentation_MasterRepresentation:=Binary labelmap", "Segmentation_ContainedRepresentationNames:="]
+    path = write_seg_nrrd(tmp_path / "a.seg.nrrd", np.zeros((1, 1, 1), np.uint8), np.eye(4), [], fields=fields)
+    assert knows_names_only(str(path))
+    assert read_label_names([str(path)]) == set()
+    found = read(path)
+    assert found.shape == SHAPE
+    assert not found.any()
+    assert f"{path}: nothing was drawn in it" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("space", "reason"),
+    [(["space: scanner-xyz"], "space is scanner-xyz, which is not the patient's"), ([], "no space")],
+)
+def test_segments_without_a_place_are_refused_with_the_reason(tmp_path, space, reason):
+    path = write_seg_nrrd(
+        tmp_path / "a.seg.nrrd", EXPECTED, AFFINE, described(["GTV"]), drop=["space: "], fields=["space dimension: 3"]
+    )
+    path.write_bytes(
+        path.read_bytes().replace(b"space dimension: 3", "\n".join(space or ["space dimension: 3"]).encode())
+    )
+    with pytest.raises(
+        InputError, match=rf"lie: .*{reason}; .*--assume-orientation cannot tell; mend the header in the"
+    ):
+        read(path, assumed_orientation="LPS")

@@ -177,12 +177,15 @@ def test_beside_a_negative_voxel_size_the_sform_counts_and_the_contradiction_is_
     assert [level for level, _ in lines] == [logging.INFO]
 
 
-def test_a_stated_orientation_that_differs_from_such_an_sform_is_refused(tmp_path):
+def test_a_stated_orientation_that_differs_from_such_an_sform_is_heeded(tmp_path, caplog):
     path = write(tmp_path / "a.nii", sform=2, negative=(1,))
-    with pytest.raises(
-        InputError, match=r"a\.nii: found a negative pixdim beside an sform that says ALS, but RAS is stated"
-    ):
-        read_image(ImageFile(path=path), "RAS")
+    volume, lines = read_loudly(caplog, path, "RAS")
+    assert not volume.is_placed
+    np.testing.assert_allclose(volume.affine[:3, :3], np.diag(EDGES), rtol=1e-6)
+    np.testing.assert_allclose(centre(path, "RAS"), [0, 0, 0, 1], atol=1e-6)
+    ((level, line),) = lines
+    assert level == logging.INFO
+    assert "contradicts the sform; takes axes x, y, z to be R, A, S, as stated" in line
 
 
 def test_codes_that_mean_nothing_are_none(tmp_path, caplog):

@@ -8,7 +8,7 @@ import click
 from tumorseg.cli.main import Settings
 from tumorseg.cli.names import split_names
 from tumorseg.cli.output import show
-from tumorseg.cli.stated import assume_orientation, stated_of
+from tumorseg.cli.stated import allow_outside, assume_orientation, stated_of
 
 PATH = click.Path(path_type=Path)
 
@@ -20,6 +20,7 @@ PATH = click.Path(path_type=Path)
 @click.option("--folds", default="", help="Folds of a model folder, separated by commas.  [default: all]")
 @click.option("--no-mirroring", is_flag=True, help="Do not average mirrored views: up to 8 times faster.")
 @assume_orientation
+@allow_outside
 @click.option("--device", help="cpu, cuda, cuda:N.  [default: the best there is]")
 @click.pass_obj
 def command(settings: Settings, /, *, folds: str, no_mirroring: bool, **options: Any) -> None:

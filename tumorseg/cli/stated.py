@@ -8,11 +8,28 @@ import click
 if TYPE_CHECKING:
     from tumorseg.stages.stated import Stated
 
+
+class Orientation(click.ParamType[str]):
+    """Where the axes of a file point to, such as RAS."""
+
+    name = "code"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the code in capitals."""
+        from tumorseg.schema.dataset import check_orientation
+
+        try:
+            return check_orientation(str(value))
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}.", param, ctx)
+
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 assume_orientation = click.option(
     "--assume-orientation",
     "assumed_orientation",
+    type=Orientation(),
     metavar="CODE",
     help="Where axes x, y, z point to in files that do not say so, such as RAS or LPS.",
 )
@@ -20,7 +37,7 @@ paint_order = click.option(
     "--paint-order",
     default="",
     metavar="A,B,C",
-    help="Structures that overlap are painted in this order, the last on top.",
+    help="Structures that overlap are painted in this order, the last on top; a name with a comma in double quotes.",
 )
 confirm_labels = click.option(
     "--confirm-labels", is_flag=True, help="The labels are meant, though they are doubtful, or some are in no case."
@@ -36,17 +53,11 @@ def stated_options(command: F) -> F:
 
 
 def stated_of(options: dict[str, Any]) -> "Stated":
-    """Take what the user states out of a command's options.
-
-    Raises:
-        click.UsageError: the orientation is no such code.
-    """
+    """Take what the user states out of a command's options."""
     from tumorseg.cli.names import split_names
-    from tumorseg.errors import InputError
-    from tumorseg.schema.base import parse_record
     from tumorseg.stages.stated import Stated
 
     given = {name: options.pop(name) for name in Stated.model_fields if name in options}
     if "paint_order" in given:
         given["paint_order"] = split_names(given["paint_order"])
-    return parse_record(Stated, given, source="options", error=InputError)
+    return Stated(**given)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tumorseg.ops.polygons import Nesting, find_originals, nest
+from tumorseg.ops.polygons import Nesting, count_corners, find_originals, nest
 from tumorseg.types import Mask, Spacing
 
 ONE_PLANE = 0.1
@@ -36,7 +36,7 @@ class Counts(NamedTuple):
     """Contours that are not simply filled, each for itself."""
 
     copies: int = 0
-    """Stand twice in a plane, within rounding, and count once."""
+    """Stand twice in a plane, within rounding, or go round their own loop again, and count once."""
     crossing: int = 0
     """Cross others and are united with them."""
     holes: int = 0
@@ -118,7 +118,9 @@ def _fill_plane(plane: Mask, contours: Sequence[Contour], spacing_mm: Spacing) -
     """Fill the contours of a plane (Y, X) that is empty."""
     edges_mm = np.array([spacing_mm[2], spacing_mm[1]])
     # Of copies that differ in kind the one that says more stays: exclusive or.
-    ordered = sorted(contours, key=lambda contour: not contour.is_xor)
+    drawn = sorted(contours, key=lambda contour: not contour.is_xor)
+    ordered = [_once(contour, edges_mm) for contour in drawn]
+    num_repeating = sum(len(one.points) < len(contour.points) for one, contour in zip(ordered, drawn, strict=True))
     outlines = [contour.points[:, :2] * edges_mm for contour in ordered]
     originals = find_originals(outlines, float(edges_mm.min()))
     num_toggles = sum(ordered[index].is_xor for index in originals)
@@ -129,11 +131,17 @@ def _fill_plane(plane: Mask, contours: Sequence[Contour], spacing_mm: Spacing) -
     for patch in toggles:
         plane[patch.window] ^= patch.mask
     return counts._replace(
-        copies=len(contours) - len(originals),
+        copies=len(contours) - len(originals) + num_repeating,
         mixed=num_toggles if planar else 0,
         wound=sum(patch.is_wound for patch in patches),
         lost=counts.lost + sum(not patch.mask.any() for patch in toggles),
     )
+
+
+def _once(contour: Contour, edges_mm: NDArray[np.float64]) -> Contour:
+    """Return one round of a contour that goes the same way several times."""
+    count = count_corners(contour.points[:, :2] * edges_mm, float(edges_mm.min()))
+    return contour._replace(points=contour.points[:count])
 
 
 def _fill_nested(plane: Mask, patches: Sequence[_Patch], nesting: Nesting) -> Counts:

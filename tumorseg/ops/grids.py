@@ -75,8 +75,9 @@ def same_extent(grid: Grid, onto: Grid) -> Orientation | None:
     orientation = axes_onto(grid, onto)
     if orientation is None or oriented_shape(grid, orientation) != tuple(onto.shape):
         return None
-    edges = spacing_of(grid.affine, orientation)
-    return orientation if np.allclose(edges, spacing_of(onto.affine), rtol=LEAST_SHARE) else None
+    is_thick = np.array(onto.shape) > 1  # across a single slice, a flat file states no edge
+    edges, others = np.array(spacing_of(grid.affine, orientation)), np.array(spacing_of(onto.affine))
+    return orientation if np.allclose(edges[is_thick], others[is_thick], rtol=LEAST_SHARE) else None
 
 
 def describe_mismatch(grid: Grid, onto: Grid) -> str:
@@ -123,7 +124,7 @@ def _mirrored_axes(grid: Grid, onto: Grid) -> list[bool]:
 
 
 def _describe_shapes(grid: Grid, onto: Grid, orientation: Orientation) -> str:
-    found = f"has {list(grid.shape)} voxels (Z, Y, X) of {_mm(grid)}, not {list(onto.shape)} of {_mm(onto)}"
+    found = f"has {describe_grid(grid)}, not {describe_grid(onto)}"
     edges, others = np.array(spacing_of(grid.affine, orientation)), np.array(spacing_of(onto.affine))
     extent, other = edges * oriented_shape(grid, orientation), others * onto.shape
     if np.allclose(edges, others, rtol=LEAST_SHARE):
@@ -131,6 +132,11 @@ def _describe_shapes(grid: Grid, onto: Grid, orientation: Orientation) -> str:
     if (np.abs(extent - other) <= np.maximum(edges, others)).all():
         return f"{found}; both are equally large, so that one may have been resampled"
     return f"{found}; it may be of another image"
+
+
+def describe_grid(grid: Grid) -> str:
+    """Return a grid's voxels and their edges, for a message."""
+    return f"{list(grid.shape)} voxels (Z, Y, X) of {_mm(grid)}"
 
 
 def _mm(grid: Grid) -> str:

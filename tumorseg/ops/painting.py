@@ -4,9 +4,11 @@ A voxel of a label map has one label, while targets of radiotherapy lie in each 
 structures lies on top is stated, or beyond doubt, or it is asked for; their names and numbers do not decide.
 """
 
+import csv
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
+from io import StringIO
 from itertools import combinations_with_replacement
 from math import prod
 from shlex import quote
@@ -242,7 +244,9 @@ def _quarrel(pairs: Sequence[_Pair]) -> OverlapError:
 
 
 def _option(names: Sequence[str]) -> str:
-    return f"--paint-order {quote(','.join(names))} (the last on top)"
+    row = StringIO()
+    csv.writer(row, lineterminator="").writerow(names)  # names may contain commas
+    return f"--paint-order {quote(row.getvalue())} (the last on top)"
 
 
 def _describe(pair: _Pair) -> str:

@@ -22,6 +22,8 @@ MOST_ALONG = 0.75
 """Of its points; a hole with more of them along what is around it may be a copy that was changed."""
 MOST_STEPS = 4096
 """Along one edge: a corner far off the image must not take all memory."""
+MOST_POINTS = 1 << 15
+"""Along an outline, unless it has more corners: twice the pixels around an image of 4096 x 4096."""
 BLOCK = 128
 """Neighbouring points that are held against edges together: few edges are near to all of them."""
 
@@ -62,6 +64,26 @@ class _Outline(NamedTuple):
     """Corners, and between them points at most a step apart."""
     banks: NDArray[np.float64]
     """(N, 2, 2): left and right of the line between a point and the next, as far off as rounding goes."""
+
+
+def count_corners(polygon: Polygon, edge_mm: float) -> int:
+    """Return how many corners make one round of a polygon: fewer than all if it goes the same way, within rounding, several times.
+
+    Args:
+        polygon: in mm.
+        edge_mm: shorter edge of a pixel.
+    """
+    kept = np.flatnonzero(
+        (polygon != np.roll(polygon, -1, axis=0)).any(axis=1)
+    )  # a round may be closed by its first corner
+    corners, tolerance = polygon[kept], _rounding(edge_mm)
+    is_back = (np.abs(corners - corners[:1]) <= tolerance).all(axis=1)
+    for count in np.flatnonzero(is_back).tolist():
+        if count > 2 and len(corners) % count == 0:
+            rounds = corners.reshape(-1, count, 2)
+            if (np.abs(rounds - rounds[0]) <= tolerance).all():
+                return int(kept[count - 1]) + 1
+    return len(polygon)
 
 
 def find_originals(polygons: Sequence[Polygon], edge_mm: float) -> list[int]:
@@ -215,6 +237,8 @@ def _outline(polygon: Polygon, edge_mm: float) -> _Outline:
     way = following - polygon
     length = np.linalg.norm(way, axis=1)
     counts = np.clip(np.ceil(length / (STEP * edge_mm)), 1, MOST_STEPS).astype(np.int64)
+    if counts.sum() > MOST_POINTS:
+        counts = np.minimum(counts, max(1, MOST_POINTS // len(polygon)))
     edge = np.repeat(np.arange(len(polygon)), counts)
     part = way[edge] / counts[edge, None]
     points = polygon[edge] + (np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts))[:, None] * part

@@ -16,7 +16,7 @@ LEAST_HU, GREATEST_HU = -10_000.0, 100_000.0
 """No scanner stores less, padding of one value aside, or more."""
 LEAST_SPAN = 30.0
 """Noise alone spans more than this; what spans less is scaled."""
-SCALED_SPAN = 150.0
+SCALED_SPAN = 140.0
 """Background and tissue are further apart than this; z-scores of whole images are not."""
 TISSUE_HU = -300.0
 """Any tissue is above this, …"""
@@ -69,7 +69,7 @@ class _Look(NamedTuple):
 def ct_doubt(image: FloatArray) -> UnitDoubt | None:
     """Return why the intensities of a CT cannot be Hounsfield units, or why that is not to be seen; None if they look so.
 
-    Padding, a mask of zeros around tissue, and crops that hold no air are no reason to think them impossible.
+    Padding, a mask of zeros around tissue that holds fat, and crops of tissue without air are no reason to think them impossible.
 
     Args:
         image: (Z, Y, X) or any other shape; what is not finite is left out. A constant image says nothing.

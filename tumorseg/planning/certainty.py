@@ -42,15 +42,15 @@ def judge_labels(fingerprint: Fingerprint, *, is_confirmed: bool) -> Reason | No
 
 
 def absent_labels(dataset: DatasetDescription, held: Iterable[Collection[str]]) -> list[str]:
-    """Return the labels of a dataset that no case holds, in its order.
+    """Return the labels of a dataset that no case holds though some should, in its order.
 
     Args:
         dataset: what labels there are.
         held: the names of the labels in each case.
     """
-    found = {name for names in held for name in names}
+    needless = {name for names in held for name in names} | set(dataset.optional_labels)
     foreground = (name for name, value in dataset.labels.items() if value not in (0, dataset.ignore_label))
-    return [name for name in foreground if name not in found]
+    return [name for name in foreground if name not in needless]
 
 
 def describe_uncertain(doubts: Sequence[LabelDoubt], absent: Sequence[str] = ()) -> str:

@@ -50,6 +50,8 @@ def decide_cropping(fingerprint: Fingerprint, preset: Preset) -> Cropping:
         message = f"images are not cropped, as the box of what is not 0 would take {_listed(grave)}"
         return Cropping(False, reason, (message,), _uncropped(fingerprint))
     rule = "the box of what is not 0 in some channel, as in nnU-Net"
+    if any(case.label_voxels_cropped is None for case in fingerprint.cases):
+        rule += "; what it takes of labels was not measured"
     warnings: tuple[str, ...] = ()
     if losses:
         rule += f"; it takes something of a label in {_count(losses)}"

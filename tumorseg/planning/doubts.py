@@ -16,6 +16,10 @@ FileFault = Literal["lossy", "smeared", "grainy", "crowded"]
 """Why the values of a file are no labels, as `FAULTS` puts it."""
 MANY_LABELS = 24
 """Two dozen labels that nothing names are more often numbers of objects, or intensities, than structures."""
+FEW_CASES, NEARLY_ALL = 10, 0.9
+"""Share of so many cases or more that tells what the rule is, whatever a stray file holds."""
+LEAST_GREY = 100
+"""Least value that the greatest of some evenly spaced grey levels has."""
 MOST_LISTED = 5
 """Cases or labels that a message lists at most."""
 
@@ -25,8 +29,8 @@ FAULTS: dict[FileFault, tuple[str, str]] = {
         "write the masks as PNG, TIFF or NIfTI with one value per label",
     ),
     "smeared": (
-        "two values and further ones between them along edges, as masks have whose edges were smoothed",
-        "write the masks without smoothing, such as by a threshold halfway between the two values",
+        "few values and further ones between them along edges, as masks have whose edges were smoothed",
+        "if they are such masks, write them without smoothing, such as by a threshold halfway between two values",
     ),
     "grainy": (
         "many values that change from pixel to pixel, as intensities do",
@@ -92,7 +96,7 @@ def _faulty_files(cases: Sequence[Held]) -> Iterator[LabelDoubt]:
 def _spellings(alike: Sequence[frozenset[str]], cases: Sequence[Held]) -> Iterator[LabelDoubt]:
     for names in alike:
         groups = [_Group(frozenset({name}), tuple(c for c in cases if name in c.labels)) for name in sorted(names)]
-        message = f"names that are spelled almost alike may mean one structure: {_listed_groups(groups)}; give it one name in all files"
+        message = f"names that are spelled almost alike may mean one structure: {_listed_groups(groups)}; if they do, give it one name in all files"
         yield _doubt(message, [case for case in cases if not names.isdisjoint(case.labels)])
 
 
@@ -125,15 +129,35 @@ def _shifted_values(cases: Sequence[Held]) -> Iterator[LabelDoubt]:
 
 
 def _separate_groups(alike: Sequence[frozenset[str]], cases: Sequence[Held]) -> Iterator[LabelDoubt]:
-    """Yield whether there are labels of which no case has two, such as 1 in some cases and 255 in others."""
-    groups = _groups(cases, joined=alike)
-    if len(groups) < 2:
-        return
-    message = (
-        f"no case holds labels of more than one of these groups, so that several may mean one structure: {_listed_groups(groups)}; "
-        "write one value or name per structure in all files"
-    )
-    yield _doubt(message, cases)
+    """Yield whether cases hold one label each, but not the same: 1 in some, 255 in others; or 1 and 2 in some, 127 and 255 in others."""
+    single = [case for case in cases if len(case.labels) == 1]
+    is_nearly_all = len(cases) >= FEW_CASES and len(single) >= NEARLY_ALL * len(cases)
+    if len(single) == len(cases) or is_nearly_all:
+        groups, found = _groups(single, joined=alike), "labelled cases hold one label each, but not all the same"
+    else:
+        groups, found = _stretched(_groups(cases)), "some cases hold values that are those of others, stretched"
+    if len(groups) > 1:
+        message = f"{found}: {_listed_groups(groups)}; if these are one structure written in several ways, write it in one way in all files"
+        yield _doubt(message, sorted((case for group in groups for case in group.cases), key=_id_of))
+
+
+def _stretched(groups: Sequence[_Group]) -> list[_Group]:
+    """Return the groups whose values are 1, 2, …, n or these stretched to a range of grey levels, if there are both for some n."""
+    for group in groups:
+        number = len(group.labels)
+        if number > 1 and group.labels == frozenset(range(1, number + 1)):
+            grey = [other for other in groups if len(other.labels) == number and _are_grey_levels(other.labels)]
+            return [group, *grey]
+    return []
+
+
+def _are_grey_levels(labels: Collection[Label]) -> bool:
+    """Tell whether values lie evenly between 0 and the greatest, such as 127 and 255."""
+    values = sorted(label for label in labels if isinstance(label, int))
+    if len(values) < len(labels) or values[-1] < LEAST_GREY:
+        return False
+    step = values[-1] / len(values)
+    return all(abs(value - number * step) <= 1 for number, value in enumerate(values, start=1))
 
 
 def _groups(cases: Iterable[Held], *, joined: Iterable[frozenset[str]] = ()) -> list[_Group]:
@@ -149,12 +173,12 @@ def _groups(cases: Iterable[Held], *, joined: Iterable[frozenset[str]] = ()) -> 
 
 
 def _alike_names(cases: Sequence[Held]) -> list[frozenset[str]]:
-    """Return names that differ in case, blanks and marks only; or in their last number or order of words, if no case has both."""
+    """Return names that differ in case, blanks and marks only; or in the order of words, or a last number that one lacks, if no case has both."""
     names = sorted({label for case in cases for label in case.labels if isinstance(label, str)})
     spelled = _like(names, _letters)
     found = list(spelled)
-    for key in (_stem, _words):
-        found += [group for group in _like(names, key) if len(_groups(_only(cases, group), joined=spelled)) > 1]
+    found += [group for group in _like(names, _words) if len(_groups(_only(cases, group), joined=spelled)) > 1]
+    found += [group for group in _like(names, _stem) if _lack_number(group, cases)]
     return [group for group in dict.fromkeys(found) if not any(group < other for other in found)]
 
 
@@ -169,6 +193,13 @@ def _like(names: Sequence[str], key: Callable[[str], str]) -> list[frozenset[str
 def _only(cases: Iterable[Held], names: frozenset[str]) -> list[Held]:
     """Return the cases that have some of the names, without their other labels."""
     return [case._replace(labels=case.labels & names) for case in cases if not names.isdisjoint(case.labels)]
+
+
+def _lack_number(names: frozenset[str], cases: Iterable[Held]) -> bool:
+    """Tell whether some names lack the number that others end in, and no case holds both; numbers that differ mean something."""
+    bare = {name for name in names if _letters(name) == _stem(name)}
+    met = any(case.labels & bare and case.labels & (names - bare) for case in cases)
+    return 0 < len(bare) < len(names) and not met
 
 
 def _word_list(name: str) -> list[str]:

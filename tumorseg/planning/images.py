@@ -1,6 +1,7 @@
 """What a plan says of images that are doubtful, and of voxels that they do not cover."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 from tumorseg.planning.kinds import kind_from_name
 from tumorseg.schema.cases import OUTSIDE_CT
@@ -11,8 +12,8 @@ from tumorseg.schema.plan import Reason
 MOST_LISTED = 3
 """Cases that a message lists at most."""
 WARNINGS = {
-    "not_hounsfield": "{count} of {total} cases have {channel} that cannot be in Hounsfield units: {listed}; apply the scanner's "
-    "rescale slope and intercept, or state another kind in a manifest",
+    "not_hounsfield": "{count} of {total} cases have {channel} that cannot be in Hounsfield units: {listed}; look whether the "
+    "scanner's slope and intercept were applied, once, or state another kind in a manifest",
     "constant": "{count} of {total} cases have nothing to see in {channel}: {listed}; restore the images, or leave the cases out",
 }
 """By kind of doubt."""
@@ -34,10 +35,21 @@ def with_outside_value(channel: Channel) -> Channel:
     return channel.model_copy(update={"outside_value": OUTSIDE_CT})
 
 
-def reading_reasons(dataset: DatasetDescription) -> dict[str, Reason]:
-    """Return why files are read as the plan says, by dotted field; nothing where they leave nothing open."""
+def reading_reasons(dataset: DatasetDescription, unplaced: Sequence[str]) -> dict[str, Reason]:
+    """Return why files are read as the plan says, by dotted field; nothing where they leave nothing open.
+
+    Args:
+        dataset: as planned.
+        unplaced: files that state no orientation.
+    """
     reading = dataset.reading
     reasons = {}
+    if reading.assumed_orientation is None and unplaced:
+        reasons["dataset.reading.assumed_orientation"] = Reason(
+            rule="not stated: files without orientation are read as their format takes for usual",
+            inputs={"files": len(unplaced), "such as": unplaced[0]},
+            alternative="--assume-orientation CODE: as somebody says who knows where they come from",
+        )
     if reading.assumed_orientation is not None:
         reasons["dataset.reading.assumed_orientation"] = Reason(
             rule="stated by --assume-orientation or a manifest, for files that state no orientation",
@@ -55,8 +67,9 @@ def reading_reasons(dataset: DatasetDescription) -> dict[str, Reason]:
         )
     for number, channel in enumerate(dataset.channels):
         if channel.outside_value is not None and len(dataset.channels) > 1:
+            is_air = channel.kind == "ct" and channel.outside_value == OUTSIDE_CT
             reasons[f"dataset.channels.{number}.outside_value"] = Reason(
-                rule="what lies outside of CT is air, unless a manifest says otherwise",
+                rule="what lies outside of CT is air" if is_air else "stated by a manifest",
                 alternative="the image's least value, as for other kinds of channels",
             )
     return reasons
@@ -66,10 +79,17 @@ def doubtful_images(fingerprint: Fingerprint, kind: str) -> dict[str, list[tuple
     """Return channel to the (case_id, doubt) pairs of a kind."""
     found: dict[str, list[tuple[str, ImageDoubt]]] = defaultdict(list)
     for case in fingerprint.cases:
-        for doubt in case.image_doubts:
+        for doubt in case.image_doubts or ():
             if doubt.kind == kind:
                 found[doubt.channel].append((case.case_id, doubt))
     return dict(sorted(found.items()))
+
+
+def not_hounsfield(fingerprint: Fingerprint) -> dict[str, int] | None:
+    """Return the number of cases by channel whose CT cannot be in Hounsfield units; None where images were not looked at."""
+    if any(case.image_doubts is None for case in fingerprint.cases):
+        return None
+    return {name: len(found) for name, found in doubtful_images(fingerprint, "not_hounsfield").items()}
 
 
 def image_warnings(fingerprint: Fingerprint) -> list[str]:
@@ -80,7 +100,23 @@ def image_warnings(fingerprint: Fingerprint) -> list[str]:
         for channel, doubts in doubtful_images(fingerprint, kind).items():
             listed = ", ".join(f"{case_id} ({doubt.message})" for case_id, doubt in doubts[:MOST_LISTED])
             lines.append(text.format(count=len(doubts), total=total, channel=channel, listed=listed))
-    return [*lines, *_uncovered(fingerprint)]
+    return [*lines, *_uncovered(fingerprint), *_unplaced(fingerprint)]
+
+
+def unplaced_files(fingerprint: Fingerprint) -> list[str]:
+    """Return the names of the files that state no orientation."""
+    return [name for case in fingerprint.cases for name in case.unplaced]
+
+
+def _unplaced(fingerprint: Fingerprint) -> list[str]:
+    found = unplaced_files(fingerprint)
+    if not found or fingerprint.dataset.reading.assumed_orientation is not None:
+        return []
+    listed = ", ".join(found[:MOST_LISTED]) + (", …" if len(found) > MOST_LISTED else "")
+    return [
+        f"{len(found)} files state no orientation ({listed}); they are taken to lie as is usual for their format; state it with "
+        "--assume-orientation CODE or in a manifest"
+    ]
 
 
 def _uncovered(fingerprint: Fingerprint) -> list[str]:

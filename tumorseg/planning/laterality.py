@@ -76,27 +76,52 @@ def mirror_pairs(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
 
 
 def _readings(name: str) -> Iterator[_Reading]:
-    words = _words(name)
+    """Yield what is left of a name without its side; one that is told twice, as in `left kidney (LK)`, is taken away twice."""
+    words = tuple(_words(name))
     for is_right in (False, True):
-        for side in _whole_words(is_right):
-            rest = _joined(word for word in words if word != side)
-            if side in words and not (side == LETTERS[is_right] and CHAMBERS.fullmatch(rest)):
-                yield _Reading(0, is_right, rest)
-        for position, word in enumerate(words):
-            others = [*words[:position], *words[position + 1 :]]
-            for rest in _rests(word, is_right):
-                yield _Reading(0, is_right, _joined([*others, rest]))
+        seen: set[tuple[str, ...]] = set()
+        waiting = [_Stage(words, is_sure=False)]
+        while waiting:
+            stage = waiting.pop()
+            for following in _following(stage, is_right):
+                if following.words not in seen:
+                    seen.add(following.words)
+                    waiting.append(following)
+                    yield _Reading(0, is_right, _joined(following.words))
         letter = FRENCH_LETTERS[is_right]
         if letter in words and len(words) > 1:
             yield _Reading(1, is_right, _joined(word for word in words if word != letter))
 
 
+class _Stage(NamedTuple):
+    """Words of a name from which sides were taken."""
+
+    words: tuple[str, ...]
+    is_sure: bool
+    """Whether one of them was a word: a letter beside it tells the same side, even of a heart's chamber."""
+
+
+def _following(stage: _Stage, is_right: bool) -> Iterator[_Stage]:
+    """Yield a name's words with one more side taken away."""
+    words, letters = stage.words, [LETTERS[is_right], *([FRENCH_LETTERS[is_right]] if stage.is_sure else [])]
+    for side in (*_whole_words(is_right), *letters):
+        others = tuple(word for word in words if word != side)
+        is_chamber = side == LETTERS[is_right] and CHAMBERS.fullmatch(_joined(others))
+        if side in words and (stage.is_sure or not is_chamber):
+            yield _Stage(others, stage.is_sure or len(side) > 1)
+    for position, word in enumerate(words):
+        others = (*words[:position], *words[position + 1 :])
+        for rest in _rests(word, is_right, is_sure=stage.is_sure):
+            kept = (*others, rest) if rest else others
+            yield _Stage(kept, stage.is_sure or len(word) - len(rest) > 1)
+
+
 def _whole_words(is_right: bool) -> list[str]:
     words = " ".join(pair[is_right] for pair in WORDS)
-    return [*words.split(), *SHORT[is_right].split(), LETTERS[is_right]]
+    return [*words.split(), *SHORT[is_right].split()]
 
 
-def _rests(word: str, is_right: bool) -> Iterator[str]:
+def _rests(word: str, is_right: bool, *, is_sure: bool) -> Iterator[str]:
     """Yield what is left of a word without a side within it."""
     for side in " ".join(pair[is_right] for pair in WORDS).split():
         yield from _without(word, side)
@@ -106,7 +131,8 @@ def _rests(word: str, is_right: bool) -> Iterator[str]:
         if pair[is_right] in word:
             yield word.replace(pair[is_right], "")
     letter = LETTERS[is_right]
-    if word != letter and not (word.startswith(letter) and CHAMBERS.fullmatch(word[1:])):
+    is_chamber = word.startswith(letter) and CHAMBERS.fullmatch(word[1:])
+    if word != letter and (is_sure or not is_chamber):
         yield from _without(word, letter)
 
 

@@ -13,7 +13,7 @@ from tumorseg.planning.class_counts import with_class_counts
 from tumorseg.planning.configurations import FULL, Brief, Planned, Subject, draft_default, plan_planes, plan_volumes
 from tumorseg.planning.counting import GB, MemoryCounter
 from tumorseg.planning.cropping import decide_cropping
-from tumorseg.planning.images import doubtful_images, image_warnings, reading_reasons, with_outside_value
+from tumorseg.planning.images import image_warnings, not_hounsfield, reading_reasons, unplaced_files, with_outside_value
 from tumorseg.planning.kinds import KindDecision, choose_normalization, decide_kind
 from tumorseg.planning.laterality import mirrored_in_images
 from tumorseg.planning.overrides import Override, apply_overrides
@@ -147,7 +147,7 @@ def decide(fingerprint: Fingerprint, name: str, options: PlanOptions, machine: M
         folds=folds,
         reasons={
             "cropping": cropping.reason,
-            **reading_reasons(dataset),
+            **reading_reasons(dataset, unplaced_files(fingerprint)),
             **certainty,
             **plan_reasons(evidence),
             **_nested_reasons(planned, shared_reasons(evidence)),
@@ -303,7 +303,7 @@ def _summary(fingerprint: Fingerprint) -> FingerprintSummary:
         median_shape_after_crop=tuple(shape),
         median_relative_size_after_cropping=fingerprint.median_relative_size_after_cropping,
         intensities=fingerprint.intensities,
-        not_hounsfield={name: len(found) for name, found in doubtful_images(fingerprint, "not_hounsfield").items()},
+        not_hounsfield=not_hounsfield(fingerprint),
     )
 
 

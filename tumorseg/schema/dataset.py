@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StrictInt, field_validator, model_validator
 
 from tumorseg.schema.base import Record
 
@@ -20,6 +20,12 @@ FILE_NAME_PATTERN = r"^[^/\\\x00-\x1f.\s]([^/\\\x00-\x1f]*[^/\\\x00-\x1f\s])?$"
 def _check_name(name: str) -> str:
     if re.fullmatch(NAME_PATTERN, name) is None:
         raise ValueError("expected a name of at least one letter, without / or \\ and without control characters")
+    return name
+
+
+def _check_label(name: str) -> str:
+    if not name.strip():
+        raise ValueError("expected a name of at least one letter for each label")
     return name
 
 
@@ -38,12 +44,20 @@ FileName = Annotated[
     str, Field(max_length=200, json_schema_extra={"pattern": FILE_NAME_PATTERN}), AfterValidator(_check_file_name)
 ]
 
+# Datasets' own names of labels may hold any signs; text and true are no label values, even where they could be read as numbers.
+Labels = dict[Annotated[str, AfterValidator(_check_label)], StrictInt]
+
 
 AXIS_LETTERS = ("RL", "AP", "SI")
 """Where an axis may point to, a pair for each world axis: right or left, anterior or posterior, superior or inferior."""
 
 
-def _check_orientation(code: str) -> str:
+def check_orientation(code: str) -> str:
+    """Return an orientation code in capitals.
+
+    Raises:
+        ValueError: it is none.
+    """
     code = code.upper()
     axes = [next((axis for axis, pair in enumerate(AXIS_LETTERS) if letter in pair), None) for letter in code]
     if len(code) != 3 or sorted(axis for axis in axes if axis is not None) != [0, 1, 2]:
@@ -53,7 +67,7 @@ def _check_orientation(code: str) -> str:
     return code
 
 
-OrientationCode = Annotated[str, AfterValidator(_check_orientation)]
+OrientationCode = Annotated[str, AfterValidator(check_orientation)]
 """Where the stored axes x, y, z point to: `RAS`, `LPS`, …"""
 
 
@@ -114,8 +128,10 @@ class DatasetDescription(Record):
     """The registered one, else the manifest's, else the folder's; folders below the work folder are called so."""
     channels: tuple[NamedChannel, ...] = Field(min_length=1)
     """In the order in which networks see them."""
-    labels: dict[str, int]
+    labels: Labels
     """Label name to label value; any integers, 0 being the background."""
+    optional_labels: tuple[str, ...] = ()
+    """Names of labels that may be in no case: a layout that knows them says so, not this dataset's own files."""
     regions: tuple[Region, ...] = ()
     """If not empty, networks predict these with a sigmoid each, instead of labels with one softmax."""
     ignore_label: int | None = None
@@ -141,7 +157,7 @@ class DatasetDescription(Record):
             if unknown := sorted((set(region.labels) | {region.value}) - foreground):
                 known = ", ".join(map(str, sorted(foreground)))
                 raise ValueError(f"region {region.name} names label values {unknown}; foreground labels are {known}")
-        _check_reading(self)
+        _check_named(self)
         return self
 
 
@@ -200,8 +216,10 @@ class Dataset(DatasetDescription):
         return DatasetDescription(**{name: getattr(self, name) for name in DatasetDescription.model_fields})
 
 
-def _check_reading(description: DatasetDescription) -> None:
+def _check_named(description: DatasetDescription) -> None:
     reading = description.reading
+    if unknown := [name for name in description.optional_labels if name not in description.labels]:
+        raise ValueError(f"optional_labels names {unknown}, labels are {', '.join(description.labels)}")
     _check_unique("paint_order", reading.paint_order)
     if unknown := [name for name in reading.paint_order if name not in description.labels]:
         raise ValueError(f"paint_order names {unknown}, labels are {', '.join(description.labels)}")

@@ -76,8 +76,10 @@ class CaseMeasurement(Record):
     """Voxels of the case's grid that a channel does not cover, of those channels that leave some out."""
     grid_channel: str | None = None
     """Channel on whose grid the label lies; null where all channels lie on one grid."""
-    image_doubts: tuple[ImageDoubt, ...] = ()
-    """What speaks against its intensities."""
+    unplaced: tuple[str, ...] = ()
+    """Names of its files that state no orientation."""
+    image_doubts: tuple[ImageDoubt, ...] | None = None
+    """What speaks against its intensities; null: nobody looked."""
     run_lengths_mm: dict[str, tuple[Positive, Positive, Positive]] | None = None
     """Mean length of the unbroken runs of each label, or of each region where there are any, along (Z, Y, X) in mm;
     those without a voxel are left out."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, JsonValue, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, StrictBool, model_validator
 
 from tumorseg.schema.augmentation import (
     AffineTransform,
@@ -68,8 +68,8 @@ class FingerprintSummary(Record):
     """Median of cropped over stored number of voxels."""
     intensities: dict[str, IntensityStatistics]
     """By channel name, over foreground voxels."""
-    not_hounsfield: dict[str, int] = Field(default_factory=dict)
-    """Cases whose image cannot be in Hounsfield units, by name of the CT channel; those without are left out."""
+    not_hounsfield: dict[str, int] | None = None
+    """Cases whose image cannot be in Hounsfield units, by name of the CT channel; those without are left out. null: nobody looked."""
 
 
 class MemoryCount(Record):
@@ -283,7 +283,7 @@ class Plan(Record):
     """Canonical orientation into which every image is brought first; `as_stored` for none, as nnU-Net does."""
     transpose: tuple[int, int, int]
     """The plan's axis order: which canonical axis (0 Z, 1 Y, 2 X), or else stored one, stands first, second and third."""
-    cropping: bool
+    cropping: StrictBool
     """Whether images are cropped to the box of what is not 0 in some channel."""
     fingerprint: FingerprintSummary
     """What it was planned from."""

@@ -39,6 +39,7 @@ CHANNELS = ("t1", "t1ce", "t2", "flair")
 """Names of the channels, in the order in which networks see them."""
 NECROTIC_CORE, EDEMA = 1, 2
 """BraTS's own label values, the same in all years."""
+CAVITY = "resection cavity"
 
 TIME_POINT = re.compile(r"(.+)-\d{3}")
 """An id of 2023 and later: the patient, then the time point."""
@@ -61,7 +62,7 @@ class Convention(NamedTuple):
     def description(self) -> dict[str, Any]:
         """Return channels, labels and the nested regions that BraTS scores, outermost first: inner ones paint over it."""
         whole, core, enhancing = (NECROTIC_CORE, EDEMA, self.enhancing), (NECROTIC_CORE, self.enhancing), self.enhancing
-        cavity = {} if self.cavity is None else {"resection cavity": self.cavity}
+        cavity = {} if self.cavity is None else {CAVITY: self.cavity}
         return {
             "channels": [Channel(name=name, kind="mr") for name in CHANNELS],
             "labels": {
@@ -71,6 +72,7 @@ class Convention(NamedTuple):
                 "enhancing tumour": enhancing,
                 **cavity,
             },
+            "optional_labels": tuple(cavity),  # in no case before 2024, and in none before surgery
             "regions": (
                 Region(name="WT", labels=whole, value=EDEMA),
                 Region(name="TC", labels=core, value=NECROTIC_CORE),

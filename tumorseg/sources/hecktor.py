@@ -79,6 +79,7 @@ def read_hecktor(folder: Path) -> Dataset:
         name=folder_name(folder),
         channels=list(CHANNELS),
         labels={"background": 0} | {name: value for value, name in enumerate(convention.names, start=1)},
+        optional_labels=convention.names[1:],  # not every patient has an involved lymph node
     )
 
 

@@ -29,7 +29,13 @@ class Inputs(NamedTuple):
     """Cases of another number of channels than the model's."""
 
 
-def open_inputs(paths: Sequence[Path], channels: Sequence[str], kinds: Sequence[ChannelKind | None] = ()) -> Inputs:
+def open_inputs(
+    paths: Sequence[Path],
+    channels: Sequence[str],
+    kinds: Sequence[ChannelKind | None] = (),
+    *,
+    allow_outside: bool = False,
+) -> Inputs:
     """Find the cases to predict on.
 
     A layout that names its channels is matched by name, whatever the case of letters; DICOM also by kind. A plain file of as many volumes
@@ -40,6 +46,7 @@ def open_inputs(paths: Sequence[Path], channels: Sequence[str], kinds: Sequence[
         paths: image files, dataset folders of any layout, BraTS case folders, plain folders of images, manifests.
         channels: what the model takes, in its order.
         kinds: what made their intensities, as far as known.
+        allow_outside: whether a dataset.json may name files outside its folder, itself or by links.
 
     Raises:
         InputError: a path is missing or holds no image, a layout lacks a channel, or two cases have one id.
@@ -48,7 +55,7 @@ def open_inputs(paths: Sequence[Path], channels: Sequence[str], kinds: Sequence[
     refused: list[Failure] = []
     loose: dict[Path, list[Path]] = {}
     for path in paths:
-        if (listing := _list_path(path)) is not None:
+        if (listing := _list_path(path, allow_outside=allow_outside)) is not None:
             cases += _match_channels(path, listing, channels, kinds=kinds)
         else:
             for file in _plain_files(path):
@@ -63,11 +70,12 @@ def open_inputs(paths: Sequence[Path], channels: Sequence[str], kinds: Sequence[
     return Inputs(tuple(sorted(cases, key=lambda case: case.case_id)), tuple(refused))
 
 
-def open_labels(paths: Sequence[Path]) -> dict[str, tuple[str, ...]]:
+def open_labels(paths: Sequence[Path], *, allow_outside: bool = False) -> dict[str, tuple[str, ...]]:
     """Find segmentations to score, or to score against.
 
     Args:
         paths: as for `open_inputs`; plain files are `<case_id>.nii.gz`.
+        allow_outside: as for `open_inputs`.
 
     Returns:
         Case id to its file, or files where it is DICOM, sorted by id.
@@ -77,20 +85,20 @@ def open_labels(paths: Sequence[Path]) -> dict[str, tuple[str, ...]]:
     """
     found: list[tuple[str, tuple[str, ...]]] = []
     for path in paths:
-        if not (labels := list(_labels_of(path))):
+        if not (labels := list(_labels_of(path, allow_outside=allow_outside))):
             raise InputError(f"{path}: found cases, but no label among them; expected reference segmentations")
         found += labels
     _check_ids(case_id for case_id, _ in found)
     return dict(sorted(found))
 
 
-def _labels_of(path: Path) -> Iterable[tuple[str, tuple[str, ...]]]:
+def _labels_of(path: Path, *, allow_outside: bool) -> Iterable[tuple[str, tuple[str, ...]]]:
     if is_brats_case(path):
         label = find_brats_label(path)
         return [(folder_name(path), (str(label),))] if label else []
     if _is_dicom_file(path) or find_layout(path) is LAYOUTS["DICOM"]:
         return list_dicom_labels(path)
-    if (listing := _list_path(path)) is not None:
+    if (listing := _list_path(path, allow_outside=allow_outside)) is not None:
         return [(case.case_id, case.label_files) for case in listing.cases if case.label is not None]
     return [(image_id(file), (str(file),)) for file in _plain_files(path)]
 
@@ -99,7 +107,7 @@ def _is_dicom_file(path: Path) -> bool:
     return path.is_file() and strip_ending(path.name) is None and is_dicom_file(path)
 
 
-def _list_path(path: Path) -> Listing | None:
+def _list_path(path: Path, *, allow_outside: bool) -> Listing | None:
     """Return the cases of a dataset folder, case folder or manifest; None for plain images."""
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; expected images; check the path")
@@ -110,7 +118,7 @@ def _list_path(path: Path) -> Listing | None:
     layout = find_layout(path)
     if layout is LAYOUTS["nnU-Net"] and not has_images(path):
         return None
-    return layout.list_cases(path) if layout else None
+    return layout.list_cases(path, allow_outside=allow_outside) if layout else None
 
 
 def _plain_files(path: Path) -> list[Path]:

@@ -88,7 +88,7 @@ def renumbered(description: DatasetDescription) -> DatasetDescription:
         "regions": tuple(regions),
         "ignore_label": None if targets.ignore_value is None else new[targets.ignore_value],
     }
-    same = {name: getattr(description, name) for name in ("name", "channels", "reading")}
+    same = {name: getattr(description, name) for name in ("name", "channels", "optional_labels", "reading")}
     return DatasetDescription(**same, **changed)
 
 

@@ -1,9 +1,9 @@
 """A table of files that a user writes: `manifest.csv`, `manifest.json`, or any file of those endings.
 
 CSV has the columns `case_id`, one per channel, `label`, and perhaps `group`, `site`, empty ones headed `label:NAME=VALUE`, and others
-that say something of the cases. JSON is `{"name", "channels", "labels", "regions", "ignore_label", "reading", "cases"}`, of which
-`channels` and `cases` are required; a case is `{"case_id", "images": {channel: path} or [path, …], "label", "group", "site",
-"columns"}`. Relative paths start at the manifest's folder. As the file is the user's own, paths may lead anywhere.
+that say something of the cases. JSON is `{"name", "channels", "labels", "optional_labels", "regions", "ignore_label", "reading",
+"cases"}`, of which `channels` and `cases` are required; a case is `{"case_id", "images": {channel: path} or [path, …], "label",
+"group", "site", "columns"}`. Relative paths start at the manifest's folder. As the file is the user's own, paths may lead anywhere.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field
 
 from tumorseg.errors import InputError
 from tumorseg.schema.base import Record, parse_record, to_json
-from tumorseg.schema.dataset import Case, Dataset, Name, NamedChannel, Reading, Region
+from tumorseg.schema.dataset import Case, Dataset, Labels, Name, NamedChannel, Reading, Region
 from tumorseg.sources.conversion import CaseFiles, Conversion
 from tumorseg.sources.discovery import Discovered, discover_labels
 from tumorseg.sources.folders import Listing, Problems, build_case, build_dataset, folder_name, is_there
@@ -55,8 +55,10 @@ class Manifest(Record):
     name: Name | None = None
     """null: the folder's name."""
     channels: tuple[NamedChannel, ...]
-    labels: dict[str, int] | None = None
+    labels: Labels | None = None
     """null: every value in the label files is a label, called `label_<value>`."""
+    optional_labels: tuple[str, ...] = ()
+    """Names of labels that may be in no case."""
     regions: tuple[Region, ...] = ()
     ignore_label: int | None = None
     reading: Reading = Reading()
@@ -89,6 +91,7 @@ def read_manifest(path: Path, labels: Mapping[str, int] | None = None) -> Datase
         name=manifest.name or folder_name(file.parent),
         channels=manifest.channels,
         labels=found.labels if 0 in found.labels.values() else {"background": 0, **found.labels},
+        optional_labels=manifest.optional_labels,
         doubts=found.doubts,
         regions=manifest.regions,
         ignore_label=manifest.ignore_label,
@@ -138,7 +141,7 @@ def _is_of_others(file: Path) -> bool:
         content = read_json(file, InputError)
     except InputError:  # is told when it is read
         return False
-    return isinstance(content, dict) and not {"channels", "cases"} & set(content)
+    return not isinstance(content, dict) or not {"channels", "cases"} & set(content)
 
 
 def _find_manifest(path: Path) -> Path:

@@ -1,14 +1,15 @@
 """A manifest in CSV, as people and spreadsheets write it, as the value that one in JSON would hold.
 
-A column that is neither `case_id`, `label`, `group`, `site` nor `label:NAME=VALUE` is a channel where its cells name images; else it says
-something of the cases, such as their age, and is kept with them. Columns and rows without a word in them are left out.
+A column that is neither `case_id`, `label`, `group`, `site` nor `label:NAME=VALUE` is a channel where most of its cells are paths of
+images; else it says something of the cases, such as their age, and is kept with them. The bare name of a folder or file, which may be a
+patient's or a number as well, counts for a path only if no other column names images. Columns and rows without a word in them are left out.
 """
 
 import csv
 import io
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +32,10 @@ STATED_SEPARATOR = re.compile(r"sep=(.)\s*")
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 """How files begin that are no text."""
+LEAST_IMAGES = 0.75
+"""Share of a column's cells that name images, from which on it is a channel."""
+LEAST_FILLED = 0.5
+"""Share of the rows that such a column must fill, if none of what it names is there."""
 OTHER_ENDINGS = (".txt", ".pdf", ".csv", ".tsv", ".json", ".xml", ".html", ".doc", ".docx", ".xls", ".xlsx")
 """Of files that a table may name beside images."""
 
@@ -59,15 +64,19 @@ def read_csv_manifest(file: Path) -> dict[str, Any]:
     others = [name for name in table.header if name not in known and not name.startswith(LABEL_PREFIX)]
     channels = _channels(file, table, others)
     extra = [name for name in others if name not in channels and table.cells(name)]
+    for name in extra:
+        _warn_of_paths(file, table, name)
     if extra:
-        logger.info("%s: columns that name no images are kept with the cases: %s", file, ", ".join(extra))
+        shown, kept = ", ".join(channels), ", ".join(extra)
+        logger.info("%s: channels are the columns %s; kept with the cases are: %s", file, shown, kept)
     cases = [_case(file, row, channels, extra) for row in table.rows]
     return {"channels": channels, "labels": labels or None, "cases": cases}
 
 
 def _channels(file: Path, table: _Table, names: Sequence[str]) -> list[str]:
     """Return the columns whose cells name images; of a table that names none, those that may be meant."""
-    channels = [name for name in names if any(names_image(file.parent, cell) for cell in table.cells(name))]
+    channels = [name for name in names if _is_channel(file.parent, table, name)]
+    channels = channels or _bare_channels(file, table, names)
     empty = [name for name in names if not table.cells(name)]
     if not channels and empty:
         return empty  # each case then says what it lacks
@@ -84,8 +93,55 @@ def _channels(file: Path, table: _Table, names: Sequence[str]) -> list[str]:
     return channels
 
 
+def _is_channel(folder: Path, table: _Table, name: str) -> bool:
+    """Tell whether a column names images: most of its cells do, and what they name is there, or they are no rare remarks."""
+    named = _most(table.cells(name), lambda cell: names_image(folder, cell))
+    filled = sum(bool(row[name]) for row in table.rows)
+    is_remark = filled <= LEAST_FILLED * len(table.rows) and not any(is_there(folder / cell) for cell in named)
+    return bool(named) and not is_remark
+
+
+def _most(cells: Sequence[str], is_image: Callable[[str], bool]) -> list[str]:
+    """Return the cells that name images, none where they are too few."""
+    named = [cell for cell in cells if is_image(cell)]
+    return named if len(named) >= LEAST_IMAGES * len(cells) else []
+
+
+def _warn_of_paths(file: Path, table: _Table, name: str) -> None:
+    """Tell of a column that is no channel though it names images here and there."""
+    named = [cell for cell in table.cells(name) if names_image(file.parent, cell)]
+    if named:
+        num_named = sum(row[name] in named for row in table.rows)
+        logger.warning(
+            "%s: column %r is kept with the cases, as it names images in %d of %d only; complete it if it is a channel",
+            file,
+            name,
+            num_named,
+            len(table.rows),
+        )
+
+
+def _bare_channels(file: Path, table: _Table, names: Sequence[str]) -> list[str]:
+    """Return the only column whose cells are names of folders or files of DICOM, if there is one.
+
+    Raises:
+        InputError: there are several.
+    """
+    cells = {name: _most(table.cells(name), lambda cell: _holds_image(file.parent, cell)) for name in names}
+    found = [name for name in names if cells[name]]
+    if len(found) > 1:
+        raise InputError(
+            f"{file}: found several columns of names of DICOM, {', '.join(found)}, which may say other things; expected paths; write ./ "
+            f"before them where images are meant, as in ./{cells[found[0]][0]}"
+        )
+    return found
+
+
 def names_image(folder: Path, cell: str) -> bool:
-    """Tell whether a cell is the path of an image: by its ending, by what is there, or as it points into a folder that is there."""
+    """Tell whether a cell is the path of an image: by its ending, by what is there, or as it points into a folder that is there.
+
+    A word without ending or / is none, whatever is called so.
+    """
     place = folder / cell
     if cell.lower().endswith((*ENDINGS, *BARE_ENDINGS)):
         return True
@@ -93,8 +149,16 @@ def names_image(folder: Path, cell: str) -> bool:
         return False
     if not is_there(place):
         return place.parent != folder and is_there(place.parent)
+    if place.is_file() and re.fullmatch(r"\.[A-Za-z]\w*", place.suffix):
+        return True
+    return "/" in cell and _holds_image(folder, cell)
+
+
+def _holds_image(folder: Path, cell: str) -> bool:
+    """Tell whether a file, or what lies in a folder, is DICOM."""
+    place = folder / cell
     if not place.is_dir():
-        return is_dicom_file(place) or re.fullmatch(r"\.[A-Za-z]\w*", place.suffix) is not None
+        return is_dicom_file(place)
     is_above = folder.resolve().is_relative_to(place.resolve())  # such as `.` and `/`
     return not is_above and holds_dicom(place, ENDINGS)
 

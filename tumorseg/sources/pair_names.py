@@ -50,17 +50,20 @@ def match_names(
     """Return images and labels by their ids.
 
     An id is what is left of a name without the words that say what the file is; empty where nothing is left. An image without a
-    partner keeps its own name. `<id>_0000`, `<id>_0001`, … are channels, unless a label is called so.
+    partner keeps its own name. `<id>_0001`, … are channels if a label is called `<id>`, or if `<id>_0000` is there and no label is
+    called `<id>` with a number.
 
     Args:
         images: files.
         labels: files.
         names_of: the ids that a label may have.
     """
-    known = {name for path in labels for name in names_of(path)}
+    images, known = list(images), {name for path in labels for name in names_of(path)}
+    numbered_ids = {numbered[0] for name in known if (numbered := split_channel(name))}
+    bases = {numbered[0] for path in images if (numbered := split_channel(_stem(path))) and numbered[1] == 0}
     groups: dict[str, Group] = {}
     for path in images:
-        name, number = _image_place(_stem(path), known)
+        name, number = _image_place(_stem(path), known, bases - numbered_ids)
         groups.setdefault(name, Group({}, [])).channels.setdefault(number, []).append(path)
     lone: list[Path] = []
     for path in labels:
@@ -94,8 +97,8 @@ def _stem(path: Path) -> str:
     return unicodedata.normalize("NFC", image_id(path))
 
 
-def _image_place(stem: str, known: Collection[str]) -> tuple[str, int]:
-    """Return the id and channel of an image, as far as labels of `known` names are there."""
+def _image_place(stem: str, known: Collection[str], bases: Collection[str]) -> tuple[str, int]:
+    """Return the id and channel of an image by the names of labels, else by the ids that have a first channel."""
     if (name := _known_name(stem, known)) is not None:
         return name, 0
     if (numbered := split_channel(stem)) is None:
@@ -103,7 +106,7 @@ def _image_place(stem: str, known: Collection[str]) -> tuple[str, int]:
     base, number = numbered
     if (name := _known_name(base, known)) is not None:
         return name, number
-    return (stem, 0) if base.casefold() in IMAGE_WORDS else (base, number)
+    return (base, number) if base in bases and base.casefold() not in IMAGE_WORDS else (stem, 0)
 
 
 def _known_name(stem: str, known: Collection[str]) -> str | None:

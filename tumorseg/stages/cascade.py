@@ -99,7 +99,7 @@ def _lack(plan: Plan, previous: str, number: int, folder: FoldFolder, hashes: Ma
 def _decided(plan: Plan, configuration: str) -> tuple[object, ...]:
     """Return what two plans must agree on for one's model to serve the other's cascade."""
     chosen = plan.configurations.get(configuration)
-    return plan.dataset, plan.folds, plan.orientation, plan.transpose, chosen
+    return plan.dataset, plan.folds, plan.orientation, plan.transpose, plan.cropping, chosen
 
 
 def keep_model(previous: OutOfFold, model: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from tumorseg.errors import InputError, StorageError, TumorsegError
+from tumorseg.planning.certainty import absent_labels
 from tumorseg.planning.images import with_named_kinds
 from tumorseg.planning.kinds import kind_from_name
 from tumorseg.schema.base import Record
@@ -21,6 +22,7 @@ from tumorseg.sources.layouts import find_layout
 from tumorseg.sources.registry import locate_dataset
 from tumorseg.sources.writers import WRITERS
 from tumorseg.stages.convert_case import ConvertTask, conversion_key, convert_case
+from tumorseg.stages.grids import common_grid
 from tumorseg.stages.planned import Roots, failed_cases
 from tumorseg.stages.reading import expected_bytes
 from tumorseg.stages.stated import Stated, open_stated
@@ -108,7 +110,7 @@ def convert(request: ConvertRequest) -> Converted:
         failed = {failure.case_id for failure in failures}
         training, tests = ([case for case in cases if case.case_id not in failed] for cases in source[-2:])
         if training and not failures and not request.stated.confirm_labels:
-            _check_present(request.output, source)
+            _check_present(request.output, source, writer)
         if training or tests:
             _write_documents(request.output, writer, Conversion(source.original, tuple(training), tuple(tests)))
     if failures:
@@ -131,16 +133,18 @@ def _open_source(request: ConvertRequest) -> _Source:
     return _Source(path, dataset, written, training, _tests(path, dataset, training, request.stated))
 
 
-def _check_present(folder: Path, source: _Source) -> None:
+def _check_present(folder: Path, source: _Source, writer: Writer) -> None:
     """Refuse to make a dataset of cases of which none holds some label.
 
     Raises:
         InputError: a label has no voxel in any case.
     """
     found = {index for note in read_notes(folder).values() for index in note.classes}
-    names = targets_of(source.dataset).label_names
-    absent = [name for index, name in enumerate(names) if index not in found and index > 0]
+    held = [name for index, name in enumerate(targets_of(source.dataset).label_names) if index in found]
+    absent = absent_labels(source.dataset, [held])
     if absent:
+        for document in writer.documents:
+            (folder / document).unlink(missing_ok=True)
         raise InputError(
             f"{source.dataset.name}: no case has a voxel of {', '.join(absent)}; expected each label in some case; correct the labels, "
             "or give --confirm-labels; the cases are written, the folder is no dataset yet"
@@ -244,7 +248,8 @@ def _write_cases(request: ConvertRequest, source: _Source, writer: Writer) -> li
 def _tasks(folder: Path, source: _Source, writer: Writer) -> tuple[list[ConvertTask], list[Failure]]:
     """Return a task per case, and the cases of which a file is missing."""
     read, written = targets_of(source.dataset), targets_of(writer.describe(source.original))
-    reading = reading_of(with_named_kinds(source.dataset.description()))
+    described = reading_of(with_named_kinds(source.dataset.description()))
+    reading = common_grid(source.dataset, described)
     tasks, failures = [], []
     for is_test, cases in ((False, source.training), (True, source.tests)):
         for case in cases:

@@ -24,7 +24,6 @@ from tumorseg.stages.stated import Stated, open_stated
 from tumorseg.storage.atomic import write_text
 from tumorseg.storage.images import Volume, has_grid, knows_names_only, read_geometry, read_label_values, read_reference
 from tumorseg.storage.json_files import write_record
-from tumorseg.storage.stored import Geometry
 from tumorseg.tracking.progress import progress
 from tumorseg.workers.machine import num_cores
 from tumorseg.workers.outcomes import Failure
@@ -93,7 +92,10 @@ def evaluate(request: EvaluateRequest) -> MetricsReport:
         InputError: nothing to compare, or a reference without a prediction.
         TumorsegError: cases could not be scored; all are listed.
     """
-    predictions, references = open_labels(request.predictions), open_labels(request.references)
+    allowed = request.stated.allow_outside
+    predictions, references = (
+        open_labels(paths, allow_outside=allowed) for paths in (request.predictions, request.references)
+    )
     pairs = _pair(predictions, references)
     targets, reading = _targets(request, pairs)
     scoring = Scoring(targets, request.tolerance_mm, reading)
@@ -160,8 +162,7 @@ def _read_pair(task: ScoreTask) -> tuple[Volume, Volume]:
         raise InputError(
             f"case {task.case_id}: both segmentations are DICOM; expected one of a format with a grid; convert it"
         )
-    shape, affine = read_geometry(given[0][0], task.reading.assumed_orientation)[:2]
-    grid = Geometry(shape, affine, 1)
+    grid = read_geometry(given[0][0], task.reading.assumed_orientation)
     prediction, reference = (read_reference(file, grid, values, task.reading) for file in files)
     return prediction, reference
 
@@ -198,6 +199,8 @@ def _targets(request: EvaluateRequest, pairs: Mapping[str, Pair]) -> tuple[Targe
         if request.regions not in (None, "none"):
             raise InputError(f"--regions {request.regions} needs the labels of a dataset; give -d DATASET too")
         stated = request.stated
+        if stated.paint_order:
+            raise InputError("--paint-order needs the labels of a dataset; give -d DATASET too")
         reading = CaseReading(assumed_orientation=stated.assumed_orientation, paint_order=stated.paint_order)
         return _found_targets(pairs), reading
     dataset = open_stated(request.dataset, request.roots, request.stated)

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tumorseg.errors import InputError
 from tumorseg.ops.cropping import box_shape, box_slices, nonzero_box
 from tumorseg.ops.labels import count_values
 from tumorseg.ops.places import label_places
@@ -17,10 +16,11 @@ from tumorseg.ops.statistics import intensity_statistics, sample_foreground, sam
 from tumorseg.ops.units import ct_doubt
 from tumorseg.planning.images import with_named_kinds
 from tumorseg.schema.base import content_hash
-from tumorseg.schema.cases import reading_of
+from tumorseg.schema.cases import CaseReading, reading_of
 from tumorseg.schema.dataset import Case, Dataset, DatasetDescription
 from tumorseg.schema.fingerprint import CaseMeasurement, Fingerprint, ImageDoubt
 from tumorseg.schema.targets import IGNORE, Targets, targets_of
+from tumorseg.stages.grids import check_one_grid
 from tumorseg.stages.planned import SAVE_EVERY_S, Roots, failed_cases
 from tumorseg.stages.reading import (
     CaseImage,
@@ -31,6 +31,7 @@ from tumorseg.stages.reading import (
     warn_of_forms,
 )
 from tumorseg.storage.hashing import FileState, HashCache, case_files, combine_hashes, dataset_hash, hash_files
+from tumorseg.storage.images import has_grid, read_geometry
 from tumorseg.storage.json_files import write_record
 from tumorseg.storage.layout import work_folder
 from tumorseg.storage.measurements import Measured, read_measured, write_measured
@@ -162,12 +163,22 @@ def measure_case(task: MeasureTask) -> MeasureResult:
         spacing_mm=image.spacing_mm,
         shape=image.image.shape[1:],
         content_hash=case_hash,
+        unplaced=_unplaced(case, image, reading),
         **labels,
         **_measure_channels(image, task.description),
     )
     measured = Measured(measurement, samples)
     write_measured(task.folder, key, measured)
     return MeasureResult(measured, states)
+
+
+def _unplaced(case: Case, image: CaseImage, reading: CaseReading) -> tuple[str, ...]:
+    """Return the names of a case's files that state no orientation."""
+    paths = [case.images[number].path for number in image.unplaced]
+    if case.label is not None and has_grid(case.label):
+        is_placed = read_geometry(case.label, reading.assumed_orientation).is_placed
+        paths += [] if is_placed else [case.label]
+    return tuple(dict.fromkeys(Path(path).name for path in paths))
 
 
 def _measure_labels(indices: Segmentation, image: CaseImage, targets: Targets) -> dict[str, Any]:
@@ -266,12 +277,7 @@ def _with_grid(description: DatasetDescription, cases: Sequence[CaseMeasurement]
     for case in cases:
         if case.grid_channel is not None:
             found.setdefault(case.grid_channel, []).append(case.case_id)
-    if len(found) > 1:
-        listed = "; ".join(f"{name} in {len(ids)} cases ({', '.join(ids[:3])})" for name, ids in sorted(found.items()))
-        raise InputError(
-            f"{description.name}: labels lie on the grids of different channels: {listed}; expected one for all cases; resample "
-            "the labels of the fewer onto the other channel, or give each kind a dataset of its own"
-        )
+    check_one_grid(description.name, found)
     if not found:
         return description
     reading = description.reading.model_copy(update={"grid_channel": next(iter(found))})

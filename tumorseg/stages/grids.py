@@ -1,7 +1,7 @@
 """The files of one case on one grid: whose grid counts, and how channels and labels get there."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from tumorseg.errors import InputError
@@ -10,8 +10,9 @@ from tumorseg.ops.grids import Grid, covered_voxels, describe_mismatch, same_ext
 from tumorseg.ops.placement import find_placement
 from tumorseg.ops.regridding import regrid
 from tumorseg.schema.cases import CaseReading
-from tumorseg.schema.dataset import Case
+from tumorseg.schema.dataset import Case, Dataset
 from tumorseg.storage.images import Volume, has_grid, knows_names_only, read_geometry
+from tumorseg.storage.stored import Geometry
 from tumorseg.types import FloatArray, Mask, Segmentation
 
 logger = logging.getLogger(__name__)
@@ -33,51 +34,114 @@ class Laid(NamedTuple):
     """Whether it was stored on the same voxels of the world."""
 
 
-def grid_of(volume: Volume) -> Grid:
-    """Return the voxels of a volume."""
-    return Grid(volume.array.shape, volume.affine)
+def grid_of(volume: Volume | Geometry) -> Grid:
+    """Return the voxels of a volume, or of a file."""
+    return Grid(volume.array.shape if isinstance(volume, Volume) else volume.shape, volume.affine)
 
 
-def way_onto(volume: Volume, onto: Volume, *, reading: CaseReading) -> Orientation | None:
-    """Return how a volume is brought onto another of the same voxels; None where it lies elsewhere.
+def way_onto(volume: Volume | Geometry, onto: Volume | Geometry, *, reading: CaseReading) -> Orientation | None:
+    """Return how a volume is brought onto another of the same voxels; None where it lies elsewhere, or that is not known.
 
-    A file that states no orientation states no place either: with an orientation that the user states, one of as many
-    voxels of the same size lies on the other.
+    A file that states no orientation states no place either. Beside one that does, what is usual in its format says
+    nothing; with an orientation that the user states, one of as many voxels of the same size lies on the other.
     """
+    is_open = not (volume.is_placed and onto.is_placed)
+    if volume.is_placed != onto.is_placed and reading.assumed_orientation is None:
+        return None
     if (orientation := same_voxels(grid_of(volume), grid_of(onto))) is not None:
         return orientation
-    is_open = not (volume.is_placed and onto.is_placed)
     return same_extent(grid_of(volume), grid_of(onto)) if is_open and reading.assumed_orientation else None
 
 
-def grid_number(case: Case, volumes: Sequence[Volume], *, reading: CaseReading) -> int:
+def are_shared(files: Sequence[Volume | Geometry], *, reading: CaseReading) -> bool:
+    """Return whether channels have the same voxels of the world."""
+    return all(way_onto(one, files[0], reading=reading) is not None for one in files[1:])
+
+
+def grid_number(case: Case, files: Sequence[Volume | Geometry], *, reading: CaseReading) -> int:
     """Return the channel whose grid counts: the stated one, else that on which the label lies, else the first.
 
+    Args:
+        case: where the label lies.
+        files: the channels.
+        reading: what is done where files leave it open.
+
     Raises:
-        InputError: the label cannot be read.
+        InputError: the label cannot be read, or it may lie on several channels that lie apart.
     """
     if reading.grid is not None:
         return reading.grid
-    first = volumes[0]
-    is_shared = all(way_onto(volume, first, reading=reading) is not None for volume in volumes[1:])
-    if is_shared or case.label is None or not has_grid(case.label):
+    if case.label is None or not has_grid(case.label) or are_shared(files, reading=reading):
         return 0
-    geometry = read_geometry(case.label, reading.assumed_orientation)
-    label = Grid(geometry.shape, geometry.affine)
+    label = read_geometry(case.label, reading.assumed_orientation)
     is_part = knows_names_only(case.label)  # segments may cover a part of their image's grid
-    lies_on = (number for number, volume in enumerate(volumes) if _lies_on(label, grid_of(volume), is_part=is_part))
-    return next(lies_on, 0)
+    found = [number for number, file in enumerate(files) if _lies_on(label, file, is_part=is_part, reading=reading)]
+    if len(found) > 1 and not are_shared([files[number] for number in found], reading=reading):
+        raise InputError(
+            f"case {case.case_id}: {case.label} states no orientation and fits {' and '.join(case.images[n].path for n in found)}, which "
+            "lie apart; state the channel that it lies on as grid_channel in a manifest"
+        )
+    return found[0] if found else 0
 
 
-def _lies_on(label: Grid, grid: Grid, *, is_part: bool) -> bool:
-    """Tell whether a label has the voxels of a grid, or a part of them."""
+def _lies_on(label: Geometry, file: Volume | Geometry, *, is_part: bool, reading: CaseReading) -> bool:
+    """Tell whether a label has the voxels of a channel, or a part of them."""
     if not is_part:
-        return same_voxels(label, grid) is not None
+        return way_onto(label, file, reading=reading) is not None
     try:
-        find_placement(label, grid)
+        find_placement(grid_of(label), grid_of(file))
     except InputError:
         return False
     return True
+
+
+def common_grid(dataset: Dataset, reading: CaseReading) -> CaseReading:
+    """Return a dataset's reading with the channel on whose grid the labels lie, where channels lie on grids of their own.
+
+    Only headers are read; a case that cannot be read is left out, and fails when it is.
+
+    Raises:
+        InputError: labels lie on different channels.
+    """
+    if reading.grid is not None or len(dataset.channels) == 1:
+        return reading
+    found: dict[str, list[str]] = {}
+    for case in dataset.cases:
+        if case.label is not None and (number := _apart_grid(case, reading)) is not None:
+            found.setdefault(dataset.channels[number].name, []).append(case.case_id)
+    check_one_grid(dataset.name, found)
+    names = [channel.name for channel in dataset.channels]
+    return reading.model_copy(update={"grid": names.index(next(iter(found)))}) if found else reading
+
+
+def _apart_grid(case: Case, reading: CaseReading) -> int | None:
+    """Return the channel whose grid counts in a case whose channels lie on several."""
+    try:
+        files = [read_geometry(file.path, reading.assumed_orientation) for file in case.images]
+        return None if are_shared(files, reading=reading) else grid_number(case, files, reading=reading)
+    except InputError:
+        return None
+
+
+def check_one_grid(name: str, found: Mapping[str, Sequence[str]]) -> None:
+    """Check that the labels of a dataset lie on one channel.
+
+    Args:
+        name: of the dataset.
+        found: case ids by channel.
+
+    Raises:
+        InputError: they do not.
+    """
+    if len(found) < 2:
+        return
+    listed = "; ".join(
+        f"{channel} in {len(ids)} cases ({', '.join(ids[:3])})" for channel, ids in sorted(found.items())
+    )
+    raise InputError(
+        f"{name}: labels lie on the grids of different channels: {listed}; expected one for all cases; resample "
+        "the labels of the fewer onto the other channel, or give each kind a dataset of its own"
+    )
 
 
 def lay_channel(case: Case, volumes: Sequence[Volume], *, number: int, grid: int, reading: CaseReading) -> Laid:
@@ -98,8 +162,12 @@ def lay_channel(case: Case, volumes: Sequence[Volume], *, number: int, grid: int
         return Laid(volume.array)
     if (orientation := way_onto(volume, onto, reading=reading)) is not None:
         return Laid(orient(volume.array, orientation), is_moved=orientation != AS_STORED)
-    covered = covered_voxels(grid_of(onto), grid_of(volume))
     path, other = case.images[number].path, case.images[grid].path
+    if not (volume.is_placed and onto.is_placed):
+        raise InputError(
+            f"case {case.case_id}: {path} does not lie on {other}: {grid_fault(volume, onto, reading=reading)}"
+        )
+    covered = covered_voxels(grid_of(onto), grid_of(volume))
     if (shared := shared_part(grid_of(onto), grid_of(volume), covered)) < LEAST_SHARED:
         raise InputError(
             f"case {case.case_id}: {path} and {other} have {shared:.0%} of the smaller one's field of view in common (at least "
@@ -147,14 +215,16 @@ def lay_label(
     """
     orientation = way_onto(volume, onto, reading=reading)
     if orientation is None:
-        raise InputError(f"case {case_id}: {path} does not lie on {other}: {grid_fault(volume, onto)}")
+        raise InputError(f"case {case_id}: {path} does not lie on {other}: {grid_fault(volume, onto, reading=reading)}")
     return orient(volume.array, orientation)
 
 
-def grid_fault(volume: Volume, onto: Volume) -> str:
+def grid_fault(volume: Volume, onto: Volume, *, reading: CaseReading) -> str:
     """Return by how much a file is off the voxels of another, what may be the cause, and what to do."""
-    found = describe_mismatch(grid_of(volume), grid_of(onto))
+    which = "it states" if not volume.is_placed else "the other states"
+    if volume.is_placed != onto.is_placed and reading.assumed_orientation is None:
+        return f"{which} no orientation and no place: state the orientation with --assume-orientation CODE or in a manifest"
+    found = f"it {describe_mismatch(grid_of(volume), grid_of(onto))}"
     if not (volume.is_placed and onto.is_placed):
-        which = "it" if not volume.is_placed else "the other"
-        return f"it {found}; {which} states no orientation: state it with --assume-orientation CODE or in a manifest"
-    return f"it {found}; look at both in a viewer, then restore the file that is off, or resample it onto the other"
+        return f"{found}; {which} no place, so that only one of as many voxels of the same size can lie on it; restore its header"
+    return f"{found}; look at both in a viewer, then restore the file that is off, or resample it onto the other"

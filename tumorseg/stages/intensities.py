@@ -28,7 +28,9 @@ def check_intensities(plan: Plan, case_id: str, found: CaseImage) -> None:
     channels = plan.dataset.channels
     if len(channels) != len(found.image):  # refused by whoever segments it
         return
-    constant = [number for number in range(len(channels)) if np.ptp(found.image[number]) == 0]
+    covered = found.covered or (None,) * len(channels)
+    voxels = [image if inside is None else image[inside] for image, inside in zip(found.image, covered, strict=True)]
+    constant = [number for number, one in enumerate(voxels) if not one.size or np.ptp(one) == 0]
     if len(constant) == len(channels):
         raise InputError(
             f"case {case_id}: found one single value in every voxel ({found.image.flat[0]:g}), expected an image; restore the file"
@@ -38,13 +40,11 @@ def check_intensities(plan: Plan, case_id: str, found: CaseImage) -> None:
             "case %s: every voxel of %s is %g, so that nothing is seen in it; is the file the right one?",
             case_id,
             channels[number].name,
-            found.image[number].flat[0],
+            voxels[number].flat[0] if voxels[number].size else 0,
         )
-    covered = found.covered or (None,) * len(channels)
-    for number, (channel, inside) in enumerate(zip(channels, covered, strict=True)):
+    for number, channel in enumerate(channels):
         if channel.kind == "ct" and number not in constant:
-            image = found.image[number]
-            _check_hounsfield(plan, case_id, channel, image if inside is None else image[inside])
+            _check_hounsfield(plan, case_id, channel, voxels[number])
 
 
 def _check_hounsfield(plan: Plan, case_id: str, channel: Channel, image: FloatArray) -> None:
@@ -52,9 +52,18 @@ def _check_hounsfield(plan: Plan, case_id: str, channel: Channel, image: FloatAr
     if doubt is None or not doubt.is_impossible:
         return
     fault = f"case {case_id}: {channel.name} cannot be in Hounsfield units: {doubt.message}"
-    if plan.fingerprint.not_hounsfield.get(channel.name):
-        logger.warning("%s; some of the planned images were so too", fault)
+    if not _was_hounsfield(plan, channel.name):
+        logger.warning(
+            "%s; whether all images of the model's dataset were in Hounsfield units is not known either", fault
+        )
         return
     raise InputError(
-        f"{fault}; the model was planned for Hounsfield units; apply the scanner's rescale slope and intercept, then predict again"
+        f"{fault}; the model was planned for Hounsfield units; give the image as the scanner's slope and intercept make it, not masked, "
+        "windowed or cut down to a part without tissue"
     )
+
+
+def _was_hounsfield(plan: Plan, channel: str) -> bool:
+    """Return whether the planned images were in Hounsfield units; where nobody looked, negative foreground shows it."""
+    planned = plan.fingerprint.not_hounsfield
+    return plan.fingerprint.intensities[channel].min < 0 if planned is None else channel not in planned

@@ -89,6 +89,26 @@ def open_for_planning(request: PlanRequest) -> Dataset:
     return choose_regions(dataset, request.regions) if request.regions else dataset
 
 
+def measure(request: PlanRequest, *, require_labels: bool = False) -> Fingerprint:
+    """Fingerprint the dataset that is asked for, and note where it was read for the verbs that come later.
+
+    Args:
+        request: of which what plans, beside the dataset, is passed over.
+        require_labels: whether doubtful labels are refused, before any file is measured.
+
+    Raises:
+        InputError: the dataset is not there or unsound.
+    """
+    dataset = open_for_planning(request)
+    if require_labels:
+        require_certain_labels(dataset, "plan", is_confirmed=request.stated.confirm_labels)
+    found = fingerprint(dataset, request.roots, jobs=request.jobs)
+    work = work_folder(request.roots.work, dataset.name)
+    allowed = request.stated.allow_outside
+    note_source(work, str(request.dataset), request.roots.data_root, allow_outside=allowed)
+    return found
+
+
 def plan(request: PlanRequest) -> WrittenPlan:
     """Fingerprint if need be, plan, and write the plan.
 
@@ -118,13 +138,6 @@ def plan(request: PlanRequest) -> WrittenPlan:
     for warning in warnings:
         logger.warning("%s", warning)
     write_record(output, made)
-    if request.dataset is not None:
-        note_source(
-            work_folder(request.roots.work, made.dataset.name),
-            request.dataset,
-            request.roots.data_root,
-            allow_outside=request.stated.allow_outside,
-        )
     return WrittenPlan(made, output)
 
 
@@ -168,12 +181,11 @@ def _with_loss_file(override: Override) -> Override:
 
 def _measure(request: PlanRequest) -> Fingerprint:
     if request.fingerprint is None:
-        dataset = open_for_planning(request)
-        require_certain_labels(dataset, "plan", is_confirmed=request.stated.confirm_labels)
-        return fingerprint(dataset, request.roots, jobs=request.jobs)
-    if request.stated.assumed_orientation or request.stated.paint_order:
+        return measure(request, require_labels=True)
+    if request.stated.model_copy(update={"confirm_labels": False}) != Stated():
         raise InputError(
-            "--fingerprint was measured already; give --assume-orientation and --paint-order to `fingerprint`, which reads the files"
+            "--fingerprint was measured already; give --assume-orientation, --paint-order and --allow-outside to `fingerprint`, which "
+            "reads the files"
         )
     if request.dataset or request.channels or request.regions:
         raise InputError("--fingerprint holds the dataset already; give no -d, --channels or --regions beside it")

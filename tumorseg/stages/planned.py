@@ -112,12 +112,21 @@ def find_planned_dataset(plan: Plan, roots: Roots, dataset: str | None = None) -
     Raises:
         InputError: there is none.
     """
-    labels = plan.dataset.labels
-    found = _open_noted(plan, roots) if dataset is None else open_dataset(dataset, roots.data_root, labels=labels)
+    found = _open_noted(plan, roots) if dataset is None else _open_named(plan, roots, dataset)
     expected = [channel.name for channel in plan.dataset.channels]
     if set(expected) <= {channel.name for channel in found.channels}:
         found = select_channels(found, expected)
     return found
+
+
+def _open_named(plan: Plan, roots: Roots, name: str) -> Dataset:
+    """Open what `-d` says; where it is what `plan` read, as `plan` was allowed to."""
+    note_path = work_folder(roots.work, plan.dataset.name).source
+    note = read_record(SourceNote, note_path, error=InputError) if note_path.is_file() else None
+    place = locate_dataset(name, roots.data_root)
+    is_noted = note is not None and place is not None and place.resolve() == Path(note.dataset).resolve()
+    allowed = note is not None and is_noted and note.allow_outside
+    return open_dataset(name, roots.data_root, labels=plan.dataset.labels, allow_outside=allowed)
 
 
 def _open_noted(plan: Plan, roots: Roots) -> Dataset:

@@ -82,7 +82,8 @@ def predict(request: PredictRequest) -> Predicted:
     """
     model = load_model(request.models, choose_device(request.device), request.folds)
     channels = model.plan.dataset.channels
-    found = open_inputs(request.inputs, [channel.name for channel in channels], [channel.kind for channel in channels])
+    names, kinds = [channel.name for channel in channels], [channel.kind for channel in channels]
+    found = open_inputs(request.inputs, names, kinds, allow_outside=request.stated.allow_outside)
     mirroring = model.configuration.inference.mirroring if request.mirroring is None else request.mirroring
     orientation = request.stated.assumed_orientation
     options = PredictOptions(mirroring, orientation)
@@ -185,7 +186,7 @@ def _predict_file(model: Model, case: Case, path: Path, *, options: PredictOptio
     found = read_case_image(unlabelled, _reading(model, options), transpose=model.plan.transpose, as_stored=is_stored)
     check_intensities(model.plan, case.case_id, found)
     segmentation = segment(model, found, mirroring=options.mirroring, previous=known_previous(model, case, found))
-    write_segmentation(path, segmentation, like=case.images[found.grid])
+    write_segmentation(path, segmentation, like=case.images[found.grid], affine=found.affine)
 
 
 def _warn_of_planned_orientation(model: Model, case: Case) -> None:

@@ -179,29 +179,30 @@ class Volumes(NamedTuple):
 
     voxels: Mapping[int, int]
     """By class index."""
-    voxel_mm3: float
-    """Size of one of them."""
+    spacing_mm: Sequence[float]
+    """Their edges."""
 
     def millilitres(self, index: int) -> float:
         """Return the volume of a class."""
-        return self.voxels.get(index, 0) * self.voxel_mm3 / 1000
+        return self.voxels.get(index, 0) * math.prod(self.spacing_mm) / 1000
 
 
 def _compare_volumes(task: PreprocessTask, labelled: Segmentation, spacing_mm: Spacing, stored: Volumes) -> None:
     """Name the labels that vanish, or shrink by over a tenth, between the file and the store."""
     counts = dict(zip(*count_values(labelled), strict=True))
-    read = Volumes(counts, math.prod(spacing_mm))
+    read = Volumes(counts, spacing_mm)
     for index, name in enumerate(task.targets.label_names):
         before, after = read.millilitres(index), stored.millilitres(index)
         if index == 0 or after >= (1 - MOST_LOST) * before:
             continue
         logger.warning(
-            "case %s: %s %s of its %.3g ml by cropping and resampling (%d voxels in the file, %d in the store); a finer spacing or no "
-            "cropping would keep it",
+            "case %s: %s %s of its %.3g ml by cropping and resampling to voxels of %s mm (%d voxels in the file, %d in the store); a finer "
+            "spacing or no cropping would keep it",
             task.case.case_id,
             name,
             "loses all" if after == 0 else f"loses {1 - after / before:.0%}",
             before,
+            " x ".join(f"{edge:.3g}" for edge in stored.spacing_mm),
             counts.get(index, 0),
             stored.voxels.get(index, 0),
         )
@@ -224,7 +225,7 @@ def preprocess_case(task: PreprocessTask) -> None:
     locations, starts = class_locations(indices, task.targets, np.random.default_rng(SEED))
     voxels = dict(zip(*count_values(indices), strict=True))
     shape, spacing = prepared.image.shape, prepared.target_spacing_mm
-    _compare_volumes(task, labelled, found.spacing_mm, Volumes(voxels, math.prod(spacing)))
+    _compare_volumes(task, labelled, found.spacing_mm, Volumes(voxels, spacing))
     record = StoredCase(
         case_id=task.case.case_id,
         shape=(shape[1], shape[2], shape[3]),

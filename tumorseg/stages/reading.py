@@ -51,6 +51,13 @@ class CaseImage(NamedTuple):
     """The channel whose grid this is."""
     is_shared: bool = True
     """Whether all channels were stored on the same voxels of the world."""
+    unplaced: tuple[int, ...] = ()
+    """Channels whose files state no orientation."""
+
+    @property
+    def is_placed(self) -> bool:
+        """Return whether the file whose grid this is states its orientation."""
+        return self.grid not in self.unplaced
 
 
 def largest_first(cases: Iterable[Case]) -> list[Case]:
@@ -111,6 +118,7 @@ def read_case_image(
         _oriented_cover(laid, orientation),
         number,
         all(one.is_same for one in laid),
+        tuple(position for position, volume in enumerate(volumes) if not volume.is_placed),
     )
 
 
@@ -134,8 +142,9 @@ def read_case_indices(
         raise InputError(f"case {case.case_id}: there is no label file; the dataset must name one for training")
     reading = reading or CaseReading()
     z, y, x = found.stored_shape
-    volume = read_reference(case.label_files, Geometry((z, y, x), found.affine, 1), targets.values_by_name, reading)
-    image = Volume(np.empty(found.stored_shape, np.bool_), found.affine)
+    grid = Geometry((z, y, x), found.affine, 1, found.is_placed)
+    volume = read_reference(case.label_files, grid, targets.values_by_name, reading)
+    image = Volume(np.empty(found.stored_shape, np.bool_), found.affine, found.is_placed)
     other = case.images[found.grid].path if case.images else "the image"
     array = lay_label(case.case_id, case.label, volume, image, other=other, reading=reading)
     try:

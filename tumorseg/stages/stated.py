@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from tumorseg.errors import InputError
 from tumorseg.schema.base import Record, parse_record
-from tumorseg.schema.dataset import Dataset, OrientationCode
+from tumorseg.schema.dataset import Dataset, OrientationCode, repeated_values
 from tumorseg.sources.registry import open_dataset
 from tumorseg.stages.planned import Roots
 
@@ -51,7 +51,11 @@ def with_stated(dataset: Dataset, stated: Stated) -> Dataset:
     changes = {field: value for field, value in given.items() if value}
     if not changes:
         return dataset
-    if unknown := [name for name in stated.paint_order if name not in dataset.labels]:
+    if repeated := repeated_values(stated.paint_order):
+        raise InputError(
+            f"--paint-order names {', '.join(repeated)} twice; expected each label once; correct the names"
+        )
+    if unknown := [name for name in stated.paint_order if dataset.labels.get(name, 0) == 0]:
         known = ", ".join(name for name, value in dataset.labels.items() if value != 0)
         raise InputError(
             f"--paint-order: {dataset.name} has no label {', '.join(unknown)}; expected some of {known}; correct the names"

@@ -25,6 +25,8 @@ CLOSED = ("CLOSED_PLANAR", XOR)
 """Kinds of contours that enclose something."""
 MOST_OUTSIDE = 0.5
 """Slices by which a contour may lie beyond the first or last slice's centre, or its points off its own plane."""
+FARTHEST_MM = 1e5
+"""From the world's origin; no scanner reaches so far."""
 DOUBTS = {
     "crossing": "cross and were united",
     "mixed": f"are {XOR} among CLOSED_PLANAR ones and were combined with them by exclusive or",
@@ -42,7 +44,7 @@ def read_contours(dataset: Any, path: str) -> dict[str, list[list[Contour]]]:
     contours is empty.
 
     Raises:
-        InputError: a coordinate is no finite number.
+        InputError: a coordinate is no number, or out of reach.
     """
     names = {int(roi.ROINumber): _name(roi) for roi in dataset.get("StructureSetROISequence") or ()}
     found: dict[str, list[list[Contour]]] = {name: [] for name in names.values()}
@@ -55,11 +57,8 @@ def read_contours(dataset: Any, path: str) -> dict[str, list[list[Contour]]]:
             kind = str(contour.ContourGeometricType)
             if kind not in CLOSED or len(points) < 3:
                 open_ones[name] += 1
-            elif not np.isfinite(points).all():
-                raise InputError(
-                    f"{path}: {name}: found a contour with corners that are no numbers, expected mm; mend it"
-                )
             else:
+                _check_corners(path, name, points)
                 closed.append(Contour(points @ LPS_TO_RAS, is_xor=kind == XOR))
         if closed:
             found.setdefault(name, []).append(closed)
@@ -67,6 +66,13 @@ def read_contours(dataset: Any, path: str) -> dict[str, list[list[Contour]]]:
         listed = ", ".join(f"{name} ({count})" for name, count in sorted(open_ones.items()))
         logger.warning("%s: points and open contours enclose nothing and are left out: %s", path, listed)
     return found
+
+
+def _check_corners(path: str, name: str, points: NDArray[np.float64]) -> None:
+    if (off := points[~(np.abs(points) <= FARTHEST_MM)]).size:
+        raise InputError(
+            f"{path}: {name}: found the coordinate {off[0]:g} in a contour, expected mm from {-FARTHEST_MM:g} to {FARTHEST_MM:g}; mend it"
+        )
 
 
 def _name(roi: Any) -> str:

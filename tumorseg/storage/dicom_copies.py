@@ -19,6 +19,12 @@ from tumorseg.storage.dicom_pixels import read_frames
 MOST_LISTED = 5
 """Files that a message names at most."""
 INSTANCE = "SOPInstanceUID"
+SAME_PLACE_MM = 1e-3
+"""Planes that are closer lie in one place."""
+
+
+_Place = tuple[tuple[int, int], tuple[int, ...]]
+"""Shape, and first pixel in units of `SAME_PLACE_MM`."""
 
 
 class Distinct(NamedTuple):
@@ -35,11 +41,11 @@ def without_copies(frames: Sequence[Frame]) -> Distinct:
     Raises:
         InputError: pixels that have to be compared are damaged.
     """
-    kept: dict[tuple[object, ...], list[Frame]] = {}
+    kept: dict[_Place, list[Frame]] = {}
     copies: dict[str, str] = {}
     compared: dict[tuple[str, str], bool] = {}
     for frame in frames:
-        there = kept.setdefault((frame.shape, frame.origin.tobytes(), frame.axes.tobytes()), [])
+        there = kept.setdefault(_place_of(frame), [])
         original = next((one for one in there if _is_copy(frame, one, compared)), None)
         if original is None:
             there.append(frame)
@@ -64,9 +70,14 @@ def one_place(where: str, frames: Sequence[Frame], num_same: int) -> InputError:
         num_same: planes in the place of another.
     """
     first, second = frames
-    other = dict(second.facts)
-    differing = [name for name, value in first.facts if other.get(name, value) != value and name != INSTANCE]
-    facts = dict(first.facts)
+    if _is_other_copy(first, second):
+        others = " and the others like it" if num_same > 1 else ""
+        return InputError(
+            f"{where}: found {num_same} planes in the place of another, expected one plane a place; {second.path} is a copy of {first.path} "
+            f"under another {INSTANCE}; remove it{others}"
+        )
+    facts, other = dict(first.facts), dict(second.facts)
+    differing = _differing(first, second)
     said = ", ".join(f"{name} {facts[name]} and {other[name]}" for name in differing[:MOST_LISTED])
     names = f"frames {first.number + 1} and {second.number + 1} of {first.path}"
     if first.path != second.path:
@@ -76,6 +87,25 @@ def one_place(where: str, frames: Sequence[Frame], num_same: int) -> InputError:
         f"{said or 'nothing that their headers say of echo, phase or acquisition'}; are there several phases, echoes or repetitions? give each a "
         "folder of its own"
     )
+
+
+def _place_of(frame: Frame) -> _Place:
+    return frame.shape, tuple(int(step) for step in np.rint(frame.origin / SAME_PLACE_MM))
+
+
+def _differing(first: Frame, second: Frame) -> list[str]:
+    """Return which elements that set planes apart say different things."""
+    other = dict(second.facts)
+    return [name for name, value in first.facts if other.get(name, value) != value and name != INSTANCE]
+
+
+def _is_other_copy(first: Frame, second: Frame) -> bool:
+    """Tell whether planes of two files hold the same values in one place, whatever instance the files state."""
+    is_there = first.number == second.number and np.abs(first.origin - second.origin).max() < SAME_PLACE_MM
+    if first.path == second.path or not is_there:
+        return False
+    is_alike = first.scaling == second.scaling and not _differing(first, second)
+    return is_alike and np.array_equal(_pixels(first.path), _pixels(second.path))
 
 
 def _is_copy(frame: Frame, original: Frame, compared: dict[tuple[str, str], bool]) -> bool:

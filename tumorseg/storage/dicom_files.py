@@ -44,7 +44,7 @@ BARE_ENDINGS = (".dcm", ".dicom", ".ima")
 DIRECTORY_NAME = "dicomdir"
 """What the table of contents of a disc is called, whatever the case of letters."""
 MOST_LOOKED_INTO = 16
-"""Files that are opened at most in one folder to tell whether it holds DICOM."""
+"""Files of one folder that are opened at first to tell whether it holds DICOM."""
 MOST_FOLDERS = 2048
 """Folders that are looked at for it, those further up first: more than the viewer of a disc has."""
 MOST_OPENED = 4096
@@ -173,7 +173,7 @@ def read_dataset(path: str, *, has_pixels: bool = True, tags: Sequence[str] | No
 
 
 def holds_dicom(folder: Path, other_endings: Iterable[str]) -> bool:
-    """Tell whether DICOM lies in or below a folder, looking into no more than a few files of each.
+    """Tell whether DICOM lies in or below a folder, looking into a few files of each, then into the others.
 
     On a patient's disc the viewer may have hundreds of files that come first by name.
 
@@ -182,16 +182,16 @@ def holds_dicom(folder: Path, other_endings: Iterable[str]) -> bool:
         other_endings: names of further files that need not be opened.
     """
     endings = (*other_endings, *OTHER_ENDINGS)
-    num_opened = 0
+    num_opened, others = 0, list[Path]()
     for files in islice(_walk_by_level(folder), MOST_FOLDERS):
         likely = sorted((path for path in files if not path.name.lower().endswith(endings)), key=_unlikelihood)
-        for path in likely[:MOST_LOOKED_INTO]:
-            num_opened += 1
-            if is_dicom_file(path):
-                return True
+        others += likely[MOST_LOOKED_INTO:]
+        num_opened += min(len(likely), MOST_LOOKED_INTO)
+        if any(is_dicom_file(path) for path in likely[:MOST_LOOKED_INTO]):
+            return True
         if num_opened >= MOST_OPENED:
             return False
-    return False
+    return any(is_dicom_file(path) for path in others[: MOST_OPENED - num_opened])
 
 
 def _unlikelihood(path: Path) -> tuple[int, str]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tumorseg.errors import InputError
 from tumorseg.schema.dataset import ImageFile
-from tumorseg.storage.dicom_copies import one_place, told_copies, without_copies
+from tumorseg.storage.dicom_copies import SAME_PLACE_MM, one_place, told_copies, without_copies
 from tumorseg.storage.dicom_files import (
     IMAGE_CLASSES,
     KIND,
@@ -41,8 +41,6 @@ MOST_UNEVEN_MM = 0.5
 """The same in mm, for thick slices."""
 MOST_TURNED = 1e-3
 """How far the directions of two planes or, relatively, their pixel sizes may differ."""
-SAME_PLACE_MM = 1e-3
-"""Planes that are closer lie in one place."""
 SLANT = 1e-2
 """Tangent from which a stack counts as slanted; below is what headers round."""
 

@@ -111,6 +111,7 @@ def read_images(files: Sequence[ImageFile], assumed_orientation: str | None = No
         held = {file for file in files if (file.path, file.parts) == (path, parts)}
         wanted = sorted(held, key=lambda file: file.index or 0)
         stored = _open(wanted[0], assumed_orientation)
+        stored.check_intensities()
         arrays = _read(stored, wanted, assumed_orientation)
         for file, array in zip(wanted, arrays, strict=True):
             volumes[file] = Volume(
@@ -206,6 +207,11 @@ def read_reference(
     """
     if not knows_names_only(files[0]):
         return read_segmentation(files[0], reading.assumed_orientation)
+    if not grid.is_placed:
+        raise InputError(
+            f"{', '.join(files)}: its structures lie in the world, but the image states no orientation and no place; restore the "
+            "image's header, or write the structures as a label map on the image's voxels"
+        )
     return Volume(paint_labels(files, grid, values, paint_order=reading.paint_order), grid.affine)
 
 
@@ -222,13 +228,16 @@ def read_geometry(path: str, assumed_orientation: str | None = None) -> Geometry
     return _open(ImageFile(path=path), assumed_orientation).geometry
 
 
-def write_segmentation(path: Path, segmentation: Segmentation, *, like: ImageFile) -> None:
+def write_segmentation(
+    path: Path, segmentation: Segmentation, *, like: ImageFile, affine: Affine | None = None
+) -> None:
     """Write a label map on the grid of an image file: of NIfTI, with the same sform, qform, codes, voxel sizes and units.
 
     Args:
         path: `.nii` or `.nii.gz`, written atomically; the same input gives the same bytes.
         segmentation: (Z, Y, X), stored as the smallest integer type that holds it, without scaling.
         like: the image; a 2D one makes a 2D file, a 4D one the 3D grid of its volumes.
+        affine: (4, 4), where the image was taken to lie, if it is not NIfTI; as its file says if None.
 
     Raises:
         InputError: `like` cannot be read, has another shape, or `path` has another ending.
@@ -237,7 +246,7 @@ def write_segmentation(path: Path, segmentation: Segmentation, *, like: ImageFil
     from tumorseg.storage import nifti
 
     _check_nifti(path)
-    shape, affine = _open(like).geometry[:2]
+    shape, stated = _open(like).geometry[:2]
     if segmentation.shape != shape:
         raise InputError(
             f"{like.path}: found a grid of {shape} voxels (z, y, x), expected {segmentation.shape}; was it replaced?"
@@ -246,7 +255,7 @@ def write_segmentation(path: Path, segmentation: Segmentation, *, like: ImageFil
     if like.path.lower().endswith(NIFTI_ENDINGS):
         nifti.write_like(path, segmentation.astype(kind), like.path)
     else:
-        nifti.write_new(path, segmentation.astype(kind), affine)
+        nifti.write_new(path, segmentation.astype(kind), stated if affine is None else affine)
 
 
 def write_image(path: Path, image: NDArray[Any], *, affine: Affine) -> None:
@@ -314,19 +323,19 @@ def _tell_doubt(stored: Stored, doubt: Doubt, assumed_orientation: str | None) -
 def _volume_index(file: ImageFile, geometry: Geometry) -> int:
     """Return which volume of its file a channel is."""
     num_volumes = geometry.num_volumes
+    index, expected = file.index or 0, None
     if file.num_volumes not in (None, num_volumes):
-        raise InputError(
-            f"{file.path}: found {num_volumes} volume(s) along the last axis, expected {file.num_volumes}, one per channel; "
-            "check the number of channels"
-        )
-    if file.index is None and num_volumes > 1:
-        raise InputError(f"{file.path}: found {num_volumes} volumes along the last axis, expected one; split the file")
-    if not 0 <= (file.index or 0) < num_volumes:
-        raise InputError(
-            f"{file.path}: found {num_volumes} volume(s) along the last axis, expected one at index {file.index}; "
-            "check the number of channels"
-        )
-    return file.index or 0
+        expected = f"{file.num_volumes}, one per channel; check the number of channels"
+    elif not 0 <= index < num_volumes:
+        expected = f"one at index {index}; check the number of channels"
+    elif file.index is None and num_volumes > 1:
+        expected = "one; split the file"
+        if file.path.lower().endswith(FLAT_ENDINGS):
+            raise InputError(f"{file.path}: found {num_volumes} colour bands, expected one; write it as grey values")
+    if expected is not None:
+        volumes = "volume" if num_volumes == 1 else "volumes"
+        raise InputError(f"{file.path}: found {num_volumes} {volumes} along the last axis, expected {expected}")
+    return index
 
 
 def real_values(array: NDArray[Any], scaling: tuple[float, float]) -> NDArray[np.float32]:

@@ -30,10 +30,15 @@ class RoundedLabels(NamedTuple):
     """(Z, Y, X), where a value is no integer, nor one that was rounded."""
 
 
-def is_coarse(scaling: tuple[float, float]) -> bool:
-    """Tell whether a file's slope is so large that labels cannot have survived it: above 1, and no integer."""
+def is_coarse(array: NDArray[Any], scaling: tuple[float, float]) -> bool:
+    """Tell whether a slope is so large that labels cannot have survived it in integers: above 1, and no integer.
+
+    Args:
+        array: as stored; floats hold what rounding left of a label, whatever the slope.
+        scaling: slope and intercept from stored to real values.
+    """
     slope = abs(scaling[0])
-    return slope > 1 + ROUNDING and abs(slope - round(slope)) > ROUNDING * slope
+    return array.dtype.kind != "f" and slope > 1 + ROUNDING and abs(slope - round(slope)) > ROUNDING * slope
 
 
 def round_labels(array: NDArray[Any], scaling: tuple[float, float]) -> RoundedLabels:
@@ -71,7 +76,7 @@ def as_labels(path: str, array: NDArray[Any], scaling: tuple[float, float]) -> S
     Raises:
         InputError: they are no labels.
     """
-    if is_coarse(scaling):
+    if is_coarse(array, scaling):
         raise InputError(
             f"{path}: found labels stored with a slope of {scaling[0]}, which cannot tell every integer from the next; expected "
             "integers without slope; store them anew from where they come from"

@@ -70,6 +70,9 @@ def _check_names(where: str, opened: Sequence[Structures], values: Mapping[str, 
             f"{where}: found two files with structures called {', '.join(repeated[:5])}, expected one; name the one that is meant in a manifest"
         )
     known = sorted({name for one in opened for name in one.known})
+    if opened and not known and all(has_segments(one.path) for one in opened):
+        logger.warning("%s: nothing was drawn in it; it is taken for a reference without any label", where)
+        return
     if not set(known) & set(values):
         raise InputError(
             f"{where}: found the structures {', '.join(known) or 'none'}, expected one of {', '.join(values) or 'none'}; "

@@ -10,6 +10,7 @@ import math
 import sys
 import zlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -89,18 +90,22 @@ def open_nifti(path: str, assumed_orientation: str | None = None) -> Stored:
 
     Args:
         path: of the file.
-        assumed_orientation: where axes x, y, z point to if the header does not say; None for nibabel's reading of it.
+        assumed_orientation: where axes x, y, z point to if the header does not say, or contradicts itself; None for nibabel's
+            reading of it.
 
     Raises:
-        InputError: the file is damaged, of another format, holds no image, or states another orientation beside a contradiction.
+        InputError: the file is damaged, of another format, or holds no image.
     """
     header = load_header(path)
-    affine, doubt = _place(path, header, assumed_orientation)
-    num_volumes = math.prod(header.mended.get_data_shape()[3:])
-    geometry = Geometry(shape_of(header.mended), affine, num_volumes, doubt is None or has_sform(header.mended))
-    return Stored(
-        path, geometry, header.scaling, lambda indices: _read_volumes(path, header, indices), doubt, header.remarks
-    )
+    affine, doubt = _place(path, header)
+    # an sform is a place even if it is in doubt, unless the user says otherwise
+    is_told = has_sform(header.mended) and assumed_orientation in (None, axis_code(affine))
+    is_placed, shape = doubt is None or is_told, shape_of(header.mended)
+    if not is_placed:
+        affine = laid_out(affine, doubt, shape, assumed_orientation)
+    geometry = Geometry(shape, affine, math.prod(header.mended.get_data_shape()[3:]), is_placed)
+    read = partial(_read_volumes, path, header)
+    return Stored(path, geometry, header.scaling, read, doubt, remarks=header.remarks)
 
 
 def write_like(path: Path, array: NDArray[Any], like: str, *, scaling: tuple[float, float] = (1.0, 0.0)) -> None:
@@ -246,8 +251,8 @@ def unit_of(header: Any) -> float:
     return MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0)
 
 
-def _place(path: str, header: Header, assumed: str | None) -> tuple[Affine, Doubt | None]:
-    """Return the affine, and why it is in doubt where the header leaves it open."""
+def _place(path: str, header: Header) -> tuple[Affine, Doubt | None]:
+    """Return nibabel's affine, and why it is in doubt where the header leaves it open or contradicts itself."""
     mended, raw = header.mended, header.raw
     is_flat = shape_of(mended)[0] == 1
     sizes = raw["pixdim"][1 : 3 if is_flat else 4]
@@ -255,23 +260,11 @@ def _place(path: str, header: Header, assumed: str | None) -> tuple[Affine, Doub
         return check_affine(path, np.zeros((4, 4))), None
     affine, is_negative = _affine_of(path, mended), bool((sizes < 0).any())
     if has_sform(mended):
-        return affine, _doubt_of_sform(path, affine, assumed) if is_negative else None
+        return affine, Doubt("pixdim is negative, which contradicts the sform") if is_negative else None
     if mended["qform_code"] > 0 and not is_negative:
         return affine, None
     codes = f"sform_code is {int(raw['sform_code'])} and qform_code {int(raw['qform_code'])}"
-    doubt = Doubt(f"pixdim is negative and {codes}" if is_negative else codes)
-    return laid_out(affine, doubt, shape_of(mended), assumed), doubt
-
-
-def _doubt_of_sform(path: str, affine: Affine, assumed: str | None) -> Doubt:
-    """Return how a negative voxel size contradicts the sform, which counts."""
-    code = axis_code(affine)
-    if assumed not in (None, code):
-        raise InputError(
-            f"{path}: found a negative pixdim beside an sform that says {code}, but {assumed} is stated; mend the header of the "
-            "file, or state no orientation"
-        )
-    return Doubt("pixdim is negative, which contradicts the sform")
+    return affine, Doubt(f"pixdim is negative and {codes}" if is_negative else codes)
 
 
 def _affine_of(path: str, header: Any) -> Affine:

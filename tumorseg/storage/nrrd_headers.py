@@ -36,6 +36,8 @@ TIMED_SHORT = ("rast", "last", "lpst")
 DOMAIN_KINDS = ("domain", "space", "time", "none", "???")
 """Kinds of axes along which voxels follow each other; along others lie the numbers of a voxel."""
 VECTOR = re.compile(r"\([^)]*\)|none")
+SEPARATOR = re.compile(r":=|:\s")
+"""What ends the key of a pair of free text, or the name of a field; either may contain a colon."""
 QUOTED = re.compile(r'"([^"]*)"')
 
 
@@ -76,9 +78,11 @@ def read_header(path: str) -> NrrdHeader:
         end = position
         if not line:
             break
-        name, is_field, value = line.partition(":")
+        found = SEPARATOR.search(line)
+        separator = found[0] if found else ":"
+        name, is_field, value = line.partition(separator)
         # `key:=value` is free text, `#` a comment
-        if is_field and not line.startswith("#") and not value.startswith("="):
+        if is_field and not line.startswith("#") and separator != ":=":
             key = name.replace(" ", "").lower()
             if key in fields:
                 raise InputError(

@@ -1,6 +1,7 @@
 """Flat pictures by way of Pillow: PNG, TIFF, JPEG.
 
-They know no world: a pixel is taken for 1 mm, its column for x, its row for y. Bands are channels. A picture whose EXIF says that it
+They know no world: a pixel is taken for 1 mm, its column for x, its row for y. Bands are channels. The indices of a palette are labels,
+as Pascal VOC has them, and no intensities. A picture whose EXIF says that it
 is to be turned is turned, as viewers and the tools that masks are drawn with do.
 
 References:
@@ -24,8 +25,9 @@ ENDINGS = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 """How a file's name may end."""
 FORMATS = ("PNG", "TIFF", "JPEG", "BMP", "PPM", "GIF")
 """What is read under such a name. Not all that Pillow knows: for EPS it starts another program."""
-MODES = ("1", "L", "I", "I;16", "I;16B", "F", "RGB")
-"""Pillow's kinds of pixels that are numbers; a palette's or a transparent picture's would have to be guessed."""
+PALETTE = "P"
+MODES = ("1", "L", "I", "I;16", "I;16B", "F", "RGB", PALETTE)
+"""Pillow's kinds of pixels that are numbers; of a palette's these are the indices. A transparent picture's would have to be guessed."""
 ORIENTATION = 274
 """The EXIF tag."""
 TURNED = (5, 6, 7, 8)
@@ -60,6 +62,7 @@ def open_raster(path: str) -> Stored:
         Geometry((1, height, width), np.eye(4), bands),
         (1.0, 0.0),
         lambda indices: _read_bands(path, indices),
+        not_image="found a palette, expected grey or RGB; write the image in either" if mode == PALETTE else None,
         remarks=(remark("Pillow", heard),) if heard else (),
     )
 

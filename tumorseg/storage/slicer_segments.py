@@ -9,6 +9,7 @@ References:
 """
 
 import logging
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -34,6 +35,8 @@ ENDING = ".nrrd"
 LABEL_ENDINGS = (".seg.nrrd",)
 """How the name of a file ends that is a label, never an image."""
 MAGIC = b"NRRD"
+SEGMENTATION_KEY = "Segmentation_"
+"""How keys begin that are of the segmentation as a whole; a file that nothing was drawn in has no others."""
 SEGMENT_KEY = re.compile(r"Segment(\d+)_(\w+)")
 ESCAPED = re.compile(r"\\([\\n])")
 MOST_HEADER_BYTES = 1 << 24
@@ -54,8 +57,23 @@ class _Segment(NamedTuple):
 
 
 def has_segments(path: str) -> bool:
-    """Tell whether a file is NRRD whose header describes segments; what cannot be read is none."""
-    return path.lower().endswith(ENDING) and any(map(SEGMENT_KEY.fullmatch, dict(_fields(path))))
+    """Tell whether a file is NRRD whose header describes segments, or says that there are none; what cannot be read is none."""
+    keys = [key for key, _ in _fields(path)] if path.lower().endswith(ENDING) else []
+    if any(map(SEGMENT_KEY.fullmatch, keys)):
+        return True
+    return any(key.startswith(SEGMENTATION_KEY) for key in keys) and _has_one_voxel(path)
+
+
+def _has_one_voxel(path: str) -> bool:
+    try:
+        return _is_one_voxel(open_itk(path))
+    except InputError:
+        return False
+
+
+def _is_one_voxel(stored: Stored) -> bool:
+    """Tell whether all segments are empty, or there is none: a file without any voxel cannot be written."""
+    return math.prod(stored.geometry.shape) == 1
 
 
 def segment_names(path: str) -> tuple[str, ...]:
@@ -82,8 +100,7 @@ def open_segments(path: str) -> Structures:
     if any(fields.get(key, "").casefold() == FRACTIONAL for key in REPRESENTATIONS):
         raise InputError(f"{path}: found a fractional labelmap, expected a binary one; convert it in 3D Slicer")
     names = foreground(segment.name for segment in segments)
-    if np.prod(stored.geometry.shape) == 1:
-        # A file without any voxel cannot be written: so does Slicer store that all segments are empty.
+    if _is_one_voxel(stored):
         return Structures(path, (), names, lambda _, grid: np.zeros(grid.shape, np.bool_))
     _check_layers(path, segments, stored)
     _warn_of_repeated(path, segments)
@@ -113,9 +130,10 @@ def _paint(
 
 def _placement(stored: Stored, grid: Geometry) -> Placement:
     own = Grid(stored.geometry.shape, stored.geometry.affine)
-    if not stored.geometry.is_placed:
+    if stored.doubt is not None:
         raise InputError(
-            f"{stored.path}: found no `space` in the header, expected one: segments lie where it says; save it again in 3D Slicer"
+            f"{stored.path}: it is not known where its segments lie: {stored.doubt.reason}; expected a space of the patient, with directions "
+            "and an origin, which --assume-orientation cannot tell; mend the header in the program that wrote it"
         )
     try:
         return find_placement(own, Grid(grid.shape, grid.affine))

@@ -48,6 +48,17 @@ class Stored:
     """Why its orientation is in doubt."""
     remarks: tuple[str, ...] = ()
     """What the user is to be told once the voxels are read, without the file's name."""
+    not_image: str | None = None
+    """Why its values can be labels but no intensities, and what to do."""
+
+    def check_intensities(self) -> None:
+        """Check that the values can be an image's.
+
+        Raises:
+            InputError: they can only be labels.
+        """
+        if self.not_image is not None:
+            raise InputError(f"{self.path}: {self.not_image}")
 
 
 def check_affine(path: str, affine: Affine) -> Affine:

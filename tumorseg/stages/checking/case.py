@@ -63,7 +63,7 @@ class CaseFacts(NamedTuple):
     digests: tuple[str | None, ...]
     """Of each channel in canonical orientation; None for one that is constant or could not be read."""
     signature: NDArray[np.float16] | None
-    """Of the first channel."""
+    """Of the first channel; None where it could not be read."""
     label: LabelFacts | None = None
     """None without a sound label on the image's grid."""
 
@@ -110,14 +110,16 @@ def _check_case(task: CheckTask) -> CheckedCase:
 
 
 def _grid(case: Case, channels: Sequence[ReadChannel | None], description: DatasetDescription) -> int:
-    """Return the channel whose grid counts; the first where a channel or the label cannot be read."""
+    """Return the channel whose grid counts; the first that can be read where the label cannot, or says nothing of it."""
+    readable = [number for number, channel in enumerate(channels) if channel is not None]
+    reading = reading_of(description)
+    if reading.grid is not None or not readable:
+        return reading.grid or 0
     volumes = [channel.volume for channel in channels if channel is not None]
-    if len(volumes) < len(channels):
-        return 0
     try:
-        return grid_number(case, volumes, reading=reading_of(description))
+        return readable[grid_number(case, volumes, reading=reading)]
     except InputError:
-        return 0
+        return readable[0]
 
 
 def _on_grid(channels: Sequence[ReadChannel | None], grid: Volume, description: DatasetDescription) -> list[Image]:
@@ -129,18 +131,25 @@ def _on_grid(channels: Sequence[ReadChannel | None], grid: Volume, description: 
 
 def _facts(case_id: str, channels: Sequence[ReadChannel | None], first: Volume) -> CaseFacts:
     orientation = orientation_of(first.affine)
-    canonical = np.nan_to_num(orient(first.array, orientation), nan=0, posinf=0, neginf=0)
     return CaseFacts(
         case_id=case_id,
         spacing_mm=spacing_of(first.affine, orientation),
-        shape=canonical.shape,
+        shape=tuple(first.array.shape[axis] for axis in orientation.axes),
         code=axis_code(first.affine),
         oblique_deg=obliqueness(first.affine),
         is_left_handed=is_left_handed(first.affine),
         channels=tuple(None if channel is None else channel.facts for channel in channels),
         digests=tuple(map(_digest, channels)),
-        signature=signature(canonical, nonzero_box(canonical[None])),
+        signature=_signature(channels[0]),
     )
+
+
+def _signature(channel: ReadChannel | None) -> NDArray[np.float16] | None:
+    if channel is None:
+        return None
+    oriented = orient(channel.volume.array, orientation_of(channel.volume.affine))
+    canonical = np.nan_to_num(oriented, nan=0, posinf=0, neginf=0)
+    return signature(canonical, nonzero_box(canonical[None]))
 
 
 def _digest(channel: ReadChannel | None) -> str | None:

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from tumorseg.errors import InputError
 from tumorseg.ops.geometry import AS_STORED
-from tumorseg.ops.grids import covered_voxels, describe_mismatch, shared_part
+from tumorseg.ops.grids import covered_voxels, describe_grid, describe_mismatch, shared_part
 from tumorseg.ops.integrity import ChannelFacts, measure_channel
 from tumorseg.ops.units import ct_doubt
 from tumorseg.planning.kinds import kind_from_name
 from tumorseg.schema.cases import CaseReading, reading_of
 from tumorseg.schema.dataset import Case, Channel, DatasetDescription, ImageFile
 from tumorseg.schema.findings import Finding, finding
-from tumorseg.stages.grids import LEAST_SHARED, grid_of, way_onto
+from tumorseg.stages.grids import LEAST_SHARED, grid_fault, grid_of, way_onto
 from tumorseg.stages.reading import describe_forms
 from tumorseg.storage.images import Volume, read_geometry, read_images
 from tumorseg.storage.stored import AffineError
@@ -138,6 +138,10 @@ def _check_grid(case_id: str, one: ReadChannel, onto: ReadChannel, *, reading: C
                 "reoriented", f"its axes are stored otherwise than those of {name}; it is reoriented, without loss"
             )
         return
+    if not (one.volume.is_placed and onto.volume.is_placed):
+        fault = grid_fault(one.volume, onto.volume, reading=reading)
+        yield tell("channel_elsewhere", f"does not lie on {name}: {fault}")
+        return
     covered = covered_voxels(other, grid)
     found = f"compared with {name}, it {describe_mismatch(grid, other)}"
     if (shared := shared_part(other, grid, covered)) < LEAST_SHARED:
@@ -149,6 +153,7 @@ def _check_grid(case_id: str, one: ReadChannel, onto: ReadChannel, *, reading: C
         return
     left_out = 1 - float(covered.mean())
     uncovered = f", {left_out:.1%} of whose voxels it does not cover" if left_out else ""
+    found = f"has {describe_grid(grid)}, {name} has {describe_grid(other)}"
     yield tell(
         "channel_grid", f"{found}; it will be interpolated onto {name}{uncovered}; resample it yourself to decide how"
     )

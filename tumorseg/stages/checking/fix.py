@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tumorseg.errors import InputError
+from tumorseg.ops.geometry import AS_STORED, grid_mismatch_mm
+from tumorseg.ops.grids import Grid, same_voxels
 from tumorseg.schema.dataset import Case, ImageFile
 from tumorseg.schema.findings import FIXABLE, Finding
 from tumorseg.sources.folders import collecting
@@ -15,7 +17,7 @@ from tumorseg.sources.registry import open_dataset
 from tumorseg.storage import atomic
 from tumorseg.storage.atomic import storage_error
 from tumorseg.storage.hashing import case_files
-from tumorseg.storage.images import read_stored_labels, write_segmentation
+from tumorseg.storage.images import read_geometry, read_stored_labels, write_segmentation
 from tumorseg.storage.nifti_headers import form_mismatch, mend_grid
 from tumorseg.storage.stored import NIFTI_ENDINGS
 from tumorseg.tracking.progress import progress
@@ -132,12 +134,33 @@ def _mend(root: Path, copy: Path, cases: Sequence[Case], kinds: Mapping[str, set
             relative = _inside(path, root)
             if relative is None or not kinds.get(path) or str(relative) in fixed:
                 continue
-            image = _inside(case.images[0].path, root)
+            image = _nearest_grid(case, path, root)
             grid = copy / image if image and users[path] == 1 else None  # a label of two cases has two grids
             done = _mend_file(copy / relative, path, kinds[path], grid)
             if done:
                 fixed[str(relative)] = done
     return fixed
+
+
+def _nearest_grid(case: Case, path: str, root: Path) -> Path | None:
+    """Return the image, relative to the dataset's folder, off whose voxels a file lies by the least; None if off all of them."""
+    grid = _grid_in(path)
+    others = {file.path: _grid_in(file.path) for file in case.images}
+    off_mm = {
+        other: grid_mismatch_mm(grid.affine, onto.affine, grid.shape)
+        for other, onto in others.items()
+        if grid is not None and onto is not None and same_voxels(grid, onto) == AS_STORED
+    }
+    return _inside(min(off_mm, key=lambda other: off_mm[other]), root) if off_mm else None
+
+
+def _grid_in(path: str) -> Grid | None:
+    """Return the voxels of a file; None where its header cannot be read."""
+    try:
+        geometry = read_geometry(path)
+    except InputError:
+        return None
+    return Grid(geometry.shape, geometry.affine)
 
 
 def _mend_file(path: Path, source: str, kinds: set[str], image: Path | None) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ def read_label(case: Case, description: DatasetDescription, first: Volume) -> Vo
         InputError: it is no label map.
     """
     z, y, x = first.array.shape
-    grid = Geometry((z, y, x), first.affine, 1)
+    grid = Geometry((z, y, x), first.affine, 1, first.is_placed)
     return read_reference(case.label_files, grid, targets_of(description).values_by_name, reading_of(description))
 
 
@@ -63,7 +63,7 @@ def _label_faults(case: Case, error: InputError, channels: Sequence[ReadChannel 
     yield from _check_copies(case, real_values(stored.array, stored.scaling), channels)
     rounded = round_labels(stored.array, stored.scaling)
     found, counts = np.unique(rounded.values[rounded.is_off], return_counts=True, equal_nan=True)
-    if is_coarse(stored.scaling) or not found.size:  # or too large for any integer type
+    if is_coarse(stored.array, stored.scaling) or not found.size:  # or too large for any integer type
         yield tell("non_integer_label", str(error))
         return
     # in full: 1.0039 as 1 would be no reason
@@ -179,7 +179,7 @@ def _check_grid(case: Case, label: Volume, onto: ReadChannel, *, description: Da
     way = way_onto(label, image, reading=reading_of(description))
     if way is None:
         kind = "label_shape" if sorted(label.array.shape) != sorted(image.array.shape) else "label_grid"
-        yield tell(kind, f"does not lie on {name}: {grid_fault(label, image)}")
+        yield tell(kind, f"does not lie on {name}: {grid_fault(label, image, reading=reading_of(description))}")
         return
     if way != AS_STORED:
         yield tell("reoriented", f"its axes are stored otherwise than those of {name}; it is reoriented, without loss")
