@@ -39,6 +39,7 @@ def test_no_plan_for_8_gb_needs_more(measured):
     assert_within(plan)
 
 
+@pytest.mark.slow
 def test_below_the_budget_of_a_worthwhile_patch_memory_is_saved_in_order():
     measured = fingerprint(equal_cases(30, (1.0, 1.0, 1.0), (60, 70, 64)))
     found = []
@@ -70,6 +71,7 @@ def test_a_budget_too_small_for_any_plan_is_told_the_least_that_would_do():
         really_planned(measured, vram_gb=least - 0.01)
 
 
+@pytest.mark.slow
 def test_a_batch_is_divided_among_gpus_of_the_same_budget():
     measured = fingerprint(equal_cases(900, (1.0, 1.0, 1.0), (60, 70, 64)))
     one, two = (really_planned(measured, vram_gb=0.9, num_gpus=count) for count in (1, 2))
@@ -79,6 +81,7 @@ def test_a_batch_is_divided_among_gpus_of_the_same_budget():
     assert_within(two)
 
 
+@pytest.mark.slow
 def test_many_classes_on_large_planes_are_summed_in_main_memory():
     labels = {"background": 0} | {f"label_{value}": value for value in range(1, 60)}
     measured = fingerprint(equal_cases(5, (1.0, 1.0, 1.0), (64, 512, 512)), labels=labels)

@@ -25,13 +25,13 @@ from tumorseg.cli.stated import stated_of, stated_options
 def command(settings: Settings, /, *, channels: str, output: Path | None, jobs: int | None, **options: Any) -> None:
     """Measure spacing, shape and intensities of every case."""
     from tumorseg.cli.names import split_names
-    from tumorseg.stages.plan import PlanRequest, measure
+    from tumorseg.stages.fingerprint import FingerprintRequest, measure
     from tumorseg.storage.json_files import write_record
     from tumorseg.storage.layout import work_folder
 
     stated = stated_of(options)
     names = split_names(channels)
-    found = measure(PlanRequest(roots=roots_of(settings), channels=names, stated=stated, jobs=jobs, **options))
+    found = measure(FingerprintRequest(roots=roots_of(settings), channels=names, stated=stated, jobs=jobs, **options))
     path = output or work_folder(settings.work, found.dataset.name).fingerprint
     if output is not None:
         write_record(output, found)

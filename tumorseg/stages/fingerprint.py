@@ -15,13 +15,15 @@ from tumorseg.ops.runs import count_runs
 from tumorseg.ops.statistics import intensity_statistics, sample_foreground, samples_per_case
 from tumorseg.ops.units import ct_doubt
 from tumorseg.planning.images import with_named_kinds
-from tumorseg.schema.base import content_hash
+from tumorseg.schema.base import Record, content_hash
 from tumorseg.schema.cases import CaseReading, reading_of
 from tumorseg.schema.dataset import Case, Dataset, DatasetDescription
 from tumorseg.schema.fingerprint import CaseMeasurement, Fingerprint, ImageDoubt
 from tumorseg.schema.targets import IGNORE, Targets, targets_of
+from tumorseg.sources.discovery import require_certain_labels
+from tumorseg.sources.regions import choose_regions, select_channels
 from tumorseg.stages.grids import check_one_grid
-from tumorseg.stages.planned import SAVE_EVERY_S, Roots, failed_cases
+from tumorseg.stages.planned import SAVE_EVERY_S, Roots, check_apart, failed_cases, note_source
 from tumorseg.stages.reading import (
     CaseImage,
     expected_bytes,
@@ -30,6 +32,7 @@ from tumorseg.stages.reading import (
     read_case_indices,
     warn_of_forms,
 )
+from tumorseg.stages.stated import Stated, open_stated
 from tumorseg.storage.hashing import FileState, HashCache, case_files, combine_hashes, dataset_hash, hash_files
 from tumorseg.storage.images import has_grid, read_geometry
 from tumorseg.storage.json_files import write_record
@@ -46,6 +49,23 @@ MEASUREMENT_VERSION = 3
 SEED = 1234
 
 
+class FingerprintRequest(Record):
+    """What `fingerprint` is asked for."""
+
+    roots: Roots = Roots()
+    """Data and work folder."""
+    dataset: str
+    """Name, folder or manifest."""
+    channels: tuple[str, ...] = ()
+    """Channels to use, in this order; all if empty."""
+    regions: str | None = None
+    """`brats`, `none`, or a JSON file; the dataset's own if None."""
+    stated: Stated = Stated()
+    """What is stated of the dataset."""
+    jobs: int | None = None
+    """Processes; as many as the machine holds if None."""
+
+
 class MeasureTask(NamedTuple):
     """What a worker needs to measure one case."""
 
@@ -60,6 +80,31 @@ class MeasureResult(NamedTuple):
 
     measured: Measured
     states: dict[str, FileState]
+
+
+def measure(request: FingerprintRequest, *, require_labels: bool = False) -> Fingerprint:
+    """Fingerprint the dataset that is asked for, and note where it was read for the verbs that come later.
+
+    Args:
+        request: which dataset, and how it is read.
+        require_labels: whether doubtful labels are refused, before any file is measured.
+
+    Raises:
+        InputError: the dataset is not there, lacks something that is asked for, or is unsound.
+    """
+    stated, roots = request.stated, request.roots
+    dataset = open_stated(request.dataset, roots, stated)
+    check_apart(dataset, roots)
+    if request.channels:
+        dataset = select_channels(dataset, request.channels)
+    if request.regions:
+        dataset = choose_regions(dataset, request.regions)
+    if require_labels:
+        require_certain_labels(dataset, "plan", is_confirmed=stated.confirm_labels)
+    found = fingerprint(dataset, roots, jobs=request.jobs)
+    work = work_folder(roots.work, dataset.name)
+    note_source(work, request.dataset, roots.data_root, allow_outside=stated.allow_outside)
+    return found
 
 
 def fingerprint(dataset: Dataset, roots: Roots, *, jobs: int | None = None) -> Fingerprint:

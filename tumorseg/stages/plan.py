@@ -11,19 +11,15 @@ from tumorseg.planning.planner import Machine, PlanOptions, make_plan
 from tumorseg.planning.presets import PRESETS, Preset, extend_preset, preset_named
 from tumorseg.planning.splits import NAMED_SPLITS, Folds
 from tumorseg.schema.base import Record, parse_record
-from tumorseg.schema.dataset import Dataset
 from tumorseg.schema.fingerprint import Fingerprint
 from tumorseg.schema.losses import LossPreset
 from tumorseg.schema.plan import Plan
-from tumorseg.sources.discovery import require_certain_labels
-from tumorseg.sources.regions import choose_regions, select_channels
-from tumorseg.stages.fingerprint import fingerprint
-from tumorseg.stages.planned import Roots, check_apart, note_source
+from tumorseg.stages.fingerprint import FingerprintRequest, measure
+from tumorseg.stages.planned import Roots
 from tumorseg.stages.rehearse import step_seconds
-from tumorseg.stages.stated import Stated, open_stated
+from tumorseg.stages.stated import Stated
 from tumorseg.stages.verify import verification_device, verify
 from tumorseg.storage.json_files import read_json, read_record, write_record
-from tumorseg.storage.layout import work_folder
 
 logger = logging.getLogger(__name__)
 
@@ -72,41 +68,6 @@ class WrittenPlan(NamedTuple):
 
     plan: Plan
     path: Path
-
-
-def open_for_planning(request: PlanRequest) -> Dataset:
-    """Return the dataset that is asked for, with the channels and regions that are asked for.
-
-    Raises:
-        InputError: it is not there, or lacks something that is asked for.
-    """
-    if request.dataset is None:
-        raise InputError("no dataset: give -d DATASET or --fingerprint FILE")
-    dataset = open_stated(request.dataset, request.roots, request.stated)
-    check_apart(dataset, request.roots)
-    if request.channels:
-        dataset = select_channels(dataset, request.channels)
-    return choose_regions(dataset, request.regions) if request.regions else dataset
-
-
-def measure(request: PlanRequest, *, require_labels: bool = False) -> Fingerprint:
-    """Fingerprint the dataset that is asked for, and note where it was read for the verbs that come later.
-
-    Args:
-        request: of which what plans, beside the dataset, is passed over.
-        require_labels: whether doubtful labels are refused, before any file is measured.
-
-    Raises:
-        InputError: the dataset is not there or unsound.
-    """
-    dataset = open_for_planning(request)
-    if require_labels:
-        require_certain_labels(dataset, "plan", is_confirmed=request.stated.confirm_labels)
-    found = fingerprint(dataset, request.roots, jobs=request.jobs)
-    work = work_folder(request.roots.work, dataset.name)
-    allowed = request.stated.allow_outside
-    note_source(work, str(request.dataset), request.roots.data_root, allow_outside=allowed)
-    return found
 
 
 def plan(request: PlanRequest) -> WrittenPlan:
@@ -181,7 +142,10 @@ def _with_loss_file(override: Override) -> Override:
 
 def _measure(request: PlanRequest) -> Fingerprint:
     if request.fingerprint is None:
-        return measure(request, require_labels=True)
+        if request.dataset is None:
+            raise InputError("no dataset: give -d DATASET or --fingerprint FILE")
+        given = {name: getattr(request, name) for name in FingerprintRequest.model_fields}
+        return measure(FingerprintRequest(**given), require_labels=True)
     if request.stated.model_copy(update={"confirm_labels": False}) != Stated():
         raise InputError(
             "--fingerprint was measured already; give --assume-orientation, --paint-order and --allow-outside to `fingerprint`, which "
