@@ -35,7 +35,7 @@ def test_ct_in_hounsfield_units_passes_without_a_word(caplog):
 
 
 def test_ct_in_another_unit_is_refused_if_the_planned_images_were_sound():
-    with pytest.raises(InputError, match="case c: CT cannot be in Hounsfield units: .*planned for Hounsfield units"):
+    with pytest.raises(InputError, match=r"case c: CT cannot be in Hounsfield units: .*planned for Hounsfield units"):
         check_intensities(plan_of(), "c", image_of(patient() + 1024))
 
 
