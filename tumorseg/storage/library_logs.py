@@ -31,8 +31,8 @@ class _Diversion(logging.Filter):
         return False
 
 
-class _Ear(logging.Handler):
-    """Keeps messages."""
+class WarningCollector(logging.Handler):
+    """Keeps the messages of warnings."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -89,9 +89,9 @@ def muting_libtiff(library: str) -> Iterator[None]:
 
 def listening_logger() -> tuple[logging.Logger, list[str]]:
     """Return a logger of nobody else's, for libraries that take one, and the list of what it is told."""
-    logger, ear = logging.Logger("library", logging.WARNING), _Ear()
-    logger.addHandler(ear)
-    return logger, ear.messages
+    logger, collector = logging.Logger("library", logging.WARNING), WarningCollector()
+    logger.addHandler(collector)
+    return logger, collector.messages
 
 
 def remark(library: str, heard: list[str]) -> str:

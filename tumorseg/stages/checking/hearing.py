@@ -6,35 +6,24 @@ from contextlib import contextmanager
 
 from tumorseg.schema.dataset import Case
 from tumorseg.schema.findings import Finding, finding
+from tumorseg.storage.library_logs import WarningCollector
 
 LOGGER = "tumorseg.storage"
 """Whose warnings are heard."""
 
 
-class _Ear(logging.Handler):
-    """Keeps the messages of warnings."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.messages: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep a message."""
-        self.messages.append(record.getMessage())
-
-
 @contextmanager
 def hearing() -> Iterator[list[str]]:
     """Collect what reading files warns of in this block, instead of logging it."""
-    logger, ear = logging.getLogger(LOGGER), _Ear()
+    logger, collector = logging.getLogger(LOGGER), WarningCollector()
     propagates = logger.propagate
-    logger.addHandler(ear)
+    logger.addHandler(collector)
     logger.propagate = False
     try:
-        yield ear.messages
+        yield collector.messages
     finally:
         logger.propagate = propagates
-        logger.removeHandler(ear)
+        logger.removeHandler(collector)
 
 
 def heard_findings(case: Case, messages: list[str]) -> Iterator[Finding]:
