@@ -17,7 +17,7 @@ from tumorseg.schema.plan import Plan
 from tumorseg.stages.cascade import known_to, out_of_fold
 from tumorseg.stages.inference import KnownPrevious, Model, load_model
 from tumorseg.stages.planned import Roots, open_planned_dataset, preprocessing_of
-from tumorseg.stages.predict import PredictRequest, predict, predict_array, predict_cases
+from tumorseg.stages.predict import PredictOptions, PredictRequest, predict, predict_array, predict_cases
 from tumorseg.stages.preprocess import PreprocessRequest, preprocess
 from tumorseg.stages.previous import keep_previous
 from tumorseg.stages.runs import TrainOptions, read_run
@@ -222,7 +222,7 @@ def test_only_previous_segmentations_of_changed_files_are_redone(copied):
 def test_a_network_is_shown_the_previous_segmentation_where_it_lies(cascade, tmp_path, mirroring):
     dataset = open_planned_dataset(cascade.plan, cascade.roots)
     files = {case.case_id: corners(tmp_path, cascade.toy.data, case.case_id) for case in dataset.cases}
-    made = predict_cases(echo_of(cascade, files), dataset.cases, tmp_path / "out", mirroring=mirroring)
+    made = predict_cases(echo_of(cascade, files), dataset.cases, tmp_path / "out", options=PredictOptions(mirroring))
     for case_id, path in made.files.items():
         shown, said = (np.asanyarray(nibabel.load(file).dataobj) for file in (files[case_id], path))
         for value in (LABELS["shell"], LABELS["core"]):
