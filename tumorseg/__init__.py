@@ -4,6 +4,7 @@ The Python interface mirrors the command line: `tumorseg.plan(tumorseg.PlanReque
 imported on first use, so `import tumorseg` is instant and loads no torch.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -51,58 +52,27 @@ __all__ = [
 ]
 
 
+PLACES = {
+    "tumorseg.planning.difference": ("diff_plans",),
+    "tumorseg.stages.evaluate": ("EvaluateRequest", "evaluate"),
+    "tumorseg.stages.inference": ("load_model",),
+    "tumorseg.stages.plan": ("PlanRequest", "plan"),
+    "tumorseg.stages.plan_explain": ("ExplainPlanRequest", "explain_plan"),
+    "tumorseg.stages.plan_validate": ("ValidatePlanRequest", "validate_plan"),
+    "tumorseg.stages.planned": ("Roots", "read_plan"),
+    "tumorseg.stages.predict": ("PredictRequest", "predict", "predict_array"),
+    "tumorseg.stages.preprocess": ("PreprocessRequest", "preprocess"),
+    "tumorseg.stages.runs": ("TrainOptions",),
+    "tumorseg.stages.stated": ("Stated",),
+    "tumorseg.stages.train": ("TrainRequest", "train"),
+    "tumorseg.stages.validate": ("ValidateRequest", "validate"),
+}
+"""Module to the public names that it holds."""
+
+
 def __getattr__(name: str) -> Any:
     """Import a public name on first use from the stage that it belongs to."""
-    if name in ("EvaluateRequest", "evaluate"):
-        import tumorseg.stages.evaluate
-
-        return getattr(tumorseg.stages.evaluate, name)
-    if name in ("load_model",):
-        import tumorseg.stages.inference
-
-        return getattr(tumorseg.stages.inference, name)
-    if name in ("PlanRequest", "plan"):
-        import tumorseg.stages.plan
-
-        return getattr(tumorseg.stages.plan, name)
-    if name in ("diff_plans",):
-        import tumorseg.planning.difference
-
-        return getattr(tumorseg.planning.difference, name)
-    if name in ("ExplainPlanRequest", "explain_plan"):
-        import tumorseg.stages.plan_explain
-
-        return getattr(tumorseg.stages.plan_explain, name)
-    if name in ("ValidatePlanRequest", "validate_plan"):
-        import tumorseg.stages.plan_validate
-
-        return getattr(tumorseg.stages.plan_validate, name)
-    if name in ("Roots", "read_plan"):
-        import tumorseg.stages.planned
-
-        return getattr(tumorseg.stages.planned, name)
-    if name in ("PredictRequest", "predict", "predict_array"):
-        import tumorseg.stages.predict
-
-        return getattr(tumorseg.stages.predict, name)
-    if name in ("PreprocessRequest", "preprocess"):
-        import tumorseg.stages.preprocess
-
-        return getattr(tumorseg.stages.preprocess, name)
-    if name in ("Stated",):
-        import tumorseg.stages.stated
-
-        return getattr(tumorseg.stages.stated, name)
-    if name in ("TrainOptions",):
-        import tumorseg.stages.runs
-
-        return getattr(tumorseg.stages.runs, name)
-    if name in ("TrainRequest", "train"):
-        import tumorseg.stages.train
-
-        return getattr(tumorseg.stages.train, name)
-    if name in ("ValidateRequest", "validate"):
-        import tumorseg.stages.validate
-
-        return getattr(tumorseg.stages.validate, name)
+    for module, names in PLACES.items():
+        if name in names:
+            return getattr(importlib.import_module(module), name)
     raise AttributeError(f"module 'tumorseg' has no attribute {name!r}")

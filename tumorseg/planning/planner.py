@@ -97,10 +97,7 @@ def decide(fingerprint: Fingerprint, name: str, options: PlanOptions, machine: M
 
     Arguments and errors are those of `make_plan`.
     """
-    preset = _chosen_preset(options)
-    if options.max_hours is not None:
-        training = preset.training.model_copy(update={"max_hours": options.max_hours})
-        preset = preset.model_copy(update={"training": training})
+    preset = _with_hours(_chosen_preset(options), options)
     vram_bytes = round((options.vram_gb or preset.vram_gb) * GB)
     measured, cropping = fingerprint, decide_cropping(fingerprint, preset)
     fingerprint = cropping.fingerprint
@@ -113,17 +110,8 @@ def decide(fingerprint: Fingerprint, name: str, options: PlanOptions, machine: M
     subject = _subject(fingerprint, kinds, target, adaptation, has_sides=has_sides(dataset, preset))
     certainty = _check_labels(fingerprint, options)
     folds = _folds(fingerprint, options)
-    # A cascade learns from what was found in held-out cases, of which there must be all.
-    held_out = {case_id for fold in folds for case_id in fold}
-    holds_out_all = held_out == {case.case_id for case in fingerprint.cases}
-    brief = Brief(
-        subject,
-        preset if holds_out_all else preset.model_copy(update={"cascade": False}),
-        setting,
-        vram_bytes,
-        options.num_gpus,
-        counter,
-    )
+    possible = _with_possible_cascade(preset, folds, fingerprint)
+    brief = Brief(subject, possible, setting, vram_bytes, options.num_gpus, counter)
     budget = Budget(vram_bytes=vram_bytes, predicted_bytes=1, num_gpus=options.num_gpus)
     if options.device == "cpu":
         brief, step_s = _pace(brief, options, machine)
@@ -157,6 +145,21 @@ def decide(fingerprint: Fingerprint, name: str, options: PlanOptions, machine: M
     warnings = [decision.warning for decision in kinds if decision.warning]
     warnings += [*cropping.warnings, *image_warnings(fingerprint), *many_labels(fingerprint.dataset)]
     return PlanResult(plan, (*warnings, *_fold_warnings(fingerprint, plan)))
+
+
+def _with_hours(preset: Preset, options: PlanOptions) -> Preset:
+    """Return a preset with the time that the user gives a training."""
+    if options.max_hours is None:
+        return preset
+    training = preset.training.model_copy(update={"max_hours": options.max_hours})
+    return preset.model_copy(update={"training": training})
+
+
+def _with_possible_cascade(preset: Preset, folds: Folds, fingerprint: Fingerprint) -> Preset:
+    """Return a preset without a cascade unless folds hold out every case: it learns from what was found in held-out ones."""
+    held_out = {case_id for fold in folds for case_id in fold}
+    holds_out_all = held_out == {case.case_id for case in fingerprint.cases}
+    return preset if holds_out_all else preset.model_copy(update={"cascade": False})
 
 
 def _pace(brief: Brief, options: PlanOptions, machine: Machine) -> tuple[Brief, float]:
