@@ -47,3 +47,4 @@ bench: $(STAMP)
 	$(BIN)/pytest -m 'long or gpu'
 	$(BIN)/python -m benchmarks.hippocampus
 	$(BIN)/python -m benchmarks.preprocessing $(if $(PEER),--peer $(PEER),--parts streaming)
+	$(if $(PEER),$(BIN)/python -m benchmarks.labels --peer $(PEER))

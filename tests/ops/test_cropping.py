@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from tumorseg.ops.cropping import (
     box_shape,
@@ -48,6 +49,13 @@ def test_the_nonzero_mask_has_its_holes_filled():
     assert mask.dtype == bool
     assert mask.sum() == 125
     assert mask[3, 3, 3]
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+@pytest.mark.parametrize("shape", [(9, 14, 11), (1, 20, 17), (6, 1, 1)])
+def test_holes_are_those_of_scipy(shape, share):
+    occupied = np.random.default_rng(7).random(shape) < share
+    assert np.array_equal(nonzero_mask(occupied[None].astype(np.float32)), ndimage.binary_fill_holes(occupied))
 
 
 def test_box_slices_index_the_last_axes():

@@ -172,6 +172,15 @@ def test_locations_follow_from_the_generator():
     assert not np.array_equal(first, other)
 
 
+@pytest.mark.parametrize("num_labels", [2, 12])
+def test_with_an_ignore_label_background_is_located_too(num_labels):
+    indices = filled([IGNORE, 0, 1, 2], dtype=np.int8)
+    voxels, starts = located(indices, targets_of(*range(1, num_labels + 1), ignore=99))
+    assert len(starts) == num_labels + 2
+    for index, found in enumerate(by_class(voxels, starts)):
+        assert {tuple(voxel) for voxel in found} == {tuple(voxel) for voxel in np.argwhere(indices == index)}
+
+
 def test_a_case_of_background_has_no_locations():
     voxels, starts = located(np.zeros(SHAPE, np.int8), targets_of(1, 2))
     assert voxels.shape == (0, 3)

@@ -3,7 +3,13 @@ import pytest
 from scipy import ndimage
 
 from tumorseg.ops.cropping import box_shape
-from tumorseg.ops.preprocessing import full_spacing, prepare_image, prepare_segmentation, resampling_orders
+from tumorseg.ops.preprocessing import (
+    full_spacing,
+    network_grid,
+    prepare_image,
+    prepare_segmentation,
+    resampling_orders,
+)
 from tumorseg.ops.resampling import AxisOrders
 from tumorseg.schema.cases import Preprocessing
 from tumorseg.schema.preprocessing import NoNormalization, ResamplingSpec, ZScoreNormalization
@@ -37,7 +43,7 @@ def test_image_and_segmentation_keep_their_extent_and_stay_aligned(target):
     image, segmentation = case_of()
     spec = spec_of(target)
     prepared = prepare_image(image, SPACING, spec)
-    found = prepare_segmentation(segmentation, prepared.grid, spec)
+    found = prepare_segmentation(segmentation, prepared.grid, spec, image=image)
     assert prepared.box == ((2, 12), (2, 21), (2, 29))
     assert prepared.image.dtype == np.float32
     assert prepared.image.shape[0] == 2
@@ -53,7 +59,9 @@ def test_what_is_on_its_grid_already_is_only_cropped():
     spec = spec_of(SPACING)
     prepared = prepare_image(image, SPACING, spec)
     assert np.array_equal(prepared.image, image[:, 2:12, 2:21, 2:29])
-    assert np.array_equal(prepare_segmentation(segmentation, prepared.grid, spec), segmentation[2:12, 2:21, 2:29])
+    assert np.array_equal(
+        prepare_segmentation(segmentation, prepared.grid, spec, image=image), segmentation[2:12, 2:21, 2:29]
+    )
 
 
 def test_intensities_are_normalised_before_they_are_resampled_and_after_the_crop():
@@ -79,7 +87,16 @@ def test_a_target_of_two_axes_keeps_the_first_axis():
     assert prepared.target_spacing_mm == (2.5, 1.6, 1.6)
     assert prepared.spacing_mm == SPACING
     assert prepared.image.shape == (2, 10, 10, 19)
-    assert prepare_segmentation(segmentation, prepared.grid, spec).shape == (10, 10, 19)
+    assert prepare_segmentation(segmentation, prepared.grid, spec, image=image).shape == (10, 10, 19)
+
+
+def test_a_label_at_the_bodys_outline_does_not_lose_to_the_background_on_both_sides_together():
+    body = np.array([[[1, 1], [0, 1]], [[1, 0], [1, 1]]], np.float32)[None]
+    segmentation = np.array([[[3, 3], [0, 0]], [[0, 0], [0, 3]]], np.int8)  # 3 of 8, as the background in the body
+    spec = spec_of((2, 2, 2), 1)
+    for each, expected in ((spec, 3), (spec.model_copy(update={"cropping": False}), 0)):
+        grid = network_grid(body, (1, 1, 1), each)
+        assert prepare_segmentation(segmentation, grid, each, image=body).item() == expected
 
 
 def test_planes_of_thick_slices_do_not_mix():

@@ -1,5 +1,3 @@
-import tracemalloc
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,7 +10,6 @@ from tumorseg.ops.resampling import (
     axis_matrix,
     axis_orders,
     resample_image,
-    resample_segmentation,
     resampled_shape,
     separate_axis,
 )
@@ -49,27 +46,6 @@ def zoomed_separately(channel, new_shape, order, axis):
     return nearest_slices(planes, new_shape[axis], axis)
 
 
-def blobs(shape, num_labels, seed=0):
-    """Return smooth labels 0 to num_labels, as organs are."""
-    rng = np.random.default_rng(seed)
-    fields = [ndimage.gaussian_filter(rng.normal(size=shape), 2) for _ in range(num_labels + 1)]
-    return np.argmax(fields, axis=0).astype(np.int16)
-
-
-def resampled_naively(segmentation, new_shape, orders):
-    """Interpolate the whole mask of each label in turn; later labels win. Return also where a mask is no tie."""
-    matrices = [
-        axis_matrix(*pair, order).astype(np.float64)
-        for *pair, order in zip(segmentation.shape, new_shape, orders.orders, strict=True)
-    ]
-    result, is_clear = np.zeros(new_shape, segmentation.dtype), np.ones(new_shape, bool)
-    for label in np.unique(segmentation):
-        mask = np.einsum("ai,bj,ck,ijk->abc", *matrices, (segmentation == label).astype(np.float64), optimize=True)
-        result[mask >= 0.5] = label
-        is_clear &= np.abs(mask - 0.5) > 1e-5
-    return result, is_clear
-
-
 @given(shapes, shapes, st.sampled_from([1, 3]), seeds)
 @settings(max_examples=60, deadline=None)
 def test_images_equal_scipys_zoom_up_and_down(shape, new_shape, order, seed):
@@ -88,13 +64,8 @@ def test_a_separate_axis_is_resampled_in_planes_then_to_the_nearest(shape, new_s
     if shape == new_shape:
         assert np.array_equal(found, image[0])
         return
-    where = shape[axis] / new_shape[axis] * (np.arange(new_shape[axis]) + 0.5) - 0.5
     expected = zoomed_separately(image[0], new_shape, order, axis)
-    is_tie = np.isclose(where % 1, 0.5)  # halfway between two slices either one is the nearest
-    compared = [slice(None)] * 3
-    compared[axis] = ~is_tie
-    difference = np.abs(found - expected)[tuple(compared)]
-    assert difference.max(initial=0) <= 1e-3 * image.std() + 1e-4
+    assert np.abs(found - expected).max() <= 1e-3 * image.std() + 1e-4
 
 
 @pytest.mark.parametrize("orders", [CUBIC, LINEAR, axis_orders(3, 0, 0), axis_orders(3, 2, 1)])
@@ -113,9 +84,8 @@ def test_separate_slices_keep_their_own_range():
 
 
 def test_the_same_shape_is_not_touched():
-    image, segmentation = image_of((1, 3, 4, 5)), blobs((3, 4, 5), 2)
+    image = image_of((1, 3, 4, 5))
     assert resample_image(image, (3, 4, 5), CUBIC) is image
-    assert resample_segmentation(segmentation, (3, 4, 5), LINEAR) is segmentation
 
 
 @pytest.mark.parametrize("new_shape", [(4, 1, 1), (1, 9, 1), (1, 1, 1), (3, 2, 5)])
@@ -127,8 +97,6 @@ def test_axes_of_one_voxel_are_extended_and_reached(shape, new_shape, order):
     assert found.shape == (1, *new_shape)
     expected = zoomed(image[0], new_shape, order)
     assert np.abs(found[0] - expected).max() <= 1e-3 * max(image.std(), 1)
-    segmentation = blobs(shape, 2)
-    assert resample_segmentation(segmentation, new_shape, axis_orders(1, None, 0)).shape == new_shape
 
 
 @given(st.integers(1, 20), st.integers(1, 20), st.sampled_from([0, 1, 3]))
@@ -147,50 +115,6 @@ def test_matrices_act_on_their_own_axis():
     expected = np.einsum("ai,bj,ck,nijk->nabc", *matrices, array)
     assert np.allclose(apply_matrices(array, matrices), expected, atol=1e-4)
     assert np.array_equal(apply_matrices(array, [None, None, None]), array)
-
-
-@pytest.mark.parametrize("new_shape", [(23, 31, 19), (9, 14, 11), (21, 9, 30), (8, 8, 8)])
-@pytest.mark.parametrize("orders", [LINEAR, axis_orders(1, 0, 0), axis_orders(1, 2, 0), axis_orders(0, None, 0)])
-def test_labels_equal_a_naive_implementation(new_shape, orders):
-    segmentation = blobs((15, 22, 17), 4)
-    found = resample_segmentation(segmentation, new_shape, orders)
-    assert found.dtype == segmentation.dtype
-    assert found.shape == new_shape
-    expected, is_clear = resampled_naively(segmentation, new_shape, orders)
-    assert (found == expected)[is_clear].mean() >= 0.9995
-    assert is_clear.mean() > 0.9
-
-
-def test_labels_are_claimed_from_one_half_and_later_ones_win_a_tie():
-    segmentation = np.array([1, 1, 2, 2]).reshape(1, 1, 4)
-    assert resample_segmentation(segmentation, (1, 1, 2), LINEAR).ravel().tolist() == [1, 2]
-    assert resample_segmentation(np.array([1, 2]).reshape(1, 1, 2), (1, 1, 1), LINEAR).item() == 2
-    assert resample_segmentation(np.array([0, 2]).reshape(1, 1, 2), (1, 1, 1), LINEAR).item() == 2
-
-
-@pytest.mark.parametrize("new_shape", [(6, 15, 11), (13, 31, 25)])
-def test_no_label_is_invented_whatever_the_values(new_shape):
-    values = np.array([0, -1, 7, 300, 2035], np.int16)
-    found = resample_segmentation(values[blobs((9, 22, 17), 4)], new_shape, LINEAR)
-    assert set(np.unique(found)) <= set(values.tolist())
-    assert len(np.unique(found)) == 5
-
-
-def test_a_label_map_of_background_stays_so():
-    assert not resample_segmentation(np.zeros((3, 4, 5), np.int8), (6, 3, 7), LINEAR).any()
-
-
-def test_many_labels_never_become_a_one_hot_volume():
-    edge, new_edge = 48, 56
-    segmentation = np.zeros((edge,) * 3, np.int16)
-    for label, corner in enumerate(np.ndindex(6, 6, 6), start=1):
-        segmentation[tuple(slice(8 * c + 1, 8 * c + 7) for c in corner)] = label
-    tracemalloc.start()
-    resample_segmentation(segmentation, (new_edge,) * 3, LINEAR)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert segmentation.max() == 216
-    assert peak < 4 * 4 * new_edge**3
 
 
 @pytest.mark.parametrize(
@@ -228,6 +152,7 @@ def test_orders_differ_along_the_separate_axis_only():
         ((10, 21, 33), (2, 1, 1), (1, 2, 3), (20, 10, 11)),
         ((1, 5, 5), (1, 1, 1), (9, 1, 1), (1, 5, 5)),
         ((155, 240, 240), (1, 0.97, 0.97), (1, 1, 1), (155, 233, 233)),
+        ((31, 9, 9), (0.3, 1.4, 2.1), (0.6, 3.6, 1.8), (16, 3, 10)),  # halves, and just under or over one
     ],
 )
 def test_the_resampled_shape_covers_the_same_extent(shape, spacing, new_spacing, expected):

@@ -11,7 +11,8 @@ from tumorseg.ops.resampling import axis_orders, resample_image, resample_segmen
 
 MOST_ERROR = 1e-3
 """Of the image's standard deviation."""
-LEAST_AGREEMENT = 0.9995
+MOST_DIFFERING = 2
+"""Voxels of a label map: where a compiler contracts scipy's sums, their last bit is another."""
 
 sizes = st.integers(3, 40)
 shapes = st.tuples(sizes, sizes, sizes)
@@ -33,10 +34,12 @@ def resize_like_nnunet(array, shape, order):
     options = {"mode": "edge", "anti_aliasing": False}
     if order == 3:
         return resize(array.astype(float), shape, 3, **options)
-    result = np.zeros(shape, array.dtype)
-    for label in np.sort(np.unique(array)):
-        result[resize((array == label).astype(float), shape, 1, clip=True, **options) >= 0.5] = label
-    return result
+    labels = np.unique(array)
+    shares = np.stack([resize((array == label).astype(float), shape, 1, clip=True, **options) for label in labels])
+    nearest = resize(array.astype(float), shape, 0, **options)
+    has_most = shares == shares.max(axis=0)
+    is_nearest_among_them = (has_most & (labels[:, None, None, None] == nearest)).any(axis=0)
+    return np.where(is_nearest_among_them, nearest, labels[np.argmax(shares, axis=0)]).astype(array.dtype)
 
 
 def resample_like_nnunet(array, shape, order, separate):
@@ -44,7 +47,7 @@ def resample_like_nnunet(array, shape, order, separate):
     if separate is None:
         return resize_like_nnunet(array, shape, order)
     plane = [size for axis, size in enumerate(shape) if axis != separate]
-    slices = [resize_like_nnunet(part, plane, order) for part in np.moveaxis(array, separate, 0)]
+    slices = [resize_like_nnunet(part[None], (1, *plane), order)[0] for part in np.moveaxis(array, separate, 0)]
     stack = np.stack(slices, axis=separate)
     if shape[separate] == array.shape[separate]:
         return stack
@@ -61,28 +64,25 @@ def check(shape, spacing, target, seed):
     expected = resample_like_nnunet(image, new_shape, 3, separate)
     assert np.abs(found - expected).max() <= MOST_ERROR * image.std()
     found_labels = resample_segmentation(labels, new_shape, axis_orders(1, separate, 0))
-    differing = found_labels != resample_like_nnunet(labels, new_shape, 1, separate)
-    return int(differing.sum()), differing.size
+    assert (found_labels != resample_like_nnunet(labels, new_shape, 1, separate)).sum() <= MOST_DIFFERING
 
 
 @given(shapes, st.tuples(factors, factors, factors), seeds)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_near_isotropic_images_and_labels_equal_scikit_image(shape, factors, seed):
-    differing, size = check(shape, (1.0, 1.0, 1.0), factors, seed)
-    assert differing <= max(1, (1 - LEAST_AGREEMENT) * size)
+    check(shape, (1.0, 1.0, 1.0), factors, seed)
 
 
 @given(shapes, st.integers(0, 2), st.floats(3.2, 8.0), st.tuples(factors, factors, factors), seeds)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_separate_axes_equal_slice_by_slice_scikit_image(shape, axis, coarse, factors, seed):
     spacing = tuple(coarse if other == axis else 1.0 for other in range(3))
     target = tuple(edge * factor for edge, factor in zip(spacing, factors, strict=True))
-    differing, size = check(shape, spacing, target, seed)
-    assert differing <= max(1, (1 - LEAST_AGREEMENT) * size)
+    check(shape, spacing, target, seed)
 
 
-@pytest.mark.parametrize("factor", [0.5, 2.0, 0.25, 1 / 3, 3.0, 1.5, 2 / 3])
-@pytest.mark.parametrize("shape", [(24, 30, 36), (25, 31, 37), (35, 14, 18)])
+@pytest.mark.parametrize("factor", [0.5, 2.0, 1 / 3, 3.0, 1.5, 2 / 3])
+@pytest.mark.parametrize("shape", [(12, 15, 18), (13, 17, 11)])
 def test_factors_that_put_borders_right_between_two_voxels_agree(shape, factor):
     for factors in ((factor, factor, factor), (2.0, factor, 1.5), (factor, 1.0, 2.0)):
-        assert check(shape, (1.0, 1.0, 1.0), factors, seed=1)[0] <= 2
+        check(shape, (1.0, 1.0, 1.0), factors, seed=1)

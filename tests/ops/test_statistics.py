@@ -3,7 +3,6 @@ import pytest
 
 from tumorseg.ops.statistics import (
     FEWEST_SAMPLES,
-    MOST_SAMPLES,
     TOTAL_SAMPLES,
     intensity_statistics,
     sample_foreground,
@@ -22,13 +21,29 @@ def ball():
     return (z - 2) ** 2 + (y - 3) ** 2 + (x - 4) ** 2 < 5
 
 
-def test_samples_are_of_the_foreground_and_of_the_same_voxels_in_every_channel():
+def test_all_voxels_are_kept_once_and_the_same_in_every_channel():
     image, foreground = image_of(), ball()
-    drawn = sample_foreground(image, foreground, 400, rng=np.random.default_rng(1))
-    assert drawn.shape == (2, 400)
-    assert drawn.dtype == np.float32
+    kept = sample_foreground(image, foreground, 400, rng=np.random.default_rng(1))
+    assert kept.dtype == np.float32
+    assert sorted(kept.T.tolist()) == sorted(image[:, foreground].T.tolist())
+    assert not np.array_equal(kept, image[:, foreground])  # in random order
+
+
+def test_of_more_voxels_than_may_be_kept_so_many_are_drawn():
+    image, foreground = image_of(), ball()
+    drawn = sample_foreground(image, foreground, 20, rng=np.random.default_rng(1))
+    assert drawn.shape == (2, 20)
     pairs = {tuple(pair) for pair in image[:, foreground].T.tolist()}
-    assert {tuple(pair) for pair in drawn.T.tolist()} == pairs
+    assert {tuple(pair) for pair in drawn.T.tolist()} <= pairs
+
+
+def test_bounds_of_one_case_with_heavy_tails_are_those_of_all_its_voxels():
+    image = (100 + 20 * np.random.default_rng(3).standard_t(3, (1, 45, 60, 70))).astype(np.float32)
+    count = samples_per_case(1, 1)
+    samples = sample_foreground(image, np.ones(image.shape[1:], bool), count, rng=np.random.default_rng(0))[0]
+    found = intensity_statistics([samples])
+    off = np.percentile(image, [0.5, 99.5]) - (found.percentile_00_5, found.percentile_99_5)
+    assert np.abs(off).max() <= 0.01 * np.subtract(*np.percentile(image, [75, 25]))
 
 
 def test_samples_follow_from_the_generator():
@@ -53,7 +68,7 @@ def test_a_small_tumour_weighs_as_much_as_a_large_one():
 
 @pytest.mark.parametrize(
     ("num_cases", "num_channels", "expected"),
-    [(1, 1, MOST_SAMPLES), (1000, 4, 2048), (1001, 4, 2048), (10**7, 4, FEWEST_SAMPLES), (0, 1, MOST_SAMPLES)],
+    [(1, 1, 2**23), (26, 1, 2**18), (1000, 4, 2048), (1001, 4, 2048), (10**7, 4, FEWEST_SAMPLES), (0, 1, 2**23)],
 )
 def test_how_many_samples_are_drawn_of_a_case(num_cases, num_channels, expected):
     assert samples_per_case(num_cases, num_channels) == expected

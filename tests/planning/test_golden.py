@@ -14,7 +14,7 @@ import pytest
 from tests.planning.measured import CT, MR, equal_cases, fingerprint
 from tumorseg.planning.augmentation import cascade_augmentation
 from tumorseg.planning.lowres import find_lowres
-from tumorseg.planning.patch_search import Grid
+from tumorseg.planning.patch_search import Grid, search
 from tumorseg.planning.planner import Machine, PlanOptions, decide
 from tumorseg.planning.presets import PRESETS
 from tumorseg.planning.published import PublishedRule
@@ -118,6 +118,25 @@ def test_livers_lower_resolution_is_nnunets():
     assert coarser is not None
     assert coarser.grid.spacing_mm == pytest.approx((2.427, 1.863, 1.863), abs=5e-4)
     assert coarser.grid.median_shape == (178, 211, 211)
+
+
+# printed by nnunetv2 2.8.1 for 100 cases; with the rounded shape the loop ends a step sooner or later
+@pytest.mark.parametrize(
+    ("grid", "spacing", "patch", "shape"),
+    [
+        (((3.0, 0.5, 0.5), (211, 578, 223)), (3.0, 0.93014729, 0.93014729), (128, 192, 80), (211, 311, 120)),
+        (((0.7, 0.5, 0.5), (446, 363, 365)), (1.38151056, 0.98679326, 0.98679326), (128, 128, 128), (226, 184, 185)),
+    ],
+)
+def test_a_lower_resolution_is_judged_by_the_shape_that_is_not_rounded(grid, spacing, patch, shape):
+    full = Grid(*grid, 100.0 * math.prod(grid[1]), 3)
+    coarser = find_lowres(full, search(full, PRESETS["nnunet"], RULE).candidate.patch_size, PRESETS["nnunet"], RULE)
+    assert coarser is not None
+    assert coarser.grid.spacing_mm == pytest.approx(spacing, abs=1e-7)
+    assert coarser.grid.median_shape == shape
+    assert coarser.found.candidate.patch_size == patch
+    assert coarser.found.candidate.batch_size == 2
+    assert coarser.grid.dataset_voxels == pytest.approx(100 * math.prod(shape), rel=0.01)
 
 
 def golden_plans():

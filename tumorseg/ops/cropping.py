@@ -47,9 +47,38 @@ def mask_box(mask: NDArray[np.bool_]) -> Box | None:
 
 def nonzero_mask(image: Image, covered: Sequence[Mask | None] = ()) -> Mask:
     """Return the mask (Z, Y, X) of voxels that are not 0 in some channel, holes filled (nnU-Net's); as for `nonzero_box`."""
-    from scipy import ndimage  # takes a third of a second, which most data are spared
+    occupied = _occupied(image, covered)
+    return occupied | _holes(occupied)
 
-    return np.asarray(ndimage.binary_fill_holes(_occupied(image, covered)), dtype=np.bool_)
+
+def _holes(occupied: Mask) -> Mask:
+    """Return the other voxels from which no way over faces leads to the edge of the image.
+
+    What can be reached is flooded from the edge, face by face, so that the time follows what is flooded: in most images little.
+    """
+    dry = np.pad(~occupied, 1)  # the rim is not dry, so that no step leads beyond it
+    flat = dry.reshape(-1)
+    steps = [step for stride in dry.strides for step in (stride, -stride)]  # a voxel is a byte
+    front = np.concatenate([_dry_at_edges(dry, axis) for axis in range(dry.ndim)])
+    flat[front] = False
+    front = np.unique(front)
+    while front.size:
+        reached = []
+        for step in steps:
+            found = front + step
+            found = found[flat[found]]
+            flat[found] = False  # before the next step, so that no voxel is found twice
+            reached.append(found)
+        front = np.concatenate(reached)
+    return dry[1:-1, 1:-1, 1:-1]
+
+
+def _dry_at_edges(dry: Mask, axis: int) -> NDArray[np.intp]:
+    """Return the flat indices of the dry voxels in the first and the last plane across an axis, inside the rim."""
+    ends = np.array([1, dry.shape[axis] - 2])
+    found = list(np.nonzero(dry.take(ends, axis)))
+    found[axis] = ends[found[axis]]
+    return np.ravel_multi_index(tuple(found), dry.shape)
 
 
 def box_slices(box: Box) -> tuple[Any, ...]:

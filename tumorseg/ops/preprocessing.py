@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tumorseg.ops.cropping import box_shape, box_slices, nonzero_box, whole_box
+from tumorseg.ops.cropping import box_shape, box_slices, mask_box, nonzero_box, nonzero_mask, whole_box
 from tumorseg.ops.normalization import normalize
 from tumorseg.ops.resampling import (
     AxisOrders,
@@ -13,6 +13,7 @@ from tumorseg.ops.resampling import (
     resampled_shape,
     separate_axis,
 )
+from tumorseg.ops.shares import OUTSIDE
 from tumorseg.schema.cases import Preprocessing
 from tumorseg.types import Box, Image, Mask, Segmentation, Shape, Spacing
 
@@ -82,10 +83,43 @@ def prepare_image(
     return PreparedImage(resampled, grid.box, grid.spacing_mm, grid.target_spacing_mm)
 
 
-def prepare_segmentation(segmentation: Segmentation, grid: NetworkGrid, spec: Preprocessing) -> Segmentation:
-    """Bring class indices to the network's grid."""
+def prepare_segmentation(
+    segmentation: Segmentation,
+    grid: NetworkGrid,
+    spec: Preprocessing,
+    *,
+    image: Image,
+    covered: Sequence[Mask | None] = (),
+) -> Segmentation:
+    """Bring class indices to the network's grid.
+
+    Args:
+        segmentation: (Z, Y, X), as the image is.
+        grid: from `network_grid` or `prepare_image`.
+        spec: what the plan says.
+        image: (C, Z, Y, X), in the plan's axis order, as it was read.
+        covered: as for `prepare_image`.
+    """
+    inside = box_slices(grid.box)
+    held: Segmentation = segmentation[inside]
+    if held.shape == tuple(grid.shape):
+        return held
+    if spec.cropping:
+        held = _mark_outside(held, image[inside], tuple(None if mask is None else mask[inside] for mask in covered))
     orders = resampling_orders(spec.resampling.label_order, grid.spacing_mm, grid.target_spacing_mm, spec)
-    return resample_segmentation(segmentation[box_slices(grid.box)], grid.shape, orders)
+    return resample_segmentation(held, grid.shape, orders)
+
+
+def _mark_outside(indices: Segmentation, image: Image, covered: Sequence[Mask | None]) -> Segmentation:
+    """Tell background outside the body from background inside it, as nnU-Net does, near whatever has a label."""
+    box = mask_box(indices != 0)
+    if box is None:
+        return indices
+    near = tuple(slice(max(lower - 1, 0), upper + 1) for lower, upper in box)
+    marked = indices.copy()
+    part = marked[near]
+    part[(part == 0) & ~nonzero_mask(image, covered)[near]] = OUTSIDE
+    return marked
 
 
 def resampling_orders(order: int, spacing_mm: Spacing, target_mm: Spacing, spec: Preprocessing) -> AxisOrders:

@@ -3,7 +3,7 @@
 Spline interpolation on a regular grid is separable: along each axis the result is a fixed matrix (spline prefilter
 included) times the data. The matrices come from scipy's own spline code, applied once to the identity, so results equal
 `skimage.transform.resize(order, mode="edge", anti_aliasing=False)` as nnU-Net calls it, at the price of three matrix
-products rather than 64 taps per voxel.
+products rather than 64 taps per voxel. Labels go by their shares instead (shares.py).
 """
 
 import math
@@ -12,20 +12,14 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tumorseg.ops.cropping import mask_box
-from tumorseg.ops.labels import count_values
-from tumorseg.types import FloatArray, Image, Mask, Segmentation, Shape, Spacing
+from tumorseg.ops.shares import place_axis, take_largest_share, take_over_half
+from tumorseg.types import FloatArray, Image, Segmentation, Shape, Spacing
 
 BLOCK = 64
 """Rows of a matrix that are multiplied together."""
 NEGLIGIBLE = 1e-7
 """Weights below this are nothing in float32: a spline's matrix is a band, for its prefilter dies away within some 15 voxels."""
-
-
-TIE = 1e-5
-"""Shares of a label this close to a half, more than float32 is off, are summed anew in float64: there the last bit decides."""
 
 
 class AxisOrders(NamedTuple):
@@ -36,8 +30,11 @@ class AxisOrders(NamedTuple):
 
 
 def resampled_shape(shape: Shape, spacing_mm: Spacing, new_spacing_mm: Spacing) -> tuple[int, ...]:
-    """Return the voxels of the same extent on another spacing, at least 1 per axis."""
-    sizes = (size * old / new for size, old, new in zip(shape, spacing_mm, new_spacing_mm, strict=True))
+    """Return the voxels of the same extent on another spacing, at least 1 per axis.
+
+    Computed in nnU-Net's order, for a last bit decides where the extent is a whole number of voxels and a half.
+    """
+    sizes = (old / new * size for size, old, new in zip(shape, spacing_mm, new_spacing_mm, strict=True))
     return tuple(max(1, round(size)) for size in sizes)
 
 
@@ -150,74 +147,28 @@ def _is_identity(matrix: FloatArray) -> bool:
 
 
 def resample_segmentation(segmentation: Segmentation, new_shape: Shape, orders: AxisOrders) -> Segmentation:
-    """Resample a label map label by label: each mask is interpolated and kept from 0.5, later labels winning.
-
-    Every label is handled within its own box, slab by slab, so no one-hot volume is ever held. A border often falls right between
-    two voxels; there the last bit decides, and is the one that scipy (and with it nnU-Net) gets.
+    """Resample a label map: the label with the largest share of a voxel takes it, as `take_largest_share` says.
 
     Args:
-        segmentation: (Z, Y, X), integer; any values.
+        segmentation: (Z, Y, X), integer; any values. `OUTSIDE` is compared as a label and becomes 0.
         new_shape: voxels (Z, Y, X).
-        orders: as from `axis_orders`.
+        orders: as from `axis_orders`, 0 or 1; order 0 takes the nearest label. A separate axis follows after the two others, and of
+            order 1 it gives a voxel to the label of over half of it, of two halves to the background.
 
     Returns:
-        new_shape, same dtype; voxels that no label claims are 0.
+        new_shape, same dtype.
+
+    References:
+        `resample_data_or_seg` of nnunetv2 2.8.1 with `is_seg`.
     """
     if segmentation.shape == tuple(new_shape):
         return segmentation
-    resampled = np.zeros(tuple(new_shape), segmentation.dtype)
-    matrices = [
-        axis_matrix(old, new, order, np.float64)
-        for old, new, order in zip(segmentation.shape, new_shape, orders.orders, strict=True)
-    ]
-    values = count_values(segmentation)[0]
-    for label in values:
-        if label != 0 or values[0] < 0:  # the background wins over negative values only
-            _paint_label(resampled, segmentation, label, matrices)
-    return resampled
-
-
-def _paint_label(target: Segmentation, source: Segmentation, label: int, matrices: Sequence[FloatArray]) -> None:
-    """Paint one label of `source` into `target`, looking only at the label's own box."""
-    box = mask_box(source == label)
-    if box is None:
-        return
-    parts, starts = [], []
-    for matrix, (lower, upper) in zip(matrices, box, strict=True):
-        touched = np.flatnonzero((matrix[:, lower:upper] != 0).any(axis=1))
-        first, last = (int(touched[0]), int(touched[-1]) + 1) if touched.size else (0, 0)
-        parts.append(matrix[first:last, lower:upper])
-        starts.append(first)
-    inside = tuple(slice(start, start + len(part)) for start, part in zip(starts[1:], parts[1:], strict=True))
-    held = source[tuple(slice(lower, upper) for lower, upper in box)]
-    for rows, columns in _band(parts[0]):
-        mask = held[columns] == label
-        weights = [parts[0][rows, columns], *parts[1:]]
-        shares = apply_matrices(mask.astype(np.float32), [np.asarray(part, np.float32) for part in weights])
-        claimed = shares >= 0.5
-        ties = np.nonzero(np.abs(shares - 0.5) < TIE)
-        claimed[ties] = _exact_shares(mask, weights, ties) >= 0.5
-        target[starts[0] + rows.start : starts[0] + rows.stop, *inside][claimed] = label
-
-
-def _exact_shares(mask: Mask, matrices: Sequence[FloatArray], places: tuple[NDArray[np.intp], ...]) -> FloatArray:
-    """Return what a mask's interpolation is at some places of the result, summed in scipy's order, bit for bit.
-
-    Args:
-        mask: (Z, Y, X).
-        matrices: one per axis, of linear or nearest interpolation: two weights a row at most.
-        places: indices (N) along each axis of the result.
-    """
-    columns, weights = [], []
-    for matrix, index in zip(matrices, places, strict=True):
-        rows = matrix[index]
-        first = np.argmax(rows != 0, axis=1)
-        second = np.minimum(first + 1, matrix.shape[1] - 1)
-        low, high = (np.take_along_axis(rows, column[:, None], axis=1)[:, 0] for column in (first, second))
-        columns.append((first, second))
-        weights.append((low, np.where(second > first, high, 0.0)))
-    total = np.zeros(len(places[0]))
-    for z, y, x in np.ndindex(2, 2, 2):
-        found = mask[columns[0][z], columns[1][y], columns[2][x]]
-        total += found * weights[0][z] * weights[1][y] * weights[2][x]
-    return total
+    axes = [place_axis(*one) for one in zip(segmentation.shape, new_shape, orders.orders, strict=True)]
+    number = orders.separate_axis
+    if number is None:
+        return take_largest_share(segmentation, axes)
+    size = segmentation.shape[number]
+    along, axes[number] = axes[number], place_axis(size, size, 0)
+    planes = take_largest_share(segmentation, axes)
+    is_blended = orders.orders[number] == 1 and size != new_shape[number]
+    return take_over_half(planes, along, number) if is_blended else planes.take(along.nearest, number)

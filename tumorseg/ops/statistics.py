@@ -11,51 +11,53 @@ from tumorseg.types import Image, Mask
 
 TOTAL_SAMPLES = 10_000_000
 """Intensities kept of a whole dataset, over cases and channels: 40 MB whatever its size."""
-MOST_SAMPLES = 1 << 16
-"""Intensities kept of one case and channel at most."""
 FEWEST_SAMPLES = 128
 """Intensities kept of one case and channel at least."""
 
 
 def samples_per_case(num_cases: int, num_channels: int) -> int:
-    """Return how many intensities are drawn of each case, the same for all, so that each weighs the same.
+    """Return how many intensities are kept of each case and channel at most.
 
     It is a power of two, so that a few cases more seldom change it: the others need not be measured again then.
     """
     share = max(1, TOTAL_SAMPLES // max(num_cases * num_channels, 1))
-    return max(FEWEST_SAMPLES, min(MOST_SAMPLES, 1 << (share.bit_length() - 1)))
+    return max(FEWEST_SAMPLES, 1 << (share.bit_length() - 1))
 
 
 def sample_foreground(
     image: Image, foreground: Mask, count: int, *, rng: np.random.Generator, covered: Sequence[Mask | None] = ()
 ) -> NDArray[np.float32]:
-    """Draw foreground intensities with replacement.
+    """Take all foreground intensities in random order, or draw so many with replacement where there are more.
 
     Args:
         image: (C, Z, Y, X).
         foreground: (Z, Y, X).
-        count: how many.
+        count: how many at most.
         rng: draws them.
         covered: (Z, Y, X) per channel, the voxels that it covers, None for all. Empty: all of all channels.
 
     Returns:
-        (C, count), the same voxels in every channel, NaN where it does not cover them; (C, 0) where there is no foreground.
+        (C, N), the same voxels in every channel, NaN where it does not cover them; (C, 0) where there is no foreground.
     """
-    found = np.flatnonzero(foreground)
-    if found.size == 0:
-        return np.zeros((image.shape[0], 0), np.float32)
-    chosen = rng.choice(found, count, replace=True)
-    where = np.unravel_index(chosen, foreground.shape)
-    samples = np.stack([channel[where] for channel in image]).astype(np.float32)
-    for channel, inside in zip(samples, covered, strict=False):
+    size = int(np.count_nonzero(foreground))
+    chosen = rng.permutation(size) if size <= count else rng.integers(size, size=count)
+    samples = np.empty((len(image), len(chosen)), np.float32)
+    for number, (channel, target) in enumerate(zip(image, samples, strict=True)):
+        target[:] = channel[foreground][chosen]
+        inside = covered[number] if covered else None
         if inside is not None:
-            channel[~inside[where]] = np.nan
+            target[~inside[foreground][chosen]] = np.nan
     return samples
 
 
 def intensity_statistics(samples: Sequence[NDArray[np.float32]]) -> IntensityStatistics:
-    """Return statistics of one channel over the samples (N) of all cases, NaN left out; all 0 where there are none."""
+    """Return statistics of one channel over the samples (N) of all cases, NaN left out; all 0 where there are none.
+
+    Each case weighs the same: the samples of one that has fewer are repeated, in their random order.
+    """
     samples = [part[~np.isnan(part)] for part in samples]
+    longest = max((part.size for part in samples), default=0)
+    samples = [np.resize(part, longest) for part in samples if part.size]
     pooled = np.concatenate([*samples, np.zeros(0, np.float32)])
     if pooled.size == 0:
         pooled = np.zeros(1, np.float32)

@@ -4,6 +4,8 @@ References:
     nnU-Net's rule for `3d_lowres`.
 """
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from tumorseg.errors import PlanError
@@ -34,13 +36,13 @@ def find_lowres(grid: Grid, patch_size: tuple[int, ...], preset: Preset, rule: M
         preset: of the search.
         rule: the budget.
     """
-    if _share(patch_size, grid.median_shape) >= SHARE_SEEN:
+    if math.prod(patch_size) / math.prod(grid.median_shape) >= SHARE_SEEN:
         return None
     try:
         coarser = _coarsen(grid, preset, rule)
     except PlanError:  # no network fits a grid so coarse
         return None
-    gain = _voxels(grid.median_shape) / _voxels(coarser.grid.median_shape)
+    gain = math.prod(grid.median_shape) / math.prod(_exact_shape(grid, coarser.grid.spacing_mm))
     return coarser if gain >= LEAST_GAIN else None
 
 
@@ -53,22 +55,26 @@ def _coarsen(grid: Grid, preset: Preset, rule: MemoryRule) -> Lowres:
         spacing = [
             edge * STEP if is_fine or not any(fine) else edge for edge, is_fine in zip(spacing, fine, strict=True)
         ]
-        ratios = zip(grid.median_shape, grid.spacing_mm, spacing, strict=True)
-        shape = tuple(float(max(1, round(size * old / new))) for size, old, new in ratios)
-        coarser = grid._replace(spacing_mm=tuple(spacing), median_shape=shape)
-        if _share(search_patch(coarser, preset, rule), shape) < SHARE_SEEN:
+        coarser = _on_spacing(grid, tuple(spacing))
+        voxels = math.prod(_exact_shape(grid, spacing))
+        if math.prod(search_patch(coarser, preset, rule)) / voxels < SHARE_SEEN:
             continue
         found = search(coarser, preset, rule)
-        if _share(found.candidate.patch_size, shape) >= SHARE_SEEN:
+        if math.prod(found.candidate.patch_size) / voxels >= SHARE_SEEN:
             return Lowres(coarser, found)
 
 
-def _voxels(shape: tuple[float, ...]) -> float:
-    product = 1.0
-    for size in shape:
-        product *= size
-    return product
+def _on_spacing(grid: Grid, spacing_mm: tuple[float, ...]) -> Grid:
+    """Return the grid of the same cases on another spacing."""
+    exact = _exact_shape(grid, spacing_mm)
+    return grid._replace(
+        spacing_mm=spacing_mm,
+        median_shape=tuple(float(max(1, round(size))) for size in exact),
+        dataset_voxels=grid.dataset_voxels * math.prod(exact) / math.prod(grid.median_shape),
+    )
 
 
-def _share(patch_size: tuple[int, ...], shape: tuple[float, ...]) -> float:
-    return _voxels(patch_size) / _voxels(shape)
+def _exact_shape(grid: Grid, spacing_mm: Sequence[float]) -> list[float]:
+    """Return the median voxels on another spacing, not rounded: nnU-Net compares the patch with their product."""
+    ratios = zip(grid.spacing_mm, spacing_mm, grid.median_shape, strict=True)
+    return [old / new * size for old, new, size in ratios]

@@ -59,7 +59,7 @@ class ResamplingSpec(Record):
     image_order: Literal[0, 1, 3] = 3
     """Spline order for intensities."""
     label_order: Literal[0, 1] = 1
-    """Spline order for each label's mask, kept from 0.5."""
+    """Spline order for each label's mask; a voxel goes to the label with the largest share of it."""
     logit_order: Literal[0, 1] = 1
     """Spline order for logits on their way back."""
     separate_axis_order: Literal[0, 1] = 0

@@ -19,7 +19,7 @@ class Measured(NamedTuple):
 
     measurement: CaseMeasurement
     samples: NDArray[np.float32]
-    """(C, N), the same N for every case that has foreground, 0 for one that has none."""
+    """(C, N), N being 0 for a case without foreground."""
 
 
 def write_measured(folder: Path, key: str, measured: Measured) -> None:
