@@ -2,11 +2,13 @@
 
     python -m benchmarks.hippocampus [--data-root ../shared/data] [--max-hours 0.2] [--device cpu]
 
-The result goes to benchmarks/results/hippocampus.json: machine, commit, minutes, held-out DSC per label.
+The result goes to benchmarks/results/hippocampus.json, of a length other than the default to hippocampus_<hours>h.json beside it:
+machine, commit, minutes, epochs, the lr at the end of each tenth of the training, held-out DSC per label.
 """
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -16,9 +18,22 @@ from typing import Any
 
 from benchmarks.machine import machine
 
+DEFAULT_HOURS = 0.2
 BARS = {"Anterior": 0.84, "Posterior": 0.82}
-MOST_MINUTES = 20.0
-RESULT = Path(__file__).parent / "results" / "hippocampus.json"
+MOST_EXTRA_MINUTES = 8.0
+"""Beyond the hours that the training is given: planning, preprocessing, full-size validation."""
+RESULTS = Path(__file__).parent / "results"
+
+
+def result_file(max_hours: float) -> Path:
+    """Return where the figures of a length are kept."""
+    return RESULTS / ("hippocampus.json" if max_hours == DEFAULT_HOURS else f"hippocampus_{max_hours:g}h.json")
+
+
+def lr_by_tenths(log: list[dict[str, Any]]) -> list[float]:
+    """Return the lr of the last step of the epoch in which each tenth of the training ends."""
+    last_epochs = [math.ceil(tenth * len(log) / 10) - 1 for tenth in range(1, 11)]
+    return [float(f"{log[epoch]['lr']:.3g}") for epoch in last_epochs]
 
 
 def tumorseg(*arguments: str) -> dict[str, Any]:
@@ -41,7 +56,8 @@ def run(data_root: str, max_hours: float, device: str, work: str) -> dict[str, A
     preprocessed = time.perf_counter()
     trained = tumorseg(*roots, "train", "-p", plan, "--fold", "0", "--device", device)
     ended = time.perf_counter()
-    log = (Path(trained["folder"]) / "log.jsonl").read_text().splitlines()
+    lines = (Path(trained["folder"]) / "log.jsonl").read_text().splitlines()
+    log = [json.loads(line) for line in lines]
     summary = trained["metrics"]["summary"]
     return {
         "minutes": {
@@ -50,7 +66,9 @@ def run(data_root: str, max_hours: float, device: str, work: str) -> dict[str, A
             "train_and_validate": round((ended - preprocessed) / 60, 2),
             "in_all": round((ended - started) / 60, 2),
         },
-        "iterations": json.loads(log[-1])["iteration"],
+        "epochs": len(log),
+        "iterations": log[-1]["iteration"],
+        "lr_by_tenths": lr_by_tenths(log),
         "cases": len({case["case_id"] for case in trained["metrics"]["cases"]}),
         "held_out": {
             label: {
@@ -68,18 +86,19 @@ def main() -> int:
     """Run, write the result, and say whether the bars are met."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", default="../shared/data")
-    parser.add_argument("--max-hours", type=float, default=0.2)
+    parser.add_argument("--max-hours", type=float, default=DEFAULT_HOURS)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         figures = run(options.data_root, options.max_hours, options.device, work)
     scores = {label: found["dsc"] for label, found in figures["held_out"].items()}
-    is_met = figures["minutes"]["in_all"] <= MOST_MINUTES and all(scores[label] >= bar for label, bar in BARS.items())
-    bars = {"dsc": BARS, "minutes": MOST_MINUTES, "is_met": is_met}
+    minutes = options.max_hours * 60 + MOST_EXTRA_MINUTES
+    is_met = figures["minutes"]["in_all"] <= minutes and all(scores[label] >= bar for label, bar in BARS.items())
+    bars = {"dsc": BARS, "minutes": minutes, "is_met": is_met}
     command = " ".join(["python", "-m", "benchmarks.hippocampus", "--max-hours", str(options.max_hours)])
-    RESULT.parent.mkdir(exist_ok=True)
+    RESULTS.mkdir(exist_ok=True)
     result = {"command": command, "machine": machine(), "bars": bars, **figures}
-    RESULT.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
+    result_file(options.max_hours).write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
     print(json.dumps(result, indent=2, sort_keys=True))
     return 0 if is_met else 1
 

@@ -77,6 +77,8 @@ writes into the plan as `voxels`, or those of each `batch`.
 
 ## What holds for all
 
+- The loss is that of the whole batch, also where it goes through the network in parts (`gradient_accumulation`, or a plan for several GPUs on one):
+  "batch" means all of it, and means are over all its supervised voxels.
 - Voxels with the ignore label have no influence and no gradient; a patch without supervision has loss 0.
 - A class that neither patch nor prediction shows has Dice 1; distances of a target that a patch does not show, or that fills it, are 0.
 - Sums are float32 whatever the network's precision. Overlap and entropy of all components come from one pass over the logits, which keeps nothing

@@ -36,8 +36,13 @@ class Cases:
     def shape(self, case_id):
         return self.arrays[case_id][1].shape
 
+    def supervised_classes(self, case_id):
+        has_ignored = any((segmentation < 0).any() for _, segmentation in self.arrays.values())
+        return tuple(range(int(self.arrays[case_id][1].max()) + 1)) if has_ignored else ()
+
     def num_locations(self, case_id, class_index):
-        return int((self.arrays[case_id][1] == class_index).sum()) if class_index else 0
+        is_known = class_index > 0 or self.supervised_classes(case_id)
+        return int((self.arrays[case_id][1] == class_index).sum()) if is_known else 0
 
     def num_voxels(self, case_id, class_index):
         return int((self.arrays[case_id][1] == class_index).sum())

@@ -166,6 +166,41 @@ def test_a_case_of_background_gives_random_patches():
     assert (batch.images > 0).all()
 
 
+def test_without_an_ignore_label_the_stream_of_patches_stays():
+    reader = cases_of(2)
+    read(reader, number=1)
+    assert reader.boxes == [
+        ("case 1", ((3, 9), (0, 9), (3, 10))),
+        ("case 1", ((4, 10), (5, 14), (2, 9))),
+        ("case 1", ((1, 7), (8, 17), (4, 11))),
+    ]
+
+
+def sparse(*values, shape=(20, 21, 22)):
+    """Return a case of which only the first voxels are annotated."""
+    segmentation = np.full(shape, -1, np.int8)
+    segmentation.ravel()[: len(values)] = values
+    return Cases({"one": (np.zeros((1, *shape), np.float32), segmentation)})
+
+
+@pytest.mark.parametrize("foreground", [0, 1.0])
+def test_with_an_ignore_label_patches_are_drawn_at_annotated_voxels_of_any_class(foreground):
+    spec = spec_of((1, 1, 1), batch_size=60, foreground=foreground)
+    assert (
+        read(sparse(0, 0, 0), spec).segmentations == 0
+    ).all()  # also where foreground is asked for, and there is none
+    found = read(sparse(*[0] * 30, *[1] * 10), spec).segmentations
+    share = float((found == 1).float().mean())
+    assert (found >= 0).all()
+    assert share == 1 if foreground else 0.1 < share < 0.4  # a quarter: by voxels, not by classes
+
+
+def test_a_case_without_a_single_annotated_voxel_gives_random_patches():
+    reader = sparse()
+    read(reader, spec_of((5, 5, 5), batch_size=4))
+    assert len({box for _, box in reader.boxes}) == 4
+
+
 def test_every_case_is_read():
     reader = Cases({f"case {number}": tumour((8, 8, 8), number) for number in range(5)})
     found = {case_id for number in range(20) for case_id in read(reader, number=number).case_ids}

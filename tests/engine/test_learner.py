@@ -6,6 +6,7 @@ from tumorseg.engine.placement import place
 from tumorseg.errors import TrainingError
 from tumorseg.networks.registry import build_network
 from tumorseg.schema.optimizers import PlateauSchedule, PolySchedule, Sgd
+from tumorseg.schema.weighting import AdaptiveWeighting
 from tumorseg.storage.checkpoints import load_checkpoint, save_checkpoint
 
 
@@ -59,19 +60,48 @@ def test_gradients_are_clipped_to_the_plans_norm(clip):
     assert float((weights_of(learner) - before).norm()) == pytest.approx(clip, rel=1e-2)
 
 
-@pytest.mark.parametrize("optimizer", [None, Sgd()], ids=["adamw", "sgd"])
-def test_a_learner_restored_from_a_checkpoint_goes_on_bit_for_bit(tmp_path, optimizer):
-    changes = {} if optimizer is None else {"optimizer": optimizer}
-    configuration = configuration_of(schedule=PlateauSchedule(patience=0), **changes)
-    learner = learner_of(configuration)
+@pytest.mark.parametrize(
+    "changes", [{}, {"optimizer": Sgd()}, {"gradient_accumulation": 2}], ids=["adamw", "sgd", "parts"]
+)
+def test_a_learner_restored_from_a_checkpoint_goes_on_bit_for_bit(tmp_path, changes):
+    configuration = configuration_of(schedule=PlateauSchedule(), **changes)
+    learner = learner_of(configuration, training_of(4))
     steps(learner, range(3))
-    learner.schedule.end_epoch(1.0, 1.0)
-    learner.schedule.end_epoch(1.0, 1.0)
+    learner.schedule.end_epoch(1.0)
+    learner.schedule.end_epoch(1.0)
+    assert learner.schedule.state()["scale"] < 1
     save_checkpoint(tmp_path / "a.ckpt", learner.state())
-    restored = learner_of(configuration, training_of(seed=77))
+    restored = learner_of(configuration, training_of(4, seed=77))
     restored.restore(load_checkpoint(tmp_path / "a.ckpt"))
     assert steps(restored, range(3, 6)) == steps(learner, range(3, 6))
     assert torch.equal(weights_of(restored), weights_of(learner))
+
+
+def test_a_scaler_skips_the_steps_that_overflow_and_lowers_its_scale():
+    learner = learner_of(training=training_of(epochs=100))
+    learner._dtype, learner._scaler = torch.float16, torch.amp.GradScaler("cpu", init_scale=2.0**21)
+    before, weights, taken = weights_of(learner), [], []
+    while not any(taken):
+        result = learner.step(*batch_of(), 0)
+        taken.append(result.has_stepped)
+        weights.append(weights_of(learner))
+        assert result.total.isfinite()
+    assert 1 < len(taken) < 10
+    assert all(torch.equal(found, before) for found in weights[:-1])
+    assert not torch.equal(weights[-1], before)
+    assert learner.state()["scaler"]["scale"] == 2.0 ** (22 - len(taken))
+
+
+def test_a_loss_that_is_not_finite_changes_neither_weights_nor_their_weighting():
+    loss = configuration_of().loss.model_copy(update={"weighting": AdaptiveWeighting()})
+    learner = learner_of(configuration_of(loss=loss))
+    images, segmentations = batch_of()
+    learner.step(images, segmentations, 0)
+    before, weighting = weights_of(learner), learner.loss.weights()
+    result = learner.step(images.index_fill(0, torch.tensor(1), torch.inf), segmentations, 1)
+    assert not result.has_stepped
+    assert torch.equal(weights_of(learner), before)
+    assert learner.loss.weights() == weighting
 
 
 def test_a_state_of_another_network_is_refused():

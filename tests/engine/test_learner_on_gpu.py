@@ -1,16 +1,16 @@
 import pytest
 import torch
 
-from tests.engine.phantoms import CLASSES, NUM_CHANNELS, batch_of, configuration_of, training_of
+from tests.engine.phantoms import CLASSES, NUM_CHANNELS, batch_of, configuration_of, training_of, weights_of
 from tumorseg.engine.learner import Learner
 from tumorseg.storage.checkpoints import load_checkpoint, save_checkpoint
 
 pytestmark = pytest.mark.gpu
 
 
-def learner_on(device, precision):
+def learner_on(device, precision, **changes):
     training = training_of(epochs=100, precision=precision)
-    return Learner(configuration_of(), training, num_channels=NUM_CHANNELS, targets=CLASSES, device=device)
+    return Learner(configuration_of(**changes), training, num_channels=NUM_CHANNELS, targets=CLASSES, device=device)
 
 
 def losses(learner, numbers):
@@ -32,6 +32,22 @@ def test_one_fp32_step_is_that_of_the_cpu(cuda):
     assert losses(learner_on(cuda, "fp32"), range(3)) == pytest.approx(
         losses(learner_on("cpu", "fp32"), range(3)), rel=1e-2
     )
+
+
+def test_an_overflow_in_fp16_skips_the_step_and_the_training_goes_on(cuda):
+    learner = learner_on(cuda, "fp16")
+    learner._scaler = torch.amp.GradScaler("cuda", init_scale=2.0**21)
+    before, batch = weights_of(learner), [tensor.to(cuda) for tensor in batch_of()]
+    assert not learner.step(*batch, 0).has_stepped
+    assert torch.equal(weights_of(learner), before)
+    assert any(learner.step(*batch, 0).has_stepped for _ in range(10))
+    assert not torch.equal(weights_of(learner), before)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_step_in_parts_is_that_of_the_whole_batch(cuda, precision):
+    whole, parted = (learner_on(cuda, precision, gradient_accumulation=num_parts) for num_parts in (1, 2))
+    assert losses(parted, range(3)) == pytest.approx(losses(whole, range(3)), rel=1e-2)
 
 
 def test_a_checkpoint_holds_the_scaler_and_goes_on(cuda, tmp_path):

@@ -16,9 +16,10 @@ from tests.engine.phantoms import (
     tumour,
     weights_of,
 )
-from tumorseg.engine.loop import Data, Fit
+from tumorseg.engine.loop import MOST_SKIPPED, Data, Fit
 from tumorseg.errors import TrainingError
 from tumorseg.schema.augmentation import AffineTransform, GaussianNoise, MirrorTransform
+from tumorseg.schema.numbers import LinearSchedule
 from tumorseg.schema.optimizers import AdamW, PlateauSchedule, Sgd
 from tumorseg.storage.checkpoints import load_checkpoint, save_checkpoint
 
@@ -28,7 +29,7 @@ AUGMENTED = configuration_of(
         GaussianNoise(probability=0.9),
         MirrorTransform(axes=(0, 1, 2)),
     ),
-    schedule=PlateauSchedule(patience=0),
+    schedule=PlateauSchedule(),
 )
 MEASURED = {"seconds", "data_wait_fraction", "memory_bytes"}
 NUM_ITERATIONS = 6
@@ -192,6 +193,34 @@ def test_without_validation_the_training_loss_decides_the_best_epoch():
     assert best == expected
 
 
+def test_the_held_out_reference_shapes_no_weight_though_the_lr_is_lowered():
+    found = []
+    image, segmentation = tumour((9, 11, 10), seed=9)
+    for reference in (segmentation, 2 - segmentation):
+        data = Data(cases_of(2), Cases({"held out": (image, reference)}))
+        configuration = configuration_of(schedule=PlateauSchedule(threshold=0.9))
+        fit = fit_of(configuration, training_of(10, 1, validation_iterations=1), data)
+        fit.run()
+        found.append(weights_of(fit.learner))
+        assert fit.learner.schedule.state()["scale"] < 1
+    assert torch.equal(*found)
+
+
+def test_a_weight_that_falls_does_not_pass_for_a_loss_that_falls():
+    loss = configuration_of().loss
+    components = tuple(one.model_copy(update={"weight": LinearSchedule(start=1, end=0.1)}) for one in loss.components)
+    configuration = configuration_of(
+        loss=loss.model_copy(update={"components": components}),
+        optimizer=Sgd(lr=1e-9, momentum=0),
+        schedule=PlateauSchedule(),
+    )
+    logs = []
+    fit = fit_of(configuration, training_of(10, 1), on_epoch=lambda log, *_: logs.append(log.train_loss))
+    fit.run()
+    assert logs == sorted(logs, reverse=True)
+    assert fit.learner.schedule.state()["scale"] < 1
+
+
 def test_the_best_epoch_is_that_of_the_running_mean_of_the_validation_dsc(whole):
     recorder, _ = whole
     running, record, expected = None, -math.inf, []
@@ -223,10 +252,36 @@ def with_infinity(case_id="broken"):
     return Cases({case_id: (image, segmentation)})
 
 
-def test_a_loss_that_is_not_finite_names_iteration_and_cases():
+def test_an_epoch_without_a_finite_loss_names_iteration_and_cases():
     fit = fit_of(data=Data(with_infinity(), None))
-    with pytest.raises(TrainingError, match=r"the loss became nan at iteration 0 on cases broken, broken; look at"):
+    with pytest.raises(
+        TrainingError,
+        match=r"the loss became nan at iteration 2 on cases broken, broken \(steps in a row .*: 3\); look at",
+    ):
         fit.run()
+
+
+def test_a_step_whose_loss_is_not_finite_is_left_out_and_told():
+    cases = Cases({**cases_of(3).arrays, **with_infinity().arrays})
+    skipped, seen, logs = [], [], []
+    fit = fit_of(
+        training=training_of(2, 5),
+        data=Data(cases, Data(cases_of(1), with_infinity("held out")).training),
+        on_skip=lambda iteration, loss, case_ids: skipped.append((iteration, case_ids)),
+        on_iteration=lambda iteration, loss: seen.append(loss),
+        on_epoch=lambda log, *_: logs.append(log),
+    )
+    assert fit.run()
+    assert 0 < len(skipped) < 10
+    assert all("broken" in case_ids for _, case_ids in skipped)
+    assert [iteration for iteration, loss in enumerate(seen) if math.isnan(loss)] == [
+        iteration for iteration, _ in skipped
+    ]
+    for number, log in enumerate(logs):
+        finite = [loss for loss in seen[5 * number : 5 * number + 5] if math.isfinite(loss)]
+        assert log.train_loss == pytest.approx(sum(finite) / len(finite))
+        assert sum(log.train_losses.values()) == pytest.approx(log.train_loss, rel=1e-5)
+    assert weights_of(fit.learner).isfinite().all()
 
 
 def test_a_validation_loss_that_is_not_finite_is_a_training_error():
@@ -250,14 +305,32 @@ def test_validation_looks_at_the_same_patches_each_time_and_trains_nothing():
     assert torch.equal(weights_of(learner), weights)
 
 
-def test_a_gradient_that_is_not_finite_leaves_the_weights_alone_and_ends_the_training():
-    fit = fit_of(data=Data(cases_of(1), None))
-    before = weights_of(fit.learner)
+def overflowing(training, **hooks):
+    fit = fit_of(training=training, data=Data(cases_of(1), None), **hooks)
     for parameter in fit.learner.network.parameters():
         parameter.register_hook(lambda gradient: gradient * float("inf"))
-    with pytest.raises(TrainingError, match="the gradient is not finite at iteration 0"):
-        fit.run()
-    assert torch.equal(weights_of(fit.learner), before)
+    return fit
+
+
+def test_gradients_that_are_not_finite_leave_the_weights_alone_and_end_a_training_in_time():
+    kept = {}
+    fit = overflowing(training_of(1, 60), on_stop=kept.update, should_stop=lambda: fit.progress.iteration == 20)
+    before = weights_of(fit.learner)
+    assert not fit.run()
+    resumed = overflowing(training_of(1, 60))
+    resumed.restore(kept)
+    with pytest.raises(
+        TrainingError, match=rf"the gradient is not finite at iteration {MOST_SKIPPED - 1} .*: {MOST_SKIPPED}\)"
+    ):
+        resumed.run()
+    assert torch.equal(weights_of(resumed.learner), before)
+
+
+def test_a_short_training_without_a_single_step_fails():
+    with pytest.raises(
+        TrainingError, match=r"the gradient is not finite at iteration 2 .*training.precision=bf16 or fp32"
+    ):
+        overflowing(training_of(3, 1, precision="fp16")).run()
 
 
 def test_the_log_holds_the_weight_of_every_term_of_a_repeated_loss():

@@ -7,7 +7,9 @@ from typing import Any, NamedTuple, get_args
 
 import pytest
 import torch
+from torch import nn
 
+from tumorseg.engine.accumulation import backward_in_parts
 from tumorseg.errors import InputError
 from tumorseg.losses.presets import LOSS_PRESETS, loss_preset
 from tumorseg.losses.registry import BUILDERS, build_loss
@@ -290,6 +292,25 @@ class TestEveryLoss:
         expected = loss(logits, target).total
         for dtype in (torch.uint8, torch.int8, torch.int16, torch.int32):
             assert loss(logits, target.to(dtype)).total == expected
+
+    def test_a_batch_in_uneven_parts_has_the_loss_and_gradient_of_the_whole(self, case, space):
+        loss, targets = case
+        target = target_of(space, batch=3)
+        target[0, 1:], target[2, 1:] = IGNORE, 0
+        images = torch.randn(3, 2, *space, generator=generator(), dtype=torch.float64)
+        kind = nn.Conv2d if len(space) == 2 else nn.Conv3d
+        network = kind(2, targets.num_outputs, 3, padding=1, dtype=torch.float64)
+
+        def backward(logits):
+            value = loss(logits, target)
+            value.total.backward()
+            return value
+
+        expected, slope = backward(network(images)), network.weight.grad
+        network.zero_grad()
+        found = backward_in_parts(network, images.tensor_split(2), forward=network, backward=backward)
+        torch.testing.assert_close((found.total, found.components), (expected.total, expected.components))
+        torch.testing.assert_close(network.weight.grad, slope)
 
     def test_components_are_detached_and_add_up(self, case, space):
         loss, targets = case

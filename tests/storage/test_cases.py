@@ -96,6 +96,7 @@ def test_reading_a_box_equals_slicing_the_whole(stored, starts):
 def test_locations_are_found_by_class_and_number(stored):
     arrays, store = stored
     assert store.num_locations("case 1", 0) == 0
+    assert store.supervised_classes("case 1") == ()
     assert [store.num_voxels("case 1", index) for index in (0, 1)] == np.bincount(arrays.segmentation.ravel()).tolist()
     assert store.num_locations("case 1", 1) == len(arrays.locations)
     for number in (0, 17, len(arrays.locations) - 1):

@@ -1,5 +1,7 @@
 """Training patches: which ones, and reading them.
 
+Some are centred on foreground; the others lie anywhere in a case, or, with an ignore label, around a supervised voxel.
+
 Batch number i is a function of (seed, i) alone: nothing has to be remembered to go on after an interruption, and it does
 not matter how many threads read ahead.
 """
@@ -32,6 +34,10 @@ class CaseReader(Protocol):
 
     def shape(self, case_id: str) -> tuple[int, int, int]:
         """Return a case's voxels (Z, Y, X)."""
+        ...
+
+    def supervised_classes(self, case_id: str) -> tuple[int, ...]:
+        """Return the classes on whose voxels patches are centred; none without an ignore label, when any voxel will do."""
         ...
 
     def num_locations(self, case_id: str, class_index: int) -> int:
@@ -79,7 +85,7 @@ class PatchSpec(NamedTuple):
     foreground_fraction: float
     """Share of patches centred on foreground, at least one unless 0."""
     scored_classes: tuple[tuple[int, ...], ...]
-    """Class indices of each label or region, chosen with equal chance."""
+    """Class indices of each label or region, chosen with equal chance for patches on foreground."""
     has_previous: bool = False
     """Whether the previous segmentation of a cascade is read along."""
 
@@ -117,6 +123,8 @@ def _read_patch(
     patch = (1,) * (3 - len(spec.patch_size)) + spec.patch_size
     source = (1,) * (3 - len(spec.source_size)) + spec.source_size
     centre = _foreground_voxel(reader, spec.scored_classes, case_id, rng) if is_forced else None
+    if centre is None:
+        centre = _supervised_voxel(reader, case_id, rng)
     box = _random_box(shape, patch, rng) if centre is None else clamped_box(centred_box(centre, patch), shape)
     wide = tuple(
         (lower - (wanted - edge) // 2, lower - (wanted - edge) // 2 + wanted)
@@ -142,7 +150,22 @@ def _foreground_voxel(
     ]
     if not present:
         return None
-    classes = present[rng.integers(len(present))]
+    return _voxel_of(reader, present[rng.integers(len(present))], case_id, rng)
+
+
+def _supervised_voxel(reader: CaseReader, case_id: str, rng: np.random.Generator) -> tuple[int, int, int] | None:
+    """Return a random annotated voxel, as nnU-Net, where a dataset has an ignore label; None elsewhere, or without any.
+
+    Of a case annotated in few slices, or by scribbles, most patches drawn anywhere would teach nothing.
+    """
+    classes = [index for index in reader.supervised_classes(case_id) if reader.num_locations(case_id, index)]
+    return _voxel_of(reader, classes, case_id, rng) if classes else None
+
+
+def _voxel_of(
+    reader: CaseReader, classes: Sequence[int], case_id: str, rng: np.random.Generator
+) -> tuple[int, int, int]:
+    """Return a random voxel of classes that a case has, each by its share of voxels."""
     voxels = np.array([reader.num_voxels(case_id, index) for index in classes], dtype=np.float64)
     index = classes[rng.choice(len(classes), p=voxels / voxels.sum())] if len(classes) > 1 else classes[0]
     return reader.location(case_id, index, int(rng.integers(reader.num_locations(case_id, index))))

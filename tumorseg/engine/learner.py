@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from tumorseg.engine.accumulation import Outputs, backward_in_parts
 from tumorseg.engine.placement import place
 from tumorseg.engine.schedules import Schedule, build_optimizer, build_schedule
 from tumorseg.errors import TrainingError
-from tumorseg.losses.compound import LossValue, mean_loss
+from tumorseg.losses.compound import LossValue
 from tumorseg.losses.registry import build_loss
 from tumorseg.networks.registry import build_network
 from tumorseg.schema.plan import Configuration, Training
@@ -23,8 +24,8 @@ class StepResult(NamedTuple):
     total: Tensor
     components: dict[str, Tensor]
     has_stepped: bool
-    """False where the gradient was not finite, so that the weights were left alone. A gradient scaler's own skips, which
-    lower its scale, count as steps."""
+    """False where loss or gradient was not finite, so that the weights were left alone (and a gradient scaler's scale was
+    lowered)."""
 
 
 class Learner:
@@ -87,30 +88,35 @@ class Learner:
         self.loss.progress = iteration / self._num_iterations
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
-        value = self._accumulate(images, segmentations, distances)
+        value = self._backward(images, segmentations, distances)
         self._scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self._clip)
-        has_stepped = self._scaler.is_enabled() or bool(torch.isfinite(norm))
+        is_finite, has_stepped = torch.stack((value.total.isfinite(), (value.total + norm).isfinite())).tolist()
         if has_stepped:
             self._scaler.step(self.optimizer)
-            self._scaler.update()
-        self.loss.weighting.observe(value.components)
+        self._scaler.update()
+        if is_finite:
+            self.loss.weighting.observe(value.components)
         return StepResult(value.total, value.components, has_stepped)
 
-    def _accumulate(self, images: Tensor, segmentations: Tensor, distances: Tensor | None) -> LossValue:
-        """Add up the gradients of a batch, part after part; return its mean loss, detached."""
+    def _backward(self, images: Tensor, segmentations: Tensor, distances: Tensor | None) -> LossValue:
+        """Add the gradient of a batch to the parameters; return its loss, detached."""
+
+        def backward(outputs: Outputs) -> LossValue:
+            value = self.loss(outputs, segmentations, distances)
+            self._scaler.scale(value.total).backward()
+            return LossValue(value.total.detach(), value.components)
+
         num_parts = min(self._num_parts, len(images))
-        maps = [None] * num_parts if distances is None else distances.tensor_split(num_parts)
-        parts = zip(images.tensor_split(num_parts), segmentations.tensor_split(num_parts), maps, strict=True)
-        values: list[tuple[float, LossValue]] = []
-        for part, reference, distance in parts:
-            with self.autocast():
-                outputs = self.network(part)
-            value = self.loss(outputs, reference, distance)
-            share = len(part) / len(images)
-            self._scaler.scale(value.total * share).backward()
-            values.append((share, LossValue(value.total.detach(), value.components)))
-        return mean_loss(values)
+        if num_parts == 1:
+            return backward(self._forward(images))
+        parts = images.tensor_split(num_parts)
+        return backward_in_parts(self.network, parts, forward=self._forward, backward=backward)
+
+    def _forward(self, images: Tensor) -> Outputs:
+        with self.autocast():
+            outputs: Outputs = self.network(images)
+            return outputs
 
     def state(self) -> dict[str, Any]:
         """Return everything that changes while training: tensors and plain values only."""

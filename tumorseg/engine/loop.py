@@ -22,7 +22,7 @@ from tumorseg.engine.batches import (
     read_batch,
     torch_generator,
 )
-from tumorseg.engine.learner import Learner
+from tumorseg.engine.learner import Learner, StepResult
 from tumorseg.engine.previous import with_previous
 from tumorseg.engine.scores import PooledDice
 from tumorseg.errors import TrainingError
@@ -35,6 +35,9 @@ from tumorseg.schema.targets import Targets, num_previous
 
 BEST_DECAY = 0.9
 """Weight of the past in the running mean that decides the best epoch, as in nnU-Net."""
+MOST_SKIPPED = 32
+"""Steps in a row whose loss or gradient may be other than finite: twice as many as a gradient scaler needs from its first
+scale, 2^16, down to 1."""
 
 
 class Data(NamedTuple):
@@ -56,15 +59,6 @@ class Inputs(NamedTuple):
     """(B, K, *patch), mm, if they were measured while reading."""
 
 
-class ValidationLoss(NamedTuple):
-    """Mean over held-out patches."""
-
-    total: float
-    """What the log shows."""
-    watched: float
-    """`CompoundLoss.yardstick`, which schedules of the lr watch: it does not fall because a weight does."""
-
-
 class Hooks(NamedTuple):
     """What the caller wants to hear."""
 
@@ -76,6 +70,8 @@ class Hooks(NamedTuple):
     """Asked after each step."""
     on_stop: Callable[[dict[str, Any]], None]
     """Full state in the middle of an epoch, when told to stop."""
+    on_skip: Callable[[int, float, tuple[str, ...]], None] = lambda *_: None
+    """Iteration, loss and cases of a step that was not taken, because loss or gradient were not finite."""
 
 
 @dataclass
@@ -84,13 +80,33 @@ class Progress:
 
     iteration: int = 0
     losses: list[float] = field(default_factory=list)
-    """Of the steps of the present epoch."""
+    """Finite ones of the present epoch."""
     components: dict[str, float] = field(default_factory=dict)
     """Their sums in the present epoch."""
     running: float | None = None
     """Running mean of the validation DSC, or of the negative training loss."""
     best: float = -math.inf
     """Best value of it."""
+    skipped: int = 0
+    """Steps in a row, up to the latest, that were not taken."""
+
+    def add(self, result: StepResult) -> float:
+        """Count a step; return its loss, which counts if it is finite."""
+        loss = float(result.total)
+        if math.isfinite(loss):
+            self.losses.append(loss)
+            for name, value in result.components.items():
+                self.components[name] = self.components.get(name, 0.0) + float(value)
+        self.skipped = 0 if result.has_stepped else self.skipped + 1
+        self.iteration += 1
+        return loss
+
+    def update_best(self, value: float) -> bool:
+        """Take an epoch's measure into the running mean; return whether that is the best so far."""
+        self.running = value if self.running is None else BEST_DECAY * self.running + (1 - BEST_DECAY) * value
+        is_best = self.running > self.best
+        self.best = max(self.best, self.running)
+        return is_best
 
 
 @dataclass
@@ -125,7 +141,7 @@ class Fit:
             Whether the end was reached; False if told to stop.
 
         Raises:
-            TrainingError: the loss is no longer finite.
+            TrainingError: loss or gradient are not finite time after time.
         """
         while self.progress.iteration < self.num_iterations:
             if not self._run_epoch():
@@ -171,17 +187,10 @@ class Fit:
     def _step(self, batch: Batch, iteration: int) -> None:
         inputs = self.inputs(batch, self.configuration.augmentation, TRAINING, iteration)
         result = self.learner.step(inputs.images, inputs.segmentations, iteration, inputs.distances)
-        loss = float(result.total)
-        if not (math.isfinite(loss) and result.has_stepped):
-            found = f"the loss became {loss}" if not math.isfinite(loss) else "the gradient is not finite"
-            raise TrainingError(
-                f"{found} at iteration {iteration} on cases {', '.join(batch.case_ids)}; look at these cases for extreme "
-                "intensities, or set a lower optimizer.lr; earlier checkpoints are untouched"
-            )
-        self.progress.losses.append(loss)
-        for name, value in result.components.items():
-            self.progress.components[name] = self.progress.components.get(name, 0.0) + float(value)
-        self.progress.iteration = iteration + 1
+        loss = self.progress.add(result)
+        if not result.has_stepped:
+            self.hooks.on_skip(iteration, loss, batch.case_ids)
+            _check_skipped(self.progress, self.training, loss, batch.case_ids)
         self.hooks.on_iteration(iteration + 1, loss)
 
     def inputs(self, batch: Batch, spec: AugmentationSpec, stream: int, number: int) -> Inputs:
@@ -209,9 +218,9 @@ class Fit:
         trained = time.perf_counter() - started
         lr = self.learner.schedule.lr(progress.iteration - 1)
         weights = self.learner.loss.weights()
-        validation, dsc = self._validate()
         watched = self.learner.loss.yardstick(components)
-        self.learner.schedule.end_epoch(watched, None if validation is None else validation.watched)
+        self.learner.schedule.end_epoch(watched)
+        validation_loss, dsc = self._validate()
         self.learner.loss.weighting.end_epoch()
         is_best = self._update_best(watched, dsc)
         progress.losses, progress.components = [], {}
@@ -221,7 +230,7 @@ class Fit:
             train_loss=train_loss,
             train_losses=components,
             loss_weights=weights,
-            validation_loss=None if validation is None else validation.total,
+            validation_loss=validation_loss,
             dsc=dsc,
             lr=lr,
             seconds=time.perf_counter() - started,
@@ -230,7 +239,7 @@ class Fit:
         )
         self.hooks.on_epoch(log, self.state(), is_best)
 
-    def _validate(self) -> tuple[ValidationLoss | None, dict[str, float | None]]:
+    def _validate(self) -> tuple[float | None, dict[str, float | None]]:
         """Return the loss and the pooled DSC over the same held-out patches each time."""
         if self.data.validation is None:
             return None, {}
@@ -240,32 +249,43 @@ class Fit:
         def load(number: int) -> Batch:
             return read_batch(reader, spec, seed=self.training.seed, stream=VALIDATION, number=number)
 
-        pooled, total, watched = PooledDice(self.learner.targets), 0.0, 0.0
+        pooled, total, num_finite = PooledDice(self.learner.targets), 0.0, 0
         self.learner.network.eval()
         with torch.inference_mode():
             for number, batch in enumerate(read_ahead(load, range(count))):
                 images, segmentations, _ = self.inputs(batch, AugmentationSpec(), VALIDATION, number)
                 with self.learner.autocast():
                     logits = self.learner.network(images)
-                value = self.learner.loss(logits, segmentations)
-                total += float(value.total)
-                watched += self.learner.loss.yardstick({name: float(one) for name, one in value.components.items()})
+                loss = float(self.learner.loss(logits, segmentations).total)
+                if math.isfinite(loss):
+                    total, num_finite = total + loss, num_finite + 1
                 pooled.add(logits, segmentations)
-        if not math.isfinite(total):
+        if num_finite == 0:
             raise TrainingError(
-                f"the validation loss became {total} after iteration {self.progress.iteration}; look at the held-out cases "
+                f"the validation loss became {loss} on every batch after iteration {self.progress.iteration}; look at the held-out cases "
                 "for extreme intensities, or set a lower optimizer.lr; earlier checkpoints are untouched"
             )
-        return ValidationLoss(total / count, watched / count), pooled.dsc()
+        return total / num_finite, pooled.dsc()
 
     def _update_best(self, train_loss: float, dsc: dict[str, float | None]) -> bool:
         known = [value for value in dsc.values() if value is not None]
         value = sum(known) / len(known) if known else (-train_loss if self.data.validation is None else 0.0)
-        previous = self.progress.running
-        self.progress.running = value if previous is None else BEST_DECAY * previous + (1 - BEST_DECAY) * value
-        is_best = self.progress.running > self.progress.best
-        self.progress.best = max(self.progress.best, self.progress.running)
-        return is_best
+        return self.progress.update_best(value)
+
+
+def _check_skipped(progress: Progress, training: Training, loss: float, case_ids: tuple[str, ...]) -> None:
+    """Let one overflow pass; many in a row, or an epoch without a finite loss, end the training."""
+    is_last = progress.iteration % training.iterations_per_epoch == 0
+    most = min(MOST_SKIPPED, training.epochs * training.iterations_per_epoch)
+    if progress.skipped < most and not (is_last and not progress.losses):
+        return
+    found = "the gradient is not finite" if math.isfinite(loss) else f"the loss became {loss}"
+    remedy = ", or training.precision=bf16 or fp32" if training.precision == "fp16" else ""
+    raise TrainingError(
+        f"{found} at iteration {progress.iteration - 1} on cases {', '.join(case_ids)} (steps in a row that were not taken: "
+        f"{progress.skipped}); look at these cases for extreme intensities, or set a lower optimizer.lr{remedy}; earlier "
+        "checkpoints are untouched"
+    )
 
 
 def patch_spec(configuration: Configuration, targets: Targets, augmentation: AugmentationSpec) -> PatchSpec:

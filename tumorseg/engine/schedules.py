@@ -30,8 +30,8 @@ class Schedule(Protocol):
         """Return the learning rate of a step."""
         ...
 
-    def end_epoch(self, train_loss: float, validation_loss: float | None) -> None:
-        """Look at an epoch's losses."""
+    def end_epoch(self, train_loss: float) -> None:
+        """Look at an epoch's mean training loss; held-out cases shape nothing."""
         ...
 
     def state(self) -> dict[str, Any]:
@@ -55,7 +55,7 @@ class Poly:
         progress = (iteration // self._length) / self._epochs
         return float(self._base * (1 - progress) ** self._spec.exponent)
 
-    def end_epoch(self, train_loss: float, validation_loss: float | None) -> None:
+    def end_epoch(self, train_loss: float) -> None:
         """Do nothing: losses do not matter."""
 
     def state(self) -> dict[str, Any]:
@@ -67,19 +67,23 @@ class Poly:
 
 
 class Plateau:
-    """Lower the lr when the watched loss stalls; anneal linearly over the last iterations."""
+    """Lower the lr when the training loss stalls; anneal linearly over the last iterations.
+
+    The mean loss of each window, a share of the training, is held against that of the window before. So one lucky epoch
+    asks nothing of those after it, and the lr is lowered at most once a window, however noisy the loss. What counts as a fall
+    is measured by the whole fall so far: a loss may be negative or near 0.
+    """
 
     def __init__(self, spec: PlateauSchedule, base_lr: float, *, epochs: int, iterations_per_epoch: int) -> None:
         """Begin at `base_lr`; the planned end is `epochs * iterations_per_epoch`."""
-        self._spec, self._base, self._total, self._length = (
-            spec,
-            base_lr,
-            epochs * iterations_per_epoch,
-            iterations_per_epoch,
-        )
+        self._spec, self._base, self._length = spec, base_lr, iterations_per_epoch
+        self._total = epochs * iterations_per_epoch
         self._anneal_from = self._total * (1 - spec.anneal_fraction)
-        self._scale, self._best, self._bad_epochs, self._epochs = 1.0, math.inf, 0, 0
-        self._running: float | None = None
+        # Rounded up, as fewer epochs are noisier; the small number is for products like 0.1 * 30, just above 3.
+        self._window = math.ceil(spec.patience * epochs - 1e-9)
+        self._scale, self._epochs, self._sum = 1.0, 0, 0.0
+        self._first: float | None = None
+        self._last: float | None = None
 
     def lr(self, iteration: int) -> float:
         """Return the learning rate of a step."""
@@ -88,39 +92,42 @@ class Plateau:
         done = (iteration - self._anneal_from + 1) / (self._total - self._anneal_from)
         return self._base * self._scale * (1 - min(done, 1.0) * (1 - self._spec.anneal_to))
 
-    def end_epoch(self, train_loss: float, validation_loss: float | None) -> None:
-        """Watch the validation loss, or the running mean of the training loss where there is none.
+    def end_epoch(self, train_loss: float) -> None:
+        """Add an epoch's mean loss to the window; at the window's end lower the lr if the loss has stalled.
 
         Once the lr is annealing, losses no longer matter: it falls along one line to its planned end.
         """
         self._epochs += 1
         if self._epochs * self._length >= self._anneal_from:
             return
-        keep = self._spec.running_mean
-        self._running = train_loss if self._running is None else keep * self._running + (1 - keep) * train_loss
-        watched = self._running if validation_loss is None else validation_loss
-        if watched < self._best - self._spec.threshold * abs(self._best if math.isfinite(self._best) else 0):
-            self._best, self._bad_epochs = watched, 0
+        self._sum += train_loss
+        if self._epochs % self._window == 0:
+            self._end_window(self._sum / self._window)
+            self._sum = 0.0
+
+    def _end_window(self, mean: float) -> None:
+        if self._first is None or self._last is None:
+            self._first = self._last = mean
             return
-        self._bad_epochs += 1
-        if self._bad_epochs > self._spec.patience:
-            self._scale *= self._spec.factor
-            self._bad_epochs = 0
+        so_far = max(0.0, self._first - self._last)
+        if not mean < self._last - self._spec.threshold * so_far:
+            self._scale = max(self._scale * self._spec.factor, self._spec.floor)
+        self._last = mean
 
     def state(self) -> dict[str, Any]:
         """Return what was seen so far."""
         return {
             "scale": self._scale,
-            "best": self._best,
-            "bad_epochs": self._bad_epochs,
             "epochs": self._epochs,
-            "running": self._running,
+            "sum": self._sum,
+            "first": self._first,
+            "last": self._last,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up what was seen."""
-        self._scale, self._best, self._epochs = state["scale"], state["best"], state["epochs"]
-        self._bad_epochs, self._running = state["bad_epochs"], state["running"]
+        self._scale, self._epochs, self._sum = state["scale"], state["epochs"], state["sum"]
+        self._first, self._last = state["first"], state["last"]
 
 
 def build_schedule(spec: ScheduleSpec, base_lr: float, *, epochs: int, iterations_per_epoch: int) -> Schedule:

@@ -28,14 +28,6 @@ class LossValue(NamedTuple):
     """Detached scalars: each component over all resolutions, before its own weight."""
 
 
-def mean_loss(parts: Sequence[tuple[float, LossValue]]) -> LossValue:
-    """Return the mean of losses, each with its share of the whole."""
-    total = torch.stack([share * value.total for share, value in parts]).sum()
-    names = parts[0][1].components
-    components = {name: torch.stack([share * value.components[name] for share, value in parts]).sum() for name in names}
-    return LossValue(total, components)
-
-
 class Surroundings(NamedTuple):
     """Where a loss is used."""
 

@@ -121,7 +121,7 @@ def paint_regions(masks: NDArray[np.bool_], targets: Targets) -> Segmentation:
 def class_locations(
     indices: Segmentation, targets: Targets, rng: np.random.Generator
 ) -> tuple[NDArray[np.int32], list[int]]:
-    """Draw voxels of every foreground class, to centre training patches on.
+    """Draw voxels of every foreground class, to centre training patches on; with an ignore label of background too.
 
     Args:
         indices: class indices (Z, Y, X).
@@ -131,10 +131,11 @@ def class_locations(
     Returns:
         Voxels (N, 3) grouped by class, and the row at which each class index begins, with N at the end.
     """
-    found_of = _foreground_by_class(indices, targets.num_classes)
+    found_of = _voxels_by_class(indices, targets.num_classes)
     voxels: list[NDArray[np.int32]] = []
-    starts = [0, 0]
-    for index in range(1, targets.num_classes):
+    first = 1 if targets.ignore_value is None else 0
+    starts = [0] * (first + 1)
+    for index in range(first, targets.num_classes):
         found = found_of(index)
         count = max(min(MIN_LOCATIONS, found.size), math.ceil(SHARE_OF_LOCATIONS * found.size))
         chosen = found if count == found.size else np.sort(rng.choice(found, count, replace=False))
@@ -143,7 +144,7 @@ def class_locations(
     return (np.concatenate(voxels) if voxels else np.zeros((0, 3), np.int32)), starts
 
 
-def _foreground_by_class(indices: Segmentation, num_classes: int) -> Callable[[int], NDArray[np.intp]]:
+def _voxels_by_class(indices: Segmentation, num_classes: int) -> Callable[[int], NDArray[np.intp]]:
     """Return what finds the flat positions of a class: a look at each voxel, or, of many classes, one sorting of all."""
     flat = indices.ravel()
     if num_classes <= FEW_CLASSES:
@@ -151,4 +152,4 @@ def _foreground_by_class(indices: Segmentation, num_classes: int) -> Callable[[i
     foreground = np.flatnonzero(flat > 0)
     grouped = foreground[np.argsort(flat[foreground], kind="stable")]
     ends = np.cumsum(np.bincount(flat[foreground], minlength=num_classes))
-    return lambda index: grouped[ends[index - 1] : ends[index]]
+    return lambda index: grouped[ends[index - 1] : ends[index]] if index else np.flatnonzero(flat == 0)

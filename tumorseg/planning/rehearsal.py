@@ -1,6 +1,6 @@
 """A training step without voxels: network, loss and optimizer as the learner puts them together, on fake tensors."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple, cast
 
@@ -44,6 +44,13 @@ class SavedActivations(NamedTuple):
     """By the network's own parts, such as `stages.0`, in the order of the pass; `loss` for the loss."""
 
 
+class _Batch(NamedTuple):
+    """All parts of a batch: images (B, C, *patch) and class indices (B, *patch)."""
+
+    images: Tensor
+    segmentations: Tensor
+
+
 class Rehearsal:
     """A network with its loss and optimizer, ready to run steps of any patch and batch."""
 
@@ -74,7 +81,12 @@ class Rehearsal:
         """
         static = self.parameters_bytes + self.optimizer_bytes
         with self.mode, AllocationTracker() as tracker, CudaRules():
-            saved = self._forward_and_backward(configuration, part_size)
+            batch = self._batch(configuration, part_size)
+            held = self._hold_gradients(batch, part_size)
+            loss_peak = tracker.peak_bytes
+            tracker.restart()
+            saved = self._forward_and_backward(batch, part_size, held)
+            del batch, held
             # Parameters without influence, such as a head whose output has no weight, have none.
             gradients = [parameter.grad for parameter in self.network.parameters() if parameter.grad is not None]
             gradients_bytes = sum(gradient.untyped_storage().nbytes() for gradient in gradients)
@@ -87,14 +99,15 @@ class Rehearsal:
             optimizer_bytes=self.optimizer_bytes,
             activations_bytes=saved.total_bytes,
             workspace_bytes=tracker.workspace_bytes,
-            peak_bytes=max(static + earlier + tracker.peak_bytes, static + self._step_bytes),
+            peak_bytes=static + max(loss_peak, earlier + tracker.peak_bytes, self._step_bytes),
             inference_bytes=0,
         )
 
     def saved(self, configuration: Configuration, part_size: int) -> SavedActivations:
         """Count what the forward pass keeps; arguments as for `train`."""
         with self.mode, CudaRules():
-            saved = self._forward_and_backward(configuration, part_size)
+            batch = self._batch(configuration, part_size)
+            saved = self._forward_and_backward(batch, part_size, self._hold_gradients(batch, part_size))
         self.network.zero_grad(set_to_none=True)
         return saved
 
@@ -103,23 +116,51 @@ class Rehearsal:
         precision = self._setting.precision
         return nullcontext() if precision == "fp32" else torch.autocast("cpu", dtype=DTYPES[precision])
 
-    def _forward_and_backward(self, configuration: Configuration, part_size: int) -> SavedActivations:
-        patch = configuration.patch_size
-        images = torch.empty(part_size, self._setting.num_channels, *patch)
-        segmentations = torch.empty(part_size, *patch, dtype=torch.int64)
+    def _batch(self, configuration: Configuration, part_size: int) -> _Batch:
+        """Return the patches of all parts, and set the network to train as the configuration says."""
         self.network.train()
         if configuration.activation_checkpointing or hasattr(self.network, "activation_checkpointing"):
             self.network.activation_checkpointing = cast(Any, configuration.activation_checkpointing)
+        size, patch = part_size * configuration.gradient_accumulation, configuration.patch_size
+        images = torch.empty(size, self._setting.num_channels, *patch)
+        return _Batch(images, torch.empty(size, *patch, dtype=torch.int64))
+
+    def _hold_gradients(self, batch: _Batch, part_size: int) -> list[Tensor | None]:
+        """Return the gradients of all logits, which lie beside the activations of each part; none for a single part."""
+        size = len(batch.images)
+        if size == part_size:
+            return []
+        with torch.no_grad(), self.autocast():
+            outputs, weights = self._loss.pair(self.network(batch.images[:part_size]))
+        logits = [output.new_empty(size, *output.shape[1:]).requires_grad_() for output in outputs]
+        del outputs
+        _run_backward([self._value(logits, weights, batch.segmentations)])
+        return [level.grad for level in logits]
+
+    def _forward_and_backward(self, batch: _Batch, part_size: int, held: list[Tensor | None]) -> SavedActivations:
+        """Run a part forward and backward: from its loss, or from the gradients of its logits that are held."""
         saved = _SavedTensors(self.network)
+        gradients: list[Tensor] = []
         with saved.noted():
             with self.autocast():
-                outputs = self.network(images)
+                outputs, weights = self._loss.pair(self.network(batch.images[:part_size]))
             saved.enter("loss")
-            has_ignored = self._setting.targets.ignore_value is not None
-            total = self._loss.value(*self._loss.pair(outputs), segmentations, has_ignored=has_ignored).total
+            if held:
+                reached = [
+                    (root, gradient) for root, gradient in zip(outputs, held, strict=True) if gradient is not None
+                ]
+                roots = [root for root, _ in reached]
+                gradients = [saved.add(gradient)[:part_size] for _, gradient in reached]
+                del reached
+            else:
+                roots = [self._value(outputs, weights, batch.segmentations)]
         del outputs
-        _backward(total)
+        _run_backward(roots, gradients)
         return SavedActivations(sum(saved.by_module.values()), saved.by_module)
+
+    def _value(self, outputs: Sequence[Tensor], weights: Sequence[float], segmentations: Tensor) -> Tensor:
+        has_ignored = self._setting.targets.ignore_value is not None
+        return self._loss.value(outputs, weights, segmentations, has_ignored=has_ignored).total
 
 
 def _count_step(optimizer: torch.optim.Optimizer, tracker: AllocationTracker) -> int:
@@ -137,12 +178,11 @@ def _count_step(optimizer: torch.optim.Optimizer, tracker: AllocationTracker) ->
     return peak - tracker.live_bytes
 
 
-def _backward(total: Tensor) -> None:
-    """Run autograd's engine itself: `total.backward()` would switch `CudaRules` off for stages computed anew."""
+def _run_backward(roots: Sequence[Tensor], gradients: Sequence[Tensor] = ()) -> None:
+    """Run autograd's engine itself: `backward()` would switch `CudaRules` off for stages computed anew."""
+    given = tuple(gradients) or tuple(torch.ones_like(root) for root in roots)
     engine = torch.autograd.Variable._execution_engine
-    engine.run_backward(
-        (total,), (torch.ones_like(total),), False, False, (), allow_unreachable=True, accumulate_grad=True
-    )
+    engine.run_backward(tuple(roots), given, False, False, (), allow_unreachable=True, accumulate_grad=True)
 
 
 class _SavedTensors:
@@ -157,7 +197,7 @@ class _SavedTensors:
     def noted(self) -> Iterator[None]:
         handles = [module.register_forward_pre_hook(self._entering(name)) for name, module in _parts(self._network)]
         try:
-            with torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor):
+            with torch.autograd.graph.saved_tensors_hooks(self.add, lambda tensor: tensor):
                 yield
         finally:
             for handle in handles:
@@ -169,7 +209,8 @@ class _SavedTensors:
     def _entering(self, name: str) -> Callable[..., None]:
         return lambda *_: self.enter(name)
 
-    def _pack(self, tensor: Tensor) -> Tensor:
+    def add(self, tensor: Tensor) -> Tensor:
+        """Note a tensor that is kept."""
         storage = tensor.untyped_storage()
         if storage._cdata not in self._seen:
             self._seen.add(storage._cdata)

@@ -27,7 +27,7 @@ OTHER_OPTIMIZERS = {
 }
 """Next-best optimizer by name."""
 OTHER_SCHEDULES = {
-    "poly": "plateau: keeps the learning rate for as long as the loss falls, but for the last part of the training",
+    "poly": "plateau: keeps the learning rate for as long as the training loss falls, but for the last part of the training",
     "plateau": "poly: falls by the number of epochs, whatever the loss does",
 }
 """Next-best schedule by name."""
@@ -153,12 +153,12 @@ def _relief_reasons(configuration: Configuration, facts: SearchFacts) -> dict[st
         checkpointing = Reason(rule=rule, alternative="off, with a larger --vram: no second forward pass of each stage")
     accumulation = Reason(
         rule="the whole batch at once: it fits the budget",
-        alternative="2 parts, of batches with as many patches: about half of the activations; Dice over the batch becomes Dice over its parts",
+        alternative="2 parts, of batches with as many patches: about half of the activations, at the price of a second forward pass of each part",
     )
     if configuration.gradient_accumulation > 1:
         rule = f"the batch in {configuration.gradient_accumulation} parts: {tight}, even with activations computed anew"
         rule += "; and the patch is smaller than is worthwhile, as even that does not hold it" if is_smaller else ""
-        accumulation = Reason(rule=rule, alternative="1, with a larger --vram: Dice over whole batches")
+        accumulation = Reason(rule=rule, alternative="1, with a larger --vram: no second forward pass of each part")
     reasons = {"activation_checkpointing": checkpointing, "gradient_accumulation": accumulation}
     if configuration.inference.accumulate_on == "cpu":
         rule = "tiles are added up in main memory: the sums for all classes do not fit the budget"

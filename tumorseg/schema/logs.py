@@ -9,15 +9,15 @@ class EpochLog(Record):
     epoch: int
     """From 0."""
     iteration: int
-    """Optimizer steps so far."""
+    """Steps so far."""
     train_loss: float
-    """Mean over the epoch."""
+    """Mean over the epoch, steps whose loss was not finite left out."""
     train_losses: dict[str, float]
     """The same by component, unweighted."""
     loss_weights: dict[str, float]
     """Weight of each component."""
     validation_loss: float | None
-    """Mean over held-out patches; null with `--fold all`."""
+    """Mean over held-out batches, those whose loss was not finite left out; null with `--fold all`."""
     dsc: dict[str, float | None]
     """Pooled over held-out patches, by label or region; null where neither prediction nor reference had any."""
     lr: float

@@ -52,24 +52,24 @@ class PolySchedule(Record):
 
 
 class PlateauSchedule(Record):
-    """Lower the lr when the watched loss stalls, then anneal linearly so that a planned end is reached.
+    """Lower the lr when the training loss stalls, then anneal linearly so that a planned end is reached.
 
-    Watches the validation loss; with `--fold all`, the running mean of the training loss.
+    Lengths are shares of the planned training, so that a plan keeps its meaning when its length changes.
     """
 
     name: Literal["plateau"] = "plateau"
-    factor: float = Field(default=0.5, gt=0, lt=1)
+    factor: float = Field(default=0.6, gt=0, lt=1)
     """The lr is multiplied by this."""
-    patience: int = Field(default=5, ge=0)
-    """Epochs without improvement before that."""
-    threshold: float = Field(default=1e-3, ge=0)
-    """Relative improvement that counts."""
-    running_mean: float = Field(default=0.9, ge=0, lt=1)
-    """Weight of the past in the running mean of the training loss."""
+    patience: float = Field(default=0.1, gt=0, le=1)
+    """Share of the training over which the mean loss must have fallen below that of the share before; else the lr is lowered."""
+    threshold: float = Field(default=0.02, ge=0, lt=1)
+    """Share of the whole fall of that mean since the beginning that it must fall each time."""
+    floor: float = Field(default=0.05, ge=0, le=1)
+    """Share of the lr that stalls leave at least; only annealing goes below."""
     anneal_fraction: float = Field(default=0.2, ge=0, lt=1)
     """Last share of all iterations in which the lr falls linearly."""
     anneal_to: float = Field(default=0.01, ge=0, le=1)
-    """Share of the lr that is left at the very end."""
+    """Share of the lr before annealing that is left at the very end."""
 
 
 ScheduleSpec = Annotated[PolySchedule | PlateauSchedule, Field(discriminator="name")]

@@ -1,10 +1,11 @@
 """Prove a plan's memory on the device that will train it."""
 
 import logging
+import math
 
 from tumorseg.errors import InputError
 from tumorseg.planning.budgets import plan_setting, predict_memory
-from tumorseg.planning.counting import GB, MemoryCounter, part_size
+from tumorseg.planning.counting import GB, MemoryCounter
 from tumorseg.planning.rehearsal import setting_of
 from tumorseg.planning.verification import Verified, fit_to_device
 from tumorseg.schema.plan import Configuration, Plan, Reason
@@ -66,9 +67,9 @@ def _verify(plan: Plan, name: str, configuration: Configuration, device: str) ->
     num_gpus = plan.budget.num_gpus
 
     def measure(tried: Configuration) -> int | None:
-        # One GPU takes its own part of the batch.
-        alone = {"batch_size": part_size(tried, num_gpus), "gradient_accumulation": 1}
-        reserved = measure_reserved(tried.model_copy(update=alone), setting, device)
+        # One GPU takes its own share of the batch, part by part.
+        alone = tried.model_copy(update={"batch_size": math.ceil(tried.batch_size / num_gpus)})
+        reserved = measure_reserved(alone, setting, device)
         shown = "does not fit the device" if reserved is None else f"reserves {reserved / GB:.2f} GB"
         logger.info("%s: patch %s, batch %d %s", name, list(tried.patch_size), tried.batch_size, shown)
         return reserved

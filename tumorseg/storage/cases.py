@@ -27,8 +27,10 @@ from tumorseg.types import Box, Image, Segmentation
 IMAGE, SEGMENTATION, LOCATIONS, RECORD = "image.b2nd", "segmentation.b2nd", "locations.b2nd", "case.json"
 CHUNK_EDGE, BLOCK_EDGE = 64, 32
 STALE_S = 3600.0
-STORE_VERSION = 1
+STORE_VERSION = 2
 """Raised when the same case would be stored otherwise."""
+SUPERVISED_VERSION = "background located"
+"""Likewise, for cases of datasets with an ignore label."""
 
 
 def case_key(case_hash: str, preprocessing: Preprocessing, targets: Targets, *, has_names: bool = False) -> str:
@@ -41,6 +43,8 @@ def case_key(case_hash: str, preprocessing: Preprocessing, targets: Targets, *, 
         has_names: whether its label file holds names instead of values, which these targets turn into values.
     """
     meaning: list[object] = [list(targets.label_values), targets.ignore_value]
+    if targets.ignore_value is not None:
+        meaning.append(SUPERVISED_VERSION)
     if has_names:
         meaning.append(targets.values_by_name)
     return content_hash([STORE_VERSION, case_hash, preprocessing.model_dump(mode="json"), meaning])
@@ -170,6 +174,11 @@ class CaseStore:
         """Return how many voxels of a class are remembered."""
         starts = self._records[case_id].location_starts
         return starts[class_index + 1] - starts[class_index]
+
+    def supervised_classes(self, case_id: str) -> tuple[int, ...]:
+        """Return the classes on whose voxels patches are centred; none without an ignore label, when any voxel will do."""
+        record = self._records[case_id]
+        return tuple(range(len(record.class_voxels))) if record.has_ignore_label else ()
 
     def num_voxels(self, case_id: str, class_index: int) -> int:
         """Return how many voxels of a class the case has."""

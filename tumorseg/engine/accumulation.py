@@ -1,0 +1,86 @@
+"""A batch that goes through the network part after part, with the loss and the gradient of the whole.
+
+A loss of the batch is seldom the mean of those of its parts: Dice over the batch, hard voxels chosen from it, class weights
+and numbers of supervised voxels counted in it. So every part goes through the network twice. The first pass keeps logits
+alone; from those of all parts come the loss and its gradient. The second pass carries each part's share of it back.
+
+References:
+    Gao et al., Scaling deep contrastive learning batch size under memory limited setup, RepL4NLP 2021 (gradient caching).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from tumorseg.losses.compound import LossValue
+
+Outputs = Tensor | Sequence[Tensor]
+"""Logits (B, K, *space): of one resolution, or of several from full resolution down."""
+Forward = Callable[[Tensor], Outputs]
+"""Runs the network."""
+
+
+def backward_in_parts(
+    network: nn.Module, parts: Sequence[Tensor], *, forward: Forward, backward: Callable[[Outputs], LossValue]
+) -> LossValue:
+    """Add the gradient of a batch's loss to the network's parameters; return that loss.
+
+    Args:
+        network: what is trained; a pass may draw random numbers and change buffers, such as the running means of batch norm.
+        parts: images (b, C, *patch) of each part.
+        forward: runs it on a part.
+        backward: computes the loss of the whole batch from its logits, runs its backward pass, and returns it detached.
+    """
+    replayed = _replayable(network, parts[0].device)
+    logits = _logits(parts, forward)
+    value = backward(logits)
+    gradients = [level.grad for level in _listed(logits)]
+    del logits
+    with replayed():
+        first = 0
+        for part in parts:
+            _carry_back(forward(part), gradients, first)
+            first += len(part)
+    return value
+
+
+def _logits(parts: Sequence[Tensor], forward: Forward) -> Outputs:
+    """Return the logits of all parts, at which a gradient stops."""
+    with torch.no_grad():
+        passed = [forward(part) for part in parts]
+    levels = [torch.cat(level).requires_grad_() for level in zip(*map(_listed, passed), strict=True)]
+    return levels[0] if isinstance(passed[0], Tensor) else levels
+
+
+def _carry_back(outputs: Outputs, gradients: Sequence[Tensor | None], first: int) -> None:
+    """Run the backward pass of a part, whose patches are those of the batch from `first` on."""
+    pairs = zip(_listed(outputs), gradients, strict=True)
+    # Logits of a resolution without weight have no gradient.
+    reached = [(output, gradient[first : first + len(output)]) for output, gradient in pairs if gradient is not None]
+    torch.autograd.backward([output for output, _ in reached], [gradient for _, gradient in reached])
+
+
+def _listed(outputs: Outputs) -> Sequence[Tensor]:
+    return [outputs] if isinstance(outputs, Tensor) else outputs
+
+
+def _replayable(network: nn.Module, device: torch.device) -> Callable[[], AbstractContextManager[None]]:
+    """Return what starts a second pass where the first one did, so that it draws the same and nothing is counted twice."""
+    devices = [device] if device.type == "cuda" else []
+    buffers = [buffer.clone() for buffer in network.buffers()]
+    state, device_states = torch.get_rng_state(), [torch.cuda.get_rng_state(one) for one in devices]
+
+    @contextmanager
+    def replayed() -> Iterator[None]:
+        with torch.no_grad():
+            for buffer, before in zip(network.buffers(), buffers, strict=True):
+                buffer.copy_(before)
+        with torch.random.fork_rng(devices):
+            torch.set_rng_state(state)
+            for one, device_state in zip(devices, device_states, strict=True):
+                torch.cuda.set_rng_state(device_state, one)
+            yield
+
+    return replayed
