@@ -4,7 +4,7 @@ import pytest
 
 from tests.sources import layouts
 from tumorseg.errors import InputError
-from tumorseg.sources.brats import find_brats_label, is_brats, is_brats_case, list_brats, read_brats
+from tumorseg.sources.brats import is_brats, is_brats_case, list_brats, read_brats
 from tumorseg.storage.images import read_geometry, read_images
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
@@ -32,7 +32,7 @@ def test_from_2023_on_enhancing_tumour_is_3_and_channels_bear_the_same_names(tmp
     ]
     assert dataset.labels["enhancing tumour"] == 3
     assert dataset.optional_labels == ("resection cavity",)
-    assert find_brats_label(folder / "case_b").name == "case_b-seg.nii.gz"
+    assert list_brats(folder / "case_b").cases[0].label == str(folder / "case_b" / "case_b-seg.nii.gz")
 
 
 def test_cases_of_years_with_other_label_values_are_not_mixed(tmp_path):

@@ -328,10 +328,10 @@ def test_labels_are_found_with_their_images_and_without(tmp_path):
     expected = [("P1", (str(seg),))]
     assert list_dicom_labels(tmp_path) == expected
     assert list_dicom_labels(seg) == expected
-    assert open_labels([seg]) == open_labels([tmp_path]) == dict(expected)
+    assert open_labels([seg]).files == open_labels([tmp_path]).files == dict(expected)
     (tmp_path / "only").mkdir()
     seg.rename(tmp_path / "only" / "seg")
-    assert open_labels([tmp_path / "only"]) == {"P1": (str(tmp_path / "only" / "seg"),)}
+    assert open_labels([tmp_path / "only"]).files == {"P1": (str(tmp_path / "only" / "seg"),)}
     with pytest.raises(InputError, match="found cases, but no label among them"):
         open_labels([tmp_path / "a"])
 

@@ -133,21 +133,26 @@ def test_a_channel_that_a_layout_does_not_have_is_refused(tmp_path):
 def test_one_brats_case_folder_is_one_case(tmp_path):
     (case,) = open_inputs([layouts.write_brats(tmp_path) / "case_b"], layouts.BRATS).cases
     assert case.case_id == "case_b"
-    assert open_labels([tmp_path / "case_b"]) == {"case_b": (str(tmp_path / "case_b/case_b_seg.nii.gz"),)}
+    assert open_labels([tmp_path / "case_b"]).files == {"case_b": (str(tmp_path / "case_b/case_b_seg.nii.gz"),)}
 
 
 def test_a_manifest_file_is_read(tmp_path):
     manifest = layouts.write_csv(tmp_path) / "manifest.csv"
     assert ids_of(open_inputs([manifest], ["t1"])) == sorted(layouts.IDS)
-    assert list(open_labels([manifest])) == sorted(layouts.IDS)
+    assert list(open_labels([manifest]).files) == sorted(layouts.IDS)
 
 
-def test_two_cases_of_one_id_are_refused(tmp_path):
+def test_two_files_of_one_id_are_refused_alone_by_their_paths_and_one_that_is_given_twice_is_not(tmp_path):
     folders = [write_plain(tmp_path / "a"), write_plain(tmp_path / "b", ["case_a"])]
-    with pytest.raises(InputError, match="two cases called case_a"):
-        open_inputs(folders, ["x"])
-    with pytest.raises(InputError, match="two cases called case_a"):
-        open_labels(folders)
+    for found in (open_inputs(folders, ["x"]), open_labels(folders)):
+        (refused,) = found.refused
+        assert refused.case_id == "case_a"
+        assert all(f"{folder}/case_a.nii.gz" in refused.message for folder in folders)
+    assert [case.case_id for case in open_inputs(folders, ["x"]).cases] == ["case_b", "case_c"]
+    assert list(open_labels(folders).files) == ["case_b", "case_c"]
+    dataset = layouts.write_csv(tmp_path / "set")
+    assert ids_of(open_inputs([dataset, dataset / "manifest.csv"], ["T1"])) == sorted(layouts.IDS)
+    assert not open_labels([folders[0], folders[0] / "case_a.nii.gz"]).refused
 
 
 @pytest.mark.parametrize("opener", [lambda paths: open_inputs(paths, ["a"]), open_labels])
@@ -164,11 +169,13 @@ def test_paths_without_images_are_refused(tmp_path, opener):
 
 def test_labels_are_found_in_plain_folders_files_and_every_layout(tmp_path):
     plain = write_plain(tmp_path / "plain")
-    assert open_labels([plain]) == {case_id: (str(plain / f"{case_id}.nii.gz"),) for case_id in sorted(layouts.IDS)}
-    assert list(open_labels([plain / "case_b.nii.gz"])) == ["case_b"]
+    assert open_labels([plain]).files == {
+        case_id: (str(plain / f"{case_id}.nii.gz"),) for case_id in sorted(layouts.IDS)
+    }
+    assert list(open_labels([plain / "case_b.nii.gz"]).files) == ["case_b"]
     for name in ("msd", "nnunet", "brats", "csv"):
         folder = getattr(layouts, f"write_{name}")(tmp_path / name)
-        assert list(open_labels([folder])) == sorted(layouts.IDS)
+        assert list(open_labels([folder]).files) == sorted(layouts.IDS)
 
 
 def test_cases_without_labels_cannot_be_scored_against(tmp_path):
@@ -184,7 +191,7 @@ def test_a_copy_of_dataset_json_beside_predictions_is_no_dataset(tmp_path):
     description = {"channel_names": {"0": "CT"}, "labels": {"background": 0}, "file_ending": ".nii.gz"}
     for change in ({}, {"dataset": {"case_a": {"images": ["x.nii.gz"], "label": "y.nii.gz"}}}):
         (folder / "dataset.json").write_text(json.dumps(description | change))
-        assert list(open_labels([folder])) == sorted(layouts.IDS)
+        assert list(open_labels([folder]).files) == sorted(layouts.IDS)
 
 
 def test_ids_of_one_channel_may_end_in_four_digits(tmp_path):
@@ -209,7 +216,7 @@ def test_segmentations_of_slicer_are_no_images_to_predict_on(tmp_path, caplog):
     assert ids_of(open_inputs([paired], ["a"])) == ["p0", "p1"]
     with pytest.raises(InputError, match="found only segmentations, expected images"):
         open_inputs([folder / "elsewhere.seg.nrrd"], ["a"])
-    assert list(open_labels([folder / "elsewhere.seg.nrrd"])) == ["elsewhere"]
+    assert list(open_labels([folder / "elsewhere.seg.nrrd"]).files) == ["elsewhere"]
 
 
 def test_channels_that_differ_in_letters_only_are_told_apart(tmp_path):

@@ -104,7 +104,7 @@ def test_a_wrong_number_of_images_names_what_was_expected(tmp_path, images, foun
         (("case_id,T1,label:x=one", "a,T1/a.nii.gz,"), "expected label:NAME=INTEGER"),
         (("case_id,T1,label:x=1", "a,T1/a.nii.gz,1"), "must be empty"),
         (("case_id,T1", "a,"), "case a: found an empty path"),
-        (("case_id,T1", "a/b,T1/a.nii.gz"), "case_id"),
+        (("case_id,T1", "a/b,T1/a.nii.gz"), r"manifest\.csv: case 'a/b': the name holds /"),
         (("case_id,T1", "a,T1/a.nii.gz", "a,T1/a.nii.gz"), "case_id given twice"),
         (("case_id,T1", '"a,T1'), "is not CSV"),
         (("case_id,T1",), "found no case"),
@@ -235,7 +235,7 @@ def test_other_separators_are_read_where_the_heading_leaves_no_doubt(tmp_path, c
         (b"case_id,T1\na,T1\\a.nii.gz\n", r"case a: found the path 'T1.*a\.nii\.gz' with backslashes, expected it with /"),
         (b"case_id,age\na,63\n", "found no column of images, expected one for each channel; other columns are age"),
         (b"case_id,T1,\na,T1/a.nii.gz,T2/a.nii.gz\n", "column 3 has no heading, but names images such as 'T2/a.nii.gz'"),
-        (b"case_id,T1\n,T1/a.nii.gz\n", "case_id: expected a name of at least one letter"),
+        (b"case_id,T1\n,T1/a.nii.gz\n", r"manifest\.csv: case '': the name is empty"),
     ],
 )  # fmt: skip
 def test_a_table_that_is_no_manifest_is_told_in_words(tmp_path, content, message):
@@ -306,8 +306,8 @@ def test_a_manifest_of_another_program_is_none(tmp_path):
         ({"labels": {" ": 1}}, "expected a name of at least one letter for each label"),
         ({"reading": {"assumed_orientation": "RAR"}}, "reading.assumed_orientation: expected where axes x, y and z point to"),
         ({"reading": {"grid_channel": "PET"}}, "grid_channel is 'PET', channels are T1, T2"),
-        ({"cases": [{"case_id": "a", "images": "T1/a.nii.gz"}]}, "cases.0.images: expected an object, {…} or a list, found 'T1/a.nii.gz'"),
-        ({"cases": [{"case_id": "a/b", "images": []}]}, "cases.0.case_id: expected a name"),
+        ({"cases": [{"case_id": "a", "images": "T1/a.nii.gz"}]}, "case a: images: expected an object, {…} or a list, found 'T1/a.nii.gz'"),
+        ({"cases": [{"case_id": 7, "images": []}]}, "case 7: case_id: expected text, found 7"),
     ],
 )  # fmt: skip
 def test_wrong_keys_of_json_are_told_in_words(tmp_path, changes, message):

@@ -53,7 +53,7 @@ def test_kinds_are_left_to_planning(tmp_path):
         ({"labels": {"tumour": "one"}}, "labels.tumour"),
         ({"dataset": {"a": {"images": ["/etc/hostname", "x.nii.gz"], "label": "../l.nii.gz"}}}, "2 problems"),
         ({"dataset": {"a": {"images": ["imagesTr/case_a_0000.nii.gz"]}}}, "case a: found 1 images, expected 2"),
-        ({"dataset": {"../a": {"images": ["imagesTr/case_a_0000.nii.gz"] * 2}}}, "case_id"),
+        ({"dataset": {"../a": {"images": ["imagesTr/case_a_0000.nii.gz"] * 2}}}, "case '../a': the name holds /"),
     ],
 )
 def test_a_malformed_description_is_refused(tmp_path, change, message):

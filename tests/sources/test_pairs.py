@@ -72,8 +72,10 @@ def test_cases_of_different_numbers_of_channels_are_refused(tmp_path):
 def test_channels_without_names_are_predicted_on_by_their_order(tmp_path):
     folder = layouts.write_pairs_beside(tmp_path)
     assert len(open_inputs([folder], ["T1", "T2"]).cases) == 3
-    with pytest.raises(InputError, match="found the channels channel_0, channel_1, expected T1"):
-        open_inputs([folder], ["T1"])
+    layouts.save(folder / "single.nii.gz", layouts.image(0, 0))
+    found = open_inputs([folder], ["T1"])
+    assert [case.case_id for case in found.cases] == ["single"]
+    assert [refused.message[:35] for refused in found.refused] == ["found 2 channel(s), expected 1 (T1)"] * 3
 
 
 def test_folders_without_both_are_no_pairs(tmp_path):

@@ -66,7 +66,7 @@ def test_segments_beside_images_are_labels_to_score_and_no_images_to_predict_on(
     found = open_inputs([tmp_path], ["image"])
     assert [case.images[0].path for case in found.cases] == [str(tmp_path / f"p{number}.nrrd") for number in range(3)]
     assert not found.refused
-    labels = open_labels([tmp_path])
+    labels = open_labels([tmp_path]).files
     assert labels == {f"p{number}": (str(tmp_path / f"p{number}.seg.nrrd"),) for number in range(3)}
 
 
@@ -78,6 +78,6 @@ def test_segments_of_other_images_are_no_images_to_predict_on(tmp_path):
 
 def test_a_folder_of_segments_alone_holds_labels_and_no_images(tmp_path):
     write(tmp_path / "images", tmp_path / "segs")
-    assert list(open_labels([tmp_path / "segs"])) == ["p0", "p1", "p2"]
+    assert list(open_labels([tmp_path / "segs"]).files) == ["p0", "p1", "p2"]
     with pytest.raises(InputError, match="segs"):
         open_inputs([tmp_path / "segs"], ["image"])

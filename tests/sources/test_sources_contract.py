@@ -6,10 +6,12 @@ import pytest
 
 from tests.sources import layouts
 from tumorseg.errors import InputError
+from tumorseg.schema.planned_dataset import Selection
 from tumorseg.sources.brats import is_brats, read_brats
 from tumorseg.sources.dicom import is_dicom, read_dicom
 from tumorseg.sources.hecktor import is_hecktor, read_hecktor
 from tumorseg.sources.layouts import LAYOUTS, find_layout
+from tumorseg.sources.leaving_out import leaving_out
 from tumorseg.sources.manifest import is_manifest, read_manifest
 from tumorseg.sources.msd import is_msd, read_msd
 from tumorseg.sources.nnunet import is_nnunet, read_nnunet
@@ -130,6 +132,18 @@ def test_a_missing_image_fails_its_own_case_only(source, folder):
     assert (source.named or Path(source.victim).name) in str(error.value)
     assert "\n" not in str(error.value)
     assert all(len(read_images(case.images)) == len(source.channels) for case in cases.values())
+
+
+def test_a_case_that_is_left_out_might_as_well_not_be_there(source, folder):
+    whole = source.read(folder)
+    kept = tuple(case for case in whole.cases if case.case_id != "case_a")
+    for path in [path for path in folder.rglob("*case_a*") if path.is_file()]:
+        path.write_bytes(b"damaged")
+    with leaving_out(Selection(frozenset({"case_a", "case_x"}))) as left:
+        assert source.read(folder) == whole.model_copy(update={"cases": kept})
+    assert left.found == {"case_a"}
+    with leaving_out(Selection(listed=frozenset({"case_x"}))), pytest.raises(InputError, match="all 3 cases are"):
+        source.read(folder)
 
 
 def test_hidden_files_beside_the_images_are_no_cases(source, folder):

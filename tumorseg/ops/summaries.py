@@ -92,6 +92,11 @@ def definitions(tolerance_mm: float) -> dict[str, str]:
             "empty: dsc and nsd are 0 and enter the means, hd95_mm is null and left out of means, and the case is counted in "
             "num_missed (P empty) or num_invented (R empty). volume_error_ml is always defined"
         ),
+        "missing": (
+            "Cases that have R and no P: with evaluate --missing worst they are scored as if P were empty, else they are in no figure. Cases "
+            "whose P is damaged (failed) are treated alike; those whose R is damaged are in no figure. is_complete is false where a case is "
+            "in no figure"
+        ),
         "summary": (
             "mean; std: sample standard deviation (n - 1); ci95: 95 % confidence interval of the mean by percentile bootstrap "
             f"over cases ({NUM_RESAMPLES} resamples, fixed seed); std and ci95 are null for fewer than two values"

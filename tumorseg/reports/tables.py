@@ -12,6 +12,10 @@ DECIMALS = {"dsc": 3, "nsd": 3, "hd95_mm": 2, "volume_error_ml": 2}
 
 MOST_NAMED = 3
 """Cases that one line names at most."""
+REMARK = "remark"
+"""Last column of the scores as CSV."""
+CSV_START = ",".join(CaseMetrics.model_fields)
+"""How scores as CSV begin."""
 NOTHING = "–"
 """Stands where a value is undefined."""
 
@@ -122,9 +126,23 @@ def _summary_row(label: str, summary: LabelSummary) -> dict[str, object]:
 
 
 def metrics_csv(report: MetricsReport) -> str:
-    """Return the scores of all cases as CSV: a header, a line per case and label, nothing where undefined."""
+    """Return the scores of all cases as CSV: a header, a line per case and label, nothing where undefined.
+
+    The last column says what is missing or damaged; a case that is not scored for that has one line without label and scores.
+    """
+    remarks = dict.fromkeys(report.missing, "prediction missing") | dict.fromkeys(report.failed, "failed")
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(CaseMetrics.model_fields), lineterminator="\n")
+    writer = csv.DictWriter(text, [*CaseMetrics.model_fields, REMARK], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(case.model_dump() for case in report.cases)
+    writer.writerows(case.model_dump() | {REMARK: remarks.get(case.case_id, "")} for case in report.cases)
+    writer.writerows({"case_id": case_id, REMARK: remarks[case_id]} for case_id in report.unscored())
     return text.getvalue()
+
+
+def missing_text(report: MetricsReport) -> str:
+    """Return how many predictions are missing and what became of them, or an empty text."""
+    if not report.missing:
+        return ""
+    left = set(report.unscored())
+    became = "left out" if left.issuperset(report.missing) else "scored as empty masks"
+    return f"predictions missing: {len(report.missing)}, {became} ({cases_text(report.missing)})"

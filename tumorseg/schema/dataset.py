@@ -29,19 +29,44 @@ def _check_label(name: str) -> str:
     return name
 
 
+MOST_LETTERS = 200
+"""Of a name."""
+MOST_BYTES = 230
+"""Of a name that becomes a file's, which may take 255 with its ending and while it is written."""
+
+
+def name_fault(name: str) -> str | None:
+    """Return why a name cannot be a file's, as what follows `the name`, or None."""
+    if len(name) > MOST_LETTERS:
+        return f"has {len(name)} letters, expected at most {MOST_LETTERS}"
+    num_bytes = len(name.encode(errors="surrogateescape"))
+    faults = {
+        "is empty": not name,
+        "holds bytes that are no text in UTF-8": re.search(r"[\ud800-\udfff]", name),
+        f"takes {num_bytes} bytes, expected at most {MOST_BYTES}": num_bytes > MOST_BYTES,
+        "holds / or \\": re.search(r"[/\\]", name),
+        "holds a line break or another control character": re.search(r"[\x00-\x1f]", name),
+        "begins with a dot": name.startswith("."),
+        "begins with a blank": name[:1].isspace(),
+        "ends with a blank": name[-1:].isspace(),
+    }
+    return next((fault for fault, is_so in faults.items() if is_so), None)
+
+
 def _check_file_name(name: str) -> str:
-    if re.fullmatch(FILE_NAME_PATTERN, name) is None:
-        raise ValueError(
-            "expected a name that a file can bear: without / or \\ or control characters, without a leading dot, "
-            "and without a blank at its beginning or end"
-        )
+    if (fault := name_fault(name)) is not None:
+        raise ValueError(f"expected a name that a file can bear, and this one {fault}")
     return name
 
 
 # The patterns stand in the published schema; what breaks one is told in words.
-Name = Annotated[str, Field(max_length=200, json_schema_extra={"pattern": NAME_PATTERN}), AfterValidator(_check_name)]
+Name = Annotated[
+    str, Field(max_length=MOST_LETTERS, json_schema_extra={"pattern": NAME_PATTERN}), AfterValidator(_check_name)
+]
 FileName = Annotated[
-    str, Field(max_length=200, json_schema_extra={"pattern": FILE_NAME_PATTERN}), AfterValidator(_check_file_name)
+    str,
+    Field(max_length=MOST_LETTERS, json_schema_extra={"pattern": FILE_NAME_PATTERN}),
+    AfterValidator(_check_file_name),
 ]
 
 # Datasets' own names of labels may hold any signs; text and true are no label values, even where they could be read as numbers.

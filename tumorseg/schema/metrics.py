@@ -1,6 +1,6 @@
 """The metrics document: scores of every case and label, and what they come to."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -9,6 +9,9 @@ from tumorseg.schema.dataset import Name
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=0)]
+
+Missing = Literal["refuse", "worst", "skip"]
+"""What becomes of references whose prediction is missing or damaged: left out and refused, scored as an empty mask, left out."""
 
 
 class CaseMetrics(Record):
@@ -84,4 +87,12 @@ class MetricsReport(Record):
     summary: dict[str, LabelSummary]
     """By name of the label or region."""
     failed: tuple[str, ...] = ()
-    """Cases that could not be scored."""
+    """Cases whose prediction or reference is damaged."""
+    missing: tuple[str, ...] = ()
+    """Cases that have a reference and no prediction."""
+    is_complete: bool = True
+    """Whether the summary covers every case; false where one that is missing or failed is in no figure."""
+
+    def unscored(self) -> tuple[str, ...]:
+        """Return the cases that are in no figure, sorted."""
+        return tuple(sorted({*self.failed, *self.missing} - {case.case_id for case in self.cases}))

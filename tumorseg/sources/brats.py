@@ -23,6 +23,7 @@ from tumorseg.errors import InputError
 from tumorseg.schema.dataset import Case, Channel, Dataset, ImageFile, Region
 from tumorseg.sources.folders import (
     Listing,
+    Problems,
     build_case,
     build_dataset,
     find_image,
@@ -33,6 +34,7 @@ from tumorseg.sources.folders import (
     note_rivals,
     visible,
 )
+from tumorseg.sources.leaving_out import is_left_out, used
 
 NEEDS = "a folder per case, <id>/<id>_t1.nii.gz, _t1ce, _t2, _flair, _seg (from 2023 on: <id>-t1n.nii.gz, -t1c, -t2w, -t2f, -seg)"
 CHANNELS = ("t1", "t1ce", "t2", "flair")
@@ -105,37 +107,48 @@ def read_brats(folder: Path) -> Dataset:
     Raises:
         InputError: there is no case, or cases are called by the conventions of different years.
     """
-    found = {case: _convention_of(case) for case in _candidates(folder) if image_files(case)}
-    for case in sorted(case for case in _candidates(folder) if case not in found and not any(case.iterdir())):
-        note_or_warn(
-            f"case {folder_name(case)}: found no file in its folder {case}; restore them, or remove the folder"
-        )
+    found = _case_folders(folder)
     conventions = {convention for case in found for convention in _conventions_of(case)}
     if len(conventions) > 1:
-        years = " and ".join(sorted(convention.years for convention in conventions))
-        raise InputError(
-            f"{folder}: found files called as in {years}, whose label values differ; keep cases of each in folders of their own"
-        )
+        raise InputError(f"{folder}: {_mixed(conventions)}")
     convention = conventions.pop() if conventions else CONVENTIONS[0]
     cases = [_read_case(case, convention) for case in found]
     return build_dataset(folder, cases, name=folder_name(folder), **convention.description())
 
 
+def _case_folders(folder: Path) -> list[Path]:
+    """Return the folders that hold images of cases that are used; those that hold nothing are told."""
+    empty = [case for case in _candidates(folder) if not any(case.iterdir())]
+    for case in sorted(case for case in empty if not is_left_out(folder_name(case))):
+        note_or_warn(
+            f"case {folder_name(case)}: found no file in its folder {case}; restore them, or remove the folder"
+        )
+    return used(folder, [case for case in _candidates(folder) if image_files(case)], folder_name)
+
+
+def _mixed(conventions: Iterable[Convention]) -> str:
+    years = " and ".join(sorted(convention.years for convention in conventions))
+    return f"found files called as in {years}, whose label values differ; keep cases of each in folders of their own"
+
+
 def list_brats(folder: Path) -> Listing:
-    """List the cases of a folder of case folders, or the one case of a case folder.
+    """List the cases of a folder of case folders, or the one case of a case folder; each is called as in its own year.
 
     Raises:
-        InputError: as from `read_brats`.
+        InputError: cases are called by the conventions of different years.
     """
-    convention = _convention_of(folder)
-    cases = read_brats(folder).cases if convention is None else (_read_case(folder, convention),)
-    return Listing(CHANNELS, cases)
-
-
-def find_brats_label(folder: Path) -> Path | None:
-    """Return a case folder's segmentation, or None."""
-    convention = _convention_of(folder)
-    return None if convention is None else find_label(folder, f"{folder_name(folder)}{convention.label_ending}")
+    found = [folder] if is_brats_case(folder) else _case_folders(folder)
+    problems = Problems(folder)
+    by_case = {case: list(_conventions_of(case)) for case in found}
+    for case, conventions in by_case.items():
+        if len(conventions) > 1:
+            case_id = folder_name(case)
+            problems.add(f"case {case_id}: {_mixed(conventions)}", case_id=case_id)
+    if len(years := {convention for conventions in by_case.values() for convention in conventions}) > 1:
+        problems.add(_mixed(years), part="label")
+    cases = [_read_case(case, (conventions or CONVENTIONS)[0]) for case, conventions in by_case.items()]
+    problems.check()
+    return Listing(CHANNELS, tuple(sorted(cases, key=lambda case: case.case_id)))
 
 
 def _convention_of(folder: Path) -> Convention | None:

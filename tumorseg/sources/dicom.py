@@ -19,7 +19,8 @@ from tumorseg.schema.dataset import Case, Channel, Dataset, ImageFile
 from tumorseg.sources.dicom_channels import choose_channels
 from tumorseg.sources.dicom_studies import Series, Study, find_studies
 from tumorseg.sources.discovery import numbered
-from tumorseg.sources.folders import Listing, build_case, build_dataset, folder_name, image_files
+from tumorseg.sources.folders import Listing, Problems, build_case, build_dataset, folder_name, image_files
+from tumorseg.sources.leaving_out import used
 from tumorseg.storage.dicom_files import common_folder, holds_dicom
 from tumorseg.storage.images import ENDINGS, FLAT_ENDINGS
 
@@ -46,10 +47,10 @@ def read_dicom(folder: Path) -> Dataset:
     labelled = [study for study in studies if study.labels]
     if labelled and len(labelled) < len(studies):
         logger.warning("%s: %d studies without labels are left out", folder, len(studies) - len(labelled))
-    used = labelled or studies
-    channels, cases = _channels_and_cases(folder, used)
-    _note_single_patient(folder, used)
-    names = [frozenset(name for label in study.labels for name in label.names) for study in used]
+    kept = used(folder, _named(labelled or studies), lambda named: named[0])
+    channels, cases = _channels_and_cases(folder, kept)
+    _note_single_patient(folder, [study for _, study in kept])
+    names = [frozenset(name for label in study.labels for name in label.names) for _, study in kept]
     return build_dataset(
         folder,
         cases,
@@ -66,7 +67,28 @@ def list_dicom(path: Path) -> Listing:
     Raises:
         InputError: as from `read_dicom`.
     """
-    channels, cases = _channels_and_cases(path, _with_images(path, find_studies(path)))
+    return _listing(path, _named(_with_images(path, find_studies(path))))
+
+
+def list_dicom_apart(path: Path) -> list[Listing]:
+    """List every study by itself, so that each has channels of its own; those whose channels cannot be told are noted.
+
+    Raises:
+        InputError: there is no image; or channels cannot be told, and nobody is `collecting` problems.
+    """
+    problems = Problems(path)
+    listings = []
+    for case_id, study in _named(_with_images(path, find_studies(path))):
+        try:
+            listings.append(_listing(path, [(case_id, study)]))
+        except InputError as error:
+            problems.add(f"case {case_id}: {error}", case_id=case_id)
+    problems.check()
+    return listings
+
+
+def _listing(path: Path, named: Sequence[tuple[str, Study]]) -> Listing:
+    channels, cases = _channels_and_cases(path, named)
     return Listing(
         tuple(channel.name for channel in channels),
         tuple(sorted(cases, key=lambda case: case.case_id)),
@@ -78,9 +100,7 @@ def list_dicom_labels(path: Path) -> list[tuple[str, tuple[str, ...]]]:
     """Return case id and label files of every study that has some; its images need not be there."""
     studies = find_studies(path)
     return [
-        (case_id, tuple(label.path for label in study.labels))
-        for case_id, study in zip(_case_ids(studies), studies, strict=True)
-        if study.labels
+        (case_id, tuple(label.path for label in study.labels)) for case_id, study in _named(studies) if study.labels
     ]
 
 
@@ -92,9 +112,9 @@ def _with_images(path: Path, studies: list[Study]) -> list[Study]:
     )
 
 
-def _channels_and_cases(path: Path, studies: list[Study]) -> tuple[list[Channel], list[Case]]:
-    """Return the channels that every study has, and the studies as cases."""
-    found = choose_channels(path, studies)
+def _channels_and_cases(path: Path, named: Sequence[tuple[str, Study]]) -> tuple[list[Channel], list[Case]]:
+    """Return the channels that every study has, and the studies as cases of the ids given."""
+    found = choose_channels(path, [study for _, study in named])
     cases = [
         build_case(
             path,
@@ -104,7 +124,7 @@ def _channels_and_cases(path: Path, studies: list[Study]) -> tuple[list[Channel]
             more_labels=tuple(label.path for label in study.labels[1:]),
             group=study.patient or None,
         )
-        for number, (case_id, study) in enumerate(zip(_case_ids(studies), studies, strict=True))
+        for number, (case_id, study) in enumerate(named)
     ]
     return [chosen.channel for chosen in found], cases
 
@@ -114,6 +134,10 @@ def _image_file(series: Series) -> ImageFile:
         return ImageFile(path=series.files[0])
     folder = common_folder(series.files)
     return ImageFile(path=folder, parts=tuple(relpath(file, folder) for file in series.files))
+
+
+def _named(studies: Sequence[Study]) -> list[tuple[str, Study]]:
+    return list(zip(_case_ids(studies), studies, strict=True))
 
 
 def _case_ids(studies: Sequence[Study]) -> list[str]:

@@ -1,5 +1,6 @@
 """What every layout needs of the file system: files that exist, stay inside their folder, and errors that list them all."""
 
+import itertools
 import logging
 import os
 import re
@@ -7,12 +8,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from tumorseg.errors import InputError
 from tumorseg.schema.base import parse_record
-from tumorseg.schema.dataset import Case, ChannelKind, Dataset, repeated_values
+from tumorseg.schema.dataset import Case, ChannelKind, Dataset, name_fault, repeated_values
 from tumorseg.schema.wording import shown
+from tumorseg.sources.leaving_out import note_refused
 from tumorseg.storage.images import ENDINGS, FLAT_ENDINGS, strip_ending
 from tumorseg.storage.json_files import read_json
 from tumorseg.storage.layout import FETCHED
@@ -22,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 CHANNEL_SUFFIX = re.compile(r"^(.+)_(\d{4})$")
 """`<id>_<channel number>`, as nnU-Net writes it."""
+MOST_LETTERS = 150
+"""Of an id that stands for one that cannot be a file's name."""
 ENVIRONMENT_VARIABLE = re.compile(r"\$\w|\$\{")
 """How a path begins that nnU-Net would complete by the environment."""
 
@@ -36,6 +40,10 @@ class Listing(NamedTuple):
     """Whether the channels' names are the dataset's own; else only their number counts."""
     kinds: tuple[ChannelKind | None, ...] = ()
     """Of the channels, where files say so."""
+    lone_labels: tuple[tuple[str, str], ...] = ()
+    """Case id and file of the labels whose images are not there."""
+    masks: tuple[str, ...] = ()
+    """Files that lie among the images and are labels of them."""
 
 
 def folder_name(folder: Path) -> str:
@@ -51,12 +59,20 @@ def visible(entries: Iterable[Path]) -> list[Path]:
 def image_files(folder: Path) -> list[Path]:
     """Return the image files directly in a folder, sorted by name; none where there is no such folder.
 
-    Pictures beside volumes are thumbnails or plots, and left out.
+    Pictures beside volumes are thumbnails or plots, and left out. What only bears the name of an image, such as a link that leads
+    nowhere, counts: its case is to fail, not to be missed.
     """
     if not folder.is_dir():
         return []
-    found = [entry for entry in visible(folder.iterdir()) if strip_ending(entry.name) is not None and entry.is_file()]
+    found = [entry for entry in visible(folder.iterdir()) if strip_ending(entry.name) is not None and _is_image(entry)]
     return [path for path in found if not path.name.lower().endswith(FLAT_ENDINGS)] or found
+
+
+def _is_image(entry: Path) -> bool:
+    """Tell files, broken links and folders from folders that are only called like an image and hold some."""
+    if entry.is_dir():
+        return not image_files(entry)
+    return entry.is_file() or entry.is_symlink()
 
 
 def image_id(path: Path) -> str:
@@ -163,13 +179,35 @@ def _stays_inside(folder: Path, path: Path) -> bool:
         return False
 
 
+Part = Literal["image", "label", "pairing"]
+"""What of a case a problem is about: its images, its label, or that one of them is there without the other."""
+
+
+class Problem(NamedTuple):
+    """Something that is wrong with a dataset."""
+
+    line: str
+    case_id: str | None = None
+    """Of the case that it is about; None for the dataset as a whole."""
+    part: Part | None = None
+    """What of it; None for all."""
+    is_remark: bool = False
+    """Whether the dataset can be read in spite of it."""
+
+
 class Collected(NamedTuple):
     """What sources found wrong while `collecting`."""
 
-    lines: list[str]
-    """One problem each."""
+    problems: list[Problem]
     closed: set[str]
     """Ids of cases that name files which must not be opened."""
+    renamed: dict[str, str]
+    """Id of a case whose own cannot be a file's name, to that one."""
+
+    @property
+    def lines(self) -> list[str]:
+        """Return one line a problem."""
+        return [problem.line for problem in self.problems]
 
 
 _collected: ContextVar[Collected | None] = ContextVar("collected", default=None)
@@ -178,9 +216,10 @@ _collected: ContextVar[Collected | None] = ContextVar("collected", default=None)
 @contextmanager
 def collecting() -> Iterator[Collected]:
     """Let sources read what is sound of a dataset and yield what is not, instead of refusing the whole for one case."""
-    token = _collected.set(Collected([], set()))
+    collected = Collected([], set(), {})
+    token = _collected.set(collected)
     try:
-        yield _collected.get() or Collected([], set())
+        yield collected
     finally:
         _collected.reset(token)
 
@@ -188,7 +227,7 @@ def collecting() -> Iterator[Collected]:
 def note_or_warn(problem: str) -> None:
     """Tell of a fault that does not stop the dataset from being read: to who is `collecting`, else as a warning."""
     if (collected := _collected.get()) is not None:
-        collected.lines.append(problem)
+        collected.problems.append(Problem(problem, is_remark=True))
     else:
         logger.warning("%s", problem)
 
@@ -199,21 +238,37 @@ class Problems:
     def __init__(self, source: Path, *, allow_outside: bool = False) -> None:
         self._source = source
         self._allow_outside = allow_outside and not is_fetched(source)
-        self._lines: list[str] = []
+        self._found: list[Problem] = []
 
-    def add(self, problem: object, *, closes: str | None = None) -> None:
-        """Note one problem, an error or a sentence, and perhaps the id of a case whose files must not be opened."""
-        self._lines.append(str(problem))
-        if closes is not None and (collected := _collected.get()) is not None:
-            collected.closed.add(closes)
+    def add(
+        self, problem: object, *, case_id: str | None = None, part: Part | None = None, is_closed: bool = False
+    ) -> None:
+        """Note one problem, an error or a sentence.
 
-    def confined_file(self, folder: Path, stated: str, *, case_id: str) -> str:
+        Args:
+            problem: what is wrong.
+            case_id: of the case that it is about, where it is about one.
+            part: what of it.
+            is_closed: whether the case's files must not be opened.
+        """
+        self._found.append(Problem(str(problem), case_id, part))
+        if case_id is not None:
+            note_refused(case_id)
+        if case_id is not None and is_closed and (collected := _collected.get()) is not None:
+            collected.closed.add(case_id)
+
+    def confined_file(self, folder: Path, stated: str, *, case_id: str, part: Part = "image") -> str:
         """Return `confined_file`'s path as text; a failure is noted, and the path returned as stated."""
         try:
             return str(confined_file(folder, stated, allow_outside=self._allow_outside))
         except InputError as error:
-            self.add(f"case {case_id}: {error}", closes=case_id)
+            self.add(f"case {case_id}: {error}", case_id=case_id, part=part, is_closed=True)
             return stated
+
+    @property
+    def are_there(self) -> bool:
+        """Return whether something was noted."""
+        return bool(self._found)
 
     def check(self) -> None:
         """Raise what was collected, one line a problem.
@@ -222,14 +277,14 @@ class Problems:
             InputError: there was a problem, and nobody is `collecting` them.
         """
         if (collected := _collected.get()) is not None:
-            collected.lines.extend(self._lines)
-            self._lines.clear()
+            collected.problems.extend(self._found)
+            self._found.clear()
             return
-        if len(self._lines) == 1:
-            raise InputError(f"{self._source}: {self._lines[0]}")
-        if self._lines:
-            listed = "".join(f"\n  {line}" for line in self._lines)
-            raise InputError(f"{self._source}: {len(self._lines)} problems{listed}")
+        if len(self._found) == 1:
+            raise InputError(f"{self._source}: {self._found[0].line}")
+        if self._found:
+            listed = "".join(f"\n  {problem.line}" for problem in self._found)
+            raise InputError(f"{self._source}: {len(self._found)} problems{listed}")
 
 
 def build_dataset(source: Path, cases: Sequence[Case], **description: Any) -> Dataset:
@@ -249,26 +304,32 @@ def build_dataset(source: Path, cases: Sequence[Case], **description: Any) -> Da
 def _without_repeated(cases: Sequence[Case], collected: Collected) -> list[Case]:
     """Return the first case of each id; the others are noted."""
     for case_id in repeated_values(case.case_id for case in cases):
-        collected.lines.append(f"case {case_id}: found twice in the dataset, expected once; rename or remove one")
+        problem = f"case {case_id}: found twice in the dataset, expected once; rename or remove one"
+        collected.problems.append(Problem(problem, case_id))
     return list({case.case_id: case for case in reversed(cases)}.values())[::-1]
 
 
 def build_case(source: Path, **fields: Any) -> Case:
-    """Return a valid case.
+    """Return a valid case. To who is `collecting`, one whose id cannot be a file's name is given another id, and closed.
 
     Raises:
-        InputError: a field is wrong, such as an id that cannot be a file name, and nobody is `collecting`.
+        InputError: a field is wrong, and nobody is `collecting`.
     """
-    try:
-        return parse_record(Case, fields, source=str(source), error=InputError)
-    except InputError as error:
-        if (collected := _collected.get()) is None:
-            raise
-        given = str(fields.get("case_id", ""))
-        named = {**fields, "case_id": re.sub(r"[^\w.-]+", "_", given).strip("._-") or "unnamed"}
-        case = parse_record(Case, named, source=str(source), error=InputError)
-        collected.lines.append(
-            f"case {case.case_id}: found the id {given!r}, expected one that can be a file's name; {error}"
-        )
-        collected.closed.add(case.case_id)
-        return case
+    given = str(fields.get("case_id", ""))
+    if (fault := name_fault(given)) is not None:
+        remedy = "mend it" if source.suffix.lower() in (".csv", ".json") else "rename the file"
+        note_refused(given)
+        fields["case_id"] = _other_id(source, given, f"the name {fault}; {remedy}")
+    return parse_record(Case, fields, source=str(source), error=InputError)
+
+
+def _other_id(source: Path, given: str, problem: str) -> str:
+    """Return an id for a case whose own cannot be a file's name: one that no file is likely to have."""
+    if (collected := _collected.get()) is None:
+        raise InputError(f"{source}: case {shown(given)}: {problem}")
+    stem = re.sub(r"[^\w.-]+", "_", given, flags=re.ASCII).strip("._-")[:MOST_LETTERS] or "unnamed"
+    case_id = next(name for number in itertools.count(1) if (name := f"{stem}~{number}") not in collected.renamed)
+    collected.renamed[case_id] = given
+    collected.problems.append(Problem(f"case {case_id}: found {shown(given)}: {problem}", case_id))
+    collected.closed.add(case_id)
+    return case_id

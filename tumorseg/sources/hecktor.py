@@ -26,9 +26,11 @@ from tumorseg.sources.folders import (
     folder_name,
     image_files,
     image_id,
+    is_there,
     note_or_warn,
     note_rivals,
 )
+from tumorseg.sources.leaving_out import is_left_out, used
 
 NEEDS = "imagesTr/<id>__CT.nii.gz and __PT, labelsTr/<id>.nii.gz (2021: <id>_ct.nii.gz, _pt, _gtvt)"
 CHANNELS = (Channel(name="CT", kind="ct"), Channel(name="PT", kind="pet"))
@@ -72,7 +74,8 @@ def read_hecktor(folder: Path) -> Dataset:
     """
     convention = _convention_of(folder) or CONVENTIONS[0]
     cases = _cases(folder, convention, convention.images, is_labelled=True)
-    _note_lone_labels(folder, convention, {case.case_id for case in cases})
+    for path in _lone_labels(folder, convention, {case.case_id for case in cases}).values():
+        note_or_warn(f"{path}: found a label, but neither CT nor PET of its case; it is left out; restore or remove it")
     return build_dataset(
         folder,
         cases,
@@ -84,28 +87,34 @@ def read_hecktor(folder: Path) -> Dataset:
 
 
 def list_hecktor(folder: Path) -> Listing:
-    """List the training and the test cases.
-
-    Raises:
-        InputError: as from `read_hecktor`.
-    """
+    """List the training and the test cases; those whose label is not there have none."""
     convention = _convention_of(folder) or CONVENTIONS[0]
+    cases = _cases(folder, convention, convention.images, is_labelled=True)
     tests = _cases(folder, convention, convention.tests, is_labelled=False) if convention.tests else []
-    return Listing(tuple(channel.name for channel in CHANNELS), (*read_hecktor(folder).cases, *tests))
+    lone = _lone_labels(folder, convention, {case.case_id for case in cases})
+    known = [case if case.label and is_there(Path(case.label)) else _unlabelled(case) for case in cases]
+    return Listing(
+        tuple(channel.name for channel in CHANNELS), (*known, *tests), lone_labels=tuple(sorted(lone.items()))
+    )
+
+
+def _unlabelled(case: Case) -> Case:
+    return case.model_copy(update={"label": None})
 
 
 def _convention_of(folder: Path) -> Convention | None:
     return next((found for found in CONVENTIONS if _case_ids(folder / found.images, found)), None)
 
 
-def _note_lone_labels(folder: Path, convention: Convention, known: Collection[str]) -> None:
-    """Tell of labels whose images are not there."""
+def _lone_labels(folder: Path, convention: Convention, known: Collection[str]) -> dict[str, str]:
+    """Return case id and file of labels whose images are not there."""
+    found = {}
     for path in image_files(folder / convention.labels):
         case_id = image_id(path).removesuffix(convention.label_ending)
-        if image_id(path).endswith(convention.label_ending) and case_id not in known:
-            note_or_warn(
-                f"{path}: found a label, but neither CT nor PET of its case; it is left out; restore or remove it"
-            )
+        is_lone = case_id not in known and not is_left_out(case_id)
+        if image_id(path).endswith(convention.label_ending) and is_lone:
+            found[case_id] = str(path)
+    return found
 
 
 def _case_ids(folder: Path, convention: Convention) -> list[str]:
@@ -116,10 +125,8 @@ def _case_ids(folder: Path, convention: Convention) -> list[str]:
 
 
 def _cases(folder: Path, convention: Convention, part: str, *, is_labelled: bool) -> list[Case]:
-    return [
-        _case(folder, convention, part, case_id, is_labelled=is_labelled)
-        for case_id in _case_ids(folder / part, convention)
-    ]
+    case_ids = used(folder, _case_ids(folder / part, convention), str)
+    return [_case(folder, convention, part, case_id, is_labelled=is_labelled) for case_id in case_ids]
 
 
 def _case(folder: Path, convention: Convention, part: str, case_id: str, *, is_labelled: bool) -> Case:

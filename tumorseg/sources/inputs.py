@@ -1,23 +1,30 @@
-"""From what `-i` and `-r` say to cases to predict on and label files to score."""
+"""From what `-i` and `-r` say to cases to predict on and label files to score: what is wrong with one refuses it alone."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from tumorseg.errors import InputError
-from tumorseg.schema.dataset import Case, ChannelKind, ImageFile, repeated_values
-from tumorseg.sources.brats import find_brats_label, is_brats_case, list_brats
-from tumorseg.sources.dicom import list_dicom, list_dicom_labels
-from tumorseg.sources.folders import Listing, build_case, folder_name, image_files, image_id, split_channel
-from tumorseg.sources.layouts import LAYOUTS, find_layout, unknown_layout
+from tumorseg.schema.dataset import Case, ChannelKind, name_fault
+from tumorseg.schema.wording import shown
+from tumorseg.sources.brats import is_brats_case
+from tumorseg.sources.channel_matching import Matched, Wanted, match_channels
+from tumorseg.sources.dicom import list_dicom, list_dicom_apart, list_dicom_labels
+from tumorseg.sources.folders import Collected, Listing, Part, Problems, collecting, image_files, image_id
+from tumorseg.sources.layouts import LAYOUTS, Layout, find_layout
 from tumorseg.sources.nnunet import has_images
-from tumorseg.sources.pair_names import is_label_by_nature
+from tumorseg.sources.plain_files import plain_cases, plain_files, without_labels
 from tumorseg.storage.dicom_files import is_dicom_file
-from tumorseg.storage.images import ENDINGS, read_geometry, strip_ending
+from tumorseg.storage.images import strip_ending
 from tumorseg.workers.outcomes import Failure
 
 logger = logging.getLogger(__name__)
+
+MOST_NAMED = 5
+"""Files that one message names at most."""
+MOST_LETTERS = 100
+"""Of an id that cannot be one."""
 
 
 class Inputs(NamedTuple):
@@ -26,7 +33,16 @@ class Inputs(NamedTuple):
     cases: tuple[Case, ...]
     """Sorted by id."""
     refused: tuple[Failure, ...]
-    """Cases of another number of channels than the model's."""
+    """Cases that cannot be predicted on, sorted by id."""
+
+
+class Segmentations(NamedTuple):
+    """What is to be scored, or to be scored against."""
+
+    files: dict[str, tuple[str, ...]]
+    """Case id to its file, or files where it is DICOM, sorted by id."""
+    refused: tuple[Failure, ...]
+    """Cases that cannot be scored, sorted by id."""
 
 
 def open_inputs(
@@ -36,11 +52,11 @@ def open_inputs(
     *,
     allow_outside: bool = False,
 ) -> Inputs:
-    """Find the cases to predict on.
+    """Find the cases to predict on; their labels are not looked at.
 
     A layout that names its channels is matched by name, whatever the case of letters; DICOM also by kind. A plain file of as many volumes
     as there are channels is a case; so are files `<id>_0000`, `<id>_0001`, … of one volume each. A file that cannot be
-    read passes here and fails when its own case is predicted, so that it does not stop the others.
+    read passes here and fails when its own case is predicted.
 
     Args:
         paths: image files, dataset folders of any layout, BraTS case folders, plain folders of images, manifests.
@@ -49,206 +65,214 @@ def open_inputs(
         allow_outside: whether a dataset.json may name files outside its folder, itself or by links.
 
     Raises:
-        InputError: a path is missing or holds no image, a layout lacks a channel, or two cases have one id.
+        InputError: a path is missing or holds no image, or a layout lacks a channel.
     """
-    cases: list[Case] = []
-    refused: list[Failure] = []
+    wanted = Wanted(tuple(channels), tuple(kinds or [None] * len(channels)))
+    found = Matched([], [])
     loose: dict[Path, list[Path]] = {}
     for path in paths:
-        if (listing := _list_path(path, allow_outside=allow_outside)) is not None:
-            cases += _match_channels(path, listing, channels, kinds=kinds)
+        if (matched := _match_layout(path, wanted, allow_outside=allow_outside)) is not None:
+            _add(found, matched)
         else:
-            for file in _plain_files(path):
+            for file in plain_files(path):
                 loose.setdefault(file.parent, []).append(file)
     for folder, files in loose.items():
-        found = _plain_cases(folder, _without_labels(files), channels)
-        cases += found.cases
-        refused += found.refused
-    if loose and not cases and not refused:
+        with collecting() as collected:
+            matched = plain_cases(folder, without_labels(files), wanted)
+        sound, refused = _sort_out(folder, collected, matched.cases, part="image")
+        _add(found, Matched(sound, [*matched.refused, *refused]))
+    if not found.cases and not found.refused:
         raise InputError(f"{', '.join(map(str, paths))}: found only segmentations, expected images; give the images")
-    _check_ids([*(case.case_id for case in cases), *(failure.case_id for failure in refused)])
-    return Inputs(tuple(sorted(cases, key=lambda case: case.case_id)), tuple(refused))
+    return _without_repeated(found)
 
 
-def open_labels(paths: Sequence[Path], *, allow_outside: bool = False) -> dict[str, tuple[str, ...]]:
+def open_labels(paths: Sequence[Path], *, allow_outside: bool = False, may_be_empty: bool = False) -> Segmentations:
     """Find segmentations to score, or to score against.
 
     Args:
         paths: as for `open_inputs`; plain files are `<case_id>.nii.gz`.
         allow_outside: as for `open_inputs`.
-
-    Returns:
-        Case id to its file, or files where it is DICOM, sorted by id.
+        may_be_empty: whether a folder may hold no file of an image.
 
     Raises:
-        InputError: a path is missing or holds no label, or two labels are of one case.
+        InputError: a path is missing or holds no label.
     """
-    found: list[tuple[str, tuple[str, ...]]] = []
+    found: dict[str, list[tuple[str, ...]]] = {}
+    refused: list[Failure] = []
     for path in paths:
-        if not (labels := list(_labels_of(path, allow_outside=allow_outside))):
-            raise InputError(f"{path}: found cases, but no label among them; expected reference segmentations")
-        found += labels
-    _check_ids(case_id for case_id, _ in found)
-    return dict(sorted(found))
+        labels, failures = _labels_of(path, allow_outside=allow_outside, may_be_empty=may_be_empty)
+        refused += failures
+        for case_id, files in labels:
+            found.setdefault(case_id, []).append(files)
+    faults = {case_id: fault for case_id, files in found.items() if (fault := _label_fault(case_id, files)) is not None}
+    refused += (Failure(_printable(case_id), fault) for case_id, fault in faults.items())
+    refused = _one_for_each(refused)
+    known = {failure.case_id for failure in refused}
+    sound = {case_id: files[0] for case_id, files in sorted(found.items()) if _printable(case_id) not in known}
+    return Segmentations(sound, tuple(refused))
 
 
-def _labels_of(path: Path, *, allow_outside: bool) -> Iterable[tuple[str, tuple[str, ...]]]:
-    if is_brats_case(path):
-        label = find_brats_label(path)
-        return [(folder_name(path), (str(label),))] if label else []
-    if _is_dicom_file(path) or find_layout(path) is LAYOUTS["DICOM"]:
-        return list_dicom_labels(path)
-    if (listing := _list_path(path, allow_outside=allow_outside)) is not None:
-        return [(case.case_id, case.label_files) for case in listing.cases if case.label is not None]
-    return [(image_id(file), (str(file),)) for file in _plain_files(path)]
+def _label_fault(case_id: str, files: Sequence[tuple[str, ...]]) -> str | None:
+    """Return why the segmentations of one id cannot be scored, or None."""
+    if (fault := name_fault(case_id)) is not None:
+        return f"found {shown(case_id)} in {Path(files[0][0]).parent}: the name {fault}; rename the file"
+    return _rivalry(dict.fromkeys(first for first, *_ in files)) if len(set(files)) > 1 else None
 
 
-def _is_dicom_file(path: Path) -> bool:
-    return path.is_file() and strip_ending(path.name) is None and is_dicom_file(path)
+def _rivalry(files: Iterable[str]) -> str:
+    return f"found {' and '.join(files)}, expected one of them; rename or move the others away"
 
 
-def _list_path(path: Path, *, allow_outside: bool) -> Listing | None:
-    """Return the cases of a dataset folder, case folder or manifest; None for plain images."""
+_Labels = list[tuple[str, tuple[str, ...]]]
+"""Case id and files of each."""
+
+
+def _labels_of(path: Path, *, allow_outside: bool, may_be_empty: bool) -> tuple[_Labels, list[Failure]]:
+    """Return the segmentations at a path, and what is wrong with some.
+
+    Raises:
+        InputError: there are cases, and none has a label.
+    """
+    layout = _layout_of(path)
+    if layout is None and may_be_empty and path.is_dir() and not image_files(path):
+        return [], []
+    if layout is None:
+        return [(image_id(file), (str(file),)) for file in plain_files(path)], []
+    if layout is LAYOUTS["DICOM"]:
+        found: tuple[_Labels, list[Failure]] = (list_dicom_labels(path), [])
+    else:
+        found = _listed_labels(path, layout, allow_outside=allow_outside)
+    if not any(found):
+        raise InputError(f"{path}: found cases, but no label among them; expected reference segmentations")
+    return found
+
+
+def _listed_labels(path: Path, layout: Layout, *, allow_outside: bool) -> tuple[_Labels, list[Failure]]:
+    with collecting() as collected:
+        listing = layout.list_cases(path, allow_outside=allow_outside)
+    sound, refused = _sort_out(path, collected, listing.cases, part="label")
+    labels = [(case.case_id, case.label_files) for case in sound if case.label is not None]
+    return [*labels, *((case_id, (file,)) for case_id, file in listing.lone_labels)], refused
+
+
+def _layout_of(path: Path) -> Layout | None:
+    """Return the layout of a folder, case folder, manifest or DICOM file; None for plain images, there or not."""
     if not path.exists():
+        if strip_ending(path.name) is not None:
+            return None
         raise InputError(f"{path}: no such file or folder; expected images; check the path")
     if is_brats_case(path):
-        return list_brats(path)
-    if _is_dicom_file(path):
-        return list_dicom(path)
+        return LAYOUTS["BraTS"]
+    if path.is_file() and strip_ending(path.name) is None and is_dicom_file(path):
+        return LAYOUTS["DICOM"]
     layout = find_layout(path)
-    if layout is LAYOUTS["nnU-Net"] and not has_images(path):
+    return None if layout is LAYOUTS["nnU-Net"] and not has_images(path) else layout
+
+
+def _match_layout(path: Path, wanted: Wanted, *, allow_outside: bool) -> Matched | None:
+    """Return the cases of a path that has a layout."""
+    if (layout := _layout_of(path)) is None:
         return None
-    return layout.list_cases(path, allow_outside=allow_outside) if layout else None
+    if layout is LAYOUTS["DICOM"]:
+        return _match_dicom(path, wanted)
+    with collecting() as collected:
+        listing = layout.list_cases(path, allow_outside=allow_outside)
+    sound, refused = _sort_out(path, collected, listing.cases, part="image")
+    if listing.masks:
+        logger.warning("%s: labels of images beside them are left out: %s", path, _some(listing.masks))
+    matched = match_channels(path, listing._replace(cases=tuple(sound)), wanted)
+    return Matched(matched.cases, [*matched.refused, *refused])
 
 
-def _plain_files(path: Path) -> list[Path]:
-    if path.is_dir():
-        if files := image_files(path):
-            return files
-        raise unknown_layout(path)
-    if strip_ending(path.name) is None:
-        raise InputError(
-            f"{path}: unsupported file; expected DICOM, {', '.join(ENDINGS)}, a folder, or a .csv or .json manifest"
-        )
-    return [path]
+def _some(files: Sequence[str]) -> str:
+    more = f", and {len(files) - MOST_NAMED} more" if len(files) > MOST_NAMED else ""
+    return ", ".join(files[:MOST_NAMED]) + more
 
 
-def _without_labels(files: Iterable[Path]) -> list[Path]:
-    """Return files, each once, without those that hold labels by their format; these are told."""
-    images = []
-    for file in dict.fromkeys(files):
-        if is_label_by_nature(file):
-            logger.warning("%s: holds a segmentation, no image, and is left out", file)
-        else:
-            images.append(file)
-    return images
-
-
-def _match_channels(
-    path: Path, listing: Listing, channels: Sequence[str], *, kinds: Sequence[ChannelKind | None]
-) -> list[Case]:
-    """Return cases whose images are the wanted channels."""
-    if not listing.is_named and len(listing.channels) == len(channels):
-        return list(listing.cases)
-    exact = {name: position for position, name in enumerate(listing.channels)}
-    alike = {name.casefold(): position for name, position in exact.items()}
-    order = [exact.get(name, alike.get(name.casefold())) for name in channels]
-    if None in order:
-        order = _match_kinds(listing.kinds, kinds or [None] * len(channels)) or order
-    if missing := [name for name, position in zip(channels, order, strict=True) if position is None]:
-        raise InputError(
-            f"{path}: found the channels {_with_kinds(listing.channels, listing.kinds)}, expected {_with_kinds(channels, kinds)}; "
-            f"missing: {', '.join(missing)}; if they only bear other names, write a manifest"
-        )
-    chosen = [position for position in order if position is not None]
-    return [case.model_copy(update={"images": tuple(case.images[i] for i in chosen)}) for case in listing.cases]
-
-
-def _match_kinds(found: Sequence[ChannelKind | None], wanted: Sequence[ChannelKind | None]) -> list[int | None] | None:
-    """Return the positions of channels by their kinds, if these leave no doubt; a single one may be of unknown kind."""
-    if len(found) == len(wanted) == 1 and wanted[0] in (None, "other"):
-        return [0]
-    if None in wanted or None in found or repeated_values([*wanted]) or not set(wanted) <= set(found):
-        return None
-    return [found.index(kind) for kind in wanted] if all(found.count(kind) == 1 for kind in wanted) else None
-
-
-def _with_kinds(names: Sequence[str], kinds: Sequence[ChannelKind | None]) -> str:
-    known = kinds or [None] * len(names)
-    return ", ".join(f"{name} ({kind})" if kind else name for name, kind in zip(names, known, strict=True))
-
-
-def _plain_cases(folder: Path, files: list[Path], channels: Sequence[str]) -> Inputs:
-    """Return the cases of plain files that lie in one folder."""
-    refused: list[Failure] = []
-    whole, parts = [], []
-    first_parts = {named[0] for file in files if (named := split_channel(image_id(file))) and named[1] == 0}
-    for file in files:
-        num_volumes = _count_volumes(file, len(channels))
-        named = split_channel(image_id(file))
-        # An id may end in four digits; among files of one channel each, only <id>_0000 makes others parts.
-        is_part = num_volumes == 1 and named is not None and (len(channels) > 1 or named[0] in first_parts)
-        if num_volumes == len(channels) > 1:
-            whole.append(file)
-        elif is_part:
-            parts.append(file)
-        elif len(channels) == num_volumes == 1:
-            whole.append(file)
-        else:
-            refused.append(_wrong_channels(image_id(file), f"{num_volumes} channel(s)", channels))
-    joined = _joined_cases(folder, parts, channels)
-    return Inputs((*_whole_cases(whole, len(channels)), *joined.cases), (*refused, *joined.refused))
-
-
-def _wrong_channels(case_id: str, found: str, channels: Sequence[str]) -> Failure:
-    return Failure(case_id, f"found {found}, expected {_expected(channels)}")
-
-
-def _expected(channels: Sequence[str]) -> str:
-    count = len(channels)
-    if count == 1:
-        return (
-            f"1 ({channels[0]}); give that channel's file, <id>.nii.gz or <id>_0000.nii.gz; a manifest takes any names"
-        )
-    return f"{count} ({', '.join(channels)}); give one 4D file, or <id>_0000 to <id>_{count - 1:04d}"
-
-
-def _count_volumes(file: Path, num_channels: int) -> int:
-    """Return a file's number of volumes by its header; what is unreadable is taken for what its name says."""
+def _match_dicom(path: Path, wanted: Wanted) -> Matched:
+    """Return the studies that have the channels; where they differ, each is looked at by itself."""
     try:
-        return read_geometry(str(file)).num_volumes
+        with collecting() as collected:
+            matched = match_channels(path, list_dicom(path), wanted)
     except InputError:
-        return 1 if split_channel(image_id(file)) else num_channels
+        with collecting() as collected:
+            listings = list_dicom_apart(path)
+        matched = _match_apart(path, listings, wanted)
+        if not matched.cases:
+            raise
+    sound, refused = _sort_out(path, collected, matched.cases, part="image")
+    return Matched(sound, [*matched.refused, *refused])
 
 
-def _whole_cases(files: list[Path], num_channels: int) -> list[Case]:
-    """Return a case per file."""
-    indices = range(num_channels) if num_channels > 1 else [None]
-    return [
-        build_case(file, case_id=image_id(file), images=[ImageFile(path=str(file), index=index) for index in indices])
-        for file in files
-    ]
+def _match_apart(path: Path, listings: Iterable[Listing], wanted: Wanted) -> Matched:
+    found = Matched([], [])
+    for listing in listings:
+        try:
+            _add(found, match_channels(path, listing, wanted))
+        except InputError as error:
+            found.refused.append(Failure(listing.cases[0].case_id, str(error)))
+    return found
 
 
-def _joined_cases(folder: Path, files: list[Path], channels: Sequence[str]) -> Inputs:
-    """Return a case per `<id>` of files `<id>_<number>`, which must be numbered 0000 to the last channel."""
-    numbered: dict[str, dict[int, Path]] = {}
-    for file in files:
-        if named := split_channel(image_id(file)):
-            numbered.setdefault(named[0], {})[named[1]] = file
-    cases, refused = [], []
-    for case_id, found in numbered.items():
-        if sorted(found) == list(range(len(channels))):
-            images = [ImageFile(path=str(found[number])) for number in sorted(found)]
-            cases.append(build_case(folder, case_id=case_id, images=images))
+def _add(found: Matched, more: Matched) -> None:
+    found.cases.extend(more.cases)
+    found.refused.extend(more.refused)
+
+
+def _sort_out(
+    path: Path, collected: Collected, cases: Iterable[Case], *, part: Part
+) -> tuple[list[Case], list[Failure]]:
+    """Return the cases of which images, or labels, are sound, and what is wrong with the others; remarks are told.
+
+    Raises:
+        InputError: something is wrong with all of them.
+    """
+    problems = [problem for problem in collected.problems if problem.part in (None, part)]
+    for problem in problems:
+        if problem.is_remark:
+            logger.warning("%s", problem.line)
+    whole = Problems(path)
+    lines: dict[str, list[str]] = {}
+    for problem in (problem for problem in problems if not problem.is_remark):
+        if problem.case_id is None:
+            whole.add(problem.line)
         else:
-            names = ", ".join(f"_{number:04d}" for number in sorted(found))
-            refused.append(_wrong_channels(case_id, f"the files {names}", channels))
-    return Inputs(tuple(cases), tuple(refused))
+            lines.setdefault(problem.case_id, []).append(problem.line.removeprefix(f"case {problem.case_id}: "))
+    whole.check()
+    sound = [case for case in cases if case.case_id not in lines]
+    return sound, list(_failures(lines, collected.renamed))
 
 
-def _check_ids(case_ids: Iterable[str]) -> None:
-    if repeated := repeated_values(case_ids):
-        raise InputError(
-            f"found two cases called {', '.join(repeated[:5])}, expected different ids; rename or leave one out"
-        )
+def _failures(lines: Mapping[str, Sequence[str]], renamed: Mapping[str, str]) -> Iterator[Failure]:
+    for case_id, found in lines.items():
+        yield Failure(_printable(renamed.get(case_id, case_id)), "; ".join(dict.fromkeys(found)))
+
+
+def _printable(name: str) -> str:
+    """Return a name without signs that speak to a terminal, or that are no text; an endless one is cut."""
+    text = name if name.isprintable() else repr(name)[1:-1]
+    return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}…"
+
+
+def _without_repeated(found: Matched) -> Inputs:
+    """Return cases of different ids; those that share one are refused, unless they are the same."""
+    by_id: dict[str, list[Case]] = {}
+    for case in found.cases:
+        if case not in by_id.setdefault(case.case_id, []):
+            by_id[case.case_id].append(case)
+    known = {failure.case_id for failure in found.refused}
+    refused = list(found.refused)
+    for case_id, cases in by_id.items():
+        if len(cases) > 1 or case_id in known:
+            refused.append(Failure(case_id, _rivalry(case.images[0].path for case in cases)))
+    refused = _one_for_each(refused)
+    known = {failure.case_id for failure in refused}
+    return Inputs(tuple(cases[0] for case_id, cases in sorted(by_id.items()) if case_id not in known), tuple(refused))
+
+
+def _one_for_each(failures: Iterable[Failure]) -> list[Failure]:
+    """Return one failure for each id, sorted."""
+    by_id: dict[str, list[str]] = {}
+    for failure in failures:
+        by_id.setdefault(failure.case_id, []).append(failure.message)
+    return [Failure(case_id, "; ".join(dict.fromkeys(found))) for case_id, found in sorted(by_id.items())]

@@ -17,7 +17,8 @@ from tumorseg.schema.base import Record, parse_record, to_json
 from tumorseg.schema.dataset import Case, Dataset, Labels, Name, NamedChannel, Reading, Region
 from tumorseg.sources.conversion import CaseFiles, Conversion
 from tumorseg.sources.discovery import Discovered, discover_labels
-from tumorseg.sources.folders import Listing, Problems, build_case, build_dataset, folder_name, is_there
+from tumorseg.sources.folders import Listing, Part, Problems, build_case, build_dataset, folder_name, is_there
+from tumorseg.sources.leaving_out import used
 from tumorseg.sources.manifest_csv import read_csv_manifest
 from tumorseg.storage.json_files import read_json
 
@@ -39,7 +40,8 @@ def _with_texts(columns: Any) -> Any:
 class ManifestCase(Record):
     """One case as written in a manifest."""
 
-    case_id: Name
+    case_id: str
+    """Becomes the name of files: `build_case` checks it."""
     images: dict[str, str] | tuple[str, ...]
     """A path per channel: by name, or in the order of `channels`."""
     label: str | None = None
@@ -155,7 +157,27 @@ def _find_manifest(path: Path) -> Path:
 
 def _parse_manifest(file: Path) -> Manifest:
     content = read_csv_manifest(file) if file.suffix.lower() == ".csv" else read_json(file, InputError)
+    if isinstance(content, dict) and isinstance(content.get("cases"), list):
+        content = {**content, "cases": _sound_entries(file, used(file, content["cases"], _id_of))}
     return parse_record(Manifest, content, source=str(file), error=InputError)
+
+
+def _sound_entries(file: Path, entries: list[Any]) -> list[ManifestCase]:
+    """Return the entries that have the form of a case; the others are noted."""
+    problems, sound = Problems(file), []
+    for number, entry in enumerate(entries, start=1):
+        case_id = _id_of(entry) or f"entry {number}"
+        try:
+            sound.append(parse_record(ManifestCase, entry, source=f"case {case_id}", error=InputError))
+        except InputError as error:
+            problems.add(error, case_id=case_id, is_closed=True)
+    problems.check()
+    return sound
+
+
+def _id_of(entry: Any) -> str:
+    """Return the id of a case as it is written, whatever else is wrong with it."""
+    return str(entry.get("case_id")) if isinstance(entry, dict) else ""
 
 
 def _cases(file: Path, manifest: Manifest) -> list[Case]:
@@ -168,9 +190,11 @@ def _cases(file: Path, manifest: Manifest) -> list[Case]:
 
 def _case(file: Path, case: ManifestCase, manifest: Manifest, *, problems: Problems) -> Case:
     paths = _image_paths(case, [channel.name for channel in manifest.channels], problems)
-    for stated in (*paths, *([case.label] if case.label else [])):
-        if (problem := _problem_of(file, stated)) is not None:
-            problems.add(f"case {case.case_id}: {problem}; mend it", closes=case.case_id)
+    stated: dict[Part, list[str]] = {"image": paths, "label": [case.label] if case.label else []}
+    for part, path in ((part, path) for part, files in stated.items() for path in files):
+        if (problem := _problem_of(file, path)) is not None:
+            line = f"case {case.case_id}: {problem}; mend it"
+            problems.add(line, case_id=case.case_id, part=part, is_closed=True)
     images = [{"path": str(file.parent / path)} for path in paths]
     label = str(file.parent / case.label) if case.label else None
     return build_case(file, images=images, label=label, **{name: getattr(case, name) for name in SAME})
@@ -193,6 +217,8 @@ def _image_paths(case: ManifestCase, channels: list[str], problems: Problems) ->
     if set(named) != set(channels) or len(case.images) != len(channels):
         found = ", ".join(named) if isinstance(case.images, dict) else f"{len(case.images)} paths"
         problems.add(
-            f"case {case.case_id}: found the images {found or 'none'}, expected {', '.join(channels)}; mend it"
+            f"case {case.case_id}: found the images {found or 'none'}, expected {', '.join(channels)}; mend it",
+            case_id=case.case_id,
+            part="image",
         )
     return [named[channel] for channel in channels if channel in named]

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from tumorseg.errors import InputError
 from tumorseg.schema.dataset import repeated_values
 from tumorseg.sources.folders import Problems, is_there, note_or_warn
+from tumorseg.sources.leaving_out import used
 from tumorseg.sources.pair_names import LABEL_WORDS
 from tumorseg.storage.dicom_files import BARE_ENDINGS, holds_dicom, is_dicom_file
 from tumorseg.storage.images import ENDINGS
@@ -69,7 +70,9 @@ def read_csv_manifest(file: Path) -> dict[str, Any]:
     if extra:
         shown, kept = ", ".join(channels), ", ".join(extra)
         logger.info("%s: channels are the columns %s; kept with the cases are: %s", file, shown, kept)
-    cases = [_case(file, row, channels, extra) for row in table.rows]
+    problems = Problems(file)
+    cases = [_case(row, channels, extra, problems=problems) for row in table.rows]
+    problems.check()
     return {"channels": channels, "labels": labels or None, "cases": cases}
 
 
@@ -207,15 +210,18 @@ def _separator(text: str) -> str:
 
 def _check_rows(file: Path, header: Sequence[str], rows: Iterable[list[str]]) -> list[list[str]]:
     """Return the rows that have as many cells as the header; empty ones behind these do not count."""
-    problems, sound = Problems(file), []
-    for number, row in enumerate(rows, start=1):
+    problems, sound, position = Problems(file), [], header.index("case_id")
+    numbered = list(enumerate(rows, start=1))
+    for number, row in used(file, numbered, lambda entry: "".join(entry[1][position : position + 1])):
         while len(row) > len(header) and not row[-1]:
             row.pop()
         if len(row) == len(header):
             sound.append(row)
         else:
+            case_id = "".join(row[position : position + 1])
             problems.add(
-                f"case {row[0]}: row {number}: found {len(row)} cells, expected {len(header)} as in the header"
+                f"case {case_id}: row {number}: found {len(row)} cells, expected {len(header)} as in the header",
+                case_id=case_id or f"row {number}",
             )
     problems.check()
     return sound
@@ -256,9 +262,10 @@ def _parse_label(file: Path, header: str) -> tuple[str, int]:
         raise InputError(f"{file}: found the column {header!r}, expected label:NAME=INTEGER; mend line 1") from None
 
 
-def _case(file: Path, row: dict[str, str], channels: Sequence[str], extra: Sequence[str]) -> dict[str, Any]:
+def _case(row: dict[str, str], channels: Sequence[str], extra: Sequence[str], *, problems: Problems) -> dict[str, Any]:
     if filled := [name for name, cell in row.items() if name.startswith(LABEL_PREFIX) and cell]:
-        raise InputError(f"{file}: case {row['case_id']}: column {filled[0]!r} must be empty; its header says it all")
+        line = f"case {row['case_id']}: column {filled[0]!r} must be empty; its header says it all"
+        problems.add(line, case_id=row["case_id"], part="label")
     return {
         "case_id": row["case_id"],
         "images": {name: row[name] for name in channels},

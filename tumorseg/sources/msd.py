@@ -24,6 +24,7 @@ from tumorseg.sources.folders import (
     is_there,
 )
 from tumorseg.sources.kept import KEY, Kept, disagreement, keep, ordered_json
+from tumorseg.sources.leaving_out import used
 from tumorseg.sources.nnunet_keys import is_value_to_name
 
 NEEDS = "dataset.json with `modality`, `labels` and `training` [{image, label}]"
@@ -66,19 +67,26 @@ def read_msd(folder: Path, *, allow_outside: bool = False) -> Dataset:
     source, description = _read_description(folder)
     fields = _describe(folder, description)
     problems = Problems(source, allow_outside=allow_outside)
-    cases = [_training_case(folder, pair, description, problems=problems) for pair in description.training]
+    cases = _training_cases(folder, description, problems)
     problems.check()
     return build_dataset(source, cases, **fields)
 
 
 def list_msd(folder: Path, *, allow_outside: bool = False) -> Listing:
-    """List the training and the test cases; arguments and errors as for `read_msd`."""
-    dataset = read_msd(folder, allow_outside=allow_outside)
+    """List the training and the test cases; arguments as for `read_msd`.
+
+    Raises:
+        InputError: as from `read_msd`, or there is no case at all.
+    """
     source, description = _read_description(folder)
+    channels = _channels(source, description)
     problems = Problems(source, allow_outside=allow_outside)
+    cases = sorted(_training_cases(folder, description, problems), key=lambda case: case.case_id)
     tests = [_test_case(folder, entry, description, problems=problems) for entry in description.test]
+    if not cases and not tests:
+        raise InputError(f"{source}: found no case in `training` or `test`, expected at least one; list the images")
     problems.check()
-    return Listing(tuple(channel.name for channel in dataset.channels), (*dataset.cases, *tests))
+    return Listing(tuple(channels), (*cases, *tests))
 
 
 def msd_files(case_id: str, num_channels: int, *, is_test: bool) -> CaseFiles:
@@ -156,8 +164,9 @@ def _labels(source: Path, names: dict[int, str]) -> dict[str, int]:
     return labels
 
 
-def _training_case(folder: Path, pair: _Pair, description: _Description, *, problems: Problems) -> Case:
-    return _case(folder, pair.image, description, problems=problems, label=pair.label)
+def _training_cases(folder: Path, description: _Description, problems: Problems) -> list[Case]:
+    pairs = used(folder / "dataset.json", description.training, lambda pair: image_id(Path(pair.image)))
+    return [_case(folder, pair.image, description, problems=problems, label=pair.label) for pair in pairs]
 
 
 def _test_case(folder: Path, entry: str | _Pair, description: _Description, *, problems: Problems) -> Case:
@@ -174,7 +183,7 @@ def _case(folder: Path, image: str, description: _Description, *, problems: Prob
     paths = [problems.confined_file(folder, stated, case_id=case_id) for stated in _stated_files(folder, image, count)]
     fields: dict[str, Any] = {"case_id": case_id, "images": _images(paths, count)}
     if label is not None:
-        fields["label"] = problems.confined_file(folder, label, case_id=case_id)
+        fields["label"] = problems.confined_file(folder, label, case_id=case_id, part="label")
     case = build_case(folder / "dataset.json", **fields)
     return case if description.tumorseg is None else description.tumorseg.complete(case)
 

@@ -22,12 +22,12 @@ from tumorseg.sources.folders import (
     dataset_json,
     folder_name,
     image_files,
-    image_id,
-    split_channel,
 )
 from tumorseg.sources.kept import KEY, Kept, disagreement, keep, ordered_json, renumbered
+from tumorseg.sources.leaving_out import used
+from tumorseg.sources.nnunet_files import Scanned, scan_folders
 from tumorseg.sources.nnunet_keys import channel_name, is_value_to_name, label_keys
-from tumorseg.storage.images import ENDINGS, FLAT_ENDINGS
+from tumorseg.storage.images import ENDINGS
 from tumorseg.storage.json_files import read_json
 
 NEEDS = "dataset.json with `channel_names`, `labels` and `file_ending`"
@@ -72,7 +72,7 @@ def read_nnunet(folder: Path, *, allow_outside: bool = False) -> Dataset:
     """
     description = _read_description(folder)
     problems = Problems(folder, allow_outside=allow_outside)
-    cases = _training_cases(folder, description, problems)
+    cases = _cases(folder, _training_files(folder, description, problems), description, problems=problems)
     problems.check()
     return build_dataset(folder / "dataset.json", cases, **_describe(folder, description))
 
@@ -105,14 +105,15 @@ def list_nnunet(folder: Path, *, allow_outside: bool = False) -> Listing:
     """
     description = _read_description(folder)
     problems = Problems(folder, allow_outside=allow_outside)
-    cases = _training_cases(folder, description, problems)
-    tests = _complete(_scan(folder, "Ts", description, problems=problems), description)
-    problems.check()
-    if not cases and not tests:
+    found = (_training_files(folder, description, problems), _scan(folder, "Ts", description, problems=problems))
+    cases = [case for files in found for case in _cases(folder, files, description, problems=problems)]
+    lone = [(case_id, str(folder / path)) for files in found for case_id, path in files.lone_labels.items()]
+    if not (cases or lone or problems.are_there):
         raise InputError(f"{folder}: found no case in imagesTr or imagesTs, expected at least one; check the images")
+    problems.check()
     channels = description.tumorseg.channels if description.tumorseg else ()
     names = [channel.name for channel in channels] or _channels(description)
-    return Listing(tuple(names), tuple(sorted([*cases, *tests], key=lambda case: case.case_id)))
+    return Listing(tuple(names), tuple(sorted(cases, key=lambda case: case.case_id)), lone_labels=tuple(lone))
 
 
 def has_images(folder: Path) -> bool:
@@ -148,17 +149,28 @@ def nnunet_keys(description: DatasetDescription, num_training: int) -> dict[str,
     }
 
 
-def _training_cases(folder: Path, description: _Description, problems: Problems) -> list[Case]:
+def _training_files(folder: Path, description: _Description, problems: Problems) -> Scanned:
+    """Return the files of the training cases: those that dataset.json lists, else those in the folders."""
     if description.dataset is None:
-        return _complete(_scan(folder, "Tr", description, problems=problems), description)
-    cases = [_listed_case(folder, *item, problems=problems) for item in description.dataset.items()]
-    _check_counts(cases, description, problems)
-    return _complete(cases, description)
+        return _scan(folder, "Tr", description, problems=problems)
+    listed = dict(used(folder, description.dataset.items(), lambda item: item[0]))
+    _check_counts(listed, description, problems)
+    labels = {case_id: files.label for case_id, files in listed.items() if files.label is not None}
+    return Scanned({case_id: files.images for case_id, files in listed.items()}, labels, {})
 
 
-def _complete(cases: list[Case], description: _Description) -> list[Case]:
-    """Return cases with the groups and sites that were kept."""
+def _scan(folder: Path, part: str, description: _Description, *, problems: Problems) -> Scanned:
+    count = len(description.channel_names)
+    return scan_folders(folder, part, ending=description.file_ending, num_channels=count, problems=problems)
+
+
+def _cases(folder: Path, found: Scanned, description: _Description, *, problems: Problems) -> list[Case]:
+    """Return cases, with the groups and sites that were kept."""
     kept = description.tumorseg
+    cases = [
+        _case(folder, case_id, images, found.labels.get(case_id), problems=problems)
+        for case_id, images in found.images.items()
+    ]
     return cases if kept is None else [kept.complete(case) for case in cases]
 
 
@@ -229,72 +241,27 @@ def _channels(description: _Description) -> list[str]:
     return [description.channel_names[number] for number in sorted(description.channel_names)]
 
 
-def _scan(folder: Path, part: str, description: _Description, *, problems: Problems) -> list[Case]:
-    """Return the cases of imagesTr or imagesTs; what does not fit the pattern is noted."""
-    images, labels, ending = f"images{part}", f"labels{part}", description.file_ending
-    expected = range(len(description.channel_names))
-    found = _channel_numbers(folder / images, ending, problems)
-    labelled = _labelled(folder / labels, ending, problems)
-    for case_id in sorted(labelled - set(found)):
-        problems.add(f"case {case_id}: found a label, but no image in {folder / images}; restore or remove it")
-    cases = []
-    for case_id, numbers in found.items():
-        if extra := sorted(numbers - set(expected)):
-            problems.add(
-                f"case {case_id}: found channels {extra}, expected only the {len(expected)} of `channel_names`"
-            )
-        is_joined = ending in FLAT_ENDINGS and numbers == {0}  # one picture of several bands
-        paths = tuple(f"{images}/{case_id}_{0 if is_joined else number:04d}{ending}" for number in expected)
-        files = _Files(images=paths, label=f"{labels}/{case_id}{ending}" if case_id in labelled else None)
-        cases.append(_listed_case(folder, case_id, files, problems=problems))
-    return cases
-
-
-def _labelled(folder: Path, ending: str, problems: Problems) -> set[str]:
-    """Return the ids of the labels in a folder."""
-    found = set()
-    for path in image_files(folder):
-        if path.name.endswith(ending) and image_id(path) == path.name.removesuffix(ending):
-            found.add(image_id(path))
-        else:
-            problems.add(
-                f"{path}: found another ending than `file_ending` {ending}; convert, rename or remove the file"
-            )
-    return found
-
-
-def _channel_numbers(folder: Path, ending: str, problems: Problems) -> dict[str, set[int]]:
-    """Return the channel numbers that lie in a folder for each case id."""
-    found: dict[str, set[int]] = {}
-    for path in image_files(folder):
-        named = split_channel(path.name.removesuffix(ending))
-        if named is None or not path.name.endswith(ending):
-            problems.add(f"{path}: expected the name <id>_0000{ending}; rename or remove the file")
-        else:
-            found.setdefault(named[0], set()).add(named[1])
-    return found
-
-
-def _listed_case(folder: Path, case_id: str, files: _Files, *, problems: Problems) -> Case:
-    count = len(files.images)
-    is_joined = count > 1 and len(set(files.images)) == 1
+def _case(folder: Path, case_id: str, paths: tuple[str, ...], label: str | None, *, problems: Problems) -> Case:
+    count = len(paths)
+    is_joined = count > 1 and len(set(paths)) == 1
     images = [
         ImageFile(
             path=problems.confined_file(folder, image, case_id=case_id),
             index=number if is_joined else None,
             num_volumes=count if is_joined else None,
         )
-        for number, image in enumerate(files.images)
+        for number, image in enumerate(paths)
     ]
-    label = None if files.label is None else problems.confined_file(folder, files.label, case_id=case_id)
+    label = None if label is None else problems.confined_file(folder, label, case_id=case_id, part="label")
     return build_case(folder / "dataset.json", case_id=case_id, images=images, label=label)
 
 
-def _check_counts(cases: list[Case], description: _Description, problems: Problems) -> None:
+def _check_counts(listed: dict[str, _Files], description: _Description, problems: Problems) -> None:
     expected = len(description.channel_names)
-    for case in cases:
-        if len(case.images) != expected:
-            problems.add(f"case {case.case_id}: found {len(case.images)} images, expected {expected}, one per channel")
+    for case_id, files in listed.items():
+        if len(files.images) != expected:
+            problem = f"case {case_id}: found {len(files.images)} images, expected {expected}, one per channel"
+            problems.add(problem, case_id=case_id, part="image")
 
 
 def _targets(source: Path, description: _Description) -> dict[str, Any]:

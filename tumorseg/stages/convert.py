@@ -163,6 +163,9 @@ def _tests(path: Path, dataset: Dataset, training: Sequence[Case], stated: State
         return ()
     known = {case.images for case in training}
     tests = tuple(case for case in listed.cases if case.images not in known)
+    if others := [case.case_id for case in tests if len(case.images) != len(listed.channels)]:
+        logger.warning("cases of another number of channels are left out: %s", ", ".join(others[:5]))
+        tests = tuple(case for case in tests if case.case_id not in others)
     if tests and listed.channels != tuple(channel.name for channel in dataset.channels):
         logger.warning(
             "%d test cases have other channels (%s) and are left out", len(tests), ", ".join(listed.channels)

@@ -128,7 +128,8 @@ def test_ids_of_one_patient_without_a_group_are_noted(tmp_path):
             save(path, array)
     (found,) = checked(folder).findings
     assert found.kind == "ungrouped_cases"
-    assert "such as p00_t0 and p00_t1" in found.message
+    assert "such as p00 with p00_t0 and p00_t1" in found.message
+    assert found.message.endswith("or plan with --splits group")
 
 
 def test_spacings_that_vary_everywhere_have_no_outlier(tmp_path):
@@ -201,7 +202,7 @@ def test_bad_rows_of_a_manifest_do_not_hide_the_other_cases(tmp_path):
     report = checked(folder)
     assert [(f.kind, f.case_ids) for f in report.findings] == [
         ("dataset_entry", ("sound_a",)),
-        ("dataset_entry", ("sound_b",)),
+        ("dataset_entry", ("sound_b~1",)),
         ("dataset_entry", ("sound_c",)),
         ("constant_channel", ("sound_c",)),
     ]
@@ -291,7 +292,7 @@ def test_an_id_that_can_be_no_files_name_hides_no_other_problem(tmp_path):
         path.rename(path.with_name(f" {path.name}"))
     change(files_of(folder, "sound_c").ct, lambda a: np.zeros_like(a))
     found = [(one.kind, one.case_ids) for one in checked(folder).findings]
-    assert ("dataset_entry", ("sound_b",)) in found
+    assert ("dataset_entry", ("sound_b~1",)) in found
     assert ("constant_channel", ("sound_c",)) in found
 
 

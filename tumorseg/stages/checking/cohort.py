@@ -1,6 +1,5 @@
 """Cases against each other: who stands apart, and what is true of the dataset as a whole."""
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
@@ -10,10 +9,12 @@ from tumorseg.ops.integrity import ChannelFacts
 from tumorseg.ops.outliers import FEWEST_CASES, find_outliers
 from tumorseg.planning.certainty import REMEDY, absent_labels, many_labels
 from tumorseg.planning.kinds import kind_from_name
+from tumorseg.planning.patients import describe_patients, parted_patients, suggest_patients
+from tumorseg.planning.splits import split_folds
 from tumorseg.schema.dataset import Channel, Dataset
 from tumorseg.schema.findings import Finding, finding
 from tumorseg.stages.checking.case import CaseFacts
-from tumorseg.stages.checking.copies import check_copies, default_folds
+from tumorseg.stages.checking.copies import check_copies
 
 LEAST_SPREAD = {"ct": 0.05, "other": 1 / 6}
 """Standard deviation of intensities to assume at least, in decades and in widths of the usual range: an outlier of a CT is
@@ -26,8 +27,6 @@ LEAST_APART_MM = 2.0
 """How far the centres of a left and a right label must lie apart for their order to mean something."""
 OBLIQUE_DEG = 1.0
 """Axes that are turned further from the world's are called oblique."""
-SERIES = re.compile(r"(.*\d.*?)[_-]\D*\d+")
-"""An id that ends in a number after another one: `patient001_frame12`."""
 
 
 def check_cohort(dataset: Dataset, facts: Sequence[CaseFacts], *, confirm_labels: bool = False) -> list[Finding]:
@@ -193,16 +192,11 @@ def _check_ids(dataset: Dataset) -> Iterator[Finding]:
     """Yield whether ids look as if patients had several cases, which no group keeps together."""
     if any(case.group is not None for case in dataset.cases):
         return
-    series: dict[str, list[str]] = defaultdict(list)
-    for case in dataset.cases:
-        if (match := SERIES.fullmatch(case.case_id)) is not None:
-            series[match[1]].append(case.case_id)
-    several = [members for members in series.values() if len(members) > 1]
-    folds = default_folds(dataset)
-    parted = [members for members in several if len({folds.get(case_id) for case_id in members}) > 1]
-    if parted and len(series) >= FEWEST_CASES and len(several) > len(series) / 2:
+    case_ids = [case.case_id for case in dataset.cases]
+    parted = parted_patients(suggest_patients(case_ids), split_folds(dict.fromkeys(case_ids)))
+    if parted:
         message = (
-            f"{len(parted)} groups of cases have ids that differ in their last number only, such as {' and '.join(parted[0][:2])}, and the "
-            "default folds part them; if they are of one patient, say so by `group` in a manifest or by --splits FILE"
+            f"ids suggest {describe_patients(parted)}, and the default folds part them; if they are of one patient, say so by `group` in a "
+            "manifest, or plan with --splits group"
         )
-        yield finding("ungrouped_cases", message, cases=tuple(case_id for members in parted for case_id in members))
+        yield finding("ungrouped_cases", message, cases=tuple(parted))
