@@ -6,6 +6,7 @@ import pytest
 
 from tests.nnunet.documents import INTENSITIES, changed, description, imported, plans
 from tumorseg.errors import PlanError
+from tumorseg.planning.split_lists import SplitLists
 from tumorseg.schema.augmentation import MirrorTransform
 from tumorseg.schema.base import parse_record, to_json
 from tumorseg.schema.losses import DiceLoss
@@ -96,10 +97,19 @@ def test_every_reason_says_that_it_was_imported():
 
 
 def test_an_imported_plan_is_a_plan():
-    plan = imported(folds=(("a", "b"), ("c",)))
+    plan = imported(splits=SplitLists(held_out=(("b", "a"), ("c",))))
     assert parse_record(Plan, to_json(plan), source="x", error=PlanError) == plan
-    assert plan.folds == (("a", "b"), ("c",))
+    assert (plan.folds, plan.dataset.listed) == ((("b", "a"), ("c",)), None)
     assert imported().folds == ()
+
+
+def test_the_training_lists_of_a_split_file_are_imported():
+    plan = imported(splits=SplitLists(held_out=(("a",), ("c",)), training=(("b",), ("a", "b"))))
+    assert (plan.folds, plan.kept_from_training) == ((("a",), ("c",)), (("c",), ()))
+    assert plan.dataset.listed == ("a", "b", "c")
+    assert not plan.dataset.selection().uses("test_case"), "though nnU-Net's plans do not say that there is one"
+    with pytest.raises(PlanError, match="trains on cases that it holds out: a"):
+        imported(splits=SplitLists(held_out=(("a",),), training=(("a", "b"),)))
 
 
 @pytest.mark.parametrize("reader", ["SimpleITKIO", "NibabelIO"])

@@ -8,6 +8,7 @@ from tumorseg.errors import PlanError
 from tumorseg.planning.overrides import parse_override
 from tumorseg.planning.planner import PlanOptions
 from tumorseg.planning.presets import PRESETS
+from tumorseg.planning.split_lists import SplitLists
 from tumorseg.planning.splits import split_folds
 from tumorseg.schema.base import record_hash
 from tumorseg.schema.losses import BinaryCrossEntropyLoss, CrossEntropyLoss
@@ -77,7 +78,7 @@ def test_options_are_carried_out():
         network="plain_unet",
         max_hours=1.5,
         vram_gb=4,
-        folds=(("case_0001",), ("case_0003", "case_0002")),
+        splits=SplitLists(held_out=(("case_0001",), ("case_0003", "case_0002"))),
     )
     assert plan.configurations["2d"].network.name == "plain_unet"
     assert plan.configurations["2d"].optimizer == AdamW()
@@ -94,7 +95,7 @@ def test_options_are_carried_out():
         ({"vram_gb": -2.0}, "--vram -2 is not a budget"),
         ({"max_hours": 0.0}, "--max-hours 0 is no time"),
         ({"network": "mednext"}, "network 'mednext' is unknown to the planner"),
-        ({"folds": (("nobody",),)}, "cases that the dataset does not have: nobody"),
+        ({"splits": SplitLists(held_out=(("nobody",),))}, "cases that the dataset does not have: nobody"),
     ],
 )
 def test_options_that_admit_no_plan_are_refused(options, message):
@@ -327,10 +328,23 @@ def test_every_choice_names_what_else_could_be(preset):
 def test_no_cascade_is_planned_where_folds_do_not_hold_out_every_case():
     measured = fingerprint(equal_cases(30, (1.0, 1.0, 1.0), (400, 400, 400)))
     split = (tuple(case.case_id for case in measured.cases[:5]), tuple(case.case_id for case in measured.cases[5:9]))
-    found = made(measured, PlanOptions(folds=split))
+    found = made(measured, PlanOptions(splits=SplitLists(held_out=split)))
     assert "3d_cascade_fullres" in planned(measured).configurations
     assert "3d_cascade_fullres" not in found.plan.configurations
     assert found.warnings == ()
+
+
+def test_patients_on_both_sides_of_a_fold_are_told_and_kept_together_on_request():
+    ids = [f"patient{number:03}_frame{frame}" for number in range(8) for frame in ("01", "12")]
+    measured = fingerprint([case(one) for one in ids])
+    (warning,) = made(measured).warnings
+    assert "patients with several cases, such as patient000 with patient000_frame01 and patient000_frame12" in warning
+    assert warning.endswith("plan with --splits group, which keeps them together")
+    grouped = made(measured, PlanOptions(splits="group"))
+    assert grouped.warnings == ()
+    assert "case ids tell: 8 patients" in grouped.plan.reasons["folds"].rule
+    stated = [case(one, group=one[:10]) for one in ids]
+    assert made(fingerprint(stated)).warnings == ()
 
 
 def test_more_gpus_than_the_preset_has_patches_are_fine_with_a_batch_of_ones_own():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.planning.measured import case
 from tumorseg.errors import PlanError
-from tumorseg.planning.splits import NAMED_SPLITS, check_folds, split_folds, split_sites, split_stratified
+from tumorseg.planning.splits import NAMED_SPLITS, split_folds, split_sites, split_stratified
 from tumorseg.planning.stratification import stratify
 
 # scikit-learn 1.9.1: for n, k in ((7, 5), (23, 5), (3, 3), (2, 2)):
@@ -45,25 +45,6 @@ def test_every_case_is_held_out_once_in_folds_of_equal_size(ids, num_folds):
     assert max(map(len, folds)) - min(map(len, folds)) <= 1
 
 
-def test_a_users_folds_are_sorted_within_and_kept_in_order():
-    assert check_folds([["c", "b"], ["a"]], ["a", "b", "c", "d"]) == (("b", "c"), ("a",))
-
-
-@pytest.mark.parametrize(
-    ("folds", "message"),
-    [
-        ([["a", "x"], ["y"]], "does not have: x, y"),
-        ([["a", "b"], ["b"]], "in more than one fold: b"),
-        ([["a", "a"], ["b"]], "in more than one fold: a"),
-        ([["a"], []], "fold 1 of the splits holds out 0 of 3 cases"),
-        ([["a", "b", "c"]], "fold 0 of the splits holds out 3 of 3 cases"),
-    ],
-)
-def test_unsound_folds_are_refused(folds, message):
-    with pytest.raises(PlanError, match=message):
-        check_folds(folds, ["a", "b", "c"])
-
-
 def test_cases_of_one_group_stay_together():
     groups = {f"case_{number}": f"patient_{number // 2}" for number in range(12)} | {"alone": None, "patient_0": None}
     folds = split_folds(groups)
@@ -72,6 +53,15 @@ def test_cases_of_one_group_stay_together():
         (fold,) = [fold for fold in folds if f"case_{number}" in fold]
         assert f"case_{number + 1}" in fold
     assert split_folds({"a": "one", "b": "one"}) == ()
+
+
+def test_where_no_groups_are_stated_those_that_ids_suggest_are_kept_together():
+    ids = [f"patient{number:03}_frame{frame}" for number in range(8) for frame in ("01", "12")]
+    folds = NAMED_SPLITS["group"].split([case(one) for one in ids])
+    assert sorted(one for fold in folds for one in fold) == ids
+    assert all(len({one[:10] for one in fold}) == len(fold) / 2 for fold in folds)
+    with pytest.raises(PlanError, match="--splits group: no case has a group"):
+        NAMED_SPLITS["group"].split([case(f"case_{number:05}") for number in range(8)])
 
 
 def test_each_site_is_held_out_once():

@@ -66,11 +66,11 @@ def test_an_unknown_key_is_named_wherever_it_stands(path):
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("schema_version", 99, "schema_version: expected 2, found 99"),
+        ("schema_version", 99, "schema_version: expected 3, found 99"),
         (
             "schema_version",
-            1,
-            "schema_version: the plan is of version 1, this is version 2 of its form; plan the dataset",
+            2,
+            "schema_version: the plan is of version 2, this is version 3 of its form; plan the dataset",
         ),
         ("cropping", "no", "cropping: expected true or false, found 'no'"),
         (
@@ -81,6 +81,14 @@ def test_an_unknown_key_is_named_wherever_it_stands(path):
         ("default_configuration", "3d", "default_configuration '3d' is not in configurations ['2d', '3d_fullres']"),
         ("transpose", [0, 1, 1], "transpose [0, 1, 1] is no permutation of 0, 1, 2"),
         ("folds", [["a", "b"], ["c", "a"]], "folds hold out a case twice: ['a']"),
+        ("kept_from_training", [["a"]], "kept_from_training has 1 lists for 5 folds"),
+        (
+            "kept_from_training",
+            [[], ["case_0003", "case_0000"], [], [], []],
+            "kept_from_training.1 names cases that the fold holds out: ['case_0003']",
+        ),
+        ("dataset/excluded", ["case_0003"], "folds name cases that the plan does not use"),
+        ("dataset/listed", ["case_0003"], "folds name cases that the plan does not use"),
         ("configurations", {}, "configurations: expected at least 1 entry, found 0"),
         ("orientation", "LPS", "orientation: expected 'RAS' or 'as_stored', found 'LPS'"),
         ("name", "plans/x", "name: expected a name that a file can bear"),

@@ -14,10 +14,11 @@ from tests.toys import LABELS
 from tumorseg.errors import PlanError
 from tumorseg.planning.augmentation import cascade_augmentation
 from tumorseg.schema.plan import Plan
-from tumorseg.stages.cascade import known_to, out_of_fold
+from tumorseg.stages.cascade import known_to
 from tumorseg.stages.inference import KnownPrevious, Model, load_model
 from tumorseg.stages.planned import Roots, open_planned_dataset, preprocessing_of
 from tumorseg.stages.predict import PredictOptions, PredictRequest, predict, predict_array, predict_cases
+from tumorseg.stages.predictions import mask_hash
 from tumorseg.stages.preprocess import PreprocessRequest, preprocess
 from tumorseg.stages.previous import keep_previous
 from tumorseg.stages.runs import TrainOptions, read_run
@@ -144,6 +145,10 @@ def weights_in(folder):
     return json.loads((folder / "predictions.json").read_text())["weight_hashes"]
 
 
+def rewrite(path, field, value):
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+
+
 def test_a_cascade_is_trained_and_scored_on_its_held_out_cases(cascade):
     metrics = json.loads(cascade.fold(0).metrics.read_text())
     assert {case["case_id"] for case in metrics["cases"]} == set(FOLDS[0])
@@ -193,7 +198,7 @@ def test_stored_previous_segmentations_lie_on_the_voxels_of_the_labels(copied):
             shutil.copy(copied.toy.data / case_id / "seg.nii.gz", copied.fold(number, LOWRES).prediction(case_id))
     spec = preprocessing_of(copied.plan, copied.plan.configurations[CASCADE])
     stored = preprocess(PreprocessRequest(roots=copied.roots, plan=copied.plan, configurations=(CASCADE,), jobs=1))
-    files = out_of_fold(copied.plan, CASCADE, copied.model()).files
+    files = {case_id: copied.fold(fold, LOWRES).prediction(case_id) for fold in (0, 1) for case_id in FOLDS[fold]}
     dataset = open_planned_dataset(copied.plan, copied.roots)
     names = keep_previous(dataset, stored[CASCADE], files, spec, jobs=1)
     store = CaseStore(stored[CASCADE].folder, stored[CASCADE].keys, names)
@@ -208,7 +213,11 @@ def test_stored_previous_segmentations_lie_on_the_voxels_of_the_labels(copied):
 
 def test_only_previous_segmentations_of_changed_files_are_redone(copied):
     case_id = FOLDS[1][0]
-    shutil.copy(copied.toy.data / case_id / "seg.nii.gz", copied.fold(1, LOWRES).prediction(case_id))
+    lowres = copied.fold(1, LOWRES)
+    shutil.copy(copied.toy.data / case_id / "seg.nii.gz", lowres.prediction(case_id))
+    record = json.loads(lowres.predictions.read_text())
+    record["cases"][case_id]["mask_hash"] = mask_hash(lowres.prediction(case_id))  # as if validation had found it
+    lowres.predictions.write_text(json.dumps(record))
     before = set(copied.roots.work.rglob("previous_*.b2nd"))
     times = {path: path.stat().st_mtime_ns for path in before}
     copied.train(1, has_validation=False)
@@ -291,6 +300,16 @@ def test_regions_are_shown_as_the_labels_that_they_are_painted_with(cascade):
         (
             lambda made: shutil.copy(made.fold(0, LOWRES).predictions, made.fold(1, LOWRES).predictions),
             "fold 1 was validated with earlier weights",
+        ),
+        (
+            lambda made: shutil.copy(
+                made.fold(0, LOWRES).prediction("case_0"), made.fold(1, LOWRES).prediction("case_3")
+            ),
+            r"fold 1 holds segmentations that were changed by hand \(case_3\)",
+        ),
+        (
+            lambda made: rewrite(made.fold(0, LOWRES).predictions, "method_hash", "0" * 32),
+            "fold 0 was validated otherwise than its plan and this version say",
         ),
     ],
 )

@@ -12,7 +12,7 @@ import torch
 from tests.stages.conftest import plan_toy
 from tests.toys import LABELS, save, toy_arrays, write_toy
 from tumorseg.engine.averaging import Views, averaged_forward
-from tumorseg.errors import InputError, PlanError, TrainingError, TumorsegError
+from tumorseg.errors import InputError, PlanError, StorageError, TrainingError, TumorsegError
 from tumorseg.schema.base import record_hash
 from tumorseg.schema.dataset import Case, ImageFile
 from tumorseg.stages.evaluate import EvaluateRequest, evaluate
@@ -244,18 +244,6 @@ def test_an_array_that_does_not_fit_is_refused(trained, image, message):
         predict_array(load_model([trained.folder.root], "cpu"), image, np.eye(4))
 
 
-def test_predicting_again_leaves_finished_cases_alone(toy, trained, tmp_path):
-    request = PredictRequest(models=(trained.folder.root,), inputs=(toy.data,), output=tmp_path, device="cpu")
-    predict(request)
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.nii.gz")}
-    (tmp_path / "case_2.nii.gz").unlink()
-    predict(request)
-    after = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.nii.gz")}
-    assert {path.name for path in after if after[path] != before[path]} == {"case_2.nii.gz"}
-    predict(request.model_copy(update={"mirroring": True}))
-    assert all(path.stat().st_mtime_ns != after[path] for path in after)
-
-
 def test_folds_are_averaged_and_can_be_chosen(toy, trained, tmp_path):
     train(request_of(toy, fold="3", has_validation=False))
     model = trained.folder.root.parent
@@ -299,6 +287,30 @@ def test_a_fold_is_trained_by_one_process_at_a_time(toy, trained):
     assert trained.folder.latest.is_file()
 
 
+def test_a_fold_is_validated_by_one_process_at_a_time(toy, trained):
+    with (
+        hold_folder(trained.folder.validation, doing="written to", error=StorageError),
+        pytest.raises(StorageError, match="validation is being written to by another process"),
+    ):
+        validate(ValidateRequest(roots=toy.roots, model=trained.folder.root, device="cpu"))
+
+
+def test_a_held_out_case_whose_mask_was_edited_is_no_score_and_the_others_are(toy, trained, tmp_path):
+    fold = FoldFolder(tmp_path / "fold_0")
+    shutil.copytree(trained.folder.root, fold.root)
+    mask = fold.prediction(toy.plan.folds[0][0])
+    shutil.copy(trained.folder.prediction(toy.plan.folds[0][1]), mask)
+    request = ValidateRequest(roots=toy.roots, model=fold.root, device="cpu")
+    with pytest.raises(TumorsegError, match="was changed since predict wrote it"):
+        validate(request)
+    held_out = set(toy.plan.folds[0])
+    metrics = json.loads(fold.metrics.read_text())
+    assert metrics["failed"] == [toy.plan.folds[0][0]]
+    assert {case["case_id"] for case in metrics["cases"]} == held_out - set(metrics["failed"])
+    mask.unlink()
+    assert validate(request) == trained.metrics
+
+
 def test_what_a_killed_process_left_half_written_is_removed(toy, trained):
     leftover = trained.folder.root / ".latest.ckpt.a1b2c3d4"
     leftover.write_bytes(b"half")
@@ -333,7 +345,7 @@ def test_evaluation_without_a_dataset_scores_every_value_found(toy, tmp_path):
 
 def test_a_reference_without_prediction_is_an_error(toy, trained, tmp_path):
     files = sorted(trained.folder.validation.glob("*.nii.gz"))
-    with pytest.raises(InputError, match="have no prediction"):
+    with pytest.raises(TumorsegError, match="found no prediction"):
         evaluate(EvaluateRequest(predictions=tuple(files), references=(toy.data,), output=tmp_path))
 
 

@@ -6,11 +6,12 @@ import pytest
 from click.testing import CliRunner
 
 from tests.nnunet.documents import plans
-from tests.planning.measured import fingerprint, planned
+from tests.planning.measured import equal_cases, fingerprint, planned
 from tumorseg.cli.main import Settings
 from tumorseg.cli.plan_export import command as export_command
 from tumorseg.cli.plan_import import command as import_command
 from tumorseg.errors import InputError, PlanError
+from tumorseg.planning.split_lists import SplitLists
 from tumorseg.schema.base import to_json
 from tumorseg.stages.plan_export import PlanExportRequest, export_nnunet_plan
 from tumorseg.stages.plan_import import PlanImportRequest, import_nnunet_plan
@@ -101,6 +102,27 @@ def test_export_writes_what_import_reads(tmp_path):
     assert again.dataset.labels == plan.dataset.labels
     assert again.configurations["3d_fullres"].network == plan.configurations["3d_fullres"].network
     assert again.configurations["3d_fullres"].normalization == plan.configurations["3d_fullres"].normalization
+    assert (again.folds, again.kept_from_training) == (plan.folds, ())
+
+
+def test_export_writes_what_each_fold_trains_on_and_warns_of_cases_that_are_not_used(tmp_path, caplog):
+    splits = SplitLists(
+        held_out=(("case_0001",), ("case_0000",)), training=(("case_0000",), ("case_0001", "case_0002"))
+    )
+    measured = fingerprint(equal_cases(3))
+    options = {"splits": splits, "kept_back": ("test_1",), "excluded": ("bad",)}
+    plan_path, folder = tmp_path / "p.json", tmp_path / "Dataset902_Toy"
+    plan_path.write_text(to_json(planned(measured, preset="fast_prototyping", **options)))
+    request = PlanExportRequest(plan=plan_path, output=folder)
+    written = json.loads(export_nnunet_plan(request).splits.read_text())
+    assert written == [
+        {"train": ["case_0000"], "val": ["case_0001"]},
+        {"train": ["case_0001", "case_0002"], "val": ["case_0000"]},
+    ]
+    assert "does not use 2 cases (bad, test_1)" in caplog.text
+    (folder / "splits_final.json").write_text("[]")
+    with pytest.raises(PlanError, match="other folds are there already"):
+        export_nnunet_plan(request)
 
 
 def test_export_never_replaces_other_plans_or_another_dataset(preprocessed, tmp_path):

@@ -16,16 +16,16 @@ def planned(tmp_path, splits, **fields):
         case(name, **{key: values[number] for key, values in fields.items()}) for number, name in enumerate("abcd")
     ]
     write_record(tmp_path / "f.json", fingerprint(cases))
-    return plan(PlanRequest(fingerprint=tmp_path / "f.json", splits=splits, output=tmp_path / "p.json")).plan
+    given = {"fingerprint": tmp_path / "f.json", "preset": "fast_prototyping", "splits": splits}
+    return plan(PlanRequest(output=tmp_path / "p.json", **given)).plan
 
 
-@pytest.mark.parametrize("content", [FOLDS, [{"train": ["x"], "val": fold} for fold in FOLDS]])
+@pytest.mark.parametrize("content", [FOLDS, [{"train": sorted({*"abcd"} - {*fold}), "val": fold} for fold in FOLDS]])
 def test_folds_are_read_as_lists_or_as_nnunets_file(tmp_path, content):
     (tmp_path / "s.json").write_text(json.dumps(content))
-    assert read_splits(tmp_path / "s.json") == (("a",), ("b", "c"))
     made = planned(tmp_path, str(tmp_path / "s.json"))
-    assert made.folds == (("a",), ("b", "c"))
-    assert made.reasons["folds"].rule == "of --splits"
+    assert (made.folds, made.kept_from_training) == ((("a",), ("b", "c")), ())
+    assert made.reasons["folds"].rule == "--splits: the lists of a file"
 
 
 @pytest.mark.parametrize("content", [[], {}, 3, [["a"], "b"], [[1]], [{"train": []}], [{"val": "a"}]])

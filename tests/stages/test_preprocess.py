@@ -5,15 +5,20 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from tests.stages.conftest import plan_toy
-from tests.toys import write_toy
+from tests.toys import save, toy_arrays, write_toy
 from tumorseg.planning.overrides import Override
+from tumorseg.schema.cases import Preprocessing
+from tumorseg.schema.dataset import Case, ImageFile
+from tumorseg.schema.preprocessing import NoNormalization, ResamplingSpec
+from tumorseg.schema.targets import Targets
 from tumorseg.stages.fingerprint import fingerprint
 from tumorseg.stages.plan import PlanRequest, plan
 from tumorseg.stages.planned import Roots, open_planned_dataset
-from tumorseg.stages.preprocess import PreprocessRequest, preprocess
+from tumorseg.stages.preprocess import PreprocessRequest, PreprocessTask, preprocess, preprocess_case
 from tumorseg.storage.cases import CaseStore
 from tumorseg.storage.layout import work_folder
 
@@ -99,6 +104,26 @@ def test_only_the_case_that_changed_is_redone(tmp_path):
     new_keys, new_times = preprocessed(again)
     assert {case_id for case_id in keys if keys[case_id] != new_keys[case_id]} == {"case_1"}
     assert all(new_times[case_id] == times[case_id] for case_id in ("case_0", "case_2"))
+
+
+def test_with_an_ignore_label_the_store_knows_where_background_is_annotated(tmp_path):
+    channels, labels = toy_arrays(0)
+    labels[:, :, 3:] = 9
+    image = ImageFile(path=str(save(channels[..., 0], np.eye(4), tmp_path / "image.nii.gz")))
+    case = Case(case_id="a", images=(image,), label=str(save(labels, np.eye(4), tmp_path / "label.nii.gz")))
+    spec = Preprocessing(
+        orientation="RAS",
+        transpose=(0, 1, 2),
+        spacing_mm=(1, 1, 1),
+        normalization=(NoNormalization(),),
+        resampling=ResamplingSpec(),
+    )
+    targets = Targets(label_values=(0, 2, 7), label_names=("background", "shell", "core"), ignore_value=9)
+    preprocess_case(PreprocessTask(case, spec, targets, tmp_path, "key"))
+    store = CaseStore(tmp_path, {"a": "key"})
+    assert store.supervised_classes("a") == (0, 1, 2)
+    assert store.num_locations("a", 0) == store.num_voxels("a", 0) == (labels == 0).sum() > 0
+    assert store.location("a", 0, 0)[0] < 3
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import click
 
 from tumorseg.cli.main import Settings
 from tumorseg.cli.output import roots_of, show
-from tumorseg.cli.stated import stated_of, stated_options
+from tumorseg.cli.stated import exclude, stated_of, stated_options
 
 
 @click.command()
@@ -19,6 +19,7 @@ from tumorseg.cli.stated import stated_of, stated_options
     type=click.IntRange(min=1),
     help="Processes at most.  [default: one per core; never more than memory holds]",
 )
+@exclude
 @stated_options
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Where to write the JSON too.")
 @click.pass_obj
@@ -31,7 +32,8 @@ def command(settings: Settings, /, *, channels: str, output: Path | None, jobs: 
 
     stated = stated_of(options)
     names = split_names(channels)
-    found = measure(FingerprintRequest(roots=roots_of(settings), channels=names, stated=stated, jobs=jobs, **options))
+    request = FingerprintRequest(roots=roots_of(settings), channels=names, stated=stated, jobs=jobs, **options)
+    found = measure(request).fingerprint
     path = output or work_folder(settings.work, found.dataset.name).fingerprint
     if output is not None:
         write_record(output, found)

@@ -10,7 +10,7 @@ from tumorseg.cli.lazy import lazy_group
 from tumorseg.cli.names import split_names
 from tumorseg.cli.numbers import GIGABYTES, HOURS
 from tumorseg.cli.output import roots_of, show
-from tumorseg.cli.stated import stated_of, stated_options
+from tumorseg.cli.stated import exclude, stated_of, stated_options
 
 if TYPE_CHECKING:
     from tumorseg.schema.plan import Plan
@@ -53,8 +53,10 @@ VERBS = {
 @click.option(
     "--splits",
     metavar="FILE|group|site|whole-sites|stratified",
-    help="JSON file of folds (lists of held-out case_ids), or: whole groups; one site each; whole sites; like labels.",
+    help="JSON file of folds (lists of held-out case_ids, or nnU-Net's splits_final.json), or: whole groups; one site each; whole sites; "
+    "like labels.",
 )
+@exclude
 @click.option("--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Set a field; may be given often.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes for the fingerprint at most.")
 @stated_options
@@ -111,6 +113,7 @@ def describe(plan: "Plan") -> str:
     length = f"{training.epochs} epochs of {training.iterations_per_epoch}"
     lines = [
         f"plan {plan.name} for {plan.dataset.name}: {plan.fingerprint.num_cases} cases, {len(plan.folds)} folds",
+        *_unused(plan),
         f"  channels       {channels}",
         f"  predicts       {targets}",
         f"  memory         {_memory(plan)}",
@@ -126,6 +129,17 @@ def describe(plan: "Plan") -> str:
             f"    loss         {configuration.loss.preset}, {configuration.optimizer.name}, {configuration.schedule.name}",
         ]
     return "\n".join(lines)
+
+
+def _unused(plan: "Plan") -> list[str]:
+    """Return lines on the cases that are kept out."""
+    counts = ((len(plan.dataset.excluded), "excluded"), (len(plan.dataset.kept_back), "in no list of the split file"))
+    told = [f"{count} {why}" for count, why in counts if count]
+    lines = [f"  not used       {', '.join(told)}"] if told else []
+    if plan.kept_from_training:
+        numbers = ", ".join(str(len(cases)) for cases in plan.kept_from_training)
+        lines.append(f"  kept back      {numbers} cases in the folds' own lists neither to train on nor to hold out")
+    return lines
 
 
 def _memory(plan: "Plan") -> str:

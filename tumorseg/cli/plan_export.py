@@ -19,7 +19,7 @@ from tumorseg.cli.output import show
 )
 @click.pass_obj
 def command(settings: Settings, /, *, plan: Path, output: Path) -> None:
-    """Write a plan as nnUNetPlans.json and dataset.json of nnU-Net v2.
+    """Write a plan as nnUNetPlans.json, splits_final.json and dataset.json of nnU-Net v2.
 
     They hold preprocessing and networks; loss, optimizer, augmentation and length of training are nnU-Net's trainer's.
     """

@@ -42,6 +42,12 @@ paint_order = click.option(
 confirm_labels = click.option(
     "--confirm-labels", is_flag=True, help="The labels are meant, though they are doubtful, or some are in no case."
 )
+exclude = click.option(
+    "--exclude",
+    multiple=True,
+    metavar="CASE|FILE",
+    help="Leave out a case, or those of a file: text of one id a line, or a JSON list; may be given often.",
+)
 allow_outside = click.option(
     "--allow-outside", is_flag=True, help="Follow links and a dataset.json that lead out of the dataset's folder."
 )

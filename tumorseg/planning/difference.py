@@ -11,8 +11,8 @@ from tumorseg.schema.plan import Plan, Reason
 
 BY_NAME = ("channels", "regions", "transforms", "components")
 """Lists whose entries are told by their names; others are told by their places."""
-ONE_BY_ONE = "folds"
-"""A list of lists of which each is compared by itself; others are one value, such as `strides`."""
+ONE_BY_ONE = ("folds", "kept_from_training")
+"""Lists of lists of which each is compared by itself; others are one value, such as `strides`."""
 TOLD_IN_NOTES = ("dataset.name", "dataset.content_hash", "fingerprint.hash")
 """Fields that say which data a plan was made for."""
 
@@ -110,7 +110,7 @@ def _differences(place: _Place, first: Any, second: Any) -> Iterator[tuple[_Plac
         yield from _of_mappings(place, first, second)
     elif isinstance(first, list) and isinstance(second, list) and last in BY_NAME:
         yield from _of_named(place, first, second)
-    elif isinstance(first, list) and isinstance(second, list) and (place.shown == ONE_BY_ONE or _are_records(first)):
+    elif isinstance(first, list) and isinstance(second, list) and (place.shown in ONE_BY_ONE or _are_records(first)):
         numbered = ({str(number): entry for number, entry in enumerate(side)} for side in (first, second))
         yield from _of_mappings(place, *numbered)
     else:

@@ -15,7 +15,7 @@ from tumorseg.schema.plan import Plan, Reason
 
 SECTIONS = {
     "Plan": ("name", "parent", "schema_version", "default_configuration"),
-    "Dataset": ("dataset", "orientation", "transpose", "cropping", "folds"),
+    "Dataset": ("dataset", "orientation", "transpose", "cropping", "folds", "kept_from_training"),
     "Fingerprint": ("fingerprint",),
     "Budget": ("budget",),
     "Training": ("training",),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tumorseg.schema.fingerprint import CaseMeasurement
-from tumorseg.schema.plan import MirroredLabels
+from tumorseg.schema.planned_dataset import MirroredLabels
 from tumorseg.types import Mask
 
 WORDS = (

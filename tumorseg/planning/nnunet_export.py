@@ -72,6 +72,21 @@ def export_plan(plan: Plan, dataset_name: str) -> dict[str, Any]:
     }
 
 
+def export_splits(plan: Plan) -> list[dict[str, list[str]]]:
+    """Return the JSON of nnU-Net's `splits_final.json`; empty where a plan has no folds, or does not name every case that it uses.
+
+    Args:
+        plan: with the cases that each fold holds out and keeps from training.
+    """
+    used = set(plan.dataset.listed or ()) or {case_id for fold in plan.folds for case_id in fold}
+    if plan.dataset.listed is None and len(used) < plan.fingerprint.num_cases:
+        return []
+    others = [plan.not_trained_on(number) for number in range(len(plan.folds))]
+    return [
+        {"train": sorted(used - out), "val": list(held_out)} for held_out, out in zip(plan.folds, others, strict=True)
+    ]
+
+
 def _check_regions(dataset: DatasetDescription) -> None:
     """Refuse regions of which nnU-Net would make other outputs."""
     if not dataset.regions:

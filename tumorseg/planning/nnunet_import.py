@@ -16,13 +16,14 @@ from tumorseg.errors import PlanError
 from tumorseg.losses.presets import deep_supervision_weights, loss_preset
 from tumorseg.planning.augmentation import choose_augmentation
 from tumorseg.planning.counting import GB
+from tumorseg.planning.fold_choice import usage_reasons
 from tumorseg.planning.images import with_outside_value
 from tumorseg.planning.kinds import kind_from_name
 from tumorseg.planning.laterality import mirror_pairs
 from tumorseg.planning.nnunet_network import modernized, read_network
 from tumorseg.planning.presets import PRESETS
 from tumorseg.planning.reasons import sided_names
-from tumorseg.planning.splits import Folds
+from tumorseg.planning.split_lists import Division, SplitLists, divide
 from tumorseg.schema.base import content_hash, parse_record
 from tumorseg.schema.dataset import Channel, DatasetDescription
 from tumorseg.schema.fingerprint import IntensityStatistics
@@ -33,10 +34,10 @@ from tumorseg.schema.plan import (
     FingerprintSummary,
     InferenceSpec,
     Plan,
-    PlannedDataset,
     Reason,
     SamplingSpec,
 )
+from tumorseg.schema.planned_dataset import PlannedDataset
 from tumorseg.schema.preprocessing import (
     CtNormalization,
     NoNormalization,
@@ -83,14 +84,16 @@ class NnunetSource(NamedTuple):
     """What to call the plans in an error."""
 
 
-def import_plan(found: NnunetSource, name: str, *, configurations: Sequence[str] = (), folds: Folds = ()) -> Plan:
+def import_plan(
+    found: NnunetSource, name: str, *, configurations: Sequence[str] = (), splits: SplitLists | None = None
+) -> Plan:
     """Return nnU-Net's plans as a plan.
 
     Args:
         found: the plans and their dataset.
         name: the plan's name, the stem of its file.
         configurations: which to import, besides those that they build on; all if empty.
-        folds: held-out case_ids of each fold, if known.
+        splits: what a split file says, if there is one.
 
     Returns:
         The plan; the memory of its configurations is yet to be counted.
@@ -102,11 +105,13 @@ def import_plan(found: NnunetSource, name: str, *, configurations: Sequence[str]
     plans = _parse_plans(found)
     wanted = _wanted(plans, configurations, found.source)
     imported = {key: _configuration(plans, key, found) for key in wanted}
+    division, listed = _divided(splits)
     default = next((key for key in ("3d_fullres", "2d") if key in imported), wanted[0])
     vram_gb = PLANNER_GB.get(plans.experiment_planner_used, USUAL_GB)
+    dataset = _planned_dataset(found.dataset, imported[default], listed)
     fields = {
         "name": name,
-        "dataset": _planned_dataset(found.dataset, imported[default]),
+        "dataset": dataset,
         "orientation": READERS[plans.image_reader_writer],
         "transpose": plans.transpose_forward,
         "cropping": True,
@@ -115,10 +120,18 @@ def import_plan(found: NnunetSource, name: str, *, configurations: Sequence[str]
         "default_configuration": default,
         "configurations": imported,
         "training": PRESETS["nnunet"].training,
-        "folds": folds,
-        "reasons": _reasons(plans, imported, has_folds=bool(folds)),
+        "folds": division.folds,
+        "kept_from_training": division.kept_from_training,
+        "reasons": _reasons(plans, imported, has_folds=splits is not None) | usage_reasons(dataset, division),
     }
     return parse_record(Plan, fields, source=found.source, error=PlanError)
+
+
+def _divided(splits: SplitLists | None) -> tuple[Division, tuple[str, ...] | None]:
+    """Return the folds, and the cases that a split file lists; which others the dataset has, nnU-Net's plans do not say."""
+    if splits is None or (listed := splits.listed()) is None:
+        return Division(() if splits is None else splits.held_out), None
+    return divide(splits, listed), tuple(sorted(listed))
 
 
 def _check_labels(found: NnunetSource) -> None:
@@ -239,13 +252,15 @@ def _resampling(theirs: NnunetConfiguration, where: str) -> ResamplingSpec:
     return parse_record(ResamplingSpec, fields, source=f"{where}.resampling", error=PlanError)
 
 
-def _planned_dataset(dataset: DatasetDescription, configuration: Configuration) -> PlannedDataset:
+def _planned_dataset(
+    dataset: DatasetDescription, configuration: Configuration, listed: tuple[str, ...] | None
+) -> PlannedDataset:
     """Return the dataset with the kinds that normalisations and names of channels tell."""
     channels = dataset.channels
     if len(channels) == len(configuration.normalization):  # else the plan's own check tells
         channels = tuple(map(with_outside_value, map(_with_kind, channels, configuration.normalization)))
     fields = {name: getattr(dataset, name) for name in DatasetDescription.model_fields}
-    return PlannedDataset(**(fields | {"channels": channels}))
+    return PlannedDataset(**(fields | {"channels": channels}), listed=listed)
 
 
 def _with_kind(channel: Channel, normalization: NormalizationSpec) -> Channel:

@@ -1,6 +1,6 @@
 """From a fingerprint to a plan: every decision in one place, each with its reason."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from tumorseg.planning.class_counts import with_class_counts
 from tumorseg.planning.configurations import FULL, Brief, Planned, Subject, draft_default, plan_planes, plan_volumes
 from tumorseg.planning.counting import GB, MemoryCounter
 from tumorseg.planning.cropping import decide_cropping
+from tumorseg.planning.fold_choice import choose_folds, fold_reason, fold_warnings, usage_reasons
 from tumorseg.planning.images import image_warnings, not_hounsfield, reading_reasons, unplaced_files, with_outside_value
 from tumorseg.planning.kinds import KindDecision, choose_normalization, decide_kind
 from tumorseg.planning.laterality import mirrored_in_images
@@ -24,11 +25,12 @@ from tumorseg.planning.reasons import Evidence, has_sides, plan_reasons, shared_
 from tumorseg.planning.rehearsal import Setting
 from tumorseg.planning.soundness import LATERAL_AXIS, check_plan, whole
 from tumorseg.planning.spacing import TargetGrid, target_grid
-from tumorseg.planning.splits import NAMED_SPLITS, Folds, check_folds, split_folds
+from tumorseg.planning.split_lists import SplitLists
 from tumorseg.schema.base import Record, record_hash
 from tumorseg.schema.dataset import DatasetDescription
 from tumorseg.schema.fingerprint import Fingerprint
-from tumorseg.schema.plan import Budget, Configuration, FingerprintSummary, Plan, PlannedDataset, Reason
+from tumorseg.schema.plan import Budget, Configuration, FingerprintSummary, Plan, Reason
+from tumorseg.schema.planned_dataset import CaseLists, PlannedDataset
 from tumorseg.schema.targets import targets_of
 
 
@@ -47,8 +49,12 @@ class PlanOptions(Record):
     """Time for one fold's training."""
     network: str | None = None
     """`plain_unet` or `residual_unet`; the preset's if None."""
-    folds: Folds | str | None = None
-    """Held-out case_ids of each fold; one of `NAMED_SPLITS`; or, if None, five random folds, of groups if there are any."""
+    splits: SplitLists | str | None = None
+    """Lists of cases; one of `NAMED_SPLITS`; or, if None, five random folds, of groups if there are any."""
+    excluded: tuple[str, ...] = ()
+    """Cases that the user left out; the fingerprint does not hold them."""
+    kept_back: tuple[str, ...] = ()
+    """Cases in no list of the split file; the fingerprint does not hold them."""
     overrides: tuple[Override, ...] = ()
     """Fields that the user sets."""
     confirm_labels: bool = False
@@ -103,25 +109,21 @@ def decide(fingerprint: Fingerprint, name: str, options: PlanOptions, machine: M
     fingerprint = cropping.fingerprint
     kinds = _decide_kinds(fingerprint)
     target = target_grid(fingerprint)
-    dataset = _planned_dataset(fingerprint, kinds)
+    dataset = _planned_dataset(fingerprint, kinds, options)
     setting = Setting(len(dataset.channels), targets_of(dataset), preset.training.precision)
-    counter = machine.counter or MemoryCounter()
     adaptation = adapt(fingerprint, target, preset)
     subject = _subject(fingerprint, kinds, target, adaptation, has_sides=has_sides(dataset, preset))
     certainty = _check_labels(fingerprint, options)
-    folds = _folds(fingerprint, options)
-    possible = _with_possible_cascade(preset, folds, fingerprint)
-    brief = Brief(subject, possible, setting, vram_bytes, options.num_gpus, counter)
+    division = choose_folds(fingerprint, options.splits)
+    possible = _with_possible_cascade(preset, division.folds, fingerprint)
+    brief = Brief(subject, possible, setting, vram_bytes, options.num_gpus, machine.counter or MemoryCounter())
     budget = Budget(vram_bytes=vram_bytes, predicted_bytes=1, num_gpus=options.num_gpus)
     if options.device == "cpu":
         brief, step_s = _pace(brief, options, machine)
         preset = brief.preset
         budget = budget.model_copy(update={"device": "cpu", "step_s": step_s})
     planned = _plan_configurations(brief)
-    names = ("vram_gb", "max_hours", "folds", "device")
-    given = frozenset(name for name in names if getattr(options, name) is not None)
-    split = options.folds if isinstance(options.folds, str) else None
-    evidence = Evidence(fingerprint, kinds, target, preset, adaptation, given, split, dataset.mirrored_labels)
+    evidence = Evidence(fingerprint, kinds, target, preset, adaptation, _given(options), dataset.mirrored_labels)
     plan = Plan(
         name=name,
         dataset=dataset,
@@ -132,9 +134,12 @@ def decide(fingerprint: Fingerprint, name: str, options: PlanOptions, machine: M
         default_configuration=FULL if FULL in planned else "2d",
         configurations={key: found.configuration for key, found in planned.items()},
         training=adaptation.lengthen(preset.training),
-        folds=folds,
+        folds=division.folds,
+        kept_from_training=division.kept_from_training,
         reasons={
             "cropping": cropping.reason,
+            "folds": fold_reason(fingerprint, options.splits),
+            **usage_reasons(dataset, division),
             **reading_reasons(dataset, unplaced_files(fingerprint)),
             **certainty,
             **plan_reasons(evidence),
@@ -143,8 +148,17 @@ def decide(fingerprint: Fingerprint, name: str, options: PlanOptions, machine: M
     )
     plan = with_class_counts(apply_overrides(plan, options.overrides), fingerprint)
     warnings = [decision.warning for decision in kinds if decision.warning]
-    warnings += [*cropping.warnings, *image_warnings(fingerprint), *many_labels(fingerprint.dataset)]
-    return PlanResult(plan, (*warnings, *_fold_warnings(fingerprint, plan)))
+    return PlanResult(plan, (*warnings, *cropping.warnings, *_data_warnings(fingerprint, plan)))
+
+
+def _given(options: PlanOptions) -> frozenset[str]:
+    return frozenset(name for name in ("vram_gb", "max_hours", "device") if getattr(options, name) is not None)
+
+
+def _data_warnings(fingerprint: Fingerprint, plan: Plan) -> Iterator[str]:
+    yield from image_warnings(fingerprint)
+    yield from many_labels(fingerprint.dataset)
+    yield from fold_warnings(fingerprint, plan)
 
 
 def _with_hours(preset: Preset, options: PlanOptions) -> Preset:
@@ -155,7 +169,7 @@ def _with_hours(preset: Preset, options: PlanOptions) -> Preset:
     return preset.model_copy(update={"training": training})
 
 
-def _with_possible_cascade(preset: Preset, folds: Folds, fingerprint: Fingerprint) -> Preset:
+def _with_possible_cascade(preset: Preset, folds: CaseLists, fingerprint: Fingerprint) -> Preset:
     """Return a preset without a cascade unless folds hold out every case: it learns from what was found in held-out ones."""
     held_out = {case_id for fold in folds for case_id in fold}
     holds_out_all = held_out == {case.case_id for case in fingerprint.cases}
@@ -177,18 +191,6 @@ def _pace(brief: Brief, options: PlanOptions, machine: Machine) -> tuple[Brief, 
     target_s = target_seconds(brief.preset.training.max_hours)
     paced = choose_pace(brief.preset, draft, lambda configuration: seconds(configuration, setting), target_s)
     return brief._replace(preset=paced.preset, setting=setting), paced.step_s
-
-
-def _fold_warnings(fingerprint: Fingerprint, plan: Plan) -> list[str]:
-    """Tell of groups on both sides of a fold, which only folds of the user's own can have."""
-    groups = {case.case_id: case.group for case in fingerprint.cases if case.group is not None}
-    split = set()
-    for fold in plan.folds:
-        held_out = {groups[case_id] for case_id in fold if case_id in groups}
-        inside = set(fold)
-        split |= held_out & {group for case_id, group in groups.items() if case_id not in inside}
-    listed = ", ".join(sorted(split)[:5])
-    return [f"groups are trained on and held out in one fold: {listed}; scores will be too good"] if split else []
 
 
 def _chosen_preset(options: PlanOptions) -> Preset:
@@ -280,7 +282,7 @@ def _plan_configurations(brief: Brief) -> dict[str, Planned]:
     return dict(sorted(planned.items()))
 
 
-def _planned_dataset(fingerprint: Fingerprint, kinds: Sequence[KindDecision]) -> PlannedDataset:
+def _planned_dataset(fingerprint: Fingerprint, kinds: Sequence[KindDecision], options: PlanOptions) -> PlannedDataset:
     dataset = fingerprint.dataset
     channels = [
         with_outside_value(channel.model_copy(update={"kind": decision.kind}))
@@ -289,7 +291,9 @@ def _planned_dataset(fingerprint: Fingerprint, kinds: Sequence[KindDecision]) ->
     fields = {name: getattr(dataset, name) for name in type(dataset).model_fields}
     mirrored = mirrored_in_images(fingerprint.cases, _label_names(dataset))
     decided = {"channels": tuple(channels), "mirrored_labels": tuple(mirrored)}
-    return PlannedDataset(**(fields | decided), content_hash=fingerprint.content_hash)
+    listed = options.splits.listed() if isinstance(options.splits, SplitLists) else None
+    usage = {"excluded": options.excluded, "kept_back": options.kept_back, "listed": listed and tuple(sorted(listed))}
+    return PlannedDataset(**(fields | decided | usage), content_hash=fingerprint.content_hash)
 
 
 def _label_names(dataset: DatasetDescription) -> list[str]:
@@ -308,15 +312,6 @@ def _summary(fingerprint: Fingerprint) -> FingerprintSummary:
         intensities=fingerprint.intensities,
         not_hounsfield=not_hounsfield(fingerprint),
     )
-
-
-def _folds(fingerprint: Fingerprint, options: PlanOptions) -> Folds:
-    groups = {case.case_id: case.group for case in fingerprint.cases}
-    if options.folds is None:
-        return split_folds(groups)
-    if isinstance(options.folds, str):
-        return NAMED_SPLITS[options.folds].split(fingerprint.cases)
-    return check_folds(options.folds, list(groups))
 
 
 def _nested_reasons(planned: dict[str, Planned], shared: dict[str, Reason]) -> dict[str, Reason]:

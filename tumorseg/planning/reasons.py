@@ -12,10 +12,10 @@ from tumorseg.planning.kinds import CROPPED_SHARE, NNUNET_SCHEMES, KindDecision
 from tumorseg.planning.laterality import mirror_pairs
 from tumorseg.planning.presets import Preset
 from tumorseg.planning.spacing import TargetGrid
-from tumorseg.planning.splits import NAMED_SPLITS
 from tumorseg.schema.dataset import DatasetDescription
 from tumorseg.schema.fingerprint import Fingerprint
-from tumorseg.schema.plan import MirroredLabels, PlannedDataset, Reason
+from tumorseg.schema.plan import Reason
+from tumorseg.schema.planned_dataset import MirroredLabels, PlannedDataset
 
 ISOTROPIC = 2.0
 """Up to this ratio of spacings all axes are treated alike, as in nnU-Net's pooling."""
@@ -37,9 +37,7 @@ class Evidence(NamedTuple):
     preset: Preset
     adaptation: Adaptation
     given: frozenset[str]
-    """Which of `vram_gb`, `max_hours` and `folds` the user gave."""
-    split: str | None = None
-    """Which of `NAMED_SPLITS` the user chose."""
+    """Which of `vram_gb`, `max_hours` and `device` the user gave."""
     mirrored: Sequence[MirroredLabels] = ()
     """Labels that mirror each other in the images."""
 
@@ -57,12 +55,6 @@ def has_sides(dataset: PlannedDataset, preset: Preset) -> bool:
 def plan_reasons(evidence: Evidence) -> dict[str, Reason]:
     """Return the reasons of fields that all configurations share, by dotted field."""
     preset, target = evidence.preset, evidence.target
-    num_cases = len(evidence.fingerprint.cases)
-    has_groups = any(case.group for case in evidence.fingerprint.cases)
-    own = "nnU-Net's five folds (shuffled with seed 12345), fewer for fewer cases"
-    own += ", of whole groups" if has_groups else ""
-    stated = f"--splits {evidence.split}: {NAMED_SPLITS[evidence.split].rule}" if evidence.split else "of --splits"
-    folds = stated if "folds" in evidence.given else own
     return {
         "orientation": Reason(
             rule="one orientation for all images, so that none is learnt or predicted turned",
@@ -90,24 +82,7 @@ def plan_reasons(evidence: Evidence) -> dict[str, Reason]:
             else "none: images have no depth",
         ),
         "training": _training_reason(evidence),
-        "folds": Reason(
-            rule=folds,
-            inputs={"num_cases": num_cases},
-            alternative=_other_folds(evidence, has_groups=has_groups),
-        ),
     }
-
-
-def _other_folds(evidence: Evidence, *, has_groups: bool) -> str:
-    if len(evidence.fingerprint.cases) == 1:
-        return "none: a single case cannot be held out"
-    if "folds" in evidence.given:
-        return "nnU-Net's five random folds (no --splits), which are comparable with its own"
-    if has_groups:
-        return "--splits with a file of one's own"
-    return (
-        "--splits with a file of one's own: where cases of one patient or site are alike, random folds score too well"
-    )
 
 
 def _training_reason(evidence: Evidence) -> Reason:

@@ -142,31 +142,48 @@ def _check_normalization(plan: Plan) -> Iterator[Finding]:
 
 
 def _check_folds(plan: Plan) -> Iterator[Finding]:
-    """Yield folds that overlap, or leave nothing to train on or to hold out."""
-    num_cases = plan.fingerprint.num_cases
-    for problem in plan.fold_contradictions():
-        yield finding("bad_folds", problem)
+    """Yield folds that leave nothing to train on or to hold out."""
+    num_cases = _num_used(plan)
     for number, fold in enumerate(plan.folds):
-        if not 0 < len(fold) < num_cases:
-            message = f"folds.{number}: holds out {len(fold)} of {num_cases} cases; leave some on both sides"
+        num_trained = num_cases - len(plan.not_trained_on(number))
+        if not fold or num_trained <= 0:
+            message = f"folds.{number}: holds out {len(fold)} of {num_cases} cases and trains on {max(num_trained, 0)}; leave some on both sides"
             yield finding("bad_folds", message)
     held_out = len({case_id for fold in plan.folds for case_id in fold})
     if held_out > num_cases:
         message = f"folds: hold out {held_out} cases, but the plan was made for {num_cases}"
         yield finding("bad_folds", message)
     elif held_out < num_cases:
-        message = f"folds: {num_cases - held_out} of {num_cases} cases are held out by no fold, and never scored"
+        message = (
+            f"folds: {num_cases - held_out} of {num_cases} cases are held out by no fold: trained on, and never scored"
+        )
         yield finding("never_held_out", message)
+
+
+def _num_used(plan: Plan) -> int:
+    """Return how many cases the plan uses; nnU-Net's plans were measured on all, whatever a split file lists."""
+    return plan.fingerprint.num_cases if plan.dataset.listed is None else len(plan.dataset.listed)
+
+
+def _check_overlaps(plan: Plan) -> Iterator[Finding]:
+    for problem in plan.fold_contradictions():
+        yield finding("bad_folds", problem)
+
+
+def _check_unused(plan: Plan) -> Iterator[Finding]:
+    for problem in plan.unused_contradictions():
+        yield finding("bad_folds", problem)
 
 
 def _check_cascades(plan: Plan) -> Iterator[Finding]:
     """Yield cascades that cannot be trained, for want of cases that their previous configuration has not seen."""
-    num_missing = plan.fingerprint.num_cases - len({case_id for fold in plan.folds for case_id in fold})
+    num_cases = _num_used(plan)
+    num_missing = num_cases - len({case_id for fold in plan.folds for case_id in fold})
     for name, configuration in plan.configurations.items():
         if configuration.previous_configuration is not None and num_missing > 0:
             message = (
                 f"configurations.{name}: learns from what {configuration.previous_configuration} finds in held-out cases, but "
-                f"{num_missing} of {plan.fingerprint.num_cases} cases are held out by no fold, so that it cannot be trained; "
+                f"{num_missing} of {num_cases} cases are held out by no fold, so that it cannot be trained; "
                 "plan with folds that hold out each case once, or leave it out"
             )
             yield finding("untrainable_cascade", message)
@@ -253,8 +270,10 @@ CHECKS: tuple[tuple[tuple[str, ...], Check], ...] = (
     (("budget",), _check_budget),
     (("budget", "configurations"), _check_batches),
     (("configurations",), _check_normalization),
-    (("fingerprint", "folds"), _check_folds),
-    (("configurations", "fingerprint", "folds"), _check_cascades),
+    (("folds", "kept_from_training"), _check_overlaps),
+    (("dataset", "folds", "kept_from_training"), _check_unused),
+    (("dataset", "fingerprint", "folds", "kept_from_training"), _check_folds),
+    (("configurations", "dataset", "fingerprint", "folds"), _check_cascades),
     (("configurations", "dataset", "transpose"), _check_sides),
     (tuple(Plan.model_fields), _check_reasons),
     (("configurations",), _check_extensions),

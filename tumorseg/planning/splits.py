@@ -10,18 +10,17 @@ from typing import NamedTuple
 import numpy as np
 
 from tumorseg.errors import PlanError
+from tumorseg.planning.patients import suggest_patients
 from tumorseg.planning.stratification import stratify
 from tumorseg.schema.fingerprint import CaseMeasurement
+from tumorseg.schema.planned_dataset import CaseLists
 from tumorseg.types import FloatArray
 
 NUM_FOLDS = 5
 SEED = 12345
 
-Folds = tuple[tuple[str, ...], ...]
-"""Held-out case_ids of each fold."""
 
-
-def split_folds(groups: Mapping[str, str | None], num_folds: int = NUM_FOLDS) -> Folds:
+def split_folds(groups: Mapping[str, str | None], num_folds: int = NUM_FOLDS) -> CaseLists:
     """Return the held-out case_ids of each fold; fewer folds than asked for if there are fewer groups.
 
     Cases of one group stay together. A single group cannot be held out: no folds, only `--fold all`.
@@ -55,7 +54,7 @@ def _shuffled(count: int) -> list[int]:
     return indices.tolist()
 
 
-def split_stratified(cases: Sequence[CaseMeasurement], num_folds: int = NUM_FOLDS) -> Folds:
+def split_stratified(cases: Sequence[CaseMeasurement], num_folds: int = NUM_FOLDS) -> CaseLists:
     """Return folds that hold out like numbers of cases, of cases with each label, and of small, medium and large ones of it.
 
     Cases of one group stay together; fewer folds than asked for if there are fewer groups.
@@ -99,7 +98,7 @@ def _label_table(cases: Sequence[CaseMeasurement]) -> FloatArray:
     return np.stack(columns, axis=1).astype(np.float64)
 
 
-def split_whole_sites(cases: Sequence[CaseMeasurement]) -> Folds:
+def split_whole_sites(cases: Sequence[CaseMeasurement]) -> CaseLists:
     """Return five folds of whole sites, fewer for fewer sites.
 
     Raises:
@@ -110,14 +109,17 @@ def split_whole_sites(cases: Sequence[CaseMeasurement]) -> Folds:
     return split_folds(sites)
 
 
-def _split_groups(cases: Sequence[CaseMeasurement]) -> Folds:
+def _split_groups(cases: Sequence[CaseMeasurement]) -> CaseLists:
+    """Return folds of whole groups: those that the dataset states, else those that ids suggest."""
     groups = {case.case_id: case.group for case in cases}
+    if not any(groups.values()):
+        groups |= suggest_patients(groups)
     if not any(groups.values()):
         raise PlanError("--splits group: no case has a group; name it in the manifest, or leave the option out")
     return split_folds(groups)
 
 
-def split_sites(sites: Mapping[str, str | None]) -> Folds:
+def split_sites(sites: Mapping[str, str | None]) -> CaseLists:
     """Return one fold per site, in the order of their names: each holds out all cases of its site.
 
     Args:
@@ -147,7 +149,7 @@ class NamedSplit(NamedTuple):
 
     rule: str
     """What the plan says of it."""
-    split: Callable[[Sequence[CaseMeasurement]], Folds]
+    split: Callable[[Sequence[CaseMeasurement]], CaseLists]
 
 
 NAMED_SPLITS = {
@@ -162,23 +164,3 @@ NAMED_SPLITS = {
     ),
 }
 """What `--splits` knows by name."""
-
-
-def check_folds(folds: Sequence[Sequence[str]], case_ids: Sequence[str]) -> Folds:
-    """Return a user's folds, checked against the dataset.
-
-    Raises:
-        PlanError: an unknown case, a case held out twice, an empty fold, or a fold that leaves none to train on.
-    """
-    known, held_out = set(case_ids), [case_id for fold in folds for case_id in fold]
-    if unknown := sorted(set(held_out) - known):
-        raise PlanError(f"splits hold out cases that the dataset does not have: {', '.join(unknown[:5])}")
-    if len(held_out) != len(set(held_out)):
-        twice = sorted({case_id for case_id in held_out if held_out.count(case_id) > 1})
-        raise PlanError(f"splits hold out a case in more than one fold: {', '.join(twice[:5])}")
-    for number, fold in enumerate(folds):
-        if not fold or len(fold) == len(known):
-            raise PlanError(
-                f"fold {number} of the splits holds out {len(fold)} of {len(known)} cases; leave some on both sides"
-            )
-    return tuple(tuple(sorted(fold)) for fold in folds)

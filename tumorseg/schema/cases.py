@@ -72,3 +72,5 @@ class StoredCase(Record):
     """Voxels of each class index, background included."""
     location_starts: tuple[int, ...]
     """Row of the locations at which each class index begins; their number at the end."""
+    has_ignore_label: bool = False
+    """Whether the dataset has an ignore label, so that background has locations too."""

@@ -14,43 +14,20 @@ from tumorseg.schema.augmentation import (
     UniqueAxes,
 )
 from tumorseg.schema.base import Record
-from tumorseg.schema.dataset import DatasetDescription, FileName, repeated_values
+from tumorseg.schema.dataset import FileName
 from tumorseg.schema.extensions import External
 from tumorseg.schema.fingerprint import IntensityStatistics
 from tumorseg.schema.losses import FOR_CLASSES, FOR_REGIONS, LossSpec
 from tumorseg.schema.networks import NetworkSpec, UNetTopology
 from tumorseg.schema.optimizers import OptimizerSpec, ScheduleSpec
+from tumorseg.schema.planned_dataset import CaseLists, PlannedDataset, fold_contradictions, unused_contradictions
 from tumorseg.schema.preprocessing import NormalizationSpec, ResamplingSpec
 
-PLAN_VERSION = 2
+PLAN_VERSION = 3
 """Of the plan's form; raised when its fields change."""
 
 Count = Annotated[int, Field(ge=1)]
 Edge = Annotated[float, Field(gt=0)]
-
-
-class MirroredLabels(Record):
-    """Two labels that mirror each other in the images at the sagittal plane halfway between them."""
-
-    left: str
-    """The one on the patient's left."""
-    right: str
-    """The other one."""
-    num_cases: Count
-    """Cases that hold both."""
-    num_mirrored: Count
-    """Those of them in which they mirror each other."""
-    offsets_mm: tuple[float, float]
-    """How far their centres are apart along Z and Y in the median case."""
-
-
-class PlannedDataset(DatasetDescription):
-    """The dataset that the plan was made for."""
-
-    content_hash: str | None = None
-    """Hash of all its files; null if it was planned from a fingerprint without one."""
-    mirrored_labels: tuple[MirroredLabels, ...] = ()
-    """Labels that a mirrored image would turn into each other, by what the images show; names may tell of further ones."""
 
 
 class FingerprintSummary(Record):
@@ -82,7 +59,7 @@ class MemoryCount(Record):
     optimizer_bytes: int = Field(ge=0)
     """State of the optimizer after a step."""
     activations_bytes: int = Field(ge=0)
-    """Saved for the backward pass, those of the loss included."""
+    """Saved for the backward pass, those of the loss included; of a batch in parts those of one, and the gradients of all logits."""
     workspace_bytes: int = Field(ge=0)
     """Scratch space of the hungriest convolution."""
     peak_bytes: int = Field(ge=0)
@@ -166,7 +143,7 @@ class Configuration(Record):
     previous_configuration: str | None = None
     """Configuration whose segmentation is a further input, one channel for each label (a cascade); null for none."""
     gradient_accumulation: Count = 1
-    """Parts into which a batch is cut, one after the other through the network, to save memory."""
+    """Parts into which a batch is cut, one after the other through the network, to save memory; the loss is that of the whole."""
     activation_checkpointing: bool = False
     """Whether the network's stages are computed anew in the backward pass, to save memory."""
 
@@ -271,7 +248,7 @@ def _check_version(version: object) -> object:
 class Plan(Record):
     """The plan document."""
 
-    schema_version: Annotated[Literal[2], BeforeValidator(_check_version)] = 2
+    schema_version: Annotated[Literal[3], BeforeValidator(_check_version)] = 3
     """Of this document's form."""
     name: FileName
     """Stem of the file's name."""
@@ -295,21 +272,32 @@ class Plan(Record):
     """By name: `2d`, `3d_fullres`, …"""
     training: Training
     """How long and in what way."""
-    folds: tuple[tuple[str, ...], ...]
+    folds: CaseLists
     """Held-out case_ids of each fold; empty for a dataset of one case."""
+    kept_from_training: CaseLists
+    """case_ids that each fold neither trains on nor holds out; empty where every fold trains on all that it does not hold out."""
     reasons: dict[str, Reason]
     """By dotted field."""
 
     @model_validator(mode="after")
     def _check(self) -> "Plan":
-        if problems := [*self.fold_contradictions(), *self.configuration_contradictions()]:
+        problems = [*self.fold_contradictions(), *self.unused_contradictions(), *self.configuration_contradictions()]
+        if problems:
             raise ValueError("; ".join(problems))
         return self
 
     def fold_contradictions(self) -> Iterator[str]:
         """Yield where folds contradict each other."""
-        if repeated := repeated_values(case_id for fold in self.folds for case_id in fold):
-            yield f"folds hold out a case twice: {repeated[:5]}"
+        yield from fold_contradictions(self.folds, self.kept_from_training)
+
+    def unused_contradictions(self) -> Iterator[str]:
+        """Yield where folds name cases that the dataset leaves out."""
+        yield from unused_contradictions(self.dataset, (*self.folds, *self.kept_from_training))
+
+    def not_trained_on(self, fold: int) -> frozenset[str]:
+        """Return the cases that a fold does not train on: those that it holds out, and those that are kept from its training."""
+        kept = self.kept_from_training[fold] if fold < len(self.kept_from_training) else ()
+        return frozenset((*self.folds[fold], *kept))
 
     def configuration_contradictions(self) -> Iterator[str]:
         """Yield where configurations do not go with the rest of the plan, though each is sound by itself."""

@@ -8,10 +8,10 @@ from tumorseg.errors import PlanError
 from tumorseg.schema.base import content_hash
 from tumorseg.schema.plan import Plan
 from tumorseg.stages.inference import KnownPrevious, is_finished
-from tumorseg.stages.predict import Predictions
+from tumorseg.stages.method import AS_PLANNED, method_hash
+from tumorseg.stages.predictions import mask_hash, read_predictions
 from tumorseg.stages.runs import Run, fold_plan, read_run
 from tumorseg.storage.hashing import hash_files
-from tumorseg.storage.json_files import read_record
 from tumorseg.storage.layout import ALL_CASES, FoldFolder, fold_folder, is_fold_folder, previous_model
 from tumorseg.storage.linking import link_folder
 
@@ -82,24 +82,31 @@ def _lack(plan: Plan, previous: str, number: int, folder: FoldFolder, hashes: Ma
     """Return what is missing of a fold of the previous configuration, or None."""
     if not is_fold_folder(folder.root):
         return "is not trained"
-    if _decided(fold_plan(folder), previous) != _decided(plan, previous):
+    trained = fold_plan(folder)
+    if _decided(trained, previous) != _decided(plan, previous):
         return "was trained with another plan"
     if not is_finished(folder):
         return "is not trained to its end"
     if not folder.predictions.is_file():
         return "is not validated"
-    made = read_record(Predictions, folder.predictions, error=PlanError)
-    if made.weight_hashes != (hashes[str(folder.latest)],):
+    weights = (hashes[str(folder.latest)],)
+    made = read_predictions(folder.predictions, PlanError)
+    if made.weight_hashes != weights:
         return "was validated with earlier weights"
+    if made.method_hash != method_hash(trained, trained.configurations[previous], weights=weights, options=AS_PLANNED):
+        return "was validated otherwise than its plan and this version say"
     held_out = plan.folds[number]
-    is_complete = made.cases.keys() >= set(held_out) and all(folder.prediction(one).is_file() for one in held_out)
-    return None if is_complete else "is not validated on every case that it holds out"
+    if any(one not in made.cases or not folder.prediction(one).is_file() for one in held_out):
+        return "is not validated on every case that it holds out"
+    changed = [one for one in held_out if mask_hash(folder.prediction(one)) != made.cases[one].mask_hash]
+    return f"holds segmentations that were changed by hand ({', '.join(changed[:5])})" if changed else None
 
 
 def _decided(plan: Plan, configuration: str) -> tuple[object, ...]:
     """Return what two plans must agree on for one's model to serve the other's cascade."""
     chosen = plan.configurations.get(configuration)
-    return plan.dataset, plan.folds, plan.orientation, plan.transpose, plan.cropping, chosen
+    folds = plan.folds, plan.kept_from_training
+    return plan.dataset, folds, plan.orientation, plan.transpose, plan.cropping, chosen
 
 
 def keep_model(previous: OutOfFold, model: Path) -> None:

@@ -15,6 +15,7 @@ from tumorseg.ops.runs import count_runs
 from tumorseg.ops.statistics import intensity_statistics, sample_foreground, samples_per_case
 from tumorseg.ops.units import ct_doubt
 from tumorseg.planning.images import with_named_kinds
+from tumorseg.planning.split_lists import SplitLists
 from tumorseg.schema.base import Record, content_hash
 from tumorseg.schema.cases import CaseReading, reading_of
 from tumorseg.schema.dataset import Case, Dataset, DatasetDescription
@@ -22,6 +23,7 @@ from tumorseg.schema.fingerprint import CaseMeasurement, Fingerprint, ImageDoubt
 from tumorseg.schema.targets import IGNORE, Targets, targets_of
 from tumorseg.sources.discovery import require_certain_labels
 from tumorseg.sources.regions import choose_regions, select_channels
+from tumorseg.stages.exclusion import offering, open_selected
 from tumorseg.stages.grids import check_one_grid
 from tumorseg.stages.planned import SAVE_EVERY_S, Roots, check_apart, failed_cases, note_source
 from tumorseg.stages.reading import (
@@ -32,7 +34,7 @@ from tumorseg.stages.reading import (
     read_case_indices,
     warn_of_forms,
 )
-from tumorseg.stages.stated import Stated, open_stated
+from tumorseg.stages.stated import Stated
 from tumorseg.storage.hashing import FileState, HashCache, case_files, combine_hashes, dataset_hash, hash_files
 from tumorseg.storage.images import has_grid, read_geometry
 from tumorseg.storage.json_files import write_record
@@ -44,7 +46,7 @@ from tumorseg.workers.machine import num_cores
 from tumorseg.workers.outcomes import Failure
 from tumorseg.workers.pool import run_cases
 
-MEASUREMENT_VERSION = 3
+MEASUREMENT_VERSION = 4
 """Raised when the same files would be measured otherwise."""
 SEED = 1234
 
@@ -62,6 +64,8 @@ class FingerprintRequest(Record):
     """`brats`, `none`, or a JSON file; the dataset's own if None."""
     stated: Stated = Stated()
     """What is stated of the dataset."""
+    exclude: tuple[str, ...] = ()
+    """Cases to leave out: ids, or files of them."""
     jobs: int | None = None
     """Processes; as many as the machine holds if None."""
 
@@ -82,18 +86,30 @@ class MeasureResult(NamedTuple):
     states: dict[str, FileState]
 
 
-def measure(request: FingerprintRequest, *, require_labels: bool = False) -> Fingerprint:
+class Fingerprinted(NamedTuple):
+    """What was measured, and what was left out."""
+
+    fingerprint: Fingerprint
+    kept_back: tuple[str, ...]
+    """Cases of the dataset in no list of the split file."""
+
+
+def measure(
+    request: FingerprintRequest, *, require_labels: bool = False, splits: SplitLists | None = None
+) -> Fingerprinted:
     """Fingerprint the dataset that is asked for, and note where it was read for the verbs that come later.
 
     Args:
         request: which dataset, and how it is read.
         require_labels: whether doubtful labels are refused, before any file is measured.
+        splits: what a split file says of the cases that are not excluded; None for no such file.
 
     Raises:
         InputError: the dataset is not there, lacks something that is asked for, or is unsound.
+        PlanError: the split file names cases that the dataset does not have.
     """
     stated, roots = request.stated, request.roots
-    dataset = open_stated(request.dataset, roots, stated)
+    dataset, kept_back = open_selected(request.dataset, roots, stated, exclude=request.exclude, splits=splits)
     check_apart(dataset, roots)
     if request.channels:
         dataset = select_channels(dataset, request.channels)
@@ -104,7 +120,7 @@ def measure(request: FingerprintRequest, *, require_labels: bool = False) -> Fin
     found = fingerprint(dataset, roots, jobs=request.jobs)
     work = work_folder(roots.work, dataset.name)
     note_source(work, request.dataset, roots.data_root, allow_outside=stated.allow_outside)
-    return found
+    return Fingerprinted(found, kept_back)
 
 
 def fingerprint(dataset: Dataset, roots: Roots, *, jobs: int | None = None) -> Fingerprint:
@@ -128,7 +144,8 @@ def fingerprint(dataset: Dataset, roots: Roots, *, jobs: int | None = None) -> F
     finally:
         cache.save()
     if failures:
-        raise failed_cases(failures, len(dataset.cases), f"fingerprint of {dataset.name}")
+        error = failed_cases(failures, len(dataset.cases), f"fingerprint of {dataset.name}")
+        raise offering(error, {failure.case_id for failure in failures})
     found = _assemble(dataset, [results[case.case_id] for case in dataset.cases])
     write_record(work.fingerprint, found)
     return found

@@ -26,13 +26,14 @@ from tumorseg.schema.cases import reading_of
 from tumorseg.schema.dataset import Case
 from tumorseg.schema.plan import Configuration, Plan
 from tumorseg.schema.targets import num_inputs, num_previous, targets_of
+from tumorseg.stages.method import averaged_axes
 from tumorseg.stages.nnunet_model import is_nnunet_model, nnunet_weights, read_nnunet_model
 from tumorseg.stages.planned import preprocessing_of
 from tumorseg.stages.previous import read_previous
 from tumorseg.stages.reading import CaseImage
 from tumorseg.stages.runs import Run, fold_plan, model_folds, read_run
 from tumorseg.storage.checkpoints import load_checkpoint
-from tumorseg.storage.hashing import hash_files
+from tumorseg.storage.hashing import check_unchanged, hash_files
 from tumorseg.storage.layout import FoldFolder, previous_model
 from tumorseg.types import Segmentation
 
@@ -76,6 +77,7 @@ def load_model(
     Raises:
         PlanError: no training, folds that are not there, folds of different models, or a cascade's previous model is missing.
         StorageError: a checkpoint is missing or damaged.
+        InputError: a checkpoint was replaced while it was loaded.
     """
     if any(map(is_nnunet_model, paths)):
         return _load_nnunet(paths, device, folds)
@@ -92,15 +94,11 @@ def load_model(
     configuration = plan.configurations[runs[0].configuration]
     checkpoints = [weights_file(folder) for folder in folders]
     shown = None if configuration.previous_configuration is None else previous or _load_previous(folders, runs, device)
-    hashes = tuple(state[2] for state in hash_files(map(str, checkpoints)).values())
-    return Model(
-        plan,
-        configuration,
-        tuple(_load_network(plan, configuration, path, device) for path in checkpoints),
-        torch.device(device),
-        hashes + (shown.weight_hashes if shown is not None else ()),
-        shown,
-    )
+    states = hash_files(map(str, checkpoints))
+    networks = tuple(_load_network(plan, configuration, path, device) for path in checkpoints)
+    check_unchanged(states)  # a training that goes on replaces its checkpoints
+    hashes = tuple(state[2] for state in states.values()) + (shown.weight_hashes if shown is not None else ())
+    return Model(plan, configuration, networks, torch.device(device), hashes, shown)
 
 
 def _load_previous(folders: Sequence[FoldFolder], runs: Sequence[Run], device: str) -> Model:
@@ -125,11 +123,13 @@ def _load_nnunet(paths: Sequence[Path], device: str, folds: Sequence[str]) -> Mo
     found = read_nnunet_model(paths, folds)
     configuration = found.plan.configurations[found.configuration]
     networks = []
+    states = hash_files(map(str, found.checkpoints))
     for path in found.checkpoints:
         network = _fresh_network(found.plan, configuration)
         network.load_state_dict(nnunet_weights(path, configuration, network.state_dict()))
         networks.append(place(network, torch.device(device)).eval())
-    hashes = tuple(state[2] for state in hash_files(map(str, found.checkpoints)).values())
+    check_unchanged(states)
+    hashes = tuple(state[2] for state in states.values())
     return Model(found.plan, configuration, tuple(networks), torch.device(device), hashes)
 
 
@@ -184,13 +184,16 @@ def _load_network(plan: Plan, configuration: Configuration, path: Path, device: 
     return place(network, torch.device(device)).eval()
 
 
-def segment(model: Model, found: CaseImage, *, mirroring: bool, previous: Segmentation | None = None) -> Segmentation:
+def segment(
+    model: Model, found: CaseImage, *, mirroring: bool | None = None, previous: Segmentation | None = None
+) -> Segmentation:
     """Segment one image.
 
     Args:
         model: the networks and their plan.
         found: channels in the plan's axis order.
-        mirroring: whether mirrored views are averaged, along the axes that the plan allows.
+        mirroring: whether mirrored views are averaged, along the axes that the plan allows, by a cascade's previous model too; as each
+            one's plan says if None.
         previous: class indices in the plan's axis order, for a cascade; what its previous model finds if None.
 
     Returns:
@@ -207,11 +210,12 @@ def segment(model: Model, found: CaseImage, *, mirroring: bool, previous: Segmen
     spec = preprocessing_of(model.plan, model.configuration)
     prepared = prepare_image(found.image, found.spacing_mm, spec, covered=found.covered)
     image = torch.from_numpy(np.ascontiguousarray(prepared.image))
-    forward = averaged_forward(_views(model, mirroring=mirroring))
+    forward = averaged_forward(_views(model, mirroring))
     if model.previous is not None:
         if previous is None:
-            previous = _find_previous(model, found)
-        shown = torch.from_numpy(prepare_segmentation(previous, prepared.grid, spec).astype(np.float32))
+            previous = _find_previous(model, found, mirroring)
+        known = prepare_segmentation(previous, prepared.grid, spec, image=found.image, covered=found.covered)
+        shown = torch.from_numpy(known.astype(np.float32))
         image = torch.cat((image, shown[None]))
         forward = with_previous_tiles(forward, num_previous(model.configuration, targets), model.device)
     slabs = predict_slabs(
@@ -227,12 +231,16 @@ def segment(model: Model, found: CaseImage, *, mirroring: bool, previous: Segmen
     return np.ascontiguousarray(restore_orientation(whole, found.orientation))
 
 
-def _find_previous(model: Model, found: CaseImage) -> Segmentation:
+def _find_previous(model: Model, found: CaseImage, mirroring: bool | None) -> Segmentation:
     """Return the class indices that the previous model finds, in the plan's axis order."""
     assert isinstance(model.previous, Model)
-    mirroring = model.previous.configuration.inference.mirroring
     values = segment(model.previous, found, mirroring=mirroring)
     return to_indices(orient(values, found.orientation), targets_of(model.plan.dataset))
+
+
+def known_file(model: Model, case_id: str) -> Path | None:
+    """Return the previous segmentation of a case that is there already; None if it is to be found, or there is none."""
+    return model.previous.files[case_id] if isinstance(model.previous, KnownPrevious) else None
 
 
 def known_previous(model: Model, case: Case, found: CaseImage) -> Segmentation | None:
@@ -241,17 +249,17 @@ def known_previous(model: Model, case: Case, found: CaseImage) -> Segmentation |
     Raises:
         InputError: it cannot be read, or does not lie on the image's grid.
     """
-    if not isinstance(model.previous, KnownPrevious):
+    file = known_file(model, case.case_id)
+    if file is None:
         return None
     reading = reading_of(model.plan.dataset)
-    targets = targets_of(model.plan.dataset)
-    return read_previous(case, model.previous.files[case.case_id], found, targets=targets, reading=reading)
+    return read_previous(case, file, found, targets=targets_of(model.plan.dataset), reading=reading)
 
 
-def _views(model: Model, *, mirroring: bool) -> Views:
+def _views(model: Model, mirroring: bool | None) -> Views:
     dtype = PRECISIONS[model.plan.training.precision]
     is_mixed = model.device.type == "cuda" and dtype is not torch.float32
     autocast = torch.autocast("cuda", dtype=dtype) if is_mixed else nullcontext()
-    axes = model.configuration.inference.mirroring_axes if mirroring else ()
+    axes = averaged_axes(model.configuration, mirroring)
     keeps = model.configuration.inference.accumulate_on == "device"
     return Views(model.networks, axes, model.configuration.num_axes, autocast, model.device, keeps)

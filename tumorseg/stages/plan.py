@@ -9,12 +9,15 @@ from tumorseg.planning.counting import MemoryCounter
 from tumorseg.planning.overrides import Override
 from tumorseg.planning.planner import Machine, PlanOptions, make_plan
 from tumorseg.planning.presets import PRESETS, Preset, extend_preset, preset_named
-from tumorseg.planning.splits import NAMED_SPLITS, Folds
+from tumorseg.planning.split_lists import SplitLists, parse_splits
+from tumorseg.planning.splits import NAMED_SPLITS
 from tumorseg.schema.base import Record, parse_record
 from tumorseg.schema.fingerprint import Fingerprint
 from tumorseg.schema.losses import LossPreset
 from tumorseg.schema.plan import Plan
-from tumorseg.stages.fingerprint import FingerprintRequest, measure
+from tumorseg.schema.planned_dataset import Selection
+from tumorseg.stages.exclusion import MOST_OFFERED, excluded_ids, exclusion_of
+from tumorseg.stages.fingerprint import Fingerprinted, FingerprintRequest, measure
 from tumorseg.stages.planned import Roots
 from tumorseg.stages.rehearse import step_seconds
 from tumorseg.stages.stated import Stated
@@ -53,6 +56,8 @@ class PlanRequest(Record):
     """`brats`, `none`, or a JSON file; the dataset's own if None."""
     splits: str | None = None
     """JSON file of folds, or one of `NAMED_SPLITS`; five random folds if None."""
+    exclude: tuple[str, ...] = ()
+    """Cases to leave out: ids, or files of them."""
     overrides: tuple[Override, ...] = ()
     """Fields to set."""
     stated: Stated = Stated()
@@ -79,7 +84,10 @@ def plan(request: PlanRequest) -> WrittenPlan:
     """
     preset = read_preset(request.preset)
     _check_device(request)
-    measured = _measure(request)
+    excluded, splits = excluded_ids(request.exclude), _splits(request.splits)
+    if isinstance(splits, SplitLists):
+        splits = splits.without(excluded)
+    measured, kept_back = _measure(request, splits if isinstance(splits, SplitLists) else None)
     output = request.output or Path("plans") / f"{measured.dataset.name}__{preset.name}.json"
     counter = MemoryCounter()
     options = PlanOptions(
@@ -89,7 +97,9 @@ def plan(request: PlanRequest) -> WrittenPlan:
         vram_gb=request.vram_gb,
         max_hours=request.max_hours,
         network=request.network,
-        folds=_folds(request.splits),
+        splits=splits,
+        excluded=excluded,
+        kept_back=kept_back,
         overrides=tuple(map(_with_loss_file, request.overrides)),
         confirm_labels=request.stated.confirm_labels,
     )
@@ -140,12 +150,12 @@ def _with_loss_file(override: Override) -> Override:
     return override.model_copy(update={"value": preset.model_dump(mode="json", exclude_unset=True)})
 
 
-def _measure(request: PlanRequest) -> Fingerprint:
+def _measure(request: PlanRequest, splits: SplitLists | None) -> Fingerprinted:
     if request.fingerprint is None:
         if request.dataset is None:
             raise InputError("no dataset: give -d DATASET or --fingerprint FILE")
         given = {name: getattr(request, name) for name in FingerprintRequest.model_fields}
-        return measure(FingerprintRequest(**given), require_labels=True)
+        return measure(FingerprintRequest(**given), require_labels=True, splits=splits)
     if request.stated.model_copy(update={"confirm_labels": False}) != Stated():
         raise InputError(
             "--fingerprint was measured already; give --assume-orientation, --paint-order and --allow-outside to `fingerprint`, which "
@@ -153,28 +163,30 @@ def _measure(request: PlanRequest) -> Fingerprint:
         )
     if request.dataset or request.channels or request.regions:
         raise InputError("--fingerprint holds the dataset already; give no -d, --channels or --regions beside it")
-    return read_record(Fingerprint, request.fingerprint, error=InputError)
+    found = read_record(Fingerprint, request.fingerprint, error=InputError)
+    selection = Selection(frozenset(excluded_ids(request.exclude)), splits.listed() if splits else None)
+    _check_measured(request.fingerprint, found, selection)
+    return Fingerprinted(found, ())
 
 
-def _folds(splits: str | None) -> Folds | str | None:
+def _check_measured(path: Path, found: Fingerprint, selection: Selection) -> None:
+    """Refuse a fingerprint whose statistics hold cases that are not to be used, which cannot be taken out again."""
+    if unused := [case.case_id for case in found.cases if not selection.uses(case.case_id)]:
+        raise InputError(
+            f"{path}: holds cases that are excluded or in no list of the split file: {', '.join(unused[:MOST_OFFERED])}; they are part of "
+            f"its statistics; measure again with `fingerprint {exclusion_of(unused)}`, or plan with -d"
+        )
+
+
+def _splits(splits: str | None) -> SplitLists | str | None:
     """Return what `--splits` asks for; a file that is called like one of the names is given as `./group`."""
     return splits if splits is None or splits in NAMED_SPLITS else read_splits(Path(splits))
 
 
-def read_splits(path: Path) -> Folds:
+def read_splits(path: Path) -> SplitLists:
     """Read folds: a list of lists of held-out case_ids, or nnU-Net's `splits_final.json`.
 
     Raises:
         PlanError: the file is something else.
     """
-    found = read_json(path, PlanError)
-    if isinstance(found, list) and all(isinstance(fold, dict) and "val" in fold for fold in found):
-        found = [fold["val"] for fold in found]
-    is_folds = isinstance(found, list) and all(
-        isinstance(fold, list) and all(isinstance(case_id, str) for case_id in fold) for fold in found
-    )
-    if not is_folds or not found:
-        raise PlanError(
-            f"{path}: expected a list of folds, each a list of held-out case_ids, or nnU-Net's splits_final.json"
-        )
-    return tuple(tuple(fold) for fold in found)
+    return parse_splits(read_json(path, PlanError), str(path))

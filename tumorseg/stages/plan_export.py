@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from tumorseg.errors import PlanError
-from tumorseg.planning.nnunet_export import WRITERS, export_plan
-from tumorseg.schema.base import Record
+from tumorseg.planning.nnunet_export import WRITERS, export_plan, export_splits
+from tumorseg.schema.base import Record, json_text
 from tumorseg.schema.plan import Plan
 from tumorseg.sources.kept import ordered_json
 from tumorseg.sources.nnunet import nnunet_keys
@@ -34,21 +34,42 @@ class PlanExportRequest(Record):
 
 
 def export_nnunet_plan(request: PlanExportRequest) -> NnunetPlanFolder:
-    """Write `nnUNetPlans.json`, and dataset.json unless one that agrees is there.
+    """Write `nnUNetPlans.json`, the folds as `splits_final.json`, and dataset.json unless one that agrees is there.
 
     Raises:
-        PlanError: nnU-Net cannot express the plan, or the folder holds other plans or another dataset.
+        PlanError: nnU-Net cannot express the plan, or the folder holds other plans, other folds or another dataset.
     """
     plan, folder = read_plan(request.plan), NnunetPlanFolder(request.output)
     name = request.output.resolve().name
-    plans, dataset = export_plan(plan, name), _dataset_keys(plan)
+    plans, dataset, splits = export_plan(plan, name), _dataset_keys(plan), export_splits(plan)
     _check_free(folder, plans, dataset)
+    _check_splits(folder, splits)
+    _warn_of_unused(plan)
     if not NAME.fullmatch(name):
         logger.warning("nnU-Net wants the folder called DatasetNNN_Name, found %s", name)
     if not folder.dataset.is_file():
         write_text(folder.dataset, ordered_json(dataset))
+    if splits:
+        write_text(folder.splits, json_text(splits))
     write_text(folder.plans, ordered_json(plans))
     return folder
+
+
+def _check_splits(folder: NnunetPlanFolder, splits: list[dict[str, list[str]]]) -> None:
+    """Refuse to replace other folds."""
+    if splits and folder.splits.is_file() and read_json(folder.splits, PlanError) != splits:
+        raise PlanError(f"{folder.splits}: other folds are there already; move them away, or give another -o")
+
+
+def _warn_of_unused(plan: Plan) -> None:
+    """Tell of cases that nnU-Net would use all the same."""
+    if unused := [*plan.dataset.excluded, *plan.dataset.kept_back]:
+        logger.warning(
+            "the plan does not use %d cases (%s); nnU-Net trains on them with `-f all`, or without splits_final.json: leave them out of "
+            "its raw dataset",
+            len(unused),
+            ", ".join(unused[:5]),
+        )
 
 
 def _dataset_keys(plan: Plan) -> dict[str, Any]:

@@ -38,8 +38,8 @@ def import_nnunet_plan(request: PlanImportRequest) -> WrittenPlan:
     found = read_nnunet_source(request.plans, request.dataset_json or beside.dataset)
     splits = request.splits or (beside.splits if beside.splits.is_file() else None)
     output = request.output or Path("plans") / f"{found.dataset.name}__{_plans_name(found)}.json"
-    folds = read_splits(splits) if splits else ()
-    plan = import_plan(found, output.stem, configurations=request.configurations, folds=folds)
+    lists = read_splits(splits) if splits else None
+    plan = import_plan(found, output.stem, configurations=request.configurations, splits=lists)
     plan = predict_memory(plan, MemoryCounter())
     write_record(output, plan)
     return WrittenPlan(plan, output)

@@ -19,6 +19,7 @@ from tumorseg.stages.planned import (
     dataset_mismatches,
     find_planned_dataset,
     hash_dataset,
+    missing_cases,
     missing_files,
 )
 from tumorseg.storage.hashing import dataset_hash
@@ -100,7 +101,7 @@ def _check_data(parsed: Parsed, request: ValidatePlanRequest) -> _Found:
     if found.dataset is None:
         return found
     findings = [*found.findings, *(finding("other_dataset", text) for text in dataset_mismatches(plan, found.dataset))]
-    if "folds" in parsed.parts:
+    if parsed.parts.issuperset(("folds", "kept_from_training")):
         findings += _check_cases(plan, found.dataset)
     if found.is_whole:
         findings += _check_content(parsed, found.dataset, request.roots)
@@ -128,12 +129,13 @@ def _find(plan: Plan, request: ValidatePlanRequest) -> _Found:
 def _check_cases(plan: Plan, dataset: Dataset) -> Iterator[Finding]:
     """Yield folds that do not fit the cases that are there."""
     groups = {case.case_id: case.group for case in dataset.cases}
-    if unknown := sorted({case_id for fold in plan.folds for case_id in fold} - groups.keys()):
-        message = f"folds hold out {len(unknown)} cases that {dataset.name} does not have; restore them, or plan anew"
+    if unknown := missing_cases(plan, groups):
+        message = f"folds name {len(unknown)} cases that {dataset.name} does not have; restore them, or plan anew"
         yield finding("unknown_case", message, cases=tuple(unknown))
     for number, fold in enumerate(plan.folds):
         held_out = {groups.get(case_id) for case_id in fold} - {None}
-        torn = [case_id for case_id, group in groups.items() if group in held_out and case_id not in fold]
+        others = plan.not_trained_on(number)
+        torn = [case_id for case_id, group in groups.items() if group in held_out and case_id not in others]
         if torn:
             names = ", ".join(sorted({str(groups[case_id]) for case_id in torn})[:5])
             message = f"folds.{number}: trains on cases of groups that it holds out ({names}); scores will be too good"

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +12,7 @@ from tumorseg.schema.base import Record
 from tumorseg.schema.cases import Preprocessing, reading_of
 from tumorseg.schema.dataset import Case, Dataset, DatasetDescription
 from tumorseg.schema.plan import Configuration, Plan
+from tumorseg.sources.leaving_out import leaving_out
 from tumorseg.sources.regions import select_channels
 from tumorseg.sources.registry import locate_dataset, open_dataset
 from tumorseg.storage.hashing import FileState, HashCache, case_files, combine_hashes, dataset_hash, hash_files
@@ -109,10 +110,13 @@ def open_planned_dataset(plan: Plan, roots: Roots, dataset: str | None = None) -
 def find_planned_dataset(plan: Plan, roots: Roots, dataset: str | None = None) -> Dataset:
     """Return the dataset that is there, with the plan's channels if it has them; it may be another one than the plan's.
 
+    Cases that the plan does not use are passed over, whatever became of their files.
+
     Raises:
         InputError: there is none.
     """
-    found = _open_noted(plan, roots) if dataset is None else _open_named(plan, roots, dataset)
+    with leaving_out(plan.dataset.selection()):
+        found = _open_noted(plan, roots) if dataset is None else _open_named(plan, roots, dataset)
     expected = [channel.name for channel in plan.dataset.channels]
     if set(expected) <= {channel.name for channel in found.channels}:
         found = select_channels(found, expected)
@@ -190,11 +194,32 @@ def check_content(plan: Plan, dataset: Dataset, roots: Roots) -> dict[str, str]:
     if expected is not None and actual != expected:
         raise PlanError(
             f"plan {plan.name} was made for {plan.dataset.name} with content {expected}, the dataset found has {actual}: "
-            "files were changed, added or removed; plan it anew, or point -d at the dataset that was planned"
+            f"{_what_changed(plan, hashes)}; plan it anew, or point -d at the dataset that was planned"
         )
-    if missing := sorted({case_id for fold in plan.folds for case_id in fold} - hashes.keys()):
-        raise PlanError(f"plan {plan.name} holds out cases that {dataset.name} does not have: {', '.join(missing[:5])}")
+    if missing := missing_cases(plan, hashes):
+        raise PlanError(f"plan {plan.name} names cases that {dataset.name} does not have: {', '.join(missing[:5])}")
     return hashes
+
+
+def _what_changed(plan: Plan, hashes: Mapping[str, str]) -> str:
+    named = _named_cases(plan)
+    if (
+        dataset_hash({case_id: found for case_id, found in hashes.items() if case_id in named})
+        != plan.dataset.content_hash
+    ):
+        return "files were changed, added or removed"
+    others = sorted(hashes.keys() - named)
+    return f"cases that the plan does not know are there ({', '.join(others[:5])}); remove them, or give plan --exclude"
+
+
+def missing_cases(plan: Plan, known: Collection[str]) -> list[str]:
+    """Return the cases that a plan's folds and lists name and that are not there, sorted."""
+    return sorted(_named_cases(plan) - set(known))
+
+
+def _named_cases(plan: Plan) -> set[str]:
+    lists = (*plan.folds, *plan.kept_from_training, plan.dataset.listed or ())
+    return {case_id for cases in lists for case_id in cases}
 
 
 def missing_files(case: Case) -> list[str]:

@@ -1,28 +1,32 @@
 """Segment cases with a trained model, each result in its input's own geometry."""
 
 import logging
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from tumorseg.errors import InputError
+from tumorseg.errors import InputError, StorageError
 from tumorseg.ops.geometry import orient, orientation_of, spacing_of, stored_orientation
-from tumorseg.schema.base import Record
-from tumorseg.schema.cases import CaseReading, reading_of
+from tumorseg.schema.base import Record, content_hash
 from tumorseg.schema.dataset import Case
-from tumorseg.sources.inputs import open_inputs
+from tumorseg.sources.inputs import Inputs, open_inputs
 from tumorseg.stages.devices import choose_device
-from tumorseg.stages.inference import Model, known_previous, load_model, segment
+from tumorseg.stages.inference import Model, known_file, known_previous, load_model, segment
 from tumorseg.stages.intensities import check_intensities
+from tumorseg.stages.method import AS_PLANNED, METHOD_VERSION, PredictOptions, is_mirrored, method_hash, reading_for
 from tumorseg.stages.planned import failed_cases
+from tumorseg.stages.predictions import PredictionFolder, Predictions
 from tumorseg.stages.reading import CaseImage, read_case_image, warn_of_forms
 from tumorseg.stages.stated import Stated
-from tumorseg.storage.hashing import case_files, combine_hashes, hash_files
-from tumorseg.storage.images import read_geometry, write_segmentation
-from tumorseg.storage.json_files import read_record, write_record
-from tumorseg.storage.layout import PREDICTIONS
+from tumorseg.storage.atomic import require_writable
+from tumorseg.storage.hashing import FileState, case_files, check_unchanged, combine_hashes, hash_files
+from tumorseg.storage.images import ENDINGS, read_geometry, write_segmentation
+from tumorseg.storage.locks import hold_folder
+from tumorseg.storage.stored import NIFTI_ENDINGS
 from tumorseg.tracking.progress import progress
 from tumorseg.types import Affine, Image, Segmentation
 from tumorseg.workers.outcomes import Failure, attempt, log_failure
@@ -38,7 +42,7 @@ class PredictRequest(Record):
     inputs: tuple[Path, ...]
     """Files, folders of cases in any layout, or manifests."""
     output: Path
-    """Folder for `<case_id>.nii.gz`."""
+    """Folder for `<case_id>.nii.gz`; or, for one case, a file that ends in .nii.gz or .nii."""
     folds: tuple[str, ...] = ()
     """Folds of a model folder; all if empty."""
     mirroring: bool | None = None
@@ -49,143 +53,205 @@ class PredictRequest(Record):
     """What is stated of files that leave it open; as the plan says if nothing."""
 
 
-class Predictions(Record):
-    """Which model made the predictions in a folder, and of which inputs."""
-
-    weight_hashes: tuple[str, ...]
-    """Of the checkpoints, those of a cascade's previous model included."""
-    mirroring: bool
-    """Whether mirrored views were averaged."""
-    reading: CaseReading = CaseReading()
-    """What was done where files leave open how they are read."""
-    cases: dict[str, str]
-    """Hash of each case's input files by case_id."""
-    begun: tuple[str, ...] = ()
-    """Every case that was asked for here, noted before the first is written: whose files may be replaced."""
-
-
 class Predicted(NamedTuple):
     """What was written."""
 
     output: Path
     files: dict[str, Path]
-    """By case_id."""
+    """By case_id; those of cases that failed may not be there."""
+    left_alone: tuple[str, ...] = ()
+    """Cases that were done already."""
+    failures: tuple[Failure, ...] = ()
+    """Cases that failed."""
 
 
 def predict(request: PredictRequest) -> Predicted:
-    """Segment every case; those that this model already segmented, and whose files are the same, are left alone.
+    """Segment every case; those that were already segmented in the same way, and whose files are the same, are left alone.
 
     Raises:
-        InputError: inputs are not there or have other channels than the model's.
+        InputError: inputs are not there or have other channels than the model's, or a result would take the place of another file.
         PlanError: no such model.
+        StorageError: another process writes into the folder now.
         TumorsegError: cases failed; all are listed, and the others are written.
     """
+    options = PredictOptions(request.mirroring, request.stated.assumed_orientation)
+    if _is_file(request.output):
+        return _predict_into_file(*_open(request), request.output, options=options)
+    with hold_folder(request.output.resolve(), doing="written to", error=StorageError):
+        model, found = _open(request)
+        made = predict_cases(model, found.cases, request.output, options=options)
+    if failures := [*found.refused, *made.failures]:
+        raise failed_cases(failures, len(found.cases) + len(found.refused), "prediction")
+    return made
+
+
+def _is_file(output: Path) -> bool:
+    """Return whether a result is to be one file, which must not be there yet, rather than a folder."""
+    expected = f"expected a folder, or for one case a new file that ends in {' or '.join(NIFTI_ENDINGS)}"
+    is_image, is_mask = (output.name.lower().endswith(endings) for endings in (ENDINGS, NIFTI_ENDINGS))
+    if is_image and not is_mask:
+        raise InputError(f"-o {output}: masks are written as NIfTI; {expected}; give another name")
+    if is_mask and output.is_dir():
+        raise InputError(
+            f"-o {output}: is a folder with the name of a file; {expected}; rename it, or give another name"
+        )
+    if os.path.lexists(output) and not output.is_dir():
+        raise InputError(f"-o {output}: is there already; {expected}; move it elsewhere, or give another name")
+    return is_mask
+
+
+def _open(request: PredictRequest) -> tuple[Model, Inputs]:
     model = load_model(request.models, choose_device(request.device), request.folds)
     channels = model.plan.dataset.channels
     names, kinds = [channel.name for channel in channels], [channel.kind for channel in channels]
-    found = open_inputs(request.inputs, names, kinds, allow_outside=request.stated.allow_outside)
-    mirroring = model.configuration.inference.mirroring if request.mirroring is None else request.mirroring
-    orientation = request.stated.assumed_orientation
-    options = PredictOptions(mirroring, orientation)
-    return predict_cases(model, found.cases, request.output, options=options, refused=found.refused)
+    return model, open_inputs(request.inputs, names, kinds, allow_outside=request.stated.allow_outside)
 
 
-class PredictOptions(NamedTuple):
-    """How cases are segmented."""
+def _predict_into_file(model: Model, found: Inputs, output: Path, *, options: PredictOptions) -> Predicted:
+    names = [*(case.case_id for case in found.cases), *(failure.case_id for failure in found.refused)]
+    if len(names) != 1:
+        raise InputError(
+            f"-o {output}: is one file, and the inputs are {len(names)} cases ({', '.join(names[:5])}); give one case, or a folder to -o"
+        )
+    if found.refused:
+        raise failed_cases([*found.refused], 1, "prediction")
+    case = _unlabelled(found.cases[0])
+    states = hash_files(_files_of(model, case))
 
-    mirroring: bool
-    """Whether mirrored views are averaged."""
-    assumed_orientation: str | None = None
-    """Orientation of files that state none; as the plan says if None."""
+    def before_writing() -> None:
+        _check_unchanged(model, case, states)
+        _is_file(output)  # still not there
+
+    require_writable(output.parent)
+    _segment_file(model, case, output, options=options, before_writing=before_writing)
+    return Predicted(output, {case.case_id: output})
 
 
 def predict_cases(
-    model: Model, cases: Sequence[Case], output: Path, *, options: PredictOptions, refused: Sequence[Failure] = ()
+    model: Model,
+    cases: Sequence[Case],
+    output: Path,
+    *,
+    options: PredictOptions = AS_PLANNED,
+    stale: Sequence[Path] = (),
 ) -> Predicted:
-    """Segment cases into a folder.
+    """Segment cases into a folder that the caller holds. A case that fails leaves the others alone.
 
     Args:
         model: the networks and their plan.
-        cases: what to segment.
+        cases: what to segment; labels are not looked at.
         output: the folder.
         options: how.
-        refused: cases that failed already, when they were looked for.
+        stale: files that are no longer true once a mask has changed, to be removed then.
 
     Raises:
-        InputError: a result would take the place of an input.
-        TumorsegError: cases failed; all are listed, and the others are written.
+        InputError: the folder holds inputs, files that are no results, or a record that cannot be read.
     """
-    files = {case.case_id: output / f"{case.case_id}.nii.gz" for case in cases}
-    before = (
-        read_record(Predictions, output / PREDICTIONS, error=InputError) if (output / PREDICTIONS).is_file() else None
-    )
-    _check_replaceable(cases, files, output, before)
-    begun = tuple(sorted({*files, *(before.begun if before else ())}))
-    reading = _reading(model, options)
-    made_by = (model.weight_hashes, options.mirroring, reading)
-    is_same = before is not None and (before.weight_hashes, before.mirroring, before.reading) == made_by
-    done = dict(before.cases) if before is not None and is_same else {}
-    failures = list(refused)
-
-    def note() -> None:
-        weights, mirroring, read = made_by
-        made = Predictions(weight_hashes=weights, mirroring=mirroring, reading=read, cases=done, begun=begun)
-        write_record(output / PREDICTIONS, made)
-
-    def work(case: Case) -> None:
-        states = hash_files(case_files(case))
-        found = combine_hashes(case, {path: state[2] for path, state in states.items()})
-        if done.get(case.case_id) == found and files[case.case_id].is_file():
-            return
-        _predict_file(model, case, files[case.case_id], options=options)
-        done[case.case_id] = found
-        note()
-
-    if not is_same or begun != (before.begun if before else ()):
-        note()
+    _check_apart(cases, output)
+    folder = PredictionFolder(output, _made_by(model, options), stale)
+    files = {case.case_id: folder.mask(case.case_id) for case in cases}
+    folder.check_names(files)
+    folder.remove_leftovers(files)
+    if others := folder.of_others(files):
+        logger.warning(
+            "%s holds masks of %d other cases too, which another model or other options made: %s",
+            output,
+            len(others),
+            ", ".join(others[:5]),
+        )
+    left_alone, failures = [], []
+    update = partial(_update, model, folder, options)
     with progress("predict", len(cases)) as advance:
         for case in cases:
-            outcome = attempt(work, case.case_id, case)
+            outcome = attempt(update, case.case_id, case)
             if isinstance(outcome, Failure):
                 log_failure(outcome)
                 failures.append(outcome)
+            elif not outcome.value:
+                left_alone.append(case.case_id)
             advance(case.case_id)
-    if failures:
-        raise failed_cases(failures, len(cases) + len(refused), "prediction")
-    return Predicted(output, files)
+    return Predicted(output, files, tuple(left_alone), tuple(failures))
 
 
-def _check_replaceable(
-    cases: Sequence[Case], files: Mapping[str, Path], output: Path, before: Predictions | None
-) -> None:
-    """Refuse to write among inputs, or over any file that did not come from here."""
+def _check_apart(cases: Sequence[Case], output: Path) -> None:
+    """Refuse to write among inputs."""
     for case in cases:
-        for path in case_files(case):
+        for path in (*case_files(_unlabelled(case)), *case.label_files):
             if Path(path).resolve().parent == output.resolve():
                 raise InputError(f"{output} holds {path}, an input of case {case.case_id}; give another -o")
-    known = set(before.begun) if before else set()
-    if found := [path for case_id, path in files.items() if case_id not in known and path.exists()]:
-        raise InputError(
-            f"{found[0]} is there already and no result of predict ({PREDICTIONS} does not name it); give another -o"
-        )
 
 
-def _reading(model: Model, options: PredictOptions) -> CaseReading:
-    """Return how files are read: as the command says, else as the plan says."""
-    planned = reading_of(model.plan.dataset)
-    orientation = options.assumed_orientation or planned.assumed_orientation
-    return planned.model_copy(update={"assumed_orientation": orientation})
+def _unlabelled(case: Case) -> Case:
+    return case.model_copy(update={"label": None, "more_labels": ()})
 
 
-def _predict_file(model: Model, case: Case, path: Path, *, options: PredictOptions) -> None:
-    is_stored = model.plan.orientation == "as_stored"
-    unlabelled = case.model_copy(update={"label": None, "more_labels": ()})
-    warn_of_forms(unlabelled)
+def _made_by(model: Model, options: PredictOptions) -> Predictions:
+    return Predictions(
+        method_hash=_method(model, options),
+        method_version=METHOD_VERSION,
+        plan=model.plan.name,
+        weight_hashes=model.weight_hashes,
+        mirroring=is_mirrored(model.configuration, options.mirroring),
+        reading=reading_for(model.plan, options),
+    )
+
+
+def _method(model: Model, options: PredictOptions) -> str:
+    previous = _method(model.previous, options) if isinstance(model.previous, Model) else None
+    weights = model.weight_hashes
+    return method_hash(model.plan, model.configuration, weights=weights, options=options, previous=previous)
+
+
+def _update(model: Model, folder: PredictionFolder, options: PredictOptions, case: Case) -> bool:
+    """Bring the mask of a case up to date; return whether there was anything to do."""
+    case = _unlabelled(case)
+    states = hash_files(_files_of(model, case))
+    input_hash = _input_hash(model, case, states)
+    if folder.is_done(case.case_id, input_hash):
+        return False
+
+    def before_writing() -> None:
+        _check_unchanged(model, case, states)
+        folder.begin(case.case_id)
+
+    _segment_file(model, case, folder.mask(case.case_id), options=options, before_writing=before_writing)
+    folder.finish(case.case_id, input_hash)
+    return True
+
+
+def _files_of(model: Model, case: Case) -> list[str]:
+    """Return all files that a mask is made of."""
+    shown = known_file(model, case.case_id)
+    return [*case_files(case), *([] if shown is None else [str(shown)])]
+
+
+def _input_hash(model: Model, case: Case, states: Mapping[str, FileState]) -> str:
+    hashes = {path: state[2] for path, state in states.items()}
+    found, shown = combine_hashes(case, hashes), known_file(model, case.case_id)
+    return found if shown is None else content_hash([found, hashes[str(shown)]])
+
+
+def _check_unchanged(model: Model, case: Case, states: Mapping[str, FileState]) -> None:
+    """Refuse a case whose files are no longer those that were hashed."""
+    if set(_files_of(model, case)) != states.keys():  # a folder of DICOM that is still being filled
+        raise InputError(f"case {case.case_id}: files came or went while it was segmented; give the command again")
+    check_unchanged(states)
+
+
+def _segment_file(
+    model: Model, case: Case, path: Path, *, options: PredictOptions, before_writing: Callable[[], None]
+) -> None:
+    """Segment a case without a label into a file; `before_writing` may still refuse."""
+    warn_of_forms(case)
     if options.assumed_orientation is None:
         _warn_of_planned_orientation(model, case)
-    found = read_case_image(unlabelled, _reading(model, options), transpose=model.plan.transpose, as_stored=is_stored)
+    is_stored = model.plan.orientation == "as_stored"
+    reading = reading_for(model.plan, options)
+    found = read_case_image(case, reading, transpose=model.plan.transpose, as_stored=is_stored)
     check_intensities(model.plan, case.case_id, found)
-    segmentation = segment(model, found, mirroring=options.mirroring, previous=known_previous(model, case, found))
+    previous = known_previous(model, case, found)
+    segmentation = segment(model, found, mirroring=options.mirroring, previous=previous)
+    before_writing()
     write_segmentation(path, segmentation, like=case.images[found.grid], affine=found.affine)
 
 
@@ -211,7 +277,7 @@ def predict_array(model: Model, image: Image, affine: Affine, *, mirroring: bool
         model: as from `load_model`.
         image: (C, Z, Y, X), channels in the plan's order.
         affine: (4, 4), voxels (x, y, z) to RAS+ mm.
-        mirroring: whether mirrored views are averaged; as the plan says if None.
+        mirroring: whether mirrored views are averaged, by a cascade's previous model too; as each one's plan says if None.
 
     Returns:
         Label values (Z, Y, X) on the image's own grid.
@@ -229,5 +295,4 @@ def predict_array(model: Model, image: Image, affine: Affine, *, mirroring: bool
     oriented = np.ascontiguousarray(orient(image.astype(np.float32), orientation))
     found = CaseImage(oriented, spacing_of(affine, orientation), orientation, affine, image.shape[1:])
     check_intensities(model.plan, "array", found)
-    planned = model.configuration.inference.mirroring
-    return segment(model, found, mirroring=planned if mirroring is None else mirroring)
+    return segment(model, found, mirroring=mirroring)

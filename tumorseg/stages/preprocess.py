@@ -221,7 +221,7 @@ def preprocess_case(task: PreprocessTask) -> None:
         found = read_case_image(task.case, spec.reading, transpose=spec.transpose, as_stored=as_stored)
         labelled = read_case_indices(task.case, found, task.targets, spec.reading)
     prepared = prepare_image(found.image, found.spacing_mm, spec, covered=found.covered)
-    indices = prepare_segmentation(labelled, prepared.grid, spec)
+    indices = prepare_segmentation(labelled, prepared.grid, spec, image=found.image, covered=found.covered)
     locations, starts = class_locations(indices, task.targets, np.random.default_rng(SEED))
     voxels = dict(zip(*count_values(indices), strict=True))
     shape, spacing = prepared.image.shape, prepared.target_spacing_mm
@@ -233,5 +233,6 @@ def preprocess_case(task: PreprocessTask) -> None:
         num_channels=shape[0],
         class_voxels=tuple(voxels.get(index, 0) for index in range(task.targets.num_classes)),
         location_starts=tuple(starts),
+        has_ignore_label=task.targets.ignore_value is not None,
     )
     store_case(task.folder, task.key, record, CaseArrays(prepared.image, indices, locations))

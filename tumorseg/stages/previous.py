@@ -66,7 +66,7 @@ def keep_previous(
     if missing := sorted(stored.keys.keys() - files.keys()):
         raise PlanError(
             f"no fold holds out {len(missing)} cases of {dataset.name} ({', '.join(missing[:5])}), so the previous "
-            "configuration never segmented them as unseen; plan folds that hold out every case once"
+            "configuration never segmented them as unseen; plan folds that hold out every case once, or leave these out by --exclude"
         )
     hashes = hash_files(map(str, files.values()))
     names = {case_id: previous_name(hashes[str(files[case_id])][2]) for case_id in stored.keys}
@@ -93,4 +93,4 @@ def previous_case(task: PreviousTask) -> None:
     found = read_case_image(task.case, spec.reading, transpose=spec.transpose, as_stored=as_stored)
     indices = read_previous(task.case, task.prediction, found, targets=task.targets, reading=spec.reading)
     grid = network_grid(found.image, found.spacing_mm, spec, covered=found.covered)
-    store_previous(task.place, prepare_segmentation(indices, grid, spec))
+    store_previous(task.place, prepare_segmentation(indices, grid, spec, image=found.image, covered=found.covered))

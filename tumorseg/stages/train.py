@@ -1,6 +1,7 @@
 """Train one fold: sequence preprocessing, the fit loop, its files, and validation."""
 
 import logging
+import math
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -86,7 +87,7 @@ def train(request: TrainRequest) -> Trained:
     Raises:
         PlanError: no such fold or configuration, the folder holds another training, or a cascade's previous configuration
             is not trained.
-        TrainingError: the loss is no longer finite, or another process trains this fold now.
+        TrainingError: loss or gradient are not finite time after time, or another process trains this fold now.
         TumorsegError: a case cannot be preprocessed or predicted.
     """
     name, _ = choose_configuration(request.plan, request.configuration)
@@ -117,14 +118,15 @@ def train(request: TrainRequest) -> Trained:
 
 
 def _open_data(request: TrainRequest, name: str, previous: OutOfFold | None) -> Data:
-    """Fill the case store, and return the cases to train on and those that the fold holds out."""
+    """Fill the case store, and return the cases to train on and those that the fold holds out; `all` trains on every case used."""
     fields = {"roots": request.roots, "plan": request.plan, "dataset": request.dataset, "jobs": request.jobs}
     stored = preprocess(PreprocessRequest(configurations=(name,), **fields))[name]
     shown = None if previous is None else _keep_previous(request, name, stored, previous)
     if request.fold == ALL_CASES:
         return Data(CaseStore(stored.folder, stored.keys, shown), None)
-    held_out = set(request.plan.folds[int(request.fold)])
-    training = {case_id: key for case_id, key in stored.keys.items() if case_id not in held_out}
+    number = int(request.fold)
+    held_out, others = set(request.plan.folds[number]), request.plan.not_trained_on(number)
+    training = {case_id: key for case_id, key in stored.keys.items() if case_id not in others}
     validation = {case_id: key for case_id, key in stored.keys.items() if case_id in held_out}
     return Data(CaseStore(stored.folder, training, shown), CaseStore(stored.folder, validation, shown))
 
@@ -186,7 +188,9 @@ def _run_fit(fit: Fit, folder: FoldFolder) -> bool:
         def on_epoch(log: EpochLog, state: dict[str, Any], is_best: bool) -> None:
             _keep_epoch(folder, log, state, is_best=is_best)
 
-        fit.hooks = Hooks(on_iteration, on_epoch, should_stop, lambda state: save_checkpoint(folder.latest, state))
+        fit.hooks = Hooks(
+            on_iteration, on_epoch, should_stop, lambda state: save_checkpoint(folder.latest, state), _tell_skip
+        )
         return fit.run()
 
 
@@ -198,6 +202,15 @@ def _keep_epoch(folder: FoldFolder, log: EpochLog, state: dict[str, Any], *, is_
         save_checkpoint(folder.best, {"network": state["network"], "iteration": log.iteration})
     save_checkpoint(folder.latest, state)
     logger.debug("epoch %d: loss %.4f, dsc %s", log.epoch, log.train_loss, log.dsc)
+
+
+def _tell_skip(iteration: int, loss: float, case_ids: tuple[str, ...]) -> None:
+    """Name the cases whose loss is not finite; a gradient alone that is not is everyday life of a gradient scaler."""
+    if math.isfinite(loss):
+        logger.debug("iteration %d: step not taken, as the gradient is not finite", iteration)
+    else:
+        cases = ", ".join(case_ids)
+        logger.warning("iteration %d: step not taken, as the loss became %s on cases %s", iteration, loss, cases)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import tempfile
+from collections.abc import Container
 from pathlib import Path
 
 from tumorseg.errors import InputError, StorageError
@@ -16,8 +17,8 @@ ADVICE = {
 }
 """What to do about a failure of the system."""
 HTML_ENDINGS = (".html", ".htm")
-LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}")
-"""Name of a temporary file."""
+LEFTOVER = re.compile(r"\.(.+)\.[a-z0-9_]{8}")
+"""Name of a temporary file, and in it that of the file it was to become."""
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
@@ -79,10 +80,16 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of killed processes from a folder that no other process writes to."""
+def remove_leftovers(folder: Path, names: Container[str] | None = None) -> None:
+    """Remove the temporary files of killed processes from a folder that no other process writes to.
+
+    Args:
+        folder: need not be there.
+        names: of the files that they were to become, in a folder that may hold others of a user's; any if None.
+    """
     for path in folder.glob(".*"):
-        if LEFTOVER.fullmatch(path.name):
+        found = LEFTOVER.fullmatch(path.name)
+        if found and (names is None or found[1] in names):
             path.unlink(missing_ok=True)
 
 

@@ -93,6 +93,17 @@ def hash_files(files: Iterable[str]) -> dict[str, FileState]:
     return {path: (*file_state(path), _digest(path)) for path in files}
 
 
+def check_unchanged(states: Mapping[str, FileState]) -> None:
+    """Refuse files that are no longer those that were hashed.
+
+    Raises:
+        InputError: a file was changed, replaced or removed since.
+    """
+    for path, state in states.items():
+        if file_state(path) != state[:2]:
+            raise InputError(f"{path}: was changed while it was used; give the command again once it is complete")
+
+
 def _digest(path: str) -> str:
     digest = hashlib.blake2b(digest_size=16)
     try:

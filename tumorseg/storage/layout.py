@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PREDICTIONS = "predictions.json"
-"""In a folder of segmentations: which weights made them, and of which inputs."""
+"""In a folder of segmentations: what made them, and of which inputs."""
 FETCHED = ".fetched.json"
 """In a dataset's folder that `data fetch` unpacked: from where; nothing in such a folder may lead out of it."""
 ALL_CASES = "all"
@@ -102,12 +102,17 @@ class FoldFolder:
 
     def prediction(self, case_id: str) -> Path:
         """Return the segmentation of a held-out case."""
-        return self.validation / f"{case_id}.nii.gz"
+        return prediction_file(self.validation, case_id)
 
     @property
     def predictions(self) -> Path:
-        """Which weights made the segmentations of the held-out cases."""
+        """What made the segmentations of the held-out cases."""
         return self.validation / PREDICTIONS
+
+
+def prediction_file(folder: Path, case_id: str) -> Path:
+    """Return the segmentation of a case in a folder of segmentations."""
+    return folder / f"{case_id}.nii.gz"
 
 
 def fold_folder(model: Path, fold: int | str) -> FoldFolder:
@@ -174,7 +179,7 @@ class NnunetPlanFolder:
 
     @property
     def splits(self) -> Path:
-        """The folds, there once nnU-Net has trained."""
+        """The folds, there once nnU-Net has trained, or a plan was exported."""
         return self.root / "splits_final.json"
 
 

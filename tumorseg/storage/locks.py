@@ -18,7 +18,8 @@ logger = logging.getLogger(__name__)
 def hold_folder(folder: Path, *, doing: str, error: type[TumorsegError]) -> Iterator[None]:
     """Keep other processes out of a folder meanwhile; the system lets go when this one dies, however it does.
 
-    The lock is a file beside the folder, so that it stays where it is when the folder is moved aside.
+    The lock is a file beside the folder, so that it stays where it is when the folder is moved aside. Only where nothing can be
+    written there, as beside a mounted volume, it lies inside.
 
     Args:
         folder: need not be there.
@@ -30,7 +31,7 @@ def hold_folder(folder: Path, *, doing: str, error: type[TumorsegError]) -> Iter
         StorageError: the folder cannot be written.
     """
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 (links stay; `.` has no name)
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    lock = FileLock(_lock_file(folder))
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
@@ -46,3 +47,9 @@ def hold_folder(folder: Path, *, doing: str, error: type[TumorsegError]) -> Iter
         yield
     finally:
         lock.release()
+
+
+def _lock_file(folder: Path) -> Path:
+    parent = folder.parent
+    is_shut = parent.is_dir() and not os.access(parent, os.W_OK)
+    return folder / ".lock" if is_shut and os.access(folder, os.W_OK) else parent / f".{folder.name}.lock"
