@@ -54,6 +54,6 @@ def test_a_checkpoint_holds_the_scaler_and_goes_on(cuda, tmp_path):
     learner, other = learner_on(cuda, "fp16"), learner_on(cuda, "fp16")
     losses(learner, range(3))
     save_checkpoint(tmp_path / "a.ckpt", learner.state())
-    other.restore(load_checkpoint(tmp_path / "a.ckpt", cuda))
+    other.restore(load_checkpoint(tmp_path / "a.ckpt"))
     assert other.state()["scaler"] == learner.state()["scaler"]
     assert losses(other, range(3, 5)) == pytest.approx(losses(learner, range(3, 5)), rel=1e-2)

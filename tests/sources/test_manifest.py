@@ -52,7 +52,7 @@ def test_absolute_paths_are_the_users_own(tmp_path):
     elsewhere.mkdir()
     (elsewhere / "list.csv").write_text(f"case_id,T1\na,{folder / 'T1/a.nii.gz'}\nb,../set/T1/a.nii.gz\n")
     dataset = open_dataset(str(elsewhere / "list.csv"), tmp_path)
-    assert dataset.name == "elsewhere"
+    assert dataset.name == "list"
     assert [Path(case.images[0].path).resolve() for case in dataset.cases] == [folder / "T1/a.nii.gz"] * 2
 
 
@@ -316,3 +316,15 @@ def test_wrong_keys_of_json_are_told_in_words(tmp_path, changes, message):
         read_manifest(folder)
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_manifest_of_another_name_is_a_dataset_of_its_own(tmp_path):
+    folder = tmp_path / "Toy"
+    folder.mkdir()
+    for name in ("image.nii.gz", "label.nii.gz"):
+        layouts.save(folder / name, layouts.label(0))
+    row = "a,image.nii.gz,label.nii.gz\n"
+    for name in ("train_a", "train_b", "manifest"):
+        (folder / f"{name}.csv").write_text("case_id,MR,label\n" + row)
+    names = [read_manifest(folder / f"{name}.csv").name for name in ("train_a", "train_b", "manifest")]
+    assert names == ["train_a", "train_b", "Toy"]

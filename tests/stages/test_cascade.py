@@ -138,7 +138,7 @@ def corners(folder, data, case_id):
 
 
 def hashes_of(*paths):
-    return [state[2] for state in hash_files(map(str, paths)).values()]
+    return [state.digest for state in hash_files(map(str, paths)).values()]
 
 
 def weights_in(folder):

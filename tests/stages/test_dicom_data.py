@@ -129,7 +129,7 @@ def test_content_is_the_bytes_wherever_they_lie(planned, archive, tmp_path):
     path = Path(case_files(case)[3])
     path.write_bytes(path.read_bytes() + b"\0")
     states = hash_files(case_files(case))
-    assert combine_hashes(case, {path: state[2] for path, state in states.items()}) != hashes[case.case_id]
+    assert combine_hashes(case, {path: state.digest for path, state in states.items()}) != hashes[case.case_id]
 
 
 @pytest.mark.slow

@@ -119,7 +119,7 @@ def test_with_an_ignore_label_the_store_knows_where_background_is_annotated(tmp_
         resampling=ResamplingSpec(),
     )
     targets = Targets(label_values=(0, 2, 7), label_names=("background", "shell", "core"), ignore_value=9)
-    preprocess_case(PreprocessTask(case, spec, targets, tmp_path, "key"))
+    preprocess_case(PreprocessTask(case, spec, targets, tmp_path, "key", {}))
     store = CaseStore(tmp_path, {"a": "key"})
     assert store.supervised_classes("a") == (0, 1, 2)
     assert store.num_locations("a", 0) == store.num_voxels("a", 0) == (labels == 0).sum() > 0

@@ -8,7 +8,15 @@ import pytest
 from tumorseg.errors import InputError
 from tumorseg.schema.dataset import Case, ImageFile
 from tumorseg.storage.detached import data_files
-from tumorseg.storage.hashing import HashCache, case_files, combine_hashes, dataset_hash, file_state, hash_files
+from tumorseg.storage.hashing import (
+    HashCache,
+    case_files,
+    check_unchanged,
+    combine_hashes,
+    dataset_hash,
+    file_stamp,
+    hash_files,
+)
 from tumorseg.storage.images import read_image
 
 
@@ -50,11 +58,30 @@ def test_a_case_is_unknown_until_it_was_read_and_known_ever_after(tmp_path, case
 
 def test_hashes_are_blake2b_of_the_bytes(tmp_path, case):
     states = hash_files(case_files(case))
-    for path, (size, time_ns, digest) in states.items():
+    for path, (stamp, digest) in states.items():
         content = (tmp_path / path).read_bytes()
         assert digest == hashlib.blake2b(content, digest_size=16).hexdigest()
-        assert (size, time_ns) == file_state(path)
-        assert size == len(content)
+        assert stamp == file_stamp(path)
+        assert stamp[0] == len(content)
+
+
+def test_a_file_replaced_by_one_of_the_same_size_and_time_is_read_again(tmp_path, case):
+    cache = HashCache(tmp_path / "hashes.json")
+    cache.remember(hash_files(case_files(case)))
+    path = case_files(case)[0]
+    old = Path(path).stat()
+    Path(path).write_bytes(bytes(reversed(Path(path).read_bytes())))
+    os.utime(path, ns=(old.st_atime_ns, old.st_mtime_ns))
+    assert cache.case_hash(case) is None
+
+
+def test_a_file_that_changes_while_it_is_used_is_noticed(case):
+    states = hash_files(case_files(case))
+    check_unchanged(states)
+    path = case_files(case)[0]
+    Path(path).write_bytes(Path(path).read_bytes() + b"0")
+    with pytest.raises(InputError, match="was changed while it was used"):
+        check_unchanged(states)
 
 
 def test_a_file_of_another_size_is_read_again(tmp_path, case):
@@ -106,7 +133,7 @@ def test_a_4d_file_counts_once_and_images_come_before_the_label(tmp_path, case):
 
 def test_the_hash_of_a_case_depends_on_bytes_and_channels_not_on_names(tmp_path, case):
     def hash_of(one):
-        return combine_hashes(one, {path: state[2] for path, state in hash_files(case_files(one)).items()})
+        return combine_hashes(one, {path: state.digest for path, state in hash_files(case_files(one)).items()})
 
     before = hash_of(case)
     renamed = tmp_path / "elsewhere"
@@ -144,7 +171,9 @@ def test_voxels_in_a_file_of_their_own_count(tmp_path, ending):
         case = Case(case_id="a", images=(ImageFile(path=str(folder / f"image{ending}")),))
         assert [Path(path).name for path in case_files(case)] == [f"image{ending}", "image.raw"]
         np.testing.assert_array_equal(read_image(case.images[0]).array, voxels)
-        hashes.append(combine_hashes(case, {path: state[2] for path, state in hash_files(case_files(case)).items()}))
+        hashes.append(
+            combine_hashes(case, {path: state.digest for path, state in hash_files(case_files(case)).items()})
+        )
     assert hashes[0] != hashes[1]
 
 

@@ -83,3 +83,9 @@ def leave_id_and_nap(folder: str) -> None:
 
 if __name__ == "__main__":
     orphan_parent(sys.argv[1])
+
+
+def stop_itself(number: int) -> int:
+    if number == 1:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return number

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.workers import jobs
-from tumorseg.workers import pool
+from tumorseg.workers import pool, watching
 from tumorseg.workers.outcomes import Failure, Success
 from tumorseg.workers.pool import run_cases
 
@@ -243,6 +243,7 @@ def test_a_case_is_not_handed_to_a_dead_worker():
             for ready in run.wait():
                 run.advance(ready)
         assert worker.connection.poll(10)
+        time.sleep(0.3)  # the value follows its announcement
         worker.process.kill()
         worker.process.join()
         assert run.advance(worker) == Success("a", 2)
@@ -250,3 +251,14 @@ def test_a_case_is_not_handed_to_a_dead_worker():
         assert run._returned == [("b", 2)]
     finally:
         run.close()
+
+
+def test_a_stopped_worker_is_named_and_ended_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "MOST_STOPPED_S", 0.5)
+    items = [(f"case {number}", number) for number in range(4)]
+    found = {outcome.case_id: outcome for outcome in run_cases(jobs.stop_itself, items, num_workers=2)}
+    stopped = found.pop("case 1")
+    assert isinstance(stopped, Failure)
+    assert "worker process was stopped by a signal" in stopped.message
+    assert sorted(found.values()) == [Success(f"case {number}", number) for number in (0, 2, 3)]
+    assert multiprocessing.active_children() == []

@@ -61,6 +61,7 @@ VERBS = {
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes for the fingerprint at most.")
 @stated_options
 @click.option("-o", "--output", type=FILE, help="Where to write.  [default: plans/<Dataset>__<preset>.json]")
+@click.option("--force", is_flag=True, help="Replace a plan that was edited or is of another dataset.")
 @click.pass_context
 def command(context: click.Context, /, *, channels: str, overrides: tuple[str, ...], **options: Any) -> None:
     """Measure a dataset, decide everything, and write the plan.

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from tumorseg.cli.main import Settings
-from tumorseg.cli.output import show
+from tumorseg.cli.output import roots_of, show
 from tumorseg.cli.plan import describe
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -22,11 +22,12 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 )
 @click.option("--splits", type=FILE, help="JSON file of folds.  [default: splits_final.json beside the plans, if any]")
 @click.option("-o", "--output", type=FILE, help="Where to write.  [default: plans/<Dataset>__<plans>.json]")
+@click.option("--force", is_flag=True, help="Replace a plan that was edited or is of another dataset.")
 @click.pass_obj
 def command(settings: Settings, /, **options: Any) -> None:
     """Write nnU-Net v2's plans as a plan; what a plan cannot express is refused."""
     from tumorseg.stages.plan_import import PlanImportRequest, import_nnunet_plan
 
-    written = import_nnunet_plan(PlanImportRequest(**options))
+    written = import_nnunet_plan(PlanImportRequest(roots=roots_of(settings), **options))
     result = {"path": str(written.path), "plan": written.plan.model_dump(mode="json")}
     show(settings, result, f"{describe(written.plan)}\nwritten to {written.path}")

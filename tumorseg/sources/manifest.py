@@ -55,7 +55,7 @@ class Manifest(Record):
     """A manifest as written; a CSV one becomes this too."""
 
     name: Name | None = None
-    """null: the folder's name."""
+    """null: the stem of a file that is not called manifest.csv or manifest.json, else the folder's name."""
     channels: tuple[NamedChannel, ...]
     labels: Labels | None = None
     """null: every value in the label files is a label, called `label_<value>`."""
@@ -90,7 +90,7 @@ def read_manifest(path: Path, labels: Mapping[str, int] | None = None) -> Datase
     return build_dataset(
         file,
         cases,
-        name=manifest.name or folder_name(file.parent),
+        name=manifest.name or (folder_name(file.parent) if file.name in FILE_NAMES else file.stem),
         channels=manifest.channels,
         labels=found.labels if 0 in found.labels.values() else {"background": 0, **found.labels},
         optional_labels=manifest.optional_labels,

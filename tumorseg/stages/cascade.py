@@ -53,7 +53,7 @@ def out_of_fold(plan: Plan, configuration: str, model: Path) -> OutOfFold | None
         )
     folders = tuple(fold_folder(model.parent / previous, number) for number in range(len(plan.folds)))
     checkpoints = [folder.latest for folder in folders if folder.latest.is_file()]
-    hashes = {path: state[2] for path, state in hash_files(map(str, checkpoints)).items()}
+    hashes = {path: state.digest for path, state in hash_files(map(str, checkpoints)).items()}
     lacks = [_lack(plan, previous, number, folder, hashes) for number, folder in enumerate(folders)]
     if any(lacks):
         found = ", ".join(f"fold {number} {lack}" for number, lack in enumerate(lacks) if lack)
@@ -69,7 +69,7 @@ def _gather(plan: Plan, folders: tuple[FoldFolder, ...], weights: tuple[str, ...
         raise PlanError(
             f"{folders[0].root.parent} holds folds of different plans, which cannot be averaged; train them with --restart"
         )
-    plans = [state[2] for state in hash_files(str(folder.plan) for folder in folders).values()]
+    plans = [state.digest for state in hash_files(str(folder.plan) for folder in folders).values()]
     files = {
         case_id: folder.prediction(case_id)
         for folder, held_out in zip(folders, plan.folds, strict=True)

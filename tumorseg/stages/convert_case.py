@@ -12,7 +12,7 @@ from tumorseg.schema.targets import Targets
 from tumorseg.sources.conversion import CaseFiles
 from tumorseg.stages.reading import CaseImage, read_case_image, read_case_indices
 from tumorseg.storage.case_notes import begin_case, finish_case
-from tumorseg.storage.hashing import case_files, file_state
+from tumorseg.storage.hashing import case_files, check_stamps, file_stamp
 from tumorseg.storage.images import StoredVolume, read_geometry
 from tumorseg.storage.rewriting import rewrite_channel, rewrite_joined, rewrite_label, write_stored
 from tumorseg.types import Affine
@@ -39,12 +39,12 @@ class ConvertTask(NamedTuple):
 
 
 def conversion_key(case: Case, files: CaseFiles, *, read: Targets, written: Targets, reading: CaseReading) -> str:
-    """Return what decides a case's new files: its old ones by size and time, how they are read, and the label values.
+    """Return what decides a case's new files: its old ones by size, times and inode, how they are read, and the label values.
 
     Raises:
         InputError: a file is missing.
     """
-    states = [[os.path.abspath(path), *file_state(path)] for path in case_files(case)]  # noqa: PTH100 (links stay)
+    states = [[os.path.abspath(path), *file_stamp(path)] for path in case_files(case)]  # noqa: PTH100 (links stay)
     images = [[image.index, image.num_volumes] for image in case.images]
     values = [[targets.values_by_name, targets.ignore_value] for targets in (read, written)]
     how = reading.model_dump(mode="json")
@@ -59,6 +59,7 @@ def convert_case(task: ConvertTask) -> None:
         StorageError: a file cannot be written.
     """
     case, label = task.case, task.case.label
+    stamps = {path: file_stamp(path) for path in case_files(case)}
     found = read_case_image(case, task.reading, as_stored=True)
     indices = None if label is None else read_case_indices(case, found, task.read, task.reading)
     names = [*task.files.images, *([] if label is None else [task.files.label])]
@@ -66,6 +67,7 @@ def convert_case(task: ConvertTask) -> None:
     first = _write_images(task, found)
     if label is not None and indices is not None:
         rewrite_label(task.folder / task.files.label, to_values(indices, task.written), source=label, like=first)
+    check_stamps(stamps)
     classes = [] if indices is None else count_values(indices)[0]
     finish_case(task.folder, task.name, task.key, files=names, classes=classes)
 

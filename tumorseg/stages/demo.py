@@ -77,6 +77,7 @@ def demo(request: DemoRequest) -> Demo:
             preset="fast_prototyping",
             overrides=tuple(Override(field=field, value=value) for field, value in overrides.items()),
             output=home / "plans" / f"demo_{overrides['training.epochs']}.json",
+            force=True,
         )
     )
     logger.info("2/5 preprocess")

@@ -35,7 +35,15 @@ from tumorseg.stages.reading import (
     warn_of_forms,
 )
 from tumorseg.stages.stated import Stated
-from tumorseg.storage.hashing import FileState, HashCache, case_files, combine_hashes, dataset_hash, hash_files
+from tumorseg.storage.hashing import (
+    FileState,
+    HashCache,
+    case_files,
+    check_unchanged,
+    combine_hashes,
+    dataset_hash,
+    hash_files,
+)
 from tumorseg.storage.images import has_grid, read_geometry
 from tumorseg.storage.json_files import write_record
 from tumorseg.storage.layout import work_folder
@@ -207,7 +215,7 @@ def measure_case(task: MeasureTask) -> MeasureResult:
     """
     case = task.case
     states = hash_files(case_files(case))
-    case_hash = combine_hashes(case, {path: state[2] for path, state in states.items()})
+    case_hash = combine_hashes(case, {path: state.digest for path, state in states.items()})
     key = _key(task, case_hash)
     if (known := read_measured(task.folder, key)) is not None:  # by a run that was killed
         return MeasureResult(known, states)
@@ -230,6 +238,7 @@ def measure_case(task: MeasureTask) -> MeasureResult:
         **_measure_channels(image, task.description),
     )
     measured = Measured(measurement, samples)
+    check_unchanged(states)
     write_measured(task.folder, key, measured)
     return MeasureResult(measured, states)
 

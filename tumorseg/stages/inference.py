@@ -97,7 +97,7 @@ def load_model(
     states = hash_files(map(str, checkpoints))
     networks = tuple(_load_network(plan, configuration, path, device) for path in checkpoints)
     check_unchanged(states)  # a training that goes on replaces its checkpoints
-    hashes = tuple(state[2] for state in states.values()) + (shown.weight_hashes if shown is not None else ())
+    hashes = tuple(state.digest for state in states.values()) + (shown.weight_hashes if shown is not None else ())
     return Model(plan, configuration, networks, torch.device(device), hashes, shown)
 
 
@@ -129,7 +129,7 @@ def _load_nnunet(paths: Sequence[Path], device: str, folds: Sequence[str]) -> Mo
         network.load_state_dict(nnunet_weights(path, configuration, network.state_dict()))
         networks.append(place(network, torch.device(device)).eval())
     check_unchanged(states)
-    hashes = tuple(state[2] for state in states.values())
+    hashes = tuple(state.digest for state in states.values())
     return Model(found.plan, configuration, tuple(networks), torch.device(device), hashes)
 
 
@@ -180,7 +180,7 @@ def _fresh_network(plan: Plan, configuration: Configuration) -> nn.Module:
 
 def _load_network(plan: Plan, configuration: Configuration, path: Path, device: str) -> nn.Module:
     network = _fresh_network(plan, configuration)
-    network.load_state_dict(load_checkpoint(path, device)["network"])
+    network.load_state_dict(load_checkpoint(path)["network"])
     return place(network, torch.device(device)).eval()
 
 

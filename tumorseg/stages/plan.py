@@ -22,7 +22,9 @@ from tumorseg.stages.planned import Roots
 from tumorseg.stages.rehearse import step_seconds
 from tumorseg.stages.stated import Stated
 from tumorseg.stages.verify import verification_device, verify
-from tumorseg.storage.json_files import read_json, read_record, write_record
+from tumorseg.stages.written_plans import write_plan
+from tumorseg.storage.json_files import read_json, read_record
+from tumorseg.storage.layout import work_folder
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +66,8 @@ class PlanRequest(Record):
     """What is stated of the dataset."""
     output: Path | None = None
     """Where to write; plans/<Dataset>__<preset>.json if None."""
+    force: bool = False
+    """Whether a plan that was edited, or is of another dataset, may be replaced."""
     jobs: int | None = None
     """Processes for the fingerprint; as many as the machine holds if None."""
 
@@ -108,7 +112,7 @@ def plan(request: PlanRequest) -> WrittenPlan:
         made = verify(made, request.device, counter)
     for warning in warnings:
         logger.warning("%s", warning)
-    write_record(output, made)
+    write_plan(made, output, work_folder(request.roots.work, made.dataset.name), force=request.force)
     return WrittenPlan(made, output)
 
 

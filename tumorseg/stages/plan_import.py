@@ -8,8 +8,9 @@ from tumorseg.planning.nnunet_import import NnunetSource, import_plan
 from tumorseg.schema.base import Record
 from tumorseg.stages.nnunet_model import read_nnunet_source
 from tumorseg.stages.plan import WrittenPlan, read_splits
-from tumorseg.storage.json_files import write_record
-from tumorseg.storage.layout import NnunetPlanFolder
+from tumorseg.stages.planned import Roots
+from tumorseg.stages.written_plans import write_plan
+from tumorseg.storage.layout import NnunetPlanFolder, work_folder
 
 
 class PlanImportRequest(Record):
@@ -25,6 +26,10 @@ class PlanImportRequest(Record):
     """JSON file of folds; nnU-Net's `splits_final.json` beside the plans, if there is one, if None."""
     output: Path | None = None
     """Where to write; plans/<Dataset>__<plans>.json if None."""
+    roots: Roots = Roots()
+    """Data and work folder."""
+    force: bool = False
+    """Whether a plan that was edited, or is of another dataset, may be replaced."""
 
 
 def import_nnunet_plan(request: PlanImportRequest) -> WrittenPlan:
@@ -41,7 +46,7 @@ def import_nnunet_plan(request: PlanImportRequest) -> WrittenPlan:
     lists = read_splits(splits) if splits else None
     plan = import_plan(found, output.stem, configurations=request.configurations, splits=lists)
     plan = predict_memory(plan, MemoryCounter())
-    write_record(output, plan)
+    write_plan(plan, output, work_folder(request.roots.work, plan.dataset.name), force=request.force)
     return WrittenPlan(plan, output)
 
 

@@ -245,7 +245,7 @@ def _hash_cases(cases: Sequence[Case], cache: HashCache) -> dict[str, str]:
             for case, states in zip(unknown, states_of_cases, strict=True):
                 cache.remember(states)
                 cache.save_now_and_then(SAVE_EVERY_S)
-                known[case.case_id] = combine_hashes(case, {path: state[2] for path, state in states.items()})
+                known[case.case_id] = combine_hashes(case, {path: state.digest for path, state in states.items()})
                 advance()
         cache.save()
     return {case_id: found for case_id, found in known.items() if found}

@@ -226,7 +226,7 @@ def _files_of(model: Model, case: Case) -> list[str]:
 
 
 def _input_hash(model: Model, case: Case, states: Mapping[str, FileState]) -> str:
-    hashes = {path: state[2] for path, state in states.items()}
+    hashes = {path: state.digest for path, state in states.items()}
     found, shown = combine_hashes(case, hashes), known_file(model, case.case_id)
     return found if shown is None else content_hash([found, hashes[str(shown)]])
 

@@ -164,4 +164,4 @@ def mask_hash(path: Path) -> str:
     Raises:
         InputError: it is missing or cannot be read.
     """
-    return hash_files([str(path)])[str(path)][2]
+    return hash_files([str(path)])[str(path)].digest

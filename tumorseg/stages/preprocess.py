@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from tumorseg.errors import InputError
 from tumorseg.ops.labels import class_locations, count_values
 from tumorseg.ops.preprocessing import prepare_image, prepare_segmentation
 from tumorseg.schema.base import Record
@@ -22,11 +23,13 @@ from tumorseg.stages.planned import (
     check_content,
     choose_configuration,
     failed_cases,
+    hash_dataset,
     open_planned_dataset,
     preprocessing_of,
 )
 from tumorseg.stages.reading import expected_bytes, largest_first, read_case_image, read_case_indices
 from tumorseg.storage.cases import CaseArrays, case_key, is_stored, remove_stale, store_case
+from tumorseg.storage.hashing import Stamp, case_files, check_stamps, file_stamp
 from tumorseg.storage.images import knows_names_only
 from tumorseg.storage.layout import work_folder
 from tumorseg.tracking.progress import progress
@@ -75,8 +78,19 @@ class PreprocessTask(NamedTuple):
     targets: Targets
     folder: Path
     key: str
+    stamps: Mapping[str, Stamp]
+    """Of its files when they were hashed."""
     is_told: bool = False
     """Whether this command has read the case before, so that what there is to say of its files has been said."""
+
+
+class Seen(NamedTuple):
+    """What this command knows of the files already."""
+
+    stamps: Mapping[str, Mapping[str, Stamp]]
+    """Of each case's files when they were hashed."""
+    told: Set[str]
+    """Cases of which has been said what there is to say."""
 
 
 def preprocess(request: PreprocessRequest) -> dict[str, StoredCases]:
@@ -94,6 +108,11 @@ def preprocess(request: PreprocessRequest) -> dict[str, StoredCases]:
     names = request.configurations or tuple(sorted(plan.configurations))
     chosen = [choose_configuration(plan, name) for name in names]
     hashes = check_content(plan, dataset, request.roots)
+    stamps = {case.case_id: {path: file_stamp(path) for path in case_files(case)} for case in dataset.cases}
+    if hashes != hash_dataset(dataset, request.roots):  # so that the stamps are those of the files that were hashed
+        raise InputError(
+            f"{dataset.name}: files were changed while they were read; give the command again once they are complete"
+        )
     folder = work_folder(request.roots.work, dataset.name).cases
     remove_stale(folder)
     stored: dict[str, StoredCases] = {}
@@ -104,7 +123,7 @@ def preprocess(request: PreprocessRequest) -> dict[str, StoredCases]:
         keys = _keys(dataset, hashes, preprocessing)
         stored[name] = StoredCases(folder, keys)
         if not done.issuperset(keys.values()):
-            told |= _fill(dataset, stored[name], preprocessing, jobs=request.jobs, told=told)
+            told |= _fill(dataset, stored[name], preprocessing, jobs=request.jobs, seen=Seen(stamps, told))
             done.update(keys.values())
     return stored
 
@@ -120,14 +139,18 @@ def _keys(dataset: Dataset, hashes: Mapping[str, str], preprocessing: Preprocess
 
 
 def _fill(
-    dataset: Dataset, stored: StoredCases, preprocessing: Preprocessing, *, jobs: int | None, told: Set[str]
+    dataset: Dataset, stored: StoredCases, preprocessing: Preprocessing, *, jobs: int | None, seen: Seen
 ) -> set[str]:
     """Return the ids of the cases that were missing, and so were read."""
     targets = targets_of(dataset)
     missing = largest_first(case for case in dataset.cases if not is_stored(stored.folder, stored.keys[case.case_id]))
-    tasks = _tasks(missing, stored, preprocessing, targets)
-    quiet = ((case_id, task._replace(is_told=case_id in told)) for case_id, task in tasks)
-    fill_store(preprocess_case, quiet, missing, dataset, jobs=jobs)
+
+    def tasks() -> Iterator[tuple[str, PreprocessTask]]:
+        for case in missing:
+            key, stamps, is_told = stored.keys[case.case_id], seen.stamps[case.case_id], case.case_id in seen.told
+            yield case.case_id, PreprocessTask(case, preprocessing, targets, stored.folder, key, stamps, is_told)
+
+    fill_store(preprocess_case, tasks(), missing, dataset, jobs=jobs)
     return {case.case_id for case in missing}
 
 
@@ -164,14 +187,6 @@ def fill_store(
             advance(outcome.case_id)
     if failures:
         raise failed_cases(failures, len(dataset.cases), f"preprocessing of {dataset.name}")
-
-
-def _tasks(
-    cases: Sequence[Case], stored: StoredCases, preprocessing: Preprocessing, targets: Targets
-) -> Iterator[tuple[str, PreprocessTask]]:
-    for case in cases:
-        task = PreprocessTask(case, preprocessing, targets, stored.folder, stored.keys[case.case_id])
-        yield case.case_id, task
 
 
 class Volumes(NamedTuple):
@@ -235,4 +250,5 @@ def preprocess_case(task: PreprocessTask) -> None:
         location_starts=tuple(starts),
         has_ignore_label=task.targets.ignore_value is not None,
     )
+    check_stamps(task.stamps)
     store_case(task.folder, task.key, record, CaseArrays(prepared.image, indices, locations))

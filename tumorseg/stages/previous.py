@@ -69,7 +69,7 @@ def keep_previous(
             "configuration never segmented them as unseen; plan folds that hold out every case once, or leave these out by --exclude"
         )
     hashes = hash_files(map(str, files.values()))
-    names = {case_id: previous_name(hashes[str(files[case_id])][2]) for case_id in stored.keys}
+    names = {case_id: previous_name(hashes[str(files[case_id])].digest) for case_id in stored.keys}
     places = {case_id: stored.folder / stored.keys[case_id] / name for case_id, name in names.items()}
     todo = largest_first(case for case in dataset.cases if not places[case.case_id].is_file())
     targets = targets_of(dataset)

@@ -155,7 +155,7 @@ def _continue(folder: FoldFolder, data: Data, device: str) -> Fit:
     run = read_run(folder)
     fit = _build_fit(fold_plan(folder), run.configuration, data, device)
     if folder.latest.is_file():
-        fit.restore(load_checkpoint(folder.latest, device))
+        fit.restore(load_checkpoint(folder.latest))
         logger.info("going on from iteration %d of %d", fit.progress.iteration, fit.num_iterations)
     return fit
 

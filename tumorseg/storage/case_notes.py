@@ -13,7 +13,7 @@ from pydantic import field_validator
 from tumorseg.errors import InputError, StorageError
 from tumorseg.schema.base import Record
 from tumorseg.storage.atomic import remove_leftovers, storage_error
-from tumorseg.storage.hashing import file_state
+from tumorseg.storage.hashing import Stamp, file_stamp
 from tumorseg.storage.json_files import read_record, write_record
 
 logger = logging.getLogger(__name__)
@@ -39,14 +39,14 @@ class CaseNote(Record):
 
     key: str
     """Says from what; empty while it is being written."""
-    files: dict[str, tuple[int, int]]
-    """Path relative to the folder; size in bytes and modification time in ns."""
+    files: dict[str, Stamp]
+    """Path relative to the folder; its stamp when it was written."""
     classes: tuple[int, ...] = ()
     """Class indices that its label holds."""
 
     @field_validator("files", mode="after")
     @classmethod
-    def _check_inside(cls, files: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+    def _check_inside(cls, files: dict[str, Stamp]) -> dict[str, Stamp]:
         """Refuse what leads out of the folder: such files would be removed."""
         if any(Path(file).is_absolute() or ".." in Path(file).parts for file in files):
             raise ValueError("a file lies outside the folder")
@@ -89,19 +89,19 @@ def is_finished(folder: Path, note: CaseNote | None, key: str) -> bool:
     if note is None or note.key != key:
         return False
     try:
-        return all(file_state(str(folder / name)) == state for name, state in note.files.items())
+        return all(file_stamp(str(folder / name)) == state for name, state in note.files.items())
     except InputError:
         return False
 
 
 def begin_case(folder: Path, name: str, files: list[str]) -> None:
     """Note that a case's files are about to be written."""
-    write_record(_note_path(folder, name), CaseNote(key="", files=dict.fromkeys(files, (0, 0))))
+    write_record(_note_path(folder, name), CaseNote(key="", files=dict.fromkeys(files, (0, 0, 0, 0))))
 
 
 def finish_case(folder: Path, name: str, key: str, *, files: list[str], classes: Iterable[int] = ()) -> None:
     """Note that a case's files are all there, and which class indices its label holds."""
-    states = {file: file_state(str(folder / file)) for file in files}
+    states = {file: file_stamp(str(folder / file)) for file in files}
     write_record(_note_path(folder, name), CaseNote(key=key, files=states, classes=tuple(sorted(classes))))
 
 
@@ -113,7 +113,7 @@ def discard_case(folder: Path, name: str, note: CaseNote) -> None:
     """
     for file, state in note.files.items():
         path = folder / file
-        if note.key and path.is_file() and file_state(str(path)) != state:
+        if note.key and path.is_file() and file_stamp(str(path)) != state:
             aside = path.with_name(f"{path.name}.changed")
             logger.warning("%s was changed after it was written; it is kept as %s", path, aside.name)
             path.replace(aside)

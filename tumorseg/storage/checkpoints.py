@@ -23,7 +23,9 @@ DAMAGED = (
     struct.error,
     UnpicklingError,
 )
-"""What torch raises when it reads a file whose bytes were changed or cut off."""
+"""What torch raises when it parses a file whose bytes were changed or cut off. Tensors are mapped then, so that none of these
+can mean that memory is short."""
+GB = 2**30
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -37,22 +39,43 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     write_bytes(path, buffer.getbuffer())
 
 
-def load_checkpoint(path: Path, device: str = "cpu", *, is_mapped: bool = False) -> dict[str, Any]:
-    """Read what `save_checkpoint` wrote; nothing but tensors and plain values is accepted.
+def load_checkpoint(path: Path, *, is_mapped: bool = False) -> dict[str, Any]:
+    """Read what `save_checkpoint` wrote onto the CPU; nothing but tensors and plain values is accepted.
 
     Args:
         path: the file.
-        device: where tensors go.
         is_mapped: leave tensors on disk until they are used, for a look at the plain values.
 
     Raises:
-        StorageError: the file is missing or damaged.
+        StorageError: the file is missing or damaged, or memory cannot hold it.
     """
     try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True, mmap=is_mapped)
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError:
         raise StorageError(f"{path}: there is no checkpoint; train the fold first") from None
     except DAMAGED as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StorageError(f"{path}: the checkpoint is damaged ({reason}); delete it and train again") from error
-    return state
+    return state if is_mapped else _read_in(path, state)
+
+
+def _read_in(path: Path, state: dict[str, Any]) -> dict[str, Any]:
+    """Copy mapped tensors into memory, apart from the parsing: what fails here is memory, and the file is sound."""
+    try:
+        copied: dict[str, Any] = _copied(state)
+    except (MemoryError, RuntimeError) as error:
+        size = path.stat().st_size / GB
+        raise StorageError(
+            f"{path}: memory cannot hold the checkpoint of {size:.2f} GB, which is sound; end other processes, or use a larger machine"
+        ) from error
+    return copied
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.clone()
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_copied(item) for item in value)
+    return value

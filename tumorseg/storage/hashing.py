@@ -1,4 +1,4 @@
-"""Content hashes of files, remembered by path, size and modification time."""
+"""Content hashes of files, remembered by path, size, times of modification and change, and inode."""
 
 import hashlib
 import json
@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from tumorseg.errors import InputError
 from tumorseg.schema.base import content_hash, json_text
@@ -13,8 +14,16 @@ from tumorseg.schema.dataset import Case
 from tumorseg.storage.atomic import write_text
 from tumorseg.storage.dicom_files import label_parts_of, parts_of
 
-FileState = tuple[int, int, str]
-"""Size in bytes, modification time in ns, hash."""
+Stamp = tuple[int, int, int, int]
+"""Size in bytes, times of modification and of change in ns, inode. `cp -p`, rsync and archives set the first of the two times back,
+the system alone sets the second; a file that is moved or whose rights change is read once more for it."""
+
+
+class FileState(NamedTuple):
+    """A file as it was read."""
+
+    stamp: Stamp
+    digest: str
 
 
 class HashCache:
@@ -36,9 +45,9 @@ class HashCache:
         return None if None in hashes.values() else combine_hashes(case, {k: v for k, v in hashes.items() if v})
 
     def _file_hash(self, path: str) -> str | None:
-        size, time_ns = file_state(path)
+        stamp = file_stamp(path)
         known = self._known.get(os.path.abspath(path))  # noqa: PTH100 (links stay)
-        return known[2] if known is not None and (known[0], known[1]) == (size, time_ns) else None
+        return known.digest if known is not None and known.stamp == stamp else None
 
     def remember(self, states: Mapping[str, FileState]) -> None:
         """Add what was read."""
@@ -58,9 +67,14 @@ class HashCache:
 def _read_states(path: Path) -> dict[str, FileState]:
     try:
         found = json.loads(path.read_text("utf-8"))
-        return {file: (int(size), int(time_ns), str(digest)) for file, (size, time_ns, digest) in found.items()}
+        return {file: _state(entry) for file, entry in found.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
+
+
+def _state(entry: list[Any]) -> FileState:
+    (size, mtime_ns, ctime_ns, inode), digest = entry
+    return FileState((int(size), int(mtime_ns), int(ctime_ns), int(inode)), str(digest))
 
 
 def case_files(case: Case) -> list[str]:
@@ -69,8 +83,8 @@ def case_files(case: Case) -> list[str]:
     return list(dict.fromkeys(files))
 
 
-def file_state(path: str) -> tuple[int, int]:
-    """Return a file's size and modification time in ns.
+def file_stamp(path: str) -> Stamp:
+    """Return what tells whether a file is as it was.
 
     Raises:
         InputError: the file is missing.
@@ -81,16 +95,20 @@ def file_state(path: str) -> tuple[int, int]:
         raise InputError(
             f"{path}: cannot be read ({error.strerror}); the dataset names this file; restore it"
         ) from None
-    return found.st_size, found.st_mtime_ns
+    return _stamp(found)
+
+
+def _stamp(found: os.stat_result) -> Stamp:
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
 def hash_files(files: Iterable[str]) -> dict[str, FileState]:
     """Read files and return their states.
 
     Raises:
-        InputError: a file is missing or cannot be read.
+        InputError: a file is missing, cannot be read, or changed meanwhile.
     """
-    return {path: (*file_state(path), _digest(path)) for path in files}
+    return {path: _read_state(path) for path in files}
 
 
 def check_unchanged(states: Mapping[str, FileState]) -> None:
@@ -99,20 +117,38 @@ def check_unchanged(states: Mapping[str, FileState]) -> None:
     Raises:
         InputError: a file was changed, replaced or removed since.
     """
-    for path, state in states.items():
-        if file_state(path) != state[:2]:
-            raise InputError(f"{path}: was changed while it was used; give the command again once it is complete")
+    check_stamps({path: state.stamp for path, state in states.items()})
 
 
-def _digest(path: str) -> str:
-    digest = hashlib.blake2b(digest_size=16)
+def check_stamps(stamps: Mapping[str, Stamp]) -> None:
+    """Refuse files that are no longer as they were.
+
+    Raises:
+        InputError: a file was changed, replaced or removed since.
+    """
+    for path, stamp in stamps.items():
+        if file_stamp(path) != stamp:
+            raise _changed(path)
+
+
+def _read_state(path: str) -> FileState:
+    digest, before = hashlib.blake2b(digest_size=16), file_stamp(path)
     try:
         with Path(path).open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
+            read = _stamp(os.fstat(file.fileno()))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    return digest.hexdigest()
+    state = FileState(before, digest.hexdigest())
+    if read != before:
+        raise _changed(path)
+    check_unchanged({path: state})
+    return state
+
+
+def _changed(path: str) -> InputError:
+    return InputError(f"{path}: was changed while it was used; give the command again once it is complete")
 
 
 def combine_hashes(case: Case, hashes: Mapping[str, str]) -> str:

@@ -25,13 +25,18 @@ class WorkFolder:
 
     @property
     def hashes(self) -> Path:
-        """Hashes of files by path, size and time."""
+        """Hashes of files by path, size, times and inode."""
         return self.root / "hashes.json"
 
     @property
     def fingerprint(self) -> Path:
         """The fingerprint with its case table."""
         return self.root / "fingerprint.json"
+
+    @property
+    def plans(self) -> Path:
+        """Which plans were written for the dataset, and their hashes."""
+        return self.root / "plans.json"
 
     @property
     def measurements(self) -> Path:

@@ -3,10 +3,13 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 GB = 2**30
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
+STOPPED = ("T", "t")
+"""States of a process that a signal or a debugger has stopped."""
 
 
 def num_cores() -> int:
@@ -79,3 +82,36 @@ def _kilobytes(path: Path, field: str) -> int | None:
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024
     return None
+
+
+class ProcessState(NamedTuple):
+    """What the system says of a running process."""
+
+    letter: str
+    """`T` or `t`: stopped; `D`: a thread of it waits for a disk or a network; else as the main thread has it (R, S, …)."""
+    cpu_s: float
+    """Processor time that it has taken so far."""
+
+
+def process_state(process_id: int) -> ProcessState | None:
+    """Return what a process does; None if it has ended, or the system does not tell.
+
+    References:
+        proc_pid_stat(5): field 3 is the state, 14 and 15 are ticks in user and kernel mode.
+    """
+    fields = _stat_fields(Path(f"/proc/{process_id}/stat"))
+    if len(fields) < 13:
+        return None
+    ticks = int(fields[11]) + int(fields[12])
+    threads = [_stat_fields(path) for path in Path(f"/proc/{process_id}/task").glob("*/stat")]
+    waits = any(found[:1] == ["D"] for found in threads)
+    is_stopped = fields[0] in STOPPED
+    return ProcessState("D" if waits and not is_stopped else fields[0], ticks / os.sysconf("SC_CLK_TCK"))
+
+
+def _stat_fields(path: Path) -> list[str]:
+    """Return the fields after the command, whose name may hold blanks and brackets; none if the process is gone."""
+    try:
+        return path.read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return []

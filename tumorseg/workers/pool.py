@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 from tumorseg.workers.child import READY, encode
 from tumorseg.workers.machine import GB, available_bytes
 from tumorseg.workers.outcomes import Failure, Outcome, Success, attempt, log_failure
-from tumorseg.workers.worker import Worker, describe_death, retire_worker, start_worker
+from tumorseg.workers.worker import Worker, describe_death, describe_stop, retire_worker, start_worker
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -76,7 +76,7 @@ def _run_in_pool(pool: "_Pool[T, R]") -> Iterator[Outcome[R]]:
             if not pool.workers:
                 return
             for worker in pool.wait():
-                outcome = pool.advance(worker)
+                outcome = pool.end_stopped(worker) if worker.watch.is_stopped else pool.advance(worker)
                 if isinstance(outcome, Failure):
                     log_failure(outcome)
                 if outcome is not None:
@@ -115,15 +115,20 @@ class _Pool(Generic[T, R]):
                 self.workers.append(start_worker(self._function, task, self._num_workers))
 
     def wait(self) -> list[Worker]:
-        """Return the workers that have something to say, or nothing any more."""
+        """Return the workers that have something to say, or nothing any more, or that something has stopped."""
         wanted = [end for worker in self.workers for end in (worker.connection, worker.process.sentinel)]
         ready = set(mp_connection.wait(wanted, timeout=POLL_S))
         for worker in self.workers:
             worker.note_memory()
+            if told := worker.look():
+                _logger.warning("case %s: %s", worker.task[0], told)
         return [
             worker
             for worker in self.workers
-            if worker.connection in ready or worker.process.sentinel in ready or not worker.process.is_alive()
+            if worker.watch.is_stopped
+            or worker.connection in ready
+            or worker.process.sentinel in ready
+            or not worker.process.is_alive()
         ]
 
     def advance(self, worker: Worker) -> Outcome[R] | None:
@@ -141,6 +146,11 @@ class _Pool(Generic[T, R]):
         self._note_need(worker)
         self._hand_next(worker)
         return message if isinstance(message, Failure) else Success(case_id, message[0])
+
+    def end_stopped(self, worker: Worker) -> Failure:
+        """End a worker that something has stopped; its case fails, the others go on."""
+        self.workers.remove(worker)
+        return Failure(worker.task[0], describe_stop(worker, num_workers=self._num_workers))
 
     def close(self) -> None:
         """End all workers at once."""

@@ -4,9 +4,10 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -14,7 +15,8 @@ from typing import Any
 
 from tumorseg.workers import child
 from tumorseg.workers.child import VALUE, encode
-from tumorseg.workers.machine import GB, available_bytes, num_cores, peak_bytes, resident_bytes
+from tumorseg.workers.machine import GB, available_bytes, num_cores, peak_bytes, process_state, resident_bytes
+from tumorseg.workers.watching import Watch
 
 _SPAWN = multiprocessing.get_context("spawn")  # forking a process that has threads (torch, BLAS) can deadlock
 _GRACE_S = 5.0
@@ -37,6 +39,7 @@ class Worker:
     task: tuple[str, Any]
     is_ready: bool = False
     peak_memory_bytes: int = 0
+    watch: Watch = field(default_factory=Watch)
 
     def receive(self) -> Any:
         """Return `READY`, a `Failure`, or a value in a list of one.
@@ -53,6 +56,7 @@ class Worker:
     def send_task(self) -> bool:
         """Send the worker its case; False if it has died meanwhile."""
         message = encode(self.task, f"the argument of case {self.task[0]}")
+        self.watch = Watch()
         try:
             self.connection.send_bytes(message)
         except OSError:
@@ -62,6 +66,10 @@ class Worker:
     def note_memory(self) -> None:
         """Remember how much memory the worker has held at most, while that can still be asked."""
         self.peak_memory_bytes = peak_bytes(self.process.ident or 0) or self.peak_memory_bytes
+
+    def look(self) -> str | None:
+        """Look whether the worker gets on; return what is to be told of one that waits."""
+        return self.watch.look(process_state(self.process.ident or 0), time.monotonic())
 
     def resident_bytes(self) -> int:
         """Return how much memory the worker holds now; 0 if it has ended."""
@@ -104,13 +112,28 @@ def describe_death(worker: Worker, *, num_workers: int) -> str:
     worker.process.join(_GRACE_S)
     code = worker.process.exitcode
     worker.kill()
-    figures = (
-        [f"the worker's peak memory was {worker.peak_memory_bytes / GB:.2f} GB"] if worker.peak_memory_bytes else []
-    )
-    figures += [f"{free / GB:.2f} GB of memory are free now"] if free is not None else []
-    figures.append(f"{num_workers} workers were asked for")
     advice = "; try again with fewer workers" if code == -signal.SIGKILL else ""
-    return f"worker process {_describe_exit(code)}; {', '.join(figures)}{advice}"
+    return f"worker process {_describe_exit(code)}; {_figures(worker, free, num_workers)}{advice}"
+
+
+def describe_stop(worker: Worker, *, num_workers: int) -> str:
+    """End a worker that something has stopped, and return one line: the cause and the memory figures."""
+    stopped_s, free = worker.watch.stopped_s, available_bytes()
+    worker.kill()
+    return (
+        f"worker process was stopped by a signal (SIGSTOP or the like) for {stopped_s:.0f} s and has been ended; "
+        f"{_figures(worker, free, num_workers)}; find out what stops it, and give the command again"
+    )
+
+
+def _figures(worker: Worker, free: int | None, num_workers: int) -> str:
+    figures = []
+    if worker.peak_memory_bytes:
+        figures.append(f"the worker's peak memory was {worker.peak_memory_bytes / GB:.2f} GB")
+    if free is not None:
+        figures.append(f"{free / GB:.2f} GB of memory are free now")
+    figures.append(f"{num_workers} workers were asked for")
+    return ", ".join(figures)
 
 
 def _describe_exit(code: int | None) -> str:
