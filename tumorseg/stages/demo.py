@@ -16,11 +16,13 @@ from tumorseg.schema.plan import Plan
 from tumorseg.schema.targets import targets_of
 from tumorseg.sources.phantom import write_phantom
 from tumorseg.sources.registry import open_dataset
+from tumorseg.stages.devices import choose_device
 from tumorseg.stages.evaluate import EvaluateRequest, evaluate
 from tumorseg.stages.plan import PlanRequest, plan
 from tumorseg.stages.planned import Roots
 from tumorseg.stages.predict import PredictRequest, predict
 from tumorseg.stages.preprocess import PreprocessRequest, preprocess
+from tumorseg.stages.runs import fold_plan
 from tumorseg.stages.train import Trained, TrainRequest, train
 from tumorseg.storage.atomic import write_text
 from tumorseg.storage.images import read_image, read_segmentation
@@ -32,7 +34,10 @@ NUM_UNSEEN = 3
 """Phantoms that are made apart and never trained on."""
 UNSEEN_SEED = 1000
 NUM_OVERLAYS = 4
-OVERRIDES = {"training.epochs": 24, "training.iterations_per_epoch": 20}
+OVERRIDES: dict[str, float] = {"training.epochs": 24, "training.iterations_per_epoch": 20}
+"""Length on a GPU, where it takes seconds; on a CPU these many steps at most make an epoch."""
+CPU_HOURS = 0.04
+"""Time of the training on a CPU; how many steps that are follows from timed ones, so that a slow or busy machine makes fewer."""
 
 
 class DemoRequest(Record):
@@ -68,7 +73,7 @@ def demo(request: DemoRequest) -> Demo:
     roots = Roots(data_root=home / "data", work=home)
     data = _phantoms(roots.data_root / f"Phantom{request.num_cases}", request.num_cases, seed=0)
     unseen = _phantoms(roots.data_root / "Unseen", NUM_UNSEEN, seed=UNSEEN_SEED)
-    overrides = OVERRIDES | ({"training.epochs": request.epochs} if request.epochs else {})
+    overrides = _length(request)
     logger.info("1/5 plan")
     written = plan(
         PlanRequest(
@@ -76,7 +81,7 @@ def demo(request: DemoRequest) -> Demo:
             dataset=str(data),
             preset="fast_prototyping",
             overrides=tuple(Override(field=field, value=value) for field, value in overrides.items()),
-            output=home / "plans" / f"demo_{overrides['training.epochs']}.json",
+            output=home / "plans" / f"demo{request.epochs or ''}.json",
             force=True,
         )
     )
@@ -96,6 +101,14 @@ def demo(request: DemoRequest) -> Demo:
     return Demo(report, metrics)
 
 
+def _length(request: DemoRequest) -> dict[str, float]:
+    """Return the fields of the plan that decide how long the training is."""
+    if request.epochs:
+        return OVERRIDES | {"training.epochs": request.epochs}
+    is_timed = choose_device(request.device) == "cpu"
+    return OVERRIDES | ({"training.max_hours": CPU_HOURS} if is_timed else {})
+
+
 def _phantoms(folder: Path, num_cases: int, *, seed: int) -> Path:
     """Write phantoms unless they are there; dataset.json is written last."""
     return folder if (folder / "dataset.json").is_file() else write_phantom(folder, num_cases=num_cases, seed=seed)
@@ -103,6 +116,7 @@ def _phantoms(folder: Path, num_cases: int, *, seed: int) -> Path:
 
 def _report(plan: Plan, trained: Trained, metrics: MetricsReport, unseen: Path) -> str:
     configuration = plan.configurations[plan.default_configuration]
+    length = fold_plan(trained.folder).training
     facts = {
         "Dataset": [
             ("Cases", f"{plan.fingerprint.num_cases}, {len(plan.folds[0])} of them held out"),
@@ -114,7 +128,7 @@ def _report(plan: Plan, trained: Trained, metrics: MetricsReport, unseen: Path) 
             ("Spacing (mm)", " × ".join(f"{edge:.2f}" for edge in configuration.spacing_mm)),
             ("Patch", " × ".join(map(str, configuration.patch_size)) + f", batch {configuration.batch_size}"),
             ("Loss", configuration.loss.preset),
-            ("Training", f"{plan.training.epochs} epochs of {plan.training.iterations_per_epoch} iterations"),
+            ("Training", f"{length.epochs} epochs of {length.iterations_per_epoch} iterations"),
         ],
     }
     return report_html(
