@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tumorseg.types import Segmentation
+from tumorseg.types import Segmentation, Spacing
 
 PART = 1 << 20
 """Voxels that are looked at together, so that what is made of them stays in the processor's cache."""
@@ -67,3 +67,15 @@ def _count_steps(part: Segmentation, axis: int, codes: int) -> NDArray[np.int64]
 
 def _count(indices: Segmentation, codes: int) -> NDArray[np.int64]:
     return np.bincount(indices.ravel().astype(np.int64) + 1, minlength=codes)
+
+
+def mean_lengths(num_voxels: int, num_runs: Sequence[int], spacing_mm: Spacing) -> tuple[float, float, float]:
+    """Return how long runs are in the mean along each axis, in mm.
+
+    Args:
+        num_voxels: of the structure, more than 0.
+        num_runs: along each axis (Z, Y, X).
+        spacing_mm: voxel edges (Z, Y, X).
+    """
+    z, y, x = (num_voxels / number * edge for number, edge in zip(num_runs, spacing_mm, strict=True))
+    return (z, y, x)

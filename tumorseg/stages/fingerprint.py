@@ -11,7 +11,7 @@ import numpy as np
 from tumorseg.ops.cropping import box_shape, box_slices, nonzero_box
 from tumorseg.ops.labels import count_values
 from tumorseg.ops.places import label_places
-from tumorseg.ops.runs import count_runs
+from tumorseg.ops.runs import count_runs, mean_lengths
 from tumorseg.ops.statistics import intensity_statistics, sample_foreground, samples_per_case
 from tumorseg.ops.units import ct_doubt
 from tumorseg.planning.images import with_named_kinds
@@ -309,12 +309,7 @@ def _run_lengths(
     runs = count_runs(indices, targets.scored_classes, targets.num_classes)
     voxels = [sum(counts.get(index, 0) for index in classes) for classes in targets.scored_classes]
     found = zip(targets.scored_names, voxels, runs.tolist(), strict=True)
-    return {name: _lengths(size, numbers, spacing_mm) for name, size, numbers in found if size}
-
-
-def _lengths(size: int, runs: Sequence[int], spacing_mm: Spacing) -> tuple[float, float, float]:
-    z, y, x = (size / number * edge for number, edge in zip(runs, spacing_mm, strict=True))
-    return (z, y, x)
+    return {name: mean_lengths(size, numbers, spacing_mm) for name, size, numbers in found if size}
 
 
 def _assemble(dataset: Dataset, measured: list[Measured]) -> Fingerprint:
