@@ -8,7 +8,7 @@ import tumorseg
 from tests.sources import layouts
 from tests.toys import write_toy
 from tumorseg.cli.data import VERBS as DATA_VERBS
-from tumorseg.cli.main import VERBS, run
+from tumorseg.cli.main import VERBS, run, share_cores
 
 SET = [
     "--set",
@@ -119,3 +119,13 @@ def test_known_datasets_are_listed_with_their_place(tmp_path, capsys):
     assert lines["BraTS2021"].endswith(
         "not there; `tumorseg data fetch BraTS2021` says how to get it (registration needed)"
     )
+
+
+@pytest.mark.parametrize("stated", [{"OMP_WAIT_POLICY": "ACTIVE"}, {"GOMP_SPINCOUNT": "5"}])
+def test_threads_that_wait_share_the_cores_unless_the_user_says_otherwise(stated):
+    environment: dict[str, str] = {}
+    share_cores(environment)
+    assert environment == {"GOMP_SPINCOUNT": "1000"}
+    environment = dict(stated)
+    share_cores(environment)
+    assert environment == stated

@@ -52,7 +52,9 @@ def tumorseg(tmp_path, *arguments):
 
 def plan(tmp_path, data, *options):
     path = tmp_path / "p.json"
-    code = tumorseg(tmp_path, "plan", "-d", data, "--preset", "fast_prototyping", "--jobs", 1, "--force", "-o", path, *options)
+    code = tumorseg(
+        tmp_path, "plan", "-d", data, "--preset", "fast_prototyping", "--jobs", 1, "--force", "-o", path, *options
+    )
     return read_plan(path) if code == 0 else None
 
 

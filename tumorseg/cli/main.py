@@ -1,7 +1,9 @@
 """The command `tumorseg`: global options, verbs that are imported on use, errors as one line."""
 
 import logging
+import os
 import sys
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +28,8 @@ VERBS = {
 }
 """Verb to what it does; the module of the same name holds `command`."""
 
+SPINS = "1000"
+"""Turns that a thread of GNU OpenMP waits before it sleeps; it takes 300,000 by itself."""
 EXIT_FAILED, EXIT_CHECKPOINTED, EXIT_INTERRUPTED = 1, 75, 130
 
 
@@ -79,12 +83,23 @@ def main() -> None:
     sys.exit(run(sys.argv[1:]))
 
 
+def share_cores(environment: MutableMapping[str, str]) -> None:
+    """Have torch's threads give up a core instead of turning idly on it, unless the user has said how they wait.
+
+    Where other processes want the cores too, a thread that waits for the next one by turning takes the core from it: beside two busy
+    processes a step on two cores took 7 to 9 s, and takes 1.3 s so; alone it takes 0.54 s either way. To be called before torch is imported.
+    """
+    if "OMP_WAIT_POLICY" not in environment:
+        environment.setdefault("GOMP_SPINCOUNT", SPINS)
+
+
 def run(arguments: list[str]) -> int:
     """Run the command line.
 
     Returns:
         0, 1 failed, 2 usage, 75 checkpointed on a signal, 130 interrupted.
     """
+    share_cores(os.environ)
     try:
         result = cli.main(args=arguments, prog_name="tumorseg", standalone_mode=False)
     except click.ClickException as error:
