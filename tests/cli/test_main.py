@@ -125,7 +125,7 @@ def test_known_datasets_are_listed_with_their_place(tmp_path, capsys):
 def test_threads_that_wait_share_the_cores_unless_the_user_says_otherwise(stated):
     environment: dict[str, str] = {}
     share_cores(environment)
-    assert environment == {"GOMP_SPINCOUNT": "1000"}
+    assert environment == {"GOMP_SPINCOUNT": "10000"}
     environment = dict(stated)
     share_cores(environment)
     assert environment == stated
