@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -121,3 +123,13 @@ def test_voxels_that_a_channel_does_not_cover_do_not_keep_the_box_large():
     covered[2:4, 2:4, 3:6] = True
     assert nonzero_box(image, (None, covered)) == ((1, 4), (2, 4), (3, 6))
     assert nonzero_mask(image, (None, covered)).sum() == 2 * 2 * 2 + 2 * 2 * 3 - 1 * 2 * 2
+
+
+@pytest.mark.parametrize("shape", [(5, 6, 7), (1, 9, 8)])
+@pytest.mark.parametrize("axes", list(itertools.permutations(range(3))))
+def test_holes_are_filled_in_whatever_order_an_image_lies_in_memory(shape, axes):
+    image = (np.random.default_rng(3).random((1, *shape)) < 0.75).astype(np.float32)
+    stored = np.ascontiguousarray(image.transpose(0, *(axis + 1 for axis in axes)))
+    turned = stored.transpose(0, *(axis + 1 for axis in np.argsort(axes)))
+    filled = ndimage.binary_fill_holes(image[0] != 0)
+    np.testing.assert_array_equal(nonzero_mask(turned), filled)

@@ -8,6 +8,7 @@ import pytest
 from tests.dicoms import write_series
 from tests.sources import layouts
 from tumorseg.errors import InputError
+from tumorseg.schema.dataset import name_fault
 from tumorseg.sources.inputs import open_inputs, open_labels
 from tumorseg.sources.layouts import find_layout
 from tumorseg.sources.registry import open_dataset
@@ -253,3 +254,23 @@ def test_a_study_that_lacks_a_channel_or_has_two_of_it_fails_alone(tmp_path):
     assert list(messages(found)) == ["P2", "P3"]
     with pytest.raises(InputError, match="no one series of CT in each study"):
         open_inputs([tmp_path], ["MR"], ["mr"])
+
+
+@pytest.mark.parametrize(("layout", "image"), [("brats", "case_a/case_a_flair"), ("hecktor", "imagesTr/case_a__CT")])
+def test_a_file_of_a_case_that_lies_there_twice_fails_that_case_alone_by_both_paths(tmp_path, layout, image):
+    writer, channels, label = WRITERS[layout]
+    folder = writer(tmp_path / "set")
+    image = next(path for path in sorted(folder.rglob("*.nii.gz")) if str(path.relative_to(folder)).startswith(image))
+    for path in (image, folder / label):
+        path.with_suffix("").write_bytes(b"another")
+    predicted, scored = open_inputs([folder], channels), open_labels([folder])
+    for found, path in ((predicted, image), (scored, folder / label)):
+        assert list(messages(found)) == ["case_a"]
+        assert str(path) in messages(found)["case_a"]
+        assert str(path.with_suffix("")) in messages(found)["case_a"]
+    assert "case_b" in ids(predicted)
+    assert "case_b" in scored.files
+
+
+def test_half_a_letter_is_no_part_of_a_name():
+    assert name_fault("a\ud800") == "holds bytes that are no text in UTF-8"

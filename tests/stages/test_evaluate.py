@@ -166,6 +166,19 @@ def test_a_bad_name_on_either_side_is_that_cases_failure_alone(folders):
     assert written(folders)["missing"] == ["c1"]
 
 
+def test_a_bad_prediction_that_nobody_asked_for_costs_nothing(folders):
+    for ending in (".nii", ".nii.gz"):
+        save(folders / f"predictions/extra{ending}", drawn(1))
+    assert evaluate(request(folders)).is_complete
+
+
+def test_references_that_are_all_refused_are_listed(folders):
+    for path in list((folders / "references").iterdir()):
+        path.with_suffix("").write_bytes(b"another")
+    with pytest.raises(TumorsegError, match="4 of 4 cases failed"):
+        evaluate(request(folders))
+
+
 def test_only_a_reference_of_dicom_cannot_be_scored_against_nothing(folders):
     files = {"c0": ((), (str(folders / "rt.dcm"),))}
     targets = targets_of(DatasetDescription(name="x", channels=("a",), labels={"background": 0, "tumour": 2}))

@@ -142,9 +142,13 @@ def test_a_fingerprint_cannot_be_rid_of_a_case_again(roots):
     with pytest.raises(InputError, match="in no list of the split file: case_3, case_4"):
         with_splits(roots, **given)
     options = {"exclude": ("case_3", "case_4")}
-    write_record(path, measure(FingerprintRequest(roots=roots, dataset="Toy", jobs=1, **options)).fingerprint)
+    found = measure(FingerprintRequest(roots=roots, dataset="Toy", jobs=1, **options)).fingerprint
+    write_record(path, found)
+    for made in (planned(roots, **given), planned(roots, **options, **given), with_splits(roots, **given)):
+        assert len(check_content(made, open_planned_dataset(made, roots), roots)) == 3
+    with pytest.raises(InputError, match=r"has no case 'cas_3', .*did you mean"):
+        planned(roots, exclude=("cas_3",), **given)
+    write_record(path, found.model_copy(update={"excluded": ()}))
     made = planned(roots, **given)
     with pytest.raises(PlanError, match=r"cases that the plan does not know are there \(case_3, case_4\)"):
         check_content(made, open_planned_dataset(made, roots), roots)
-    for made in (planned(roots, **options, **given), with_splits(roots, **given)):
-        assert len(check_content(made, open_planned_dataset(made, roots), roots)) == 3

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tumorseg.errors import StorageError
-from tumorseg.storage.checkpoints import load_checkpoint, save_checkpoint
+from tumorseg.storage.checkpoints import lacks_memory, load_checkpoint, save_checkpoint
 
 STATE = {
     "network": {"weight": torch.arange(5000.0).reshape(10, 500), "bias": torch.tensor([1, 2], dtype=torch.int64)},
@@ -72,3 +72,17 @@ def test_a_damaged_checkpoint_is_a_storage_error(tmp_path, how):
 def test_a_folder_is_no_checkpoint(tmp_path):
     with pytest.raises(StorageError):
         load_checkpoint(tmp_path)
+
+
+def test_a_sound_file_that_does_not_load_lacks_memory(tmp_path):
+    path = tmp_path / "a.ckpt"
+    save_checkpoint(path, {"weight": torch.zeros(300)})
+    assert lacks_memory(path, RuntimeError())
+    assert lacks_memory(path, MemoryError())
+    assert not lacks_memory(path, ValueError())
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert not lacks_memory(path, RuntimeError())
+    path.write_bytes(content[:200])
+    assert not lacks_memory(path, OSError())

@@ -195,3 +195,12 @@ def test_lists_and_patterns_of_data_files_are_followed(tmp_path):
         "c.mha": [],
     }
     assert data_files(str(tmp_path / "none.mhd")) == []
+
+
+def test_other_rights_or_a_link_are_no_change_of_a_file(tmp_path, case):
+    states = hash_files(case_files(case))
+    path = Path(case_files(case)[0])
+    path.chmod(0o600)
+    (tmp_path / "backup").hardlink_to(path)
+    assert states[str(path)].stamp != file_stamp(str(path))
+    check_unchanged(states)

@@ -253,10 +253,13 @@ def test_a_case_is_not_handed_to_a_dead_worker():
         run.close()
 
 
-def test_a_stopped_worker_is_named_and_ended_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("job", [jobs.stop_itself, jobs.stop_while_it_answers])
+def test_a_stopped_worker_is_named_and_ended_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch, job: Callable[[int], int]
+) -> None:
     monkeypatch.setattr(watching, "MOST_STOPPED_S", 0.5)
     items = [(f"case {number}", number) for number in range(4)]
-    found = {outcome.case_id: outcome for outcome in run_cases(jobs.stop_itself, items, num_workers=2)}
+    found = {outcome.case_id: outcome for outcome in run_cases(job, items, num_workers=2)}
     stopped = found.pop("case 1")
     assert isinstance(stopped, Failure)
     assert "worker process was stopped by a signal" in stopped.message

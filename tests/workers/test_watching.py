@@ -36,6 +36,11 @@ def test_a_worker_is_stopped_after_five_seconds_of_its_parents_time() -> None:
     assert watch.stopped_s == 0
 
 
+def test_what_a_worker_computed_before_its_case_does_not_count() -> None:
+    watch = Watch.begin(ProcessState("R", 30.0))
+    assert watch.look(ProcessState("D", 30.0), watch.told_s + 61) is not None
+
+
 def test_the_system_tells_what_a_process_does() -> None:
     import os
 

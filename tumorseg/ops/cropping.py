@@ -56,7 +56,10 @@ def _holes(occupied: Mask) -> Mask:
 
     What can be reached is flooded from the edge, face by face, so that the time follows what is flooded: in most images little.
     """
-    dry = np.pad(~occupied, 1)  # the rim is not dry, so that no step leads beyond it
+    dry = np.zeros(
+        [size + 2 for size in occupied.shape], bool
+    )  # in C order, whatever that of the image, so that `flat` is a view
+    dry[1:-1, 1:-1, 1:-1] = ~occupied  # the rim is not dry, so that no step leads beyond it
     flat = dry.reshape(-1)
     steps = [step for stride in dry.strides for step in (stride, -stride)]  # a voxel is a byte
     front = np.concatenate([_dry_at_edges(dry, axis) for axis in range(dry.ndim)])

@@ -39,7 +39,7 @@ def name_fault(name: str) -> str | None:
     """Return why a name cannot be a file's, as what follows `the name`, or None."""
     if len(name) > MOST_LETTERS:
         return f"has {len(name)} letters, expected at most {MOST_LETTERS}"
-    num_bytes = len(name.encode(errors="surrogateescape"))
+    num_bytes = len(name.encode(errors="surrogatepass"))
     faults = {
         "is empty": not name,
         "holds bytes that are no text in UTF-8": re.search(r"[\ud800-\udfff]", name),

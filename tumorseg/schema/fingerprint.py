@@ -106,6 +106,8 @@ class Fingerprint(Record):
     """By channel name."""
     median_relative_size_after_cropping: float = Field(gt=0, le=1)
     """Median over cases of cropped over stored number of voxels."""
+    excluded: tuple[str, ...] = ()
+    """Ids of cases that were left out (`--exclude`)."""
     doubts: tuple[LabelDoubt, ...] = ()
     """What speaks against labels that were found in files, not stated."""
 

@@ -28,10 +28,10 @@ from tumorseg.sources.folders import (
     build_dataset,
     find_image,
     find_label,
+    find_rivals,
     folder_name,
     image_files,
     note_or_warn,
-    note_rivals,
     visible,
 )
 from tumorseg.sources.leaving_out import is_left_out, used
@@ -112,7 +112,9 @@ def read_brats(folder: Path) -> Dataset:
     if len(conventions) > 1:
         raise InputError(f"{folder}: {_mixed(conventions)}")
     convention = conventions.pop() if conventions else CONVENTIONS[0]
-    cases = [_read_case(case, convention) for case in found]
+    problems = Problems(folder)
+    cases = [_read_case(case, convention, problems) for case in found]
+    problems.check()
     return build_dataset(folder, cases, name=folder_name(folder), **convention.description())
 
 
@@ -146,7 +148,7 @@ def list_brats(folder: Path) -> Listing:
             problems.add(f"case {case_id}: {_mixed(conventions)}", case_id=case_id)
     if len(years := {convention for conventions in by_case.values() for convention in conventions}) > 1:
         problems.add(_mixed(years), part="label")
-    cases = [_read_case(case, (conventions or CONVENTIONS)[0]) for case, conventions in by_case.items()]
+    cases = [_read_case(case, (conventions or CONVENTIONS)[0], problems) for case, conventions in by_case.items()]
     problems.check()
     return Listing(CHANNELS, tuple(sorted(cases, key=lambda case: case.case_id)))
 
@@ -172,12 +174,15 @@ def _candidates(folder: Path) -> Iterable[Path]:
     return [entry for upper in (folder, *grades) for entry in visible(upper.iterdir()) if entry.is_dir()]
 
 
-def _read_case(folder: Path, convention: Convention) -> Case:
+def _read_case(folder: Path, convention: Convention, problems: Problems) -> Case:
     case_id = folder_name(folder)
-    note_rivals(folder, [f"{case_id}{ending}" for ending in (*convention.endings, convention.label_ending)])
+    if rivals := find_rivals(folder, f"{case_id}{convention.label_ending}"):
+        problems.add(f"case {case_id}: {rivals}", case_id=case_id, part="label")
     images = []
     for ending in convention.endings:
         stem = f"{case_id}{ending}"
+        if rivals := find_rivals(folder, stem):
+            problems.add(f"case {case_id}: {rivals}", case_id=case_id, part="image")
         images.append(ImageFile(path=str(find_image(folder, stem) or folder / f"{stem}.nii.gz")))
     label = find_label(folder, f"{case_id}{convention.label_ending}")
     patient = TIME_POINT.fullmatch(case_id)

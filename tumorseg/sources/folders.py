@@ -101,14 +101,10 @@ def find_label(folder: Path, stem: str) -> Path | None:
     return _find_file(folder, stem, ENDINGS)
 
 
-def note_rivals(folder: Path, stems: Iterable[str]) -> None:
-    """Tell of names that several files bear, with different endings: the first of them is read."""
-    for stem in stems:
-        there = [f"{stem}{ending}" for ending in ENDINGS if (folder / f"{stem}{ending}").is_file()]
-        if len(there) > 1:
-            note_or_warn(
-                f"{folder}: found {' and '.join(there)}, expected one; {there[0]} is read; move the others away"
-            )
+def find_rivals(folder: Path, stem: str) -> str | None:
+    """Return what is wrong where several files of a folder bear one name with different endings, or None."""
+    there = [str(path) for ending in ENDINGS if (path := folder / f"{stem}{ending}").is_file()]
+    return f"found {' and '.join(there)}, expected one; move the others away" if len(there) > 1 else None
 
 
 def _find_file(folder: Path, stem: str, endings: Iterable[str]) -> Path | None:

@@ -12,23 +12,24 @@ References:
 """
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from tumorseg.schema.dataset import Case, Channel, Dataset, ImageFile
 from tumorseg.sources.folders import (
     Listing,
+    Problems,
     build_case,
     build_dataset,
     find_image,
     find_label,
+    find_rivals,
     folder_name,
     image_files,
     image_id,
     is_there,
     note_or_warn,
-    note_rivals,
 )
 from tumorseg.sources.leaving_out import is_left_out, used
 
@@ -74,6 +75,7 @@ def read_hecktor(folder: Path) -> Dataset:
     """
     convention = _convention_of(folder) or CONVENTIONS[0]
     cases = _cases(folder, convention, convention.images, is_labelled=True)
+    _check_rivals(folder, convention, cases)
     for path in _lone_labels(folder, convention, {case.case_id for case in cases}).values():
         note_or_warn(f"{path}: found a label, but neither CT nor PET of its case; it is left out; restore or remove it")
     return build_dataset(
@@ -91,6 +93,7 @@ def list_hecktor(folder: Path) -> Listing:
     convention = _convention_of(folder) or CONVENTIONS[0]
     cases = _cases(folder, convention, convention.images, is_labelled=True)
     tests = _cases(folder, convention, convention.tests, is_labelled=False) if convention.tests else []
+    _check_rivals(folder, convention, [*cases, *tests])
     lone = _lone_labels(folder, convention, {case.case_id for case in cases})
     known = [case if case.label and is_there(Path(case.label)) else _unlabelled(case) for case in cases]
     return Listing(
@@ -117,6 +120,18 @@ def _lone_labels(folder: Path, convention: Convention, known: Collection[str]) -
     return found
 
 
+def _check_rivals(folder: Path, convention: Convention, cases: Iterable[Case]) -> None:
+    """Refuse each case with an image or label that lies there twice, with different endings."""
+    problems = Problems(folder)
+    for case in cases:
+        if rivals := find_rivals(folder / convention.labels, f"{case.case_id}{convention.label_ending}"):
+            problems.add(f"case {case.case_id}: {rivals}", case_id=case.case_id, part="label")
+        for image in map(Path, dict.fromkeys(file.path for file in case.images)):
+            if rivals := find_rivals(image.parent, image_id(image)):
+                problems.add(f"case {case.case_id}: {rivals}", case_id=case.case_id, part="image")
+    problems.check()
+
+
 def _case_ids(folder: Path, convention: Convention) -> list[str]:
     """Return the ids of which CT or PET lie in a folder, if it has both kinds."""
     stems = [image_id(path) for path in image_files(folder)]
@@ -131,7 +146,6 @@ def _cases(folder: Path, convention: Convention, part: str, *, is_labelled: bool
 
 def _case(folder: Path, convention: Convention, part: str, case_id: str, *, is_labelled: bool) -> Case:
     stems = [f"{case_id}{ending}" for ending in convention.endings]
-    note_rivals(folder / part, stems)
     images = [ImageFile(path=_path(find_image, folder / part, stem)) for stem in stems]
     label_stem = f"{case_id}{convention.label_ending}"
     label = _path(find_label, folder / convention.labels, label_stem) if is_labelled else None

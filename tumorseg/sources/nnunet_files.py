@@ -58,7 +58,11 @@ def _labelled(folder: Path, ending: str, problems: Problems) -> list[str]:
         if path.name.endswith(ending) and case_id == path.name.removesuffix(ending):
             found.append(case_id)
         else:
-            line = f"{path}: found another ending than `file_ending` {ending}; convert, rename or remove the file"
+            twin = path.with_name(f"{case_id}{ending}")
+            beside = f", beside {twin}" if twin.is_file() else ""
+            line = (
+                f"{path}: found another ending than `file_ending` {ending}{beside}; convert, rename or remove the file"
+            )
             problems.add(line, case_id=case_id, part="label")
     return sorted(found)
 
@@ -74,6 +78,8 @@ def _channel_numbers(folder: Path, ending: str, problems: Problems) -> dict[str,
         meant = split_channel(image_id(path))
         case_id = meant[0] if meant else image_id(path)
         if not is_left_out(case_id):
-            line = f"{path}: expected the name <id>_0000{ending}; rename or remove the file"
+            twin = path.with_name(f"{image_id(path)}{ending}")
+            beside = f", found it beside {twin}" if twin.is_file() else ""
+            line = f"{path}: expected the name <id>_0000{ending}{beside}; rename or remove the file"
             problems.add(line, case_id=case_id, part="image")
     return found

@@ -95,12 +95,6 @@ def _across(folder: Path, images: list[Path], labels: list[Path]) -> Found:
             _images_of(group)
         ):  # of an image, and no image that has a label itself
             strays += _images_of(groups.pop(case_id))
-    masks = {path for pair in _beside(images[0]).pairs for path in (pair.label, *pair.rival_labels)}
-    for case_id, group in list(groups.items()):
-        if not group.labels and masks.issuperset(
-            _images_of(group)
-        ):  # of an image, and no image that has a label itself
-            strays += _images_of(groups.pop(case_id))
     for path in lone_labels:
         groups.setdefault(image_id(path), Group({}, [])).labels.append(path)
     pairs = [

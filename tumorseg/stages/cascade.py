@@ -113,8 +113,14 @@ def keep_model(previous: OutOfFold, model: Path) -> None:
     """Put the previous model into a cascade's model folder, which is to be complete in itself.
 
     Raises:
+        PlanError: a fold was trained on since its weights were hashed.
         StorageError: it cannot be written.
     """
+    states = hash_files(str(folder.latest) for folder in previous.folders)
+    if tuple(state.digest for state in states.values()) != previous.weights:
+        raise PlanError(
+            f"{previous.folders[0].root.parent}: its folds were trained on meanwhile; give the command again once that has ended"
+        )
     files = {
         f"{folder.root.name}/{path.name}": path
         for folder in previous.folders

@@ -81,7 +81,9 @@ def demo(request: DemoRequest) -> Demo:
             dataset=str(data),
             preset="fast_prototyping",
             overrides=tuple(Override(field=field, value=value) for field, value in overrides.items()),
-            output=home / "plans" / f"demo{request.epochs or ''}.json",
+            output=home
+            / "plans"
+            / f"demo_{'timed' if 'training.max_hours' in overrides else overrides['training.epochs']}.json",
             force=True,
         )
     )

@@ -15,7 +15,7 @@ from tumorseg.schema.targets import Targets, targets_of
 from tumorseg.sources.discovery import MOST_VALUES
 from tumorseg.sources.inputs import Segmentations, open_labels
 from tumorseg.sources.regions import choose_regions
-from tumorseg.stages.planned import Roots
+from tumorseg.stages.planned import Roots, failed_cases
 from tumorseg.stages.scoring import Pair, Scoring, is_scores_file, score_pairs, scores_files
 from tumorseg.stages.stated import Stated, open_stated
 from tumorseg.storage.atomic import require_writable
@@ -91,11 +91,26 @@ def _evaluate(request: EvaluateRequest) -> MetricsReport:
     allowed, is_worst = request.stated.allow_outside, request.missing == "worst"
     predictions = open_labels(request.predictions, allow_outside=allowed, may_be_empty=is_worst)
     references = open_labels(request.references, allow_outside=allowed)
+    predictions = _with_references(predictions, references)
     pairs = _pair(predictions, references)
+    if not pairs:
+        raise failed_cases([*predictions.refused, *references.refused], len(references.refused), "evaluation")
     targets, reading = _targets(request, pairs)
     scoring = Scoring(targets, request.tolerance_mm, reading, request.missing)
     failed = [*predictions.refused, *references.refused]
     return score_pairs(pairs, scoring, request.output, jobs=request.jobs, failed=failed)
+
+
+def _with_references(predictions: Segmentations, references: Segmentations) -> Segmentations:
+    """Leave out refused predictions that no reference belongs to, unless one lacks its prediction: that may be it, badly named."""
+    if not references.files.keys() <= predictions.files.keys():
+        return predictions
+    wanted = {*references.files, *(failure.case_id for failure in references.refused)}
+    kept = tuple(failure for failure in predictions.refused if failure.case_id in wanted)
+    for failure in predictions.refused:
+        if failure not in kept:
+            logger.warning("prediction %s has no reference and is not scored; %s", failure.case_id, failure.message)
+    return predictions._replace(refused=kept)
 
 
 def _pair(found: Segmentations, references: Segmentations) -> dict[str, Pair]:

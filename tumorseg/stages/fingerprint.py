@@ -23,7 +23,7 @@ from tumorseg.schema.fingerprint import CaseMeasurement, Fingerprint, ImageDoubt
 from tumorseg.schema.targets import IGNORE, Targets, targets_of
 from tumorseg.sources.discovery import require_certain_labels
 from tumorseg.sources.regions import choose_regions, select_channels
-from tumorseg.stages.exclusion import offering, open_selected
+from tumorseg.stages.exclusion import excluded_ids, offering, open_selected
 from tumorseg.stages.grids import check_one_grid
 from tumorseg.stages.planned import SAVE_EVERY_S, Roots, check_apart, failed_cases, note_source
 from tumorseg.stages.reading import (
@@ -128,7 +128,7 @@ def measure(
     found = fingerprint(dataset, roots, jobs=request.jobs)
     work = work_folder(roots.work, dataset.name)
     note_source(work, request.dataset, roots.data_root, allow_outside=stated.allow_outside)
-    return Fingerprinted(found, kept_back)
+    return Fingerprinted(found.model_copy(update={"excluded": excluded_ids(request.exclude)}), kept_back)
 
 
 def fingerprint(dataset: Dataset, roots: Roots, *, jobs: int | None = None) -> Fingerprint:

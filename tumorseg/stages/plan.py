@@ -16,13 +16,14 @@ from tumorseg.schema.fingerprint import Fingerprint
 from tumorseg.schema.losses import LossPreset
 from tumorseg.schema.plan import Plan
 from tumorseg.schema.planned_dataset import Selection
-from tumorseg.stages.exclusion import MOST_OFFERED, excluded_ids, exclusion_of
+from tumorseg.sources.registry import locate_dataset
+from tumorseg.stages.exclusion import MOST_OFFERED, check_excluded, excluded_ids, exclusion_of
 from tumorseg.stages.fingerprint import Fingerprinted, FingerprintRequest, measure
 from tumorseg.stages.planned import Roots
 from tumorseg.stages.rehearse import step_seconds
 from tumorseg.stages.stated import Stated
 from tumorseg.stages.verify import verification_device, verify
-from tumorseg.stages.written_plans import write_plan
+from tumorseg.stages.written_plans import Place, check_writable, write_plan
 from tumorseg.storage.json_files import read_json, read_record
 from tumorseg.storage.layout import work_folder
 
@@ -88,10 +89,13 @@ def plan(request: PlanRequest) -> WrittenPlan:
     """
     preset = read_preset(request.preset)
     _check_device(request)
+    if request.output is not None:
+        check_writable(request.output)
     excluded, splits = excluded_ids(request.exclude), _splits(request.splits)
     if isinstance(splits, SplitLists):
         splits = splits.without(excluded)
     measured, kept_back = _measure(request, splits if isinstance(splits, SplitLists) else None)
+    excluded = tuple(sorted({*excluded, *measured.excluded}))
     output = request.output or Path("plans") / f"{measured.dataset.name}__{preset.name}.json"
     counter = MemoryCounter()
     options = PlanOptions(
@@ -112,8 +116,17 @@ def plan(request: PlanRequest) -> WrittenPlan:
         made = verify(made, request.device, counter)
     for warning in warnings:
         logger.warning("%s", warning)
-    write_plan(made, output, work_folder(request.roots.work, made.dataset.name), force=request.force)
+    place = Place(output, work_folder(request.roots.work, made.dataset.name), _source(request))
+    write_plan(made, place, force=request.force)
     return WrittenPlan(made, output)
+
+
+def _source(request: PlanRequest) -> Path:
+    """Return what is planned from: the fingerprint's file, or where the dataset was found."""
+    if request.fingerprint is not None:
+        return request.fingerprint
+    name = str(request.dataset)
+    return locate_dataset(name, request.roots.data_root) or Path(name)
 
 
 def _check_device(request: PlanRequest) -> None:
@@ -168,7 +181,9 @@ def _measure(request: PlanRequest, splits: SplitLists | None) -> Fingerprinted:
     if request.dataset or request.channels or request.regions:
         raise InputError("--fingerprint holds the dataset already; give no -d, --channels or --regions beside it")
     found = read_record(Fingerprint, request.fingerprint, error=InputError)
-    selection = Selection(frozenset(excluded_ids(request.exclude)), splits.listed() if splits else None)
+    excluded = frozenset(excluded_ids(request.exclude))
+    check_excluded(excluded, {*found.excluded, *(case.case_id for case in found.cases)}, str(request.fingerprint))
+    selection = Selection(excluded, splits.listed() if splits else None)
     _check_measured(request.fingerprint, found, selection)
     return Fingerprinted(found, ())
 

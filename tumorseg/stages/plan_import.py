@@ -9,7 +9,7 @@ from tumorseg.schema.base import Record
 from tumorseg.stages.nnunet_model import read_nnunet_source
 from tumorseg.stages.plan import WrittenPlan, read_splits
 from tumorseg.stages.planned import Roots
-from tumorseg.stages.written_plans import write_plan
+from tumorseg.stages.written_plans import Place, write_plan
 from tumorseg.storage.layout import NnunetPlanFolder, work_folder
 
 
@@ -46,7 +46,8 @@ def import_nnunet_plan(request: PlanImportRequest) -> WrittenPlan:
     lists = read_splits(splits) if splits else None
     plan = import_plan(found, output.stem, configurations=request.configurations, splits=lists)
     plan = predict_memory(plan, MemoryCounter())
-    write_plan(plan, output, work_folder(request.roots.work, plan.dataset.name), force=request.force)
+    place = Place(output, work_folder(request.roots.work, plan.dataset.name), request.plans)
+    write_plan(plan, place, force=request.force)
     return WrittenPlan(plan, output)
 
 

@@ -53,6 +53,15 @@ def note_source(work: WorkFolder, dataset: str, data_root: Path, *, allow_outsid
     found = locate_dataset(dataset, data_root)
     place = os.path.abspath(found or dataset)  # noqa: PTH100 (links stay)
     note = SourceNote(dataset=place, data_root=str(data_root.resolve()), allow_outside=allow_outside)
+    before = read_record(SourceNote, work.source, error=InputError) if work.source.is_file() else note
+    if before.dataset != place:
+        logger.warning(
+            "%s was read from %s before, and is read from %s now: later verbs look there, unless they are given -d; give datasets of one "
+            "name a --work folder each",
+            work.root.name,
+            before.dataset,
+            place,
+        )
     write_record(work.source, note)
 
 

@@ -212,6 +212,7 @@ def _update(model: Model, folder: PredictionFolder, options: PredictOptions, cas
 
     def before_writing() -> None:
         _check_unchanged(model, case, states)
+        folder.is_done(case.case_id, input_hash)  # a mask that was edited meanwhile is refused
         folder.begin(case.case_id)
 
     _segment_file(model, case, folder.mask(case.case_id), options=options, before_writing=before_writing)

@@ -23,13 +23,12 @@ from tumorseg.stages.planned import (
     check_content,
     choose_configuration,
     failed_cases,
-    hash_dataset,
     open_planned_dataset,
     preprocessing_of,
 )
 from tumorseg.stages.reading import expected_bytes, largest_first, read_case_image, read_case_indices
 from tumorseg.storage.cases import CaseArrays, case_key, is_stored, remove_stale, store_case
-from tumorseg.storage.hashing import Stamp, case_files, check_stamps, file_stamp
+from tumorseg.storage.hashing import FileState, HashCache, check_unchanged
 from tumorseg.storage.images import knows_names_only
 from tumorseg.storage.layout import work_folder
 from tumorseg.tracking.progress import progress
@@ -78,8 +77,8 @@ class PreprocessTask(NamedTuple):
     targets: Targets
     folder: Path
     key: str
-    stamps: Mapping[str, Stamp]
-    """Of its files when they were hashed."""
+    states: Mapping[str, FileState]
+    """Its files as they were hashed."""
     is_told: bool = False
     """Whether this command has read the case before, so that what there is to say of its files has been said."""
 
@@ -87,8 +86,8 @@ class PreprocessTask(NamedTuple):
 class Seen(NamedTuple):
     """What this command knows of the files already."""
 
-    stamps: Mapping[str, Mapping[str, Stamp]]
-    """Of each case's files when they were hashed."""
+    states: Mapping[str, Mapping[str, FileState]]
+    """Each case's files as they were hashed."""
     told: Set[str]
     """Cases of which has been said what there is to say."""
 
@@ -108,11 +107,7 @@ def preprocess(request: PreprocessRequest) -> dict[str, StoredCases]:
     names = request.configurations or tuple(sorted(plan.configurations))
     chosen = [choose_configuration(plan, name) for name in names]
     hashes = check_content(plan, dataset, request.roots)
-    stamps = {case.case_id: {path: file_stamp(path) for path in case_files(case)} for case in dataset.cases}
-    if hashes != hash_dataset(dataset, request.roots):  # so that the stamps are those of the files that were hashed
-        raise InputError(
-            f"{dataset.name}: files were changed while they were read; give the command again once they are complete"
-        )
+    states = _states(dataset, request.roots)
     folder = work_folder(request.roots.work, dataset.name).cases
     remove_stale(folder)
     stored: dict[str, StoredCases] = {}
@@ -123,9 +118,20 @@ def preprocess(request: PreprocessRequest) -> dict[str, StoredCases]:
         keys = _keys(dataset, hashes, preprocessing)
         stored[name] = StoredCases(folder, keys)
         if not done.issuperset(keys.values()):
-            told |= _fill(dataset, stored[name], preprocessing, jobs=request.jobs, seen=Seen(stamps, told))
+            told |= _fill(dataset, stored[name], preprocessing, jobs=request.jobs, seen=Seen(states, told))
             done.update(keys.values())
     return stored
+
+
+def _states(dataset: Dataset, roots: Roots) -> dict[str, Mapping[str, FileState]]:
+    """Return the files of every case as they were just hashed."""
+    cache = HashCache(work_folder(roots.work, dataset.name).hashes)
+    found = {case.case_id: cache.case_states(case) for case in dataset.cases}
+    if changed := [case_id for case_id, states in found.items() if states is None]:
+        raise InputError(
+            f"{dataset.name}: files of {', '.join(changed[:5])} were changed while they were read; give the command again once they are complete"
+        )
+    return {case_id: states for case_id, states in found.items() if states is not None}
 
 
 def _keys(dataset: Dataset, hashes: Mapping[str, str], preprocessing: Preprocessing) -> dict[str, str]:
@@ -147,8 +153,8 @@ def _fill(
 
     def tasks() -> Iterator[tuple[str, PreprocessTask]]:
         for case in missing:
-            key, stamps, is_told = stored.keys[case.case_id], seen.stamps[case.case_id], case.case_id in seen.told
-            yield case.case_id, PreprocessTask(case, preprocessing, targets, stored.folder, key, stamps, is_told)
+            key, states, is_told = stored.keys[case.case_id], seen.states[case.case_id], case.case_id in seen.told
+            yield case.case_id, PreprocessTask(case, preprocessing, targets, stored.folder, key, states, is_told)
 
     fill_store(preprocess_case, tasks(), missing, dataset, jobs=jobs)
     return {case.case_id for case in missing}
@@ -250,5 +256,5 @@ def preprocess_case(task: PreprocessTask) -> None:
         location_starts=tuple(starts),
         has_ignore_label=task.targets.ignore_value is not None,
     )
-    check_stamps(task.stamps)
+    check_unchanged(task.states)
     store_case(task.folder, task.key, record, CaseArrays(prepared.image, indices, locations))

@@ -1,6 +1,6 @@
 """Previous segmentations of a cascade: from files of label values to class indices beside the stored cases."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from tumorseg.schema.targets import Targets, targets_of
 from tumorseg.stages.preprocess import StoredCases, fill_store
 from tumorseg.stages.reading import CaseImage, largest_first, read_case_image, read_case_indices
 from tumorseg.storage.cases import previous_name, store_previous
-from tumorseg.storage.hashing import hash_files
+from tumorseg.storage.hashing import FileState, check_unchanged, hash_files
 from tumorseg.types import Segmentation
 
 
@@ -25,6 +25,8 @@ class PreviousTask(NamedTuple):
     targets: Targets
     place: Path
     """Where it is kept."""
+    state: FileState
+    """The prediction's file as it was hashed."""
 
 
 def read_previous(
@@ -73,11 +75,14 @@ def keep_previous(
     places = {case_id: stored.folder / stored.keys[case_id] / name for case_id, name in names.items()}
     todo = largest_first(case for case in dataset.cases if not places[case.case_id].is_file())
     targets = targets_of(dataset)
-    tasks = (
-        (case.case_id, PreviousTask(case, files[case.case_id], preprocessing, targets, places[case.case_id]))
-        for case in todo
-    )
-    fill_store(previous_case, tasks, todo, dataset, jobs=jobs)
+
+    def tasks() -> Iterator[tuple[str, PreviousTask]]:
+        for case in todo:
+            path, place = files[case.case_id], places[case.case_id]
+            state = hashes[str(path)]
+            yield case.case_id, PreviousTask(case, path, preprocessing, targets, place, state)
+
+    fill_store(previous_case, tasks(), todo, dataset, jobs=jobs)
     return names
 
 
@@ -93,4 +98,6 @@ def previous_case(task: PreviousTask) -> None:
     found = read_case_image(task.case, spec.reading, transpose=spec.transpose, as_stored=as_stored)
     indices = read_previous(task.case, task.prediction, found, targets=task.targets, reading=spec.reading)
     grid = network_grid(found.image, found.spacing_mm, spec, covered=found.covered)
-    store_previous(task.place, prepare_segmentation(indices, grid, spec, image=found.image, covered=found.covered))
+    prepared = prepare_segmentation(indices, grid, spec, image=found.image, covered=found.covered)
+    check_unchanged({str(task.prediction): task.state})
+    store_previous(task.place, prepared)

@@ -8,11 +8,12 @@ from pathlib import Path
 from pydantic import Field
 
 from tumorseg import __version__
-from tumorseg.errors import PlanError
+from tumorseg.errors import PlanError, TrainingError
 from tumorseg.schema.base import Record, record_hash
 from tumorseg.schema.plan import Plan
 from tumorseg.storage.json_files import read_record, write_record
 from tumorseg.storage.layout import ALL_CASES, FoldFolder, is_fold_folder
+from tumorseg.storage.locks import hold_folder
 
 logger = logging.getLogger(__name__)
 
@@ -66,12 +67,17 @@ def begin_run(plan: Plan, configuration: str, fold: str, options: TrainOptions) 
 
 
 def move_aside(folder: FoldFolder) -> None:
-    """Rename the folder of an earlier training, if there is one."""
+    """Rename the folder of an earlier training, if there is one.
+
+    Raises:
+        TrainingError: it is being validated.
+    """
     if folder.root.exists():
         stem = f"{folder.root.name}.{time.strftime('%Y%m%d-%H%M%S')}"
         names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
         aside = next(path for name in names if not (path := folder.root.with_name(name)).exists())
-        folder.root.rename(aside)
+        with hold_folder(folder.validation.resolve(), doing="written to", error=TrainingError):
+            folder.root.rename(aside)
         logger.info("moved the earlier training to %s", aside)
 
 

@@ -105,7 +105,6 @@ def train(request: TrainRequest) -> Trained:
         if request.restart:
             move_aside(folder)
         remove_leftovers(folder.root)
-        remove_leftovers(folder.validation)
         if previous is not None:
             keep_model(previous, model)
         fit = _continue(folder, data, device) if is_begun(folder, run) else _begin(request, run, folder, data, device)

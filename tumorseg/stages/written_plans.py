@@ -3,50 +3,97 @@
 import hashlib
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import Field
 
 from tumorseg.errors import PlanError, StorageError
 from tumorseg.schema.base import Record, to_json
 from tumorseg.schema.plan import Plan
-from tumorseg.storage.atomic import write_text
+from tumorseg.storage.atomic import write_bytes
 from tumorseg.storage.json_files import read_record, write_record
 from tumorseg.storage.layout import WorkFolder
 
 
+class Written(Record):
+    """A plan that was written."""
+
+    source: str
+    """Absolute path of what it was planned from: datasets of one name share a work folder."""
+    hashes: tuple[str, ...]
+    """Of the file as it was written, and as it was written before."""
+
+
 class WrittenPlans(Record):
-    """The plans that were written for a dataset."""
+    """The plans that were written for datasets of one name."""
 
-    hashes: dict[str, str] = Field(default_factory=dict)
-    """Hash of the file as it was written, by absolute path."""
+    plans: dict[str, Written] = Field(default_factory=dict)
+    """By absolute path."""
 
 
-def write_plan(plan: Plan, output: Path, work: WorkFolder, *, force: bool = False) -> None:
+class Place(NamedTuple):
+    """Where a plan goes."""
+
+    output: Path
+    """The file."""
+    work: WorkFolder
+    """Of the plan's dataset."""
+    source: Path
+    """What it was planned from."""
+
+
+def write_plan(plan: Plan, place: Place, *, force: bool = False) -> None:
     """Write a plan, and note it in the dataset's work folder.
 
-    A file that is there is replaced if it is as it was last written for this dataset; one of the same bytes is left alone.
+    A file that is there is replaced if it is as it was last written from the same source; one of the same bytes is left alone.
 
     Args:
         plan: what to write.
-        output: where.
-        work: of the plan's dataset.
+        place: where.
         force: whether any file may be replaced.
 
     Raises:
         PlanError: the file was edited, or belongs to another dataset.
         StorageError: it cannot be written.
     """
-    text, place = to_json(plan), os.path.abspath(output)  # noqa: PTH100 (links stay)
-    noted = _read_notes(work)
-    is_same = output.is_file() and output.read_bytes() == text.encode()
-    if not is_same:
-        if output.exists() and not force and _digest(output.read_bytes()) != noted.hashes.get(place):
-            raise PlanError(
-                f"{output}: is there already, and was edited or is not a plan that was written for {plan.dataset.name} here; give another "
-                "-o, or --force to replace it"
-            )
-        write_text(output, text)
-    write_record(work.plans, WrittenPlans(hashes=noted.hashes | {place: _digest(text.encode())}))
+    content, output = to_json(plan).encode(), place.output
+    path, source = _absolute(output), _absolute(place.source)
+    noted = _read_notes(place.work)
+    known = noted.plans.get(path, Written(source=source, hashes=()))
+    there = _content(output)
+    is_ours = there is not None and known.source == source and _digest(there) in known.hashes
+    if there not in (None, content) and not is_ours and not force:
+        raise PlanError(
+            f"{output}: is there already, and was edited or was not planned from {source} here; give another -o, or --force to replace it"
+        )
+    # Both hashes are noted before the file is written, so that a kill in between leaves one of them right.
+    hashes = (_digest(content), *([] if there is None else [_digest(there)]))
+    notes = noted.plans | {path: Written(source=source, hashes=hashes)}
+    write_record(place.work.plans, WrittenPlans(plans=notes))
+    if there != content:
+        write_bytes(output, content)
+
+
+def check_writable(output: Path) -> None:
+    """Refuse before the work what cannot be a plan's file.
+
+    Raises:
+        PlanError: it is a folder, or cannot be read.
+    """
+    _content(output)
+
+
+def _content(output: Path) -> bytes | None:
+    try:
+        return output.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise PlanError(f"{output}: cannot be replaced by a plan ({error.strerror}); give another -o") from None
+
+
+def _absolute(path: Path) -> str:
+    return os.path.abspath(path)  # noqa: PTH100 (links stay)
 
 
 def _read_notes(work: WorkFolder) -> WrittenPlans:

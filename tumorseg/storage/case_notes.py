@@ -4,7 +4,9 @@ Each case has a small note in a hidden folder. It is written before the case's f
 with their sizes and times: a process that is killed in between leaves a note that tells what to remove.
 """
 
+import itertools
 import logging
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from pydantic import field_validator
 from tumorseg.errors import InputError, StorageError
 from tumorseg.schema.base import Record
 from tumorseg.storage.atomic import remove_leftovers, storage_error
-from tumorseg.storage.hashing import Stamp, file_stamp
+from tumorseg.storage.hashing import FileState, check_unchanged, hash_files
 from tumorseg.storage.json_files import read_record, write_record
 
 logger = logging.getLogger(__name__)
@@ -39,14 +41,14 @@ class CaseNote(Record):
 
     key: str
     """Says from what; empty while it is being written."""
-    files: dict[str, Stamp]
-    """Path relative to the folder; its stamp when it was written."""
+    files: dict[str, FileState | None]
+    """Path relative to the folder; as it was written, null while it is being written."""
     classes: tuple[int, ...] = ()
     """Class indices that its label holds."""
 
     @field_validator("files", mode="after")
     @classmethod
-    def _check_inside(cls, files: dict[str, Stamp]) -> dict[str, Stamp]:
+    def _check_inside(cls, files: dict[str, FileState | None]) -> dict[str, FileState | None]:
         """Refuse what leads out of the folder: such files would be removed."""
         if any(Path(file).is_absolute() or ".." in Path(file).parts for file in files):
             raise ValueError("a file lies outside the folder")
@@ -88,21 +90,30 @@ def is_finished(folder: Path, note: CaseNote | None, key: str) -> bool:
     """Tell whether a case's files were written from what the key says, and are as they were left."""
     if note is None or note.key != key:
         return False
+    return all(_is_as_written(folder / name, state) for name, state in note.files.items())
+
+
+def _is_as_written(path: Path, state: FileState | None) -> bool:
     try:
-        return all(file_stamp(str(folder / name)) == state for name, state in note.files.items())
+        check_unchanged({} if state is None else {str(path): state})
     except InputError:
         return False
+    return state is not None
 
 
 def begin_case(folder: Path, name: str, files: list[str]) -> None:
-    """Note that a case's files are about to be written."""
-    write_record(_note_path(folder, name), CaseNote(key="", files=dict.fromkeys(files, (0, 0, 0, 0))))
+    """Note that a case's files are about to be written; those that are there without a note are moved aside, with a warning."""
+    for path in (folder / file for file in files):
+        if path.is_file():
+            _set_aside(path)
+    write_record(_note_path(folder, name), CaseNote(key="", files=dict.fromkeys(files)))
 
 
 def finish_case(folder: Path, name: str, key: str, *, files: list[str], classes: Iterable[int] = ()) -> None:
     """Note that a case's files are all there, and which class indices its label holds."""
-    states = {file: file_stamp(str(folder / file)) for file in files}
-    write_record(_note_path(folder, name), CaseNote(key=key, files=states, classes=tuple(sorted(classes))))
+    states = hash_files(str(folder / file) for file in files)
+    noted = {file: states[str(folder / file)] for file in files}
+    write_record(_note_path(folder, name), CaseNote(key=key, files=noted, classes=tuple(sorted(classes))))
 
 
 def discard_case(folder: Path, name: str, note: CaseNote) -> None:
@@ -113,15 +124,23 @@ def discard_case(folder: Path, name: str, note: CaseNote) -> None:
     """
     for file, state in note.files.items():
         path = folder / file
-        if note.key and path.is_file() and file_stamp(str(path)) != state:
-            aside = path.with_name(f"{path.name}.changed")
-            logger.warning("%s was changed after it was written; it is kept as %s", path, aside.name)
-            path.replace(aside)
+        if note.key and path.is_file() and not _is_as_written(path, state):
+            _set_aside(path)
     for path in [*(folder / file for file in note.files), _note_path(folder, name)]:
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise storage_error(path, error) from error
+
+
+def _set_aside(path: Path) -> None:
+    """Rename a file that is not as it was written, to a name that is free."""
+    names = itertools.chain(
+        [f"{path.name}.changed"], (f"{path.name}.changed-{number}" for number in itertools.count(2))
+    )
+    aside = next(place for name in names if not os.path.lexists(place := path.with_name(name)))
+    logger.warning("%s was changed after it was written; it is kept as %s", path, aside.name)
+    path.replace(aside)
 
 
 def remove_all_leftovers(folder: Path) -> None:

@@ -2,9 +2,11 @@
 
 import io
 import struct
+import zlib
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import torch
 
@@ -23,8 +25,7 @@ DAMAGED = (
     struct.error,
     UnpicklingError,
 )
-"""What torch raises when it parses a file whose bytes were changed or cut off. Tensors are mapped then, so that none of these
-can mean that memory is short."""
+"""What torch raises when it parses a file whose bytes were changed or cut off; the first two also where memory is short."""
 GB = 2**30
 
 
@@ -53,8 +54,10 @@ def load_checkpoint(path: Path, *, is_mapped: bool = False) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError:
         raise StorageError(f"{path}: there is no checkpoint; train the fold first") from None
-    except DAMAGED as error:
+    except (MemoryError, *DAMAGED) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if lacks_memory(path, error):
+            raise out_of_memory(path, reason) from error
         raise StorageError(f"{path}: the checkpoint is damaged ({reason}); delete it and train again") from error
     return state if is_mapped else _read_in(path, state)
 
@@ -64,11 +67,30 @@ def _read_in(path: Path, state: dict[str, Any]) -> dict[str, Any]:
     try:
         copied: dict[str, Any] = _copied(state)
     except (MemoryError, RuntimeError) as error:
-        size = path.stat().st_size / GB
-        raise StorageError(
-            f"{path}: memory cannot hold the checkpoint of {size:.2f} GB, which is sound; end other processes, or use a larger machine"
-        ) from error
+        raise out_of_memory(path, type(error).__name__) from error
     return copied
+
+
+def lacks_memory(path: Path, error: Exception) -> bool:
+    """Tell whether a file failed to load though its bytes are sound: torch says both by the same types of error."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError | OSError) and _is_sound(path))
+
+
+def _is_sound(path: Path) -> bool:
+    """Tell whether every part of a checkpoint has the checksum that was stored with it; reads block by block."""
+    try:
+        with ZipFile(path) as parts:
+            return parts.testzip() is None
+    except (BadZipFile, OSError, ValueError, NotImplementedError, zlib.error, EOFError):
+        return False
+
+
+def out_of_memory(path: Path, reason: str) -> StorageError:
+    """Return the error for a sound file that memory cannot hold."""
+    size = path.stat().st_size / GB
+    return StorageError(
+        f"{path}: memory cannot hold the checkpoint of {size:.2f} GB ({reason}), which is sound; end other processes, or use a larger machine"
+    )
 
 
 def _copied(value: Any) -> Any:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tumorseg.errors import StorageError
 from tumorseg.schema.base import Record, parse_record
-from tumorseg.storage.checkpoints import DAMAGED
+from tumorseg.storage.checkpoints import DAMAGED, lacks_memory, out_of_memory
 
 REBUILD_NUMBER = np.float64(0).__reduce__()[0]
 NUMPY_GLOBALS: tuple[Any, ...] = (
@@ -50,7 +50,9 @@ def load_nnunet_checkpoint(path: Path) -> tuple[dict[str, Tensor], CheckpointNot
             found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError:
         raise StorageError(f"{path}: there is no checkpoint; copy the whole model folder") from None
-    except DAMAGED as error:
+    except (MemoryError, *DAMAGED) as error:
+        if lacks_memory(path, error):
+            raise out_of_memory(path, type(error).__name__) from error
         raise StorageError(f"{path}: {_reason(str(error) or type(error).__name__)}") from error
     weights = found.get("network_weights") if isinstance(found, dict) else None
     if not isinstance(weights, dict) or not all(map(_is_weight, weights.items())):

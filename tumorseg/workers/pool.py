@@ -13,13 +13,10 @@ from typing import Generic, TypeVar
 from tumorseg.workers.child import READY, encode
 from tumorseg.workers.machine import GB, available_bytes
 from tumorseg.workers.outcomes import Failure, Outcome, Success, attempt, log_failure
-from tumorseg.workers.worker import Worker, describe_death, describe_stop, retire_worker, start_worker
+from tumorseg.workers.worker import POLL_S, Worker, describe_death, describe_stop, retire_worker, start_worker
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-POLL_S = 0.5
-"""How often the parent notes the memory of its workers and looks whether they live."""
 
 MOST_FAILED_STARTS = 2
 """Workers in a row that may die before their first word; then it is no accident."""
@@ -120,8 +117,7 @@ class _Pool(Generic[T, R]):
         ready = set(mp_connection.wait(wanted, timeout=POLL_S))
         for worker in self.workers:
             worker.note_memory()
-            if told := worker.look():
-                _logger.warning("case %s: %s", worker.task[0], told)
+            worker.look()
         return [
             worker
             for worker in self.workers
@@ -137,7 +133,7 @@ class _Pool(Generic[T, R]):
         try:
             message = worker.receive()
         except (EOFError, OSError):
-            return self._bury(worker)
+            return self.end_stopped(worker) if worker.watch.is_stopped else self._bury(worker)
         if message == READY:
             self._failed_starts = 0
             worker.is_ready = True

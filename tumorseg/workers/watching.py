@@ -30,6 +30,11 @@ class Watch:
     cpu_s: float = 0.0
     """Processor time that it had taken by then."""
 
+    @classmethod
+    def begin(cls, state: ProcessState | None) -> "Watch":
+        """Return the watch of a worker that begins a case now; what it has computed before does not count."""
+        return cls(cpu_s=0.0 if state is None else state.cpu_s)
+
     @property
     def is_stopped(self) -> bool:
         """Return whether it has been stopped for too long."""

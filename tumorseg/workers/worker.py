@@ -1,9 +1,11 @@
 """One worker as its parent sees it: start it, talk to it, say what it died of."""
 
+import logging
 import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +22,10 @@ from tumorseg.workers.watching import Watch
 
 _SPAWN = multiprocessing.get_context("spawn")  # forking a process that has threads (torch, BLAS) can deadlock
 _GRACE_S = 5.0
+_logger = logging.getLogger(__name__)
+
+POLL_S = 0.5
+"""How often the parent looks at its workers: their memory, and whether they live and get on."""
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -50,13 +56,14 @@ class Worker:
         """
         if not self.connection.poll():
             raise EOFError
-        message = self.connection.recv()
-        return [self.connection.recv()] if message == VALUE else message
+        with self._watched():
+            message = self.connection.recv()
+            return [self.connection.recv()] if message == VALUE else message
 
     def send_task(self) -> bool:
         """Send the worker its case; False if it has died meanwhile."""
         message = encode(self.task, f"the argument of case {self.task[0]}")
-        self.watch = Watch()
+        self.watch = Watch.begin(process_state(self.process.ident or 0))
         try:
             self.connection.send_bytes(message)
         except OSError:
@@ -67,9 +74,30 @@ class Worker:
         """Remember how much memory the worker has held at most, while that can still be asked."""
         self.peak_memory_bytes = peak_bytes(self.process.ident or 0) or self.peak_memory_bytes
 
-    def look(self) -> str | None:
-        """Look whether the worker gets on; return what is to be told of one that waits."""
-        return self.watch.look(process_state(self.process.ident or 0), time.monotonic())
+    def look(self) -> None:
+        """Look whether the worker gets on, and tell of one that waits."""
+        if told := self.watch.look(process_state(self.process.ident or 0), time.monotonic()):
+            _logger.warning("case %s: %s", self.task[0], told)
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Look at the worker while this process waits for the rest of a message; end one that is stopped, which ends the wait."""
+        is_over = threading.Event()
+
+        def watch() -> None:
+            while not is_over.wait(POLL_S):
+                self.look()
+                if self.watch.is_stopped:
+                    self.process.kill()
+                    return
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join()
 
     def resident_bytes(self) -> int:
         """Return how much memory the worker holds now; 0 if it has ended."""
