@@ -142,12 +142,14 @@ def test_missing_predictions_are_refused_scored_at_their_worst_or_skipped(folder
     assert summary["dsc"]["mean"] == pytest.approx(np.mean([case["dsc"] for case in found["cases"]]))
 
 
-def test_where_all_predictions_are_missing_the_worst_is_scored_of_an_empty_folder_but_not_of_other_names(folders):
+def test_where_all_predictions_are_missing_the_same_rules_hold_but_not_where_names_differ(folders):
     (folders / "predictions").rename(folders / "elsewhere")
     (folders / "predictions").mkdir()
-    for missing in ("refuse", "skip"):
-        with pytest.raises(InputError, match="found no dataset"):
-            evaluate(request(folders, missing=missing))
+    with pytest.raises(TumorsegError, match="4 of 4 cases failed"):
+        evaluate(request(folders))
+    assert not written(folders)["is_complete"]
+    left_out = evaluate(request(folders, missing="skip"))
+    assert (left_out.cases, left_out.missing) == ((), ("c0", "c1", "c2", "c3"))
     report = evaluate(request(folders, missing="worst"))
     assert [case.dsc for case in report.cases] == [0, 0, 0, 0]
     for path in (folders / "elsewhere").iterdir():
@@ -164,6 +166,12 @@ def test_a_bad_name_on_either_side_is_that_cases_failure_alone(folders):
     assert str(failed.value).count("the name ends with a blank; rename the file") == 2
     assert {case["case_id"] for case in written(folders)["cases"]} == {"c0", "c3"}
     assert written(folders)["missing"] == ["c1"]
+
+
+def test_a_prediction_that_is_named_and_not_there_is_missing(folders):
+    named = tuple(folders / f"predictions/c{number}.nii.gz" for number in (0, 7))
+    report = evaluate(request(folders, predictions=named, missing="skip"))
+    assert report.missing == ("c1", "c2", "c3")
 
 
 def test_a_bad_prediction_that_nobody_asked_for_costs_nothing(folders):

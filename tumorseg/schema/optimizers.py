@@ -62,7 +62,7 @@ class PlateauSchedule(Record):
     """The lr is multiplied by this."""
     patience: float = Field(default=0.1, gt=0, le=1)
     """Share of the training over which the mean loss must have fallen below that of the share before; else the lr is lowered."""
-    threshold: float = Field(default=0.02, ge=0, lt=1)
+    threshold: float = Field(default=0.05, ge=0, lt=1)
     """Share of the whole fall of that mean since the beginning that it must fall each time."""
     floor: float = Field(default=0.05, ge=0, le=1)
     """Share of the lr that stalls leave at least; only annealing goes below."""

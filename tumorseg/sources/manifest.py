@@ -177,7 +177,8 @@ def _sound_entries(file: Path, entries: list[Any]) -> list[ManifestCase]:
 
 def _id_of(entry: Any) -> str:
     """Return the id of a case as it is written, whatever else is wrong with it."""
-    return str(entry.get("case_id")) if isinstance(entry, dict) else ""
+    case_id = entry.get("case_id") if isinstance(entry, dict) else None
+    return "" if case_id is None else str(case_id)
 
 
 def _cases(file: Path, manifest: Manifest) -> list[Case]:

@@ -84,7 +84,6 @@ def demo(request: DemoRequest) -> Demo:
             output=home
             / "plans"
             / f"demo_{'timed' if 'training.max_hours' in overrides else overrides['training.epochs']}.json",
-            force=True,
         )
     )
     logger.info("2/5 preprocess")

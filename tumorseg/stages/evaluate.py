@@ -88,8 +88,8 @@ def _holds_scores(path: Path) -> bool:
 
 
 def _evaluate(request: EvaluateRequest) -> MetricsReport:
-    allowed, is_worst = request.stated.allow_outside, request.missing == "worst"
-    predictions = open_labels(request.predictions, allow_outside=allowed, may_be_empty=is_worst)
+    allowed = request.stated.allow_outside
+    predictions = _there(open_labels(request.predictions, allow_outside=allowed, may_be_empty=True))
     references = open_labels(request.references, allow_outside=allowed)
     predictions = _with_references(predictions, references)
     pairs = _pair(predictions, references)
@@ -99,6 +99,14 @@ def _evaluate(request: EvaluateRequest) -> MetricsReport:
     scoring = Scoring(targets, request.tolerance_mm, reading, request.missing)
     failed = [*predictions.refused, *references.refused]
     return score_pairs(pairs, scoring, request.output, jobs=request.jobs, failed=failed)
+
+
+def _there(predictions: Segmentations) -> Segmentations:
+    """Leave out predictions that were named and are not there: they are missing, not damaged."""
+    found = {case_id: files for case_id, files in predictions.files.items() if all(map(os.path.lexists, files))}
+    if gone := sorted(predictions.files.keys() - found.keys()):
+        logger.warning("%d predictions are not there: %s", len(gone), _some(gone))
+    return predictions._replace(files=found)
 
 
 def _with_references(predictions: Segmentations, references: Segmentations) -> Segmentations:
