@@ -179,8 +179,13 @@ def hecktor_with_a_label_too_many(folder):
 
 
 def hecktor_with_ids_of_digits(folder):
-    """Ids without a centre's letters, and a CT both as .nii and .nii.gz."""
-    layouts.write_hecktor(folder, ids=("017", "018"))
+    """Ids without a centre's letters."""
+    return layouts.write_hecktor(folder, ids=("017", "018"))
+
+
+def hecktor_with_a_ct_of_two_files(folder):
+    """A CT both as .nii and .nii.gz."""
+    hecktor_with_ids_of_digits(folder)
     layouts.save(folder / "imagesTr/017__CT.nii", layouts.image(9, 9))
     return folder
 
