@@ -18,8 +18,8 @@ from tests.planning.drawn import fingerprints
 from tests.planning.measured import equal_cases, fingerprint, made
 from tumorseg.errors import PlanError
 from tumorseg.networks.registry import BUILDERS
-from tumorseg.planning.budgets import plan_setting
-from tumorseg.planning.counting import GB, MemoryCounter
+from tumorseg.planning.memory.counting import GB, MemoryCounter
+from tumorseg.planning.memory.totals import plan_setting
 from tumorseg.planning.planner import PlanOptions, make_plan
 from tumorseg.planning.presets import PRESETS
 from tumorseg.schema.fingerprint import Fingerprint

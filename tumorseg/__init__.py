@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from tumorseg.planning.difference import diff_plans
+    from tumorseg.planning.reading.difference import diff_plans
     from tumorseg.stages.evaluate import EvaluateRequest, evaluate
     from tumorseg.stages.inference import load_model
     from tumorseg.stages.plan import PlanRequest, plan
@@ -53,7 +53,7 @@ __all__ = [
 
 
 PLACES = {
-    "tumorseg.planning.difference": ("diff_plans",),
+    "tumorseg.planning.reading.difference": ("diff_plans",),
     "tumorseg.stages.evaluate": ("EvaluateRequest", "evaluate"),
     "tumorseg.stages.inference": ("load_model",),
     "tumorseg.stages.plan": ("PlanRequest", "plan"),

@@ -9,7 +9,7 @@ from tumorseg.engine.accumulation import backward_in_parts
 from tumorseg.losses.compound import LossValue
 from tumorseg.losses.presets import loss_preset
 from tumorseg.networks.registry import build_network
-from tumorseg.planning.tracking import AllocationTracker
+from tumorseg.planning.memory.allocations import AllocationTracker
 from tumorseg.schema.networks import PlainUNet
 from tumorseg.schema.optimizers import Sgd
 from tumorseg.schema.weighting import AdaptiveWeighting, UncertaintyWeighting

@@ -9,7 +9,7 @@ from tests.losses.built import CLASSES, REGIONS, loss_of
 from tumorseg.losses import statistics
 from tumorseg.losses.presets import LOSS_PRESETS, loss_preset
 from tumorseg.losses.registry import build_loss
-from tumorseg.planning.tracking import AllocationTracker
+from tumorseg.planning.memory.allocations import AllocationTracker
 from tumorseg.schema.losses import (
     BinaryCrossEntropyLoss,
     BoundaryLoss,

@@ -8,7 +8,7 @@ import torch
 from tumorseg.errors import PlanError
 from tumorseg.networks.nnunet_weights import from_nnunet
 from tumorseg.networks.registry import build_network
-from tumorseg.planning.nnunet_network import read_network, write_network
+from tumorseg.planning.nnunet.networks import read_network, write_network
 from tumorseg.schema.nnunet import Architecture
 
 FROZEN = Path(__file__).parents[1] / "nnunet"

@@ -2,7 +2,7 @@
 
 from copy import deepcopy
 
-from tumorseg.planning.nnunet_import import NnunetSource, import_plan
+from tumorseg.planning.nnunet.import_plan import NnunetSource, import_plan
 from tumorseg.schema.dataset import DatasetDescription
 
 INTENSITIES = {

@@ -1,10 +1,10 @@
 """Fingerprints made by hand."""
 
-from tumorseg.planning.counting import MemoryCounter, part_size
+from tumorseg.planning.memory.counting import MemoryCounter, part_size
 from tumorseg.planning.overrides import parse_override
 from tumorseg.planning.planner import Machine, PlanOptions, make_plan
 from tumorseg.planning.presets import preset_named
-from tumorseg.planning.published import feature_map_elements
+from tumorseg.planning.search.published_rule import feature_map_elements
 from tumorseg.schema.fingerprint import CaseMeasurement, Fingerprint, IntensityStatistics
 from tumorseg.schema.plan import MemoryCount
 

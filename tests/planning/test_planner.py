@@ -5,11 +5,11 @@ from pydantic import ValidationError
 
 from tests.planning.measured import CT, MR, case, equal_cases, fingerprint, made, planned
 from tumorseg.errors import PlanError
+from tumorseg.planning.folds.split_lists import SplitLists
+from tumorseg.planning.folds.splits import split_folds
 from tumorseg.planning.overrides import parse_override
 from tumorseg.planning.planner import PlanOptions
 from tumorseg.planning.presets import PRESETS
-from tumorseg.planning.split_lists import SplitLists
-from tumorseg.planning.splits import split_folds
 from tumorseg.schema.base import record_hash
 from tumorseg.schema.losses import BinaryCrossEntropyLoss, CrossEntropyLoss
 from tumorseg.schema.optimizers import AdamW

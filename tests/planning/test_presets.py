@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from tests.planning.measured import CT, equal_cases, fingerprint, planned
 from tumorseg.errors import PlanError
-from tumorseg.planning.patch_search import Grid, search
 from tumorseg.planning.presets import PRESETS, preset_named
-from tumorseg.planning.published import PublishedRule
+from tumorseg.planning.search.patch import Grid, search
+from tumorseg.planning.search.published_rule import PublishedRule
 from tumorseg.schema.base import to_json
 from tumorseg.schema.optimizers import AdamW
 from tumorseg.schema.plan import Plan

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.planning.measured import fingerprint, planned
-from tumorseg.planning.anatomy import plan_anatomy
+from tumorseg.planning.reading.anatomy import plan_anatomy
 from tumorseg.reports.architecture import (
     Drawing,
     anatomy_facts,

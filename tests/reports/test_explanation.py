@@ -4,8 +4,8 @@ import pytest
 
 from tests.planning.measured import fingerprint, planned
 from tests.reports.test_page import Balance
-from tumorseg.planning.difference import diff_plans
-from tumorseg.planning.explanation import explain
+from tumorseg.planning.reading.difference import diff_plans
+from tumorseg.planning.reading.explanation import explain
 from tumorseg.reports.difference import diff_text
 from tumorseg.reports.explanation import explanation_html, explanation_text, plain_text, value_text
 from tumorseg.schema.extensions import External

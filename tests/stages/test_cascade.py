@@ -12,7 +12,7 @@ from torch import nn
 from tests.stages.conftest import Toy
 from tests.toys import LABELS
 from tumorseg.errors import PlanError
-from tumorseg.planning.augmentation import cascade_augmentation
+from tumorseg.planning.choices.augmentation import cascade_augmentation
 from tumorseg.schema.plan import Plan
 from tumorseg.stages.cascade import known_to
 from tumorseg.stages.inference import KnownPrevious, Model, load_model

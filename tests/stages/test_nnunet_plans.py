@@ -11,7 +11,7 @@ from tumorseg.cli.main import Settings
 from tumorseg.cli.plan_export import command as export_command
 from tumorseg.cli.plan_import import command as import_command
 from tumorseg.errors import InputError, PlanError
-from tumorseg.planning.split_lists import SplitLists
+from tumorseg.planning.folds.split_lists import SplitLists
 from tumorseg.schema.base import to_json
 from tumorseg.stages.plan_export import PlanExportRequest, export_nnunet_plan
 from tumorseg.stages.plan_import import PlanImportRequest, import_nnunet_plan

@@ -4,7 +4,7 @@ import pytest
 
 from tests.planning.measured import case, fingerprint
 from tumorseg.errors import InputError, PlanError
-from tumorseg.planning.splits import split_folds
+from tumorseg.planning.folds.splits import split_folds
 from tumorseg.stages.plan import PlanRequest, plan, read_splits
 from tumorseg.storage.json_files import write_record
 

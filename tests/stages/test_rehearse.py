@@ -8,8 +8,8 @@ import torch
 from tests.planning.measured import equal_cases, fingerprint, made
 from tumorseg.errors import InputError, PlanError, TrainingError
 from tumorseg.networks.registry import BUILDERS
-from tumorseg.planning.budgets import plan_setting
-from tumorseg.planning.counting import MemoryCounter
+from tumorseg.planning.memory.counting import MemoryCounter
+from tumorseg.planning.memory.totals import plan_setting
 from tumorseg.planning.planner import PlanOptions
 from tumorseg.planning.presets import PRESETS
 from tumorseg.stages.plan import PlanRequest, read_preset

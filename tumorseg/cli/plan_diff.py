@@ -19,7 +19,7 @@ def command(settings: Settings, /, *, before: Path, after: Path) -> None:
 
     Their names make no difference. Leaves with 0 whether they differ or not; `--json` holds `is_same`.
     """
-    from tumorseg.planning.difference import diff_plans
+    from tumorseg.planning.reading.difference import diff_plans
     from tumorseg.reports.difference import diff_text
     from tumorseg.stages.planned import read_plan
 

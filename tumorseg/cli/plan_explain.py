@@ -9,7 +9,7 @@ from tumorseg.cli.main import Settings
 from tumorseg.cli.output import show
 
 if TYPE_CHECKING:
-    from tumorseg.planning.explanation import Explanation
+    from tumorseg.planning.reading.explanation import Explanation
 
 PATH = click.Path(path_type=Path)
 

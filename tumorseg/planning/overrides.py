@@ -8,8 +8,8 @@ from pydantic import JsonValue
 
 from tumorseg.errors import PlanError
 from tumorseg.losses.presets import loss_preset
-from tumorseg.planning.augmentation import cascade_augmentation
-from tumorseg.planning.search_reasons import SPOILED_RULE
+from tumorseg.planning.choices.augmentation import cascade_augmentation
+from tumorseg.planning.search.reasons import SPOILED_RULE
 from tumorseg.schema.augmentation import AugmentationSpec, PreviousMorphology, PreviousRemoval
 from tumorseg.schema.base import Record, parse_record
 from tumorseg.schema.class_weights import CLASS_WEIGHTS

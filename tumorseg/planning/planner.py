@@ -6,26 +6,40 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from tumorseg.errors import PlanError
-from tumorseg.planning.adaptation import Adaptation, adapt
-from tumorseg.planning.budgets import predict_memory
-from tumorseg.planning.certainty import judge_labels, many_labels
-from tumorseg.planning.class_counts import with_class_counts
-from tumorseg.planning.configurations import FULL, Brief, Planned, Subject, draft_default, plan_planes, plan_volumes
-from tumorseg.planning.counting import GB, MemoryCounter
-from tumorseg.planning.cropping import decide_cropping
-from tumorseg.planning.fold_choice import choose_folds, fold_reason, fold_warnings, usage_reasons
-from tumorseg.planning.images import image_warnings, not_hounsfield, reading_reasons, unplaced_files, with_outside_value
-from tumorseg.planning.kinds import KindDecision, choose_normalization, decide_kind
-from tumorseg.planning.laterality import mirrored_in_images
+from tumorseg.planning.choices.adaptation import Adaptation, adapt
+from tumorseg.planning.choices.class_counts import with_class_counts
+from tumorseg.planning.choices.cropping import decide_cropping
+from tumorseg.planning.choices.reasons import Evidence, has_sides, plan_reasons, shared_reasons
+from tumorseg.planning.evidence.certainty import judge_labels, many_labels
+from tumorseg.planning.evidence.images import (
+    image_warnings,
+    not_hounsfield,
+    reading_reasons,
+    unplaced_files,
+    with_outside_value,
+)
+from tumorseg.planning.evidence.kinds import KindDecision, choose_normalization, decide_kind
+from tumorseg.planning.evidence.laterality import mirrored_in_images
+from tumorseg.planning.evidence.spacing import TargetGrid, target_grid
+from tumorseg.planning.folds.fold_choice import choose_folds, fold_reason, fold_warnings, usage_reasons
+from tumorseg.planning.folds.split_lists import SplitLists
+from tumorseg.planning.memory.counting import GB, MemoryCounter
+from tumorseg.planning.memory.rehearsal import Setting
+from tumorseg.planning.memory.totals import predict_memory
 from tumorseg.planning.overrides import Override, apply_overrides
-from tumorseg.planning.pace import choose_pace, target_seconds
-from tumorseg.planning.patch_search import Grid
 from tumorseg.planning.presets import PLAIN_REFERENCE, PRESETS, RESIDUAL_M_REFERENCE, Preset
-from tumorseg.planning.reasons import Evidence, has_sides, plan_reasons, shared_reasons
-from tumorseg.planning.rehearsal import Setting
-from tumorseg.planning.soundness import LATERAL_AXIS, check_plan, whole
-from tumorseg.planning.spacing import TargetGrid, target_grid
-from tumorseg.planning.split_lists import SplitLists
+from tumorseg.planning.reading.soundness import LATERAL_AXIS, check_plan, whole
+from tumorseg.planning.search.configurations import (
+    FULL,
+    Brief,
+    Planned,
+    Subject,
+    draft_default,
+    plan_planes,
+    plan_volumes,
+)
+from tumorseg.planning.search.cpu_ladder import choose_pace, target_seconds
+from tumorseg.planning.search.patch import Grid
 from tumorseg.schema.base import Record, record_hash
 from tumorseg.schema.dataset import DatasetDescription
 from tumorseg.schema.fingerprint import Fingerprint

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
-from tumorseg.planning.anatomy import Anatomy, Stage
+from tumorseg.planning.reading.anatomy import Anatomy, Stage
 from tumorseg.reports.figures import PALETTE, png_bytes
 
 INK, SOFT, LINE, PAPER = "#1c2128", "#5b6672", "#b6bfc9", "#f2f6fa"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from pydantic import JsonValue
 
-from tumorseg.planning.difference import Difference, PlanDiff
+from tumorseg.planning.reading.difference import Difference, PlanDiff
 from tumorseg.reports.explanation import filled, value_text
 
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
-from tumorseg.planning.anatomy import Anatomy
-from tumorseg.planning.explanation import Explained, Explanation, Section
+from tumorseg.planning.reading.anatomy import Anatomy
+from tumorseg.planning.reading.explanation import Explained, Explanation, Section
 from tumorseg.reports.architecture import (
     Drawing,
     anatomy_facts,

@@ -14,7 +14,7 @@ from os.path import relpath
 from pathlib import Path
 
 from tumorseg.errors import InputError
-from tumorseg.planning.doubts import Held, question_labels
+from tumorseg.planning.evidence.doubts import Held, question_labels
 from tumorseg.schema.dataset import Case, Channel, Dataset, ImageFile
 from tumorseg.sources.dicom_channels import choose_channels
 from tumorseg.sources.dicom_studies import Series, Study, find_studies

@@ -7,8 +7,8 @@ from typing import NamedTuple
 from tumorseg.errors import InputError
 from tumorseg.ops.labels import count_values
 from tumorseg.ops.smears import picture_fault
-from tumorseg.planning.certainty import describe_uncertain
-from tumorseg.planning.doubts import FileFault, Held, Label, question_labels
+from tumorseg.planning.evidence.certainty import describe_uncertain
+from tumorseg.planning.evidence.doubts import FileFault, Held, Label, question_labels
 from tumorseg.schema.dataset import Case, Dataset, LabelDoubt
 from tumorseg.storage.images import FLAT_ENDINGS, knows_names_only, read_label_names, read_stored_labels
 from tumorseg.types import Segmentation

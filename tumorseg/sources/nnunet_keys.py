@@ -11,7 +11,7 @@ References:
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from tumorseg.planning.kinds import kind_from_name
+from tumorseg.planning.evidence.kinds import kind_from_name
 from tumorseg.schema.dataset import Channel, DatasetDescription, Region
 
 BACKGROUND, IGNORE = "background", "ignore"

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from tumorseg.errors import InputError, StorageError, TumorsegError
-from tumorseg.planning.certainty import absent_labels
-from tumorseg.planning.images import with_named_kinds
-from tumorseg.planning.kinds import kind_from_name
+from tumorseg.planning.evidence.certainty import absent_labels
+from tumorseg.planning.evidence.images import with_named_kinds
+from tumorseg.planning.evidence.kinds import kind_from_name
 from tumorseg.schema.base import Record
 from tumorseg.schema.cases import reading_of
 from tumorseg.schema.dataset import Case, Dataset, DatasetDescription, Reading

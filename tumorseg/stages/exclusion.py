@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from tumorseg.errors import InputError, TumorsegError
-from tumorseg.planning.split_lists import SplitLists, check_known
+from tumorseg.planning.folds.split_lists import SplitLists, check_known
 from tumorseg.schema.dataset import Dataset
 from tumorseg.schema.planned_dataset import Selection
 from tumorseg.sources.leaving_out import leaving_out

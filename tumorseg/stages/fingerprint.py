@@ -14,8 +14,8 @@ from tumorseg.ops.places import label_places
 from tumorseg.ops.runs import count_runs, mean_lengths
 from tumorseg.ops.statistics import intensity_statistics, sample_foreground, samples_per_case
 from tumorseg.ops.units import ct_doubt
-from tumorseg.planning.images import with_named_kinds
-from tumorseg.planning.split_lists import SplitLists
+from tumorseg.planning.evidence.images import with_named_kinds
+from tumorseg.planning.folds.split_lists import SplitLists
 from tumorseg.schema.base import Record, content_hash
 from tumorseg.schema.cases import CaseReading, reading_of
 from tumorseg.schema.dataset import Case, Dataset, DatasetDescription

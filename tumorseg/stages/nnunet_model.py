@@ -9,9 +9,9 @@ from torch import Tensor
 
 from tumorseg.errors import PlanError, StorageError
 from tumorseg.networks.nnunet_weights import from_nnunet
-from tumorseg.planning.laterality import mirror_pairs
-from tumorseg.planning.nnunet_import import NnunetSource, import_plan
-from tumorseg.planning.reasons import sided_names
+from tumorseg.planning.choices.reasons import sided_names
+from tumorseg.planning.evidence.laterality import mirror_pairs
+from tumorseg.planning.nnunet.import_plan import NnunetSource, import_plan
 from tumorseg.schema.base import parse_record
 from tumorseg.schema.networks import PlainUNet, ResidualUNet
 from tumorseg.schema.plan import Configuration, Plan

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tumorseg.errors import InputError, PlanError
-from tumorseg.planning.counting import MemoryCounter
+from tumorseg.planning.folds.split_lists import SplitLists, parse_splits
+from tumorseg.planning.folds.splits import NAMED_SPLITS
+from tumorseg.planning.memory.counting import MemoryCounter
 from tumorseg.planning.overrides import Override
 from tumorseg.planning.planner import Machine, PlanOptions, make_plan
 from tumorseg.planning.presets import PRESETS, Preset, extend_preset, preset_named
-from tumorseg.planning.split_lists import SplitLists, parse_splits
-from tumorseg.planning.splits import NAMED_SPLITS
 from tumorseg.schema.base import Record, parse_record
 from tumorseg.schema.fingerprint import Fingerprint
 from tumorseg.schema.losses import LossPreset

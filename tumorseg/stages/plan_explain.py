@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tumorseg.planning.explanation import Explanation, explain
+from tumorseg.planning.reading.explanation import Explanation, explain
 from tumorseg.schema.base import Record
 from tumorseg.schema.plan import Plan
 from tumorseg.storage.atomic import HTML_ENDINGS, require_file_name, write_bytes, write_text

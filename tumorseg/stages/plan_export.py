@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tumorseg.errors import PlanError
-from tumorseg.planning.nnunet_export import WRITERS, export_plan, export_splits
+from tumorseg.planning.nnunet.export_plan import WRITERS, export_plan, export_splits
 from tumorseg.schema.base import Record, json_text
 from tumorseg.schema.plan import Plan
 from tumorseg.sources.kept import ordered_json

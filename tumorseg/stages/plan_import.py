@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from tumorseg.planning.budgets import predict_memory
-from tumorseg.planning.counting import MemoryCounter
-from tumorseg.planning.nnunet_import import NnunetSource, import_plan
+from tumorseg.planning.memory.counting import MemoryCounter
+from tumorseg.planning.memory.totals import predict_memory
+from tumorseg.planning.nnunet.import_plan import NnunetSource, import_plan
 from tumorseg.schema.base import Record
 from tumorseg.stages.nnunet_model import read_nnunet_source
 from tumorseg.stages.plan import WrittenPlan, read_splits

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tumorseg.errors import InputError, PlanError, TumorsegError
-from tumorseg.planning.soundness import COUNTED_PARTS, Parsed, check_plan, parse_plan, parsed_parts
+from tumorseg.planning.reading.soundness import COUNTED_PARTS, Parsed, check_plan, parse_plan, parsed_parts
 from tumorseg.schema.base import Record, record_hash
 from tumorseg.schema.dataset import Dataset
 from tumorseg.schema.findings import Finding, PlanReport, count_findings, finding, order_of
@@ -84,8 +84,8 @@ def _count_memory(parsed: Parsed) -> dict[str, int]:
     """Return the bytes that each configuration needs, or nothing where something stands in the way, which is told."""
     if not parsed.parts.issuperset(COUNTED_PARTS):
         return {}
-    from tumorseg.planning.budgets import count_configurations
-    from tumorseg.planning.counting import MemoryCounter, needed_bytes
+    from tumorseg.planning.memory.counting import MemoryCounter, needed_bytes
+    from tumorseg.planning.memory.totals import count_configurations
 
     try:
         counts = count_configurations(parsed.plan, MemoryCounter())

@@ -10,7 +10,7 @@ from tumorseg.engine.averaging import Views, averaged_forward
 from tumorseg.engine.learner import Learner
 from tumorseg.engine.sliding_window import tiling_of
 from tumorseg.errors import TrainingError
-from tumorseg.planning.rehearsal import Setting
+from tumorseg.planning.memory.rehearsal import Setting
 from tumorseg.schema.plan import Configuration, Training
 
 WARM_UP, TIMED = 1, 3

@@ -4,10 +4,10 @@ import logging
 import math
 
 from tumorseg.errors import InputError
-from tumorseg.planning.budgets import plan_setting, predict_memory
-from tumorseg.planning.counting import GB, MemoryCounter
-from tumorseg.planning.rehearsal import setting_of
-from tumorseg.planning.verification import Verified, fit_to_device
+from tumorseg.planning.memory.counting import GB, MemoryCounter
+from tumorseg.planning.memory.on_device import Verified, fit_to_device
+from tumorseg.planning.memory.rehearsal import setting_of
+from tumorseg.planning.memory.totals import plan_setting, predict_memory
 from tumorseg.schema.plan import Configuration, Plan, Reason
 from tumorseg.stages.devices import choose_device, device_name
 from tumorseg.stages.rehearse import measure_reserved, versions

@@ -12,7 +12,7 @@ from tumorseg.ops.duplicates import content_digest, signature
 from tumorseg.ops.geometry import orient, orientation_of, spacing_of
 from tumorseg.ops.integrity import ChannelFacts, axis_code, centroid_x, is_left_handed, obliqueness
 from tumorseg.ops.labels import count_values
-from tumorseg.planning.laterality import mirror_pairs
+from tumorseg.planning.evidence.laterality import mirror_pairs
 from tumorseg.schema.cases import reading_of
 from tumorseg.schema.dataset import Case, DatasetDescription
 from tumorseg.schema.findings import Finding

@@ -14,7 +14,7 @@ from tumorseg.ops.geometry import AS_STORED
 from tumorseg.ops.grids import covered_voxels, describe_grid, describe_mismatch, shared_part
 from tumorseg.ops.integrity import ChannelFacts, measure_channel
 from tumorseg.ops.units import ct_doubt
-from tumorseg.planning.kinds import kind_from_name
+from tumorseg.planning.evidence.kinds import kind_from_name
 from tumorseg.schema.cases import CaseReading, reading_of
 from tumorseg.schema.dataset import Case, Channel, DatasetDescription, ImageFile
 from tumorseg.schema.findings import Finding, finding

@@ -7,10 +7,10 @@ import numpy as np
 
 from tumorseg.ops.integrity import ChannelFacts
 from tumorseg.ops.outliers import FEWEST_CASES, find_outliers
-from tumorseg.planning.certainty import REMEDY, absent_labels, many_labels
-from tumorseg.planning.kinds import kind_from_name
-from tumorseg.planning.patients import describe_patients, parted_patients, suggest_patients
-from tumorseg.planning.splits import split_folds
+from tumorseg.planning.evidence.certainty import REMEDY, absent_labels, many_labels
+from tumorseg.planning.evidence.kinds import kind_from_name
+from tumorseg.planning.folds.patients import describe_patients, parted_patients, suggest_patients
+from tumorseg.planning.folds.splits import split_folds
 from tumorseg.schema.dataset import Channel, Dataset
 from tumorseg.schema.findings import Finding, finding
 from tumorseg.stages.checking.case import CaseFacts

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from tumorseg.ops.duplicates import equal_groups, joined_groups, near_pairs
-from tumorseg.planning.splits import split_folds
+from tumorseg.planning.folds.splits import split_folds
 from tumorseg.schema.dataset import Dataset
 from tumorseg.schema.findings import Finding, finding
 from tumorseg.stages.checking.case import CaseFacts

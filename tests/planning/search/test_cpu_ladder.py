@@ -1,0 +1,89 @@
+"""Width and patch by timed steps; the clock is a formula here."""
+
+import math
+
+import pytest
+
+from tests.planning.measured import COUNTER, equal_cases, fingerprint
+from tumorseg.errors import PlanError
+from tumorseg.planning.overrides import parse_override
+from tumorseg.planning.planner import Machine, PlanOptions, make_plan
+from tumorseg.planning.presets import PRESETS
+from tumorseg.planning.search.cpu_ladder import LEAST_S, MOST_S, RUNGS, USUAL_S, target_seconds
+
+MEASURED = fingerprint(equal_cases(20, (1.0, 1.0, 1.0), (120, 150, 130)))
+FLAT = fingerprint(equal_cases(20, (1.0, 0.5, 0.5), (1, 301, 203)))
+
+
+def machine(seconds_per_gigavoxel):
+    def seconds(configuration, setting):
+        assert setting.precision == "fp32"
+        width = configuration.network.features_per_stage[0]
+        return seconds_per_gigavoxel * width * configuration.batch_size * math.prod(configuration.patch_size) / 1e9
+
+    return Machine(seconds, COUNTER)
+
+
+def cpu_plan(speed, measured=MEASURED, **options):
+    options = {"preset": PRESETS["optimized"]} | options
+    return make_plan(measured, "p", PlanOptions(device="cpu", **options), machine(speed)).plan
+
+
+@pytest.mark.parametrize("measured", [MEASURED, FLAT])
+def test_a_faster_machine_gets_a_wider_network_or_a_larger_patch(measured):
+    name = cpu_plan(1, measured).default_configuration
+    sizes = []
+    for speed in (3000, 300, 30, 3):
+        configuration = cpu_plan(speed, measured).configurations[name]
+        sizes.append(configuration.network.features_per_stage[0] * math.prod(configuration.patch_size))
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[-1]
+
+
+def test_a_step_stays_within_its_time_and_is_written_down():
+    plan = cpu_plan(30)
+    assert 0 < plan.budget.step_s <= USUAL_S
+    assert plan.budget.device == "cpu"
+    assert plan.training.precision == "fp32"
+    assert {configuration.batch_size for configuration in plan.configurations.values()} == {2}
+
+
+def test_the_slowest_machine_gets_the_narrowest_network():
+    plan = cpu_plan(1e9)
+    features, edge = RUNGS[0]
+    configuration = plan.configurations["3d_fullres"]
+    assert configuration.network.features_per_stage[0] == features
+    assert math.prod(configuration.patch_size) <= 1.5 * edge**3
+    assert plan.budget.step_s > USUAL_S
+
+
+def test_a_preset_is_never_made_wider_than_it_is():
+    configuration = cpu_plan(1e-9, preset=PRESETS["fast_prototyping"]).configurations["3d_fullres"]
+    assert configuration.network.features_per_stage[0] == PRESETS["fast_prototyping"].base_features
+
+
+def test_hours_decide_what_a_step_may_take():
+    assert target_seconds(None) == USUAL_S
+    assert target_seconds(1e-3) == LEAST_S
+    assert target_seconds(1e3) == MOST_S
+    assert LEAST_S < target_seconds(1.0) < target_seconds(4.0) < MOST_S
+
+
+def test_planning_for_a_cpu_needs_a_clock():
+    with pytest.raises(PlanError, match="plan on the machine that will train"):
+        make_plan(MEASURED, "p", PlanOptions(device="cpu"), Machine(counter=COUNTER))
+
+
+def test_hours_of_a_preset_count_and_a_cpu_has_no_gpus():
+    training = PRESETS["fast_prototyping"].training.model_copy(update={"max_hours": 3.0})
+    preset = PRESETS["fast_prototyping"].model_copy(update={"training": training})
+    assert cpu_plan(30, preset=preset).training.max_hours == 3.0
+    assert cpu_plan(30, preset=preset, max_hours=1.0).training.max_hours == 1.0
+    with pytest.raises(PlanError, match="--device cpu and --num-gpus 2 contradict"):
+        cpu_plan(30, num_gpus=2)
+
+
+def test_gpus_without_a_patch_are_warned_about():
+    options = PlanOptions(num_gpus=4, overrides=(parse_override("batch_size=2"),))
+    warnings = make_plan(MEASURED, "p", options, Machine(counter=COUNTER)).warnings
+    assert any("cannot be divided into 1 parts on each of 4 GPUs" in warning for warning in warnings)

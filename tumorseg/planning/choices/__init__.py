@@ -1,0 +1,1 @@
+"""Choices of a plan, each from the evidence alone."""

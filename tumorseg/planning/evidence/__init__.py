@@ -1,0 +1,1 @@
+"""What a dataset is, as far as planning needs to know."""

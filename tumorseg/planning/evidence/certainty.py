@@ -1,0 +1,77 @@
+"""Whether a dataset's labels are certain enough to plan for: none that is doubtful, none that is in no case."""
+
+from collections.abc import Collection, Iterable, Sequence
+
+from tumorseg.errors import PlanError
+from tumorseg.planning.evidence.doubts import MANY_LABELS
+from tumorseg.schema.dataset import DatasetDescription, LabelDoubt
+from tumorseg.schema.fingerprint import Fingerprint
+from tumorseg.schema.plan import Reason
+
+REMEDY = "state the labels in a manifest with label:NAME=VALUE headings, or give --confirm-labels if they are meant so"
+"""What to do about labels that were found in files and are doubtful."""
+MOST_LISTED = 8
+"""Labels that a message lists at most."""
+
+
+def judge_labels(fingerprint: Fingerprint, *, is_confirmed: bool) -> Reason | None:
+    """Return why labels that are not certain are planned for; None where all are certain.
+
+    Labels count as absent only where every case tells which it holds.
+
+    Args:
+        fingerprint: with its doubts.
+        is_confirmed: whether the user says that the labels are meant so.
+
+    Raises:
+        PlanError: some are not certain, and nobody confirms them.
+    """
+    dataset, counts = fingerprint.dataset, [case.label_voxels for case in fingerprint.cases]
+    held = [{name for name, count in (found or {}).items() if count} for found in counts]
+    absent = [] if None in counts else absent_labels(dataset, held)
+    fault = describe_uncertain(fingerprint.doubts, absent)
+    if not fault:
+        return None
+    if not is_confirmed:
+        raise PlanError(f"{dataset.name}: {fault}")
+    return Reason(
+        rule="--confirm-labels: the user says that the labels are meant as they are",
+        inputs={"doubts": [doubt.message for doubt in fingerprint.doubts], "absent": absent},
+        alternative="other labels, stated in a manifest with label:NAME=VALUE headings",
+    )
+
+
+def absent_labels(dataset: DatasetDescription, held: Iterable[Collection[str]]) -> list[str]:
+    """Return the labels of a dataset that no case holds though some should, in its order.
+
+    Args:
+        dataset: what labels there are.
+        held: the names of the labels in each case.
+    """
+    needless = {name for names in held for name in names} | set(dataset.optional_labels)
+    foreground = (name for name, value in dataset.labels.items() if value not in (0, dataset.ignore_label))
+    return [name for name in foreground if name not in needless]
+
+
+def describe_uncertain(doubts: Sequence[LabelDoubt], absent: Sequence[str] = ()) -> str:
+    """Return a line on doubtful labels, on those that are in no case, and what to do; empty where all are certain."""
+    parts = [doubt.message for doubt in doubts]
+    if absent:
+        more = f" and {len(absent) - MOST_LISTED} more" if len(absent) > MOST_LISTED else ""
+        listed = ", ".join(absent[:MOST_LISTED]) + more
+        parts.append(
+            f"no case has a voxel of {listed}, which cannot be learnt; correct the label files or remove the label"
+        )
+    remedy = REMEDY if doubts else "or give --confirm-labels if this is meant so"
+    return "; ".join([*parts, remedy]) if parts else ""
+
+
+def many_labels(dataset: DatasetDescription) -> list[str]:
+    """Return what to warn of where labels are many and were found in files, as their names tell; nothing elsewhere."""
+    found = [value for name, value in dataset.labels.items() if name == f"label_{value}"]
+    if len(found) < MANY_LABELS:
+        return []
+    return [
+        f"found {len(found)} labels in the label files, with values from {min(found)} to {max(found)}; if they number single objects or "
+        "are intensities, they are no classes; name those that are meant in a manifest with label:NAME=VALUE headings"
+    ]

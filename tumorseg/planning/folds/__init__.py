@@ -1,0 +1,1 @@
+"""Which cases train and which are held out, fold by fold."""

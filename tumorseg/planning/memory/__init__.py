@@ -1,0 +1,1 @@
+"""The memory that training and prediction need."""

@@ -1,0 +1,81 @@
+"""A configuration brought within a budget by what a device really needs."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from tumorseg.errors import PlanError
+from tumorseg.planning.memory.counting import CONTEXT_BYTES, GB
+from tumorseg.schema.networks import UNetTopology
+from tumorseg.schema.plan import Configuration
+
+Measure = Callable[[Configuration], int | None]
+"""Returns the peak of reserved bytes of two training steps and an inference tile; None if they do not fit the device."""
+
+
+class Verified(NamedTuple):
+    """A configuration that fits, and what it reserved."""
+
+    configuration: Configuration
+    measured_bytes: int
+
+
+def fit_to_device(configuration: Configuration, measure: Measure, *, vram_bytes: int, num_gpus: int) -> Verified:
+    """Return the configuration, its batch and then its patch bisected until the budget holds.
+
+    Args:
+        configuration: as planned.
+        measure: runs it on the device.
+        vram_bytes: budget; CUDA's context is taken off, as reserved bytes do not hold it.
+        num_gpus: GPUs among which a batch is divided.
+
+    Raises:
+        PlanError: not even the smallest batch and patch of this network fit.
+    """
+    limit = vram_bytes - CONTEXT_BYTES
+    unit = num_gpus * configuration.gradient_accumulation
+    sizes = range(max(unit, 2), configuration.batch_size + 1, unit)
+    smaller = [
+        configuration.model_copy(update={"batch_size": size}) for size in sizes if size < configuration.batch_size
+    ]
+    if found := _largest([*smaller, configuration], measure, limit):
+        return found
+    least = smaller[0] if smaller else configuration
+    patches = [least.model_copy(update={"patch_size": patch}) for patch in smaller_patches(least)]
+    if found := _largest(patches[::-1], measure, limit):
+        return found
+    raise PlanError(
+        f"not even a patch of {list(patches[-1].patch_size if patches else least.patch_size)} voxels fits the budget of "
+        f"{vram_bytes / GB:.1f} GB on this device; plan with a smaller --vram, which plans another network"
+    )
+
+
+def smaller_patches(configuration: Configuration) -> list[tuple[int, ...]]:
+    """Return the patches below a configuration's that its network takes, each smaller than the one before."""
+    network, patch = configuration.network, list(configuration.patch_size)
+    if not isinstance(network, UNetTopology):
+        return []
+    divisors = network.divisors
+    found: list[tuple[int, ...]] = []
+    while True:
+        axes = [axis for axis in range(len(patch)) if patch[axis] > divisors[axis]]
+        if not axes:
+            return found
+        axis = max(axes, key=lambda axis: patch[axis] / configuration.median_shape[axis])
+        patch[axis] -= divisors[axis]
+        if all(size == divisor for size, divisor in zip(patch, divisors, strict=True)):
+            return found  # one voxel at the bottleneck
+        found.append(tuple(patch))
+
+
+def _largest(ascending: Sequence[Configuration], measure: Measure, limit: int) -> Verified | None:
+    """Return the last of some configurations, each needing more than the one before, that fits; the last is tried first."""
+    low, high, best = 0, len(ascending), None
+    tried = high - 1
+    while low < high:
+        measured = measure(ascending[tried])
+        if measured is not None and measured <= limit:
+            best, low = Verified(ascending[tried], measured), tried + 1
+        else:
+            high = tried
+        tried = (low + high) // 2
+    return best

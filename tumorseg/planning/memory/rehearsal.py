@@ -1,0 +1,227 @@
+"""A training step without voxels: network, loss and optimizer as the learner puts them together, on fake tensors."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from tumorseg.engine.schedules import build_optimizer
+from tumorseg.losses.registry import build_loss
+from tumorseg.networks.registry import build_network
+from tumorseg.planning.memory.allocations import AllocationTracker
+from tumorseg.planning.memory.cuda_autocast import CudaRules
+from tumorseg.schema.plan import Configuration, MemoryCount
+from tumorseg.schema.targets import Targets, num_inputs
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class Setting(NamedTuple):
+    """What a network is trained on and in."""
+
+    num_channels: int
+    """C, input channels of the network."""
+    targets: Targets
+    """What it predicts."""
+    precision: str
+    """`fp32`, `fp16` or `bf16`."""
+
+
+def setting_of(setting: Setting, configuration: Configuration) -> Setting:
+    """Return a setting with the channels that a configuration's network takes: images', and one per label in a cascade."""
+    return setting._replace(num_channels=num_inputs(configuration, setting.targets))
+
+
+class SavedActivations(NamedTuple):
+    """What the forward pass of network and loss keeps for the backward pass."""
+
+    total_bytes: int
+    """Each storage once, parameters left out."""
+    by_module: dict[str, int]
+    """By the network's own parts, such as `stages.0`, in the order of the pass; `loss` for the loss."""
+
+
+class _Batch(NamedTuple):
+    """All parts of a batch: images (B, C, *patch) and class indices (B, *patch)."""
+
+    images: Tensor
+    segmentations: Tensor
+
+
+class Rehearsal:
+    """A network with its loss and optimizer, ready to run steps of any patch and batch."""
+
+    def __init__(self, configuration: Configuration, setting: Setting) -> None:
+        """Build everything from a configuration; its patch and batch do not matter."""
+        self._setting = setting
+        self.mode = FakeTensorMode()
+        with self.mode, AllocationTracker() as tracker:
+            self.network = build_network(
+                configuration.network, num_channels=setting.num_channels, num_outputs=setting.targets.num_outputs
+            )
+            self.parameters_bytes = tracker.live_bytes
+            self._loss = build_loss(configuration.loss, setting.targets, configuration.spacing_mm)
+            optimizer = build_optimizer(configuration.optimizer, self.network.parameters())
+            self._step_bytes = _count_step(optimizer, tracker)
+            self.optimizer_bytes = tracker.live_bytes - self.parameters_bytes
+        self._optimizer = optimizer  # keeps its state alive
+
+    def train(self, configuration: Configuration, part_size: int) -> MemoryCount:
+        """Count a training step.
+
+        Args:
+            configuration: patch, and whether activations are checkpointed.
+            part_size: patches that go through the network at once.
+
+        Returns:
+            The count, but for inference.
+        """
+        static = self.parameters_bytes + self.optimizer_bytes
+        with self.mode, AllocationTracker() as tracker, CudaRules():
+            batch = self._batch(configuration, part_size)
+            held = self._hold_gradients(batch, part_size)
+            loss_peak = tracker.peak_bytes
+            tracker.restart()
+            saved = self._forward_and_backward(batch, part_size, held)
+            del batch, held
+            # Parameters without influence, such as a head whose output has no weight, have none.
+            gradients = [parameter.grad for parameter in self.network.parameters() if parameter.grad is not None]
+            gradients_bytes = sum(gradient.untyped_storage().nbytes() for gradient in gradients)
+            # Parts after the first meet the gradients of those before.
+            earlier = gradients_bytes if configuration.gradient_accumulation > 1 else 0
+        self.network.zero_grad(set_to_none=True)
+        return MemoryCount(
+            parameters_bytes=self.parameters_bytes,
+            gradients_bytes=gradients_bytes,
+            optimizer_bytes=self.optimizer_bytes,
+            activations_bytes=saved.total_bytes,
+            workspace_bytes=tracker.workspace_bytes,
+            peak_bytes=static + max(loss_peak, earlier + tracker.peak_bytes, self._step_bytes),
+            inference_bytes=0,
+        )
+
+    def saved(self, configuration: Configuration, part_size: int) -> SavedActivations:
+        """Count what the forward pass keeps; arguments as for `train`."""
+        with self.mode, CudaRules():
+            batch = self._batch(configuration, part_size)
+            saved = self._forward_and_backward(batch, part_size, self._hold_gradients(batch, part_size))
+        self.network.zero_grad(set_to_none=True)
+        return saved
+
+    def autocast(self) -> torch.autocast | nullcontext[None]:
+        """Return the context of forward passes."""
+        precision = self._setting.precision
+        return nullcontext() if precision == "fp32" else torch.autocast("cpu", dtype=DTYPES[precision])
+
+    def _batch(self, configuration: Configuration, part_size: int) -> _Batch:
+        """Return the patches of all parts, and set the network to train as the configuration says."""
+        self.network.train()
+        if configuration.activation_checkpointing or hasattr(self.network, "activation_checkpointing"):
+            self.network.activation_checkpointing = cast(Any, configuration.activation_checkpointing)
+        size, patch = part_size * configuration.gradient_accumulation, configuration.patch_size
+        images = torch.empty(size, self._setting.num_channels, *patch)
+        return _Batch(images, torch.empty(size, *patch, dtype=torch.int64))
+
+    def _hold_gradients(self, batch: _Batch, part_size: int) -> list[Tensor | None]:
+        """Return the gradients of all logits, which lie beside the activations of each part; none for a single part."""
+        size = len(batch.images)
+        if size == part_size:
+            return []
+        with torch.no_grad(), self.autocast():
+            outputs, weights = self._loss.pair(self.network(batch.images[:part_size]))
+        logits = [output.new_empty(size, *output.shape[1:]).requires_grad_() for output in outputs]
+        del outputs
+        _run_backward([self._value(logits, weights, batch.segmentations)])
+        return [level.grad for level in logits]
+
+    def _forward_and_backward(self, batch: _Batch, part_size: int, held: list[Tensor | None]) -> SavedActivations:
+        """Run a part forward and backward: from its loss, or from the gradients of its logits that are held."""
+        saved = _SavedTensors(self.network)
+        gradients: list[Tensor] = []
+        with saved.noted():
+            with self.autocast():
+                outputs, weights = self._loss.pair(self.network(batch.images[:part_size]))
+            saved.enter("loss")
+            if held:
+                reached = [
+                    (root, gradient) for root, gradient in zip(outputs, held, strict=True) if gradient is not None
+                ]
+                roots = [root for root, _ in reached]
+                gradients = [saved.add(gradient)[:part_size] for _, gradient in reached]
+                del reached
+            else:
+                roots = [self._value(outputs, weights, batch.segmentations)]
+        del outputs
+        _run_backward(roots, gradients)
+        return SavedActivations(sum(saved.by_module.values()), saved.by_module)
+
+    def _value(self, outputs: Sequence[Tensor], weights: Sequence[float], segmentations: Tensor) -> Tensor:
+        has_ignored = self._setting.targets.ignore_value is not None
+        return self._loss.value(outputs, weights, segmentations, has_ignored=has_ignored).total
+
+
+def _count_step(optimizer: torch.optim.Optimizer, tracker: AllocationTracker) -> int:
+    """Take a step, so that the optimizer makes its state; return what else was allocated: gradients and scratch space."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for group in optimizer.param_groups:
+        group["foreach"] = True  # what torch does on a GPU
+    tracker.restart()
+    for parameter in parameters:
+        parameter.grad = torch.empty_like(parameter)
+    torch.nn.utils.clip_grad_norm_(parameters, 1.0, foreach=True)
+    optimizer.step()
+    peak = tracker.peak_bytes
+    optimizer.zero_grad(set_to_none=True)
+    return peak - tracker.live_bytes
+
+
+def _run_backward(roots: Sequence[Tensor], gradients: Sequence[Tensor] = ()) -> None:
+    """Run autograd's engine itself: `backward()` would switch `CudaRules` off for stages computed anew."""
+    given = tuple(gradients) or tuple(torch.ones_like(root) for root in roots)
+    engine = torch.autograd.Variable._execution_engine
+    engine.run_backward(tuple(roots), given, False, False, (), allow_unreachable=True, accumulate_grad=True)
+
+
+class _SavedTensors:
+    """Notes what autograd saves, and which part of the network was at work."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.by_module: dict[str, int] = {}
+        self._network, self._inside = network, ""
+        self._seen = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        handles = [module.register_forward_pre_hook(self._entering(name)) for name, module in _parts(self._network)]
+        try:
+            with torch.autograd.graph.saved_tensors_hooks(self.add, lambda tensor: tensor):
+                yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def enter(self, name: str) -> None:
+        self._inside = name
+
+    def _entering(self, name: str) -> Callable[..., None]:
+        return lambda *_: self.enter(name)
+
+    def add(self, tensor: Tensor) -> Tensor:
+        """Note a tensor that is kept."""
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self._seen:
+            self._seen.add(storage._cdata)
+            self.by_module[self._inside] = self.by_module.get(self._inside, 0) + storage.nbytes()
+        return tensor
+
+
+def _parts(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the network's parts: its children, and those of its lists."""
+    for name, child in network.named_children():
+        if isinstance(child, nn.ModuleList):
+            yield from ((f"{name}.{number}", part) for number, part in enumerate(child))
+        else:
+            yield name, child

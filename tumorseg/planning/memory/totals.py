@@ -1,0 +1,35 @@
+"""The memory that a whole plan needs, against its budget."""
+
+from tumorseg.planning.memory.counting import MemoryCounter, needed_bytes
+from tumorseg.planning.memory.rehearsal import Setting, setting_of
+from tumorseg.schema.extensions import External
+from tumorseg.schema.plan import MemoryCount, Plan
+from tumorseg.schema.targets import targets_of
+
+
+def predict_memory(plan: Plan, counter: MemoryCounter) -> Plan:
+    """Return the plan with the memory counted for what it holds now; another package's network may know better.
+
+    Raises:
+        PlanError: another package's loss is not installed in the plan's version.
+    """
+    counts = count_configurations(plan, counter)
+    predicted = max((needed_bytes(count) for count in counts.values()), default=1)
+    update = {"counts": counts, "predicted_bytes": predicted}
+    return plan.model_copy(update={"budget": plan.budget.model_copy(update=update)})
+
+
+def count_configurations(plan: Plan, counter: MemoryCounter) -> dict[str, MemoryCount]:
+    """Return the memory of each configuration, but those with a network of another package."""
+    setting = plan_setting(plan)
+    return {
+        name: counter.count(configuration, setting_of(setting, configuration), num_gpus=plan.budget.num_gpus)
+        for name, configuration in sorted(plan.configurations.items())
+        if not isinstance(configuration.network, External)
+    }
+
+
+def plan_setting(plan: Plan) -> Setting:
+    """Return what a plan's networks are trained on, the channels being those of images."""
+    precision = "fp32" if plan.budget.device == "cpu" else plan.training.precision
+    return Setting(len(plan.dataset.channels), targets_of(plan.dataset), precision)

@@ -1,0 +1,1 @@
+"""nnU-Net v2's plans, in both directions."""

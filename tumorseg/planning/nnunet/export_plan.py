@@ -1,0 +1,189 @@
+"""A plan as nnU-Net v2's plans, where they can express it.
+
+They hold preprocessing and networks. Loss, optimizer, augmentation and length of training are those of the trainer that nnU-Net
+is run with, and are left to it.
+
+References:
+    nnunetv2 2.8.1.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from tumorseg.errors import PlanError
+from tumorseg.planning.nnunet.networks import write_network
+from tumorseg.schema.dataset import DatasetDescription, Region
+from tumorseg.schema.fingerprint import IntensityStatistics
+from tumorseg.schema.losses import OverlapLoss
+from tumorseg.schema.networks import PlainUNet, ResidualUNet
+from tumorseg.schema.nnunet import RESAMPLING_FUNCTION
+from tumorseg.schema.plan import Configuration, Plan
+from tumorseg.schema.preprocessing import CtNormalization, NormalizationSpec, ResamplingSpec, ZScoreNormalization
+
+PLANS_NAME = "nnUNetPlans"
+"""nnU-Net's default: the stem of the file."""
+WRITERS = {"RAS": "NibabelIOWithReorient", "as_stored": "SimpleITKIO"}
+"""The reader of nnU-Net that orients images as a plan says."""
+SCHEMES = {
+    "ct": "CTNormalization",
+    "zscore": "ZScoreNormalization",
+    "rescale_to_0_1": "RescaleTo01Normalization",
+    "rgb_to_0_1": "RGBTo01Normalization",
+    "none": "NoNormalization",
+}
+DEFAULT_RATIO = 3.0
+"""nnU-Net's `ANISO_THRESHOLD`."""
+
+
+def export_plan(plan: Plan, dataset_name: str) -> dict[str, Any]:
+    """Return nnU-Net's plans for a plan.
+
+    Args:
+        plan: what to express.
+        dataset_name: what nnU-Net calls the dataset, `DatasetNNN_Name`.
+
+    Raises:
+        PlanError: nnU-Net's plans cannot express it.
+    """
+    if not plan.cropping:
+        raise PlanError(
+            f"plan {plan.name} does not crop images, as that would take labels along; nnU-Net always crops, and cannot express it"
+        )
+    _check_regions(plan.dataset)
+    back = np.argsort(plan.transpose).tolist()
+    measured = plan.fingerprint
+    return {
+        "dataset_name": dataset_name,
+        "plans_name": PLANS_NAME,
+        "original_median_spacing_after_transp": [measured.median_spacing_mm[axis] for axis in plan.transpose],
+        "original_median_shape_after_transp": [
+            round(measured.median_shape_after_crop[axis]) for axis in plan.transpose
+        ],
+        "image_reader_writer": WRITERS[plan.orientation],
+        "transpose_forward": list(plan.transpose),
+        "transpose_backward": back,
+        "configurations": {name: _configuration(plan, name) for name in plan.configurations},
+        "experiment_planner_used": "ExperimentPlanner",
+        "label_manager": "LabelManager",
+        "foreground_intensity_properties_per_channel": {
+            str(number): _intensities(plan, number) for number in range(len(plan.dataset.channels))
+        },
+    }
+
+
+def export_splits(plan: Plan) -> list[dict[str, list[str]]]:
+    """Return the JSON of nnU-Net's `splits_final.json`; empty where a plan has no folds, or does not name every case that it uses.
+
+    Args:
+        plan: with the cases that each fold holds out and keeps from training.
+    """
+    used = set(plan.dataset.listed or ()) or {case_id for fold in plan.folds for case_id in fold}
+    if plan.dataset.listed is None and len(used) < plan.fingerprint.num_cases:
+        return []
+    others = [plan.not_trained_on(number) for number in range(len(plan.folds))]
+    return [
+        {"train": sorted(used - out), "val": list(held_out)} for held_out, out in zip(plan.folds, others, strict=True)
+    ]
+
+
+def _check_regions(dataset: DatasetDescription) -> None:
+    """Refuse regions of which nnU-Net would make other outputs."""
+    if not dataset.regions:
+        return
+    inside = {value for region in dataset.regions for value in region.labels}
+    outside = [
+        name for name, value in dataset.labels.items() if value not in (0, dataset.ignore_label) and value not in inside
+    ]
+    if outside:
+        raise PlanError(
+            f"{dataset.name}: labels {', '.join(outside)} belong to no region; nnU-Net would give each an output of its own, "
+            "so that the network would be another one; add regions for them, or plan without regions"
+        )
+    if not any(_is_union(region) for region in dataset.regions):
+        raise PlanError(
+            f"{dataset.name}: every region is one label, which nnU-Net predicts with a softmax; plan without regions"
+        )
+
+
+def _is_union(region: Region) -> bool:
+    return len(set(region.labels)) > 1
+
+
+def _configuration(plan: Plan, name: str) -> dict[str, Any]:
+    """Return one configuration; a cascade's second stage inherits from the configuration that it otherwise is."""
+    configuration = plan.configurations[name]
+    next_stages = [other for other, found in plan.configurations.items() if found.previous_configuration == name]
+    following = {"next_stage": next_stages[0] if len(next_stages) == 1 else next_stages} if next_stages else {}
+    if configuration.previous_configuration is None:
+        return _alone(name, configuration) | following
+    single = configuration.model_copy(update={"previous_configuration": None})
+    parent = next((other for other, found in plan.configurations.items() if found == single), None)
+    stage = {"previous_stage": configuration.previous_configuration}
+    return _alone(name, single) | stage if parent is None else {"inherits_from": parent} | stage
+
+
+def _alone(name: str, configuration: Configuration) -> dict[str, Any]:
+    network = configuration.network
+    if not isinstance(network, PlainUNet | ResidualUNet):
+        raise PlanError(
+            f"configurations.{name}: nnU-Net's plans cannot express the network {network.name}; only plain_unet and residual_unet"
+        )
+    resampling, normalization = configuration.resampling, configuration.normalization
+    overlaps = [component for component in configuration.loss.components if isinstance(component, OverlapLoss)]
+    return {
+        "data_identifier": f"{PLANS_NAME}_{name}",
+        "preprocessor_name": "DefaultPreprocessor",
+        "batch_size": configuration.batch_size,
+        "patch_size": list(configuration.patch_size),
+        "median_image_size_in_voxels": list(configuration.median_shape),
+        "spacing": list(configuration.spacing_mm),
+        "normalization_schemes": [SCHEMES[spec.name] for spec in normalization],
+        "use_mask_for_norm": [_is_masked(spec) for spec in normalization],
+        "resampling_fn_data": RESAMPLING_FUNCTION,
+        "resampling_fn_seg": RESAMPLING_FUNCTION,
+        "resampling_fn_data_kwargs": _resampling(resampling, resampling.image_order),
+        "resampling_fn_seg_kwargs": _resampling(resampling, resampling.label_order, is_seg=True),
+        "resampling_fn_probabilities": RESAMPLING_FUNCTION,
+        "resampling_fn_probabilities_kwargs": _resampling(resampling, resampling.logit_order),
+        "architecture": write_network(network),
+        "batch_dice": any(component.batch for component in overlaps),
+    }
+
+
+def _is_masked(spec: NormalizationSpec) -> bool:
+    return isinstance(spec, ZScoreNormalization) and spec.masked
+
+
+def _resampling(spec: ResamplingSpec, order: int, *, is_seg: bool = False) -> dict[str, Any]:
+    arguments: dict[str, Any] = {
+        "is_seg": is_seg,
+        "order": order,
+        "order_z": spec.separate_axis_order,
+        "force_separate_z": None,
+    }
+    if spec.separate_axis_ratio != DEFAULT_RATIO:
+        arguments["separate_z_anisotropy_threshold"] = spec.separate_axis_ratio
+    return arguments
+
+
+def _intensities(plan: Plan, number: int) -> dict[str, float]:
+    """Return a channel's foreground intensities; where it is CT, those that its normalisation uses."""
+    found = {
+        spec
+        for configuration in plan.configurations.values()
+        if isinstance(spec := configuration.normalization[number], CtNormalization)
+    }
+    name = plan.dataset.channels[number].name
+    if len(found) > 1:
+        raise PlanError(
+            f"channel {name} is normalised in two ways by two configurations; nnU-Net's plans hold one for all"
+        )
+    measured = plan.fingerprint.intensities.get(name) or IntensityStatistics(
+        mean=0, median=0, std=1, min=0, max=0, percentile_00_5=0, percentile_99_5=0
+    )
+    values: dict[str, float] = measured.model_dump()
+    for spec in found:
+        values |= {"mean": spec.mean_hu, "std": spec.std_hu}
+        values |= {"percentile_00_5": spec.lower_hu, "percentile_99_5": spec.upper_hu}
+    return values

@@ -1,0 +1,1 @@
+"""A finished plan, read: explained, compared, examined."""

@@ -1,0 +1,281 @@
+"""Whether a plan can be trusted as it stands: what its schema alone does not see."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from pydantic import TypeAdapter, ValidationError
+
+from tumorseg.errors import PlanError
+from tumorseg.planning.evidence.laterality import mirror_pairs
+from tumorseg.schema.augmentation import MirrorTransform
+from tumorseg.schema.extensions import External, load_external
+from tumorseg.schema.findings import Finding, finding
+from tumorseg.schema.plan import Configuration, Plan
+from tumorseg.schema.preprocessing import CtNormalization
+from tumorseg.schema.wording import problems_of, shown
+
+GB = 2**30
+LATERAL_AXIS = 2
+"""Canonical axis X, which runs from left to right."""
+MOST_DEVIATION = 0.01
+"""Share by which a prediction may differ from what is counted now."""
+COUNTED_PARTS = frozenset(("budget", "configurations", "dataset", "training"))
+"""Parts of a plan without which its memory cannot be counted."""
+REMEDY = "plan with a larger --vram, or make patch_size or batch_size smaller"
+
+
+class Parsed(NamedTuple):
+    """A plan as far as it can be read."""
+
+    plan: Plan
+    """Holds the parts that are sound by themselves, and no others."""
+    parts: frozenset[str]
+    """Their names."""
+    findings: tuple[Finding, ...]
+    """What is wrong with the other parts."""
+
+
+def parse_plan(document: Any) -> Parsed:
+    """Read a plan part by part, so that what is wrong with one hides nothing of the others."""
+    if not isinstance(document, dict):
+        wrong = finding("plan_document", f"found {shown(document)}, expected an object; is this a plan?")
+        return parsed_parts({}, wrong)
+    try:
+        return whole(Plan.model_validate(document))
+    except ValidationError as invalid:
+        problems = [(field, message) for field, message in problems_of(invalid, document) if field]
+    found = (finding("plan_document", f"{field}: {message}") for field, message in problems)
+    return parsed_parts(dict(_sound_parts(document)), *found)
+
+
+def whole(plan: Plan) -> Parsed:
+    """Return a plan that is already read."""
+    return Parsed(plan, frozenset(Plan.model_fields), ())
+
+
+def parsed_parts(parts: Mapping[str, Any], *findings: Finding) -> Parsed:
+    """Return a plan of some parts only."""
+    return Parsed(Plan.model_construct(**parts), frozenset(parts), findings)
+
+
+def _sound_parts(document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield name and value of each part that is sound by itself."""
+    for name, field in Plan.model_fields.items():
+        if name not in document and not field.is_required():
+            yield name, field.get_default()
+        elif name in document:
+            try:
+                adapter: TypeAdapter[Any] = TypeAdapter(field.rebuild_annotation())
+                yield name, adapter.validate_python(document[name])
+            except ValidationError:
+                continue
+
+
+def check_plan(parsed: Parsed, needed: Mapping[str, int]) -> list[Finding]:
+    """Return everything that is wrong with a plan by itself, as far as it can be read.
+
+    Args:
+        parsed: the plan.
+        needed: bytes that each configuration is counted to need on a GPU; those that cannot be counted are left out.
+    """
+    found = list(parsed.findings)
+    if "budget" in parsed.parts:
+        found += _check_counts(parsed.plan, needed)
+    for parts, check in CHECKS:
+        if parsed.parts.issuperset(parts):
+            found += check(parsed.plan)
+    return found
+
+
+def _check_configurations(plan: Plan) -> Iterator[Finding]:
+    for problem in plan.configuration_contradictions():
+        yield finding("plan_contradiction", problem)
+
+
+def _check_budget(plan: Plan) -> Iterator[Finding]:
+    """Yield what the plan itself says to need more than its budget."""
+    budget = plan.budget
+    for what, needed in (("predicted", budget.predicted_bytes), ("measured", budget.measured_bytes)):
+        if needed is not None and needed > budget.vram_bytes:
+            message = f"budget: {what} to need {needed / GB:.2f} GB, over its {budget.vram_bytes / GB:.2f} GB; {REMEDY}"
+            yield finding("over_budget", message)
+
+
+def _check_counts(plan: Plan, needed: Mapping[str, int]) -> Iterator[Finding]:
+    """Yield what the networks need, whatever the figures in the plan say: one of them may have been edited."""
+    budget = plan.budget
+    for name, count in needed.items():
+        if count > budget.vram_bytes:
+            message = f"configurations.{name}: counted to need {count / GB:.2f} GB, over the budget of {budget.vram_bytes / GB:.2f} GB; {REMEDY}"
+            yield finding("over_budget", message)
+    most = max(needed.values(), default=budget.predicted_bytes)
+    if abs(most - budget.predicted_bytes) > MOST_DEVIATION * most:
+        message = (
+            f"budget.predicted_bytes: is {budget.predicted_bytes / GB:.2f} GB, but the networks of this plan are counted to need "
+            f"{most / GB:.2f} GB; the plan was edited, or made by another version"
+        )
+        yield finding("stale_prediction", message)
+
+
+def _check_batches(plan: Plan) -> Iterator[Finding]:
+    """Yield batches that cannot be divided so often."""
+    for name, configuration in plan.configurations.items():
+        num_parts = configuration.gradient_accumulation * plan.budget.num_gpus
+        if configuration.batch_size < num_parts:
+            message = (
+                f"configurations.{name}: batch_size {configuration.batch_size} cannot be divided into "
+                f"{configuration.gradient_accumulation} parts on each of {plan.budget.num_gpus} GPUs; expected {num_parts} "
+                "patches at least"
+            )
+            yield finding("batch_too_small", message)
+
+
+def _check_normalization(plan: Plan) -> Iterator[Finding]:
+    for name, configuration in plan.configurations.items():
+        for number, spec in enumerate(configuration.normalization):
+            if isinstance(spec, CtNormalization) and spec.lower_hu >= spec.upper_hu:
+                message = (
+                    f"configurations.{name}.normalization.{number}: clips to {spec.lower_hu:g} to {spec.upper_hu:g}, which "
+                    "leaves nothing of the image; expected lower_hu below upper_hu"
+                )
+                yield finding("empty_range", message)
+
+
+def _check_folds(plan: Plan) -> Iterator[Finding]:
+    """Yield folds that leave nothing to train on or to hold out."""
+    num_cases = _num_used(plan)
+    for number, fold in enumerate(plan.folds):
+        num_trained = num_cases - len(plan.not_trained_on(number))
+        if not fold or num_trained <= 0:
+            message = f"folds.{number}: holds out {len(fold)} of {num_cases} cases and trains on {max(num_trained, 0)}; leave some on both sides"
+            yield finding("bad_folds", message)
+    held_out = len({case_id for fold in plan.folds for case_id in fold})
+    if held_out > num_cases:
+        message = f"folds: hold out {held_out} cases, but the plan was made for {num_cases}"
+        yield finding("bad_folds", message)
+    elif held_out < num_cases:
+        message = (
+            f"folds: {num_cases - held_out} of {num_cases} cases are held out by no fold: trained on, and never scored"
+        )
+        yield finding("never_held_out", message)
+
+
+def _num_used(plan: Plan) -> int:
+    """Return how many cases the plan uses; nnU-Net's plans were measured on all, whatever a split file lists."""
+    return plan.fingerprint.num_cases if plan.dataset.listed is None else len(plan.dataset.listed)
+
+
+def _check_overlaps(plan: Plan) -> Iterator[Finding]:
+    for problem in plan.fold_contradictions():
+        yield finding("bad_folds", problem)
+
+
+def _check_unused(plan: Plan) -> Iterator[Finding]:
+    for problem in plan.unused_contradictions():
+        yield finding("bad_folds", problem)
+
+
+def _check_cascades(plan: Plan) -> Iterator[Finding]:
+    """Yield cascades that cannot be trained, for want of cases that their previous configuration has not seen."""
+    num_cases = _num_used(plan)
+    num_missing = num_cases - len({case_id for fold in plan.folds for case_id in fold})
+    for name, configuration in plan.configurations.items():
+        if configuration.previous_configuration is not None and num_missing > 0:
+            message = (
+                f"configurations.{name}: learns from what {configuration.previous_configuration} finds in held-out cases, but "
+                f"{num_missing} of {num_cases} cases are held out by no fold, so that it cannot be trained; "
+                "plan with folds that hold out each case once, or leave it out"
+            )
+            yield finding("untrainable_cascade", message)
+
+
+def _check_sides(plan: Plan) -> Iterator[Finding]:
+    """Yield configurations that mirror left and right, although labels differ by their side only."""
+    told = _told_of_sides(plan)
+    if told is None or sorted(plan.transpose) != [0, 1, 2]:
+        return
+    for name, configuration in plan.configurations.items():
+        lateral = plan.transpose.index(LATERAL_AXIS) - (3 - configuration.num_axes)
+        if lateral in _mirrored_axes(configuration):
+            yield finding(
+                "mirrors_sides", f"configurations.{name}: mirrors left and right (axis {lateral}), although {told}"
+            )
+
+
+def _told_of_sides(plan: Plan) -> str | None:
+    """Return which labels differ by their side only, by name or else in the images; None if there are none."""
+    pairs = mirror_pairs([*plan.dataset.labels, *(region.name for region in plan.dataset.regions)])
+    if pairs:
+        return f"{' and '.join(pairs[0])} differ by their side only"
+    if not plan.dataset.mirrored_labels:
+        return None
+    found = plan.dataset.mirrored_labels[0]
+    return (
+        f"{found.left} and {found.right} mirror each other in {found.num_mirrored} of {found.num_cases} cases; if they are two "
+        "sides of one thing, plan with a preset that is not nnU-Net's, or set mirroring_axes without that axis"
+    )
+
+
+def _mirrored_axes(configuration: Configuration) -> set[int]:
+    axes = set(configuration.inference.mirroring_axes if configuration.inference.mirroring else ())
+    for transform in configuration.augmentation.transforms:
+        axes |= set(transform.axes) if isinstance(transform, MirrorTransform) else set()
+    return axes
+
+
+def _check_reasons(plan: Plan) -> Iterator[Finding]:
+    """Yield reasons of fields that are not there; the plan was edited."""
+    document = plan.model_dump(mode="json", exclude={"reasons"})
+    for field in plan.reasons:
+        if not _is_field(document, field.split(".")):
+            yield finding("stale_reason", f"reasons.{field}: gives a reason for a field that the plan does not have")
+
+
+def _is_field(value: Any, path: list[str]) -> bool:
+    if not path:
+        return True
+    # Names of channels and labels may hold dots themselves.
+    heads = [".".join(path[: count + 1]) for count in range(len(path))]
+    if isinstance(value, dict):
+        return any(_is_field(value[head], path[i + 1 :]) for i, head in enumerate(heads) if head in value)
+    is_entry = isinstance(value, list) and path[0].isdecimal() and int(path[0]) < len(value)
+    return is_entry and _is_field(value[int(path[0])], path[1:])
+
+
+def _check_extensions(plan: Plan) -> Iterator[Finding]:
+    """Yield names of other packages that are not installed in the plan's version."""
+    for name, configuration in plan.configurations.items():
+        for where, spec, group in _extensions(configuration):
+            try:
+                load_external(spec, group)
+            except PlanError as error:
+                yield finding("missing_extension", f"configurations.{name}.{where}: {error}")
+
+
+def _extensions(configuration: Configuration) -> Iterator[tuple[str, External, str]]:
+    """Yield place, name and entry-point group of what other packages provide."""
+    if isinstance(configuration.network, External):
+        yield "network", configuration.network, "tumorseg.networks"
+    for number, component in enumerate(configuration.loss.components):
+        if isinstance(component, External):
+            yield f"loss.components.{number}", component, "tumorseg.losses"
+    for number, transform in enumerate(configuration.augmentation.transforms):
+        if isinstance(transform, External):
+            yield f"augmentation.transforms.{number}", transform, "tumorseg.augmentation"
+
+
+Check = Callable[[Plan], Iterator[Finding]]
+CHECKS: tuple[tuple[tuple[str, ...], Check], ...] = (
+    (("default_configuration", "configurations", "transpose", "dataset"), _check_configurations),
+    (("budget",), _check_budget),
+    (("budget", "configurations"), _check_batches),
+    (("configurations",), _check_normalization),
+    (("folds", "kept_from_training"), _check_overlaps),
+    (("dataset", "folds", "kept_from_training"), _check_unused),
+    (("dataset", "fingerprint", "folds", "kept_from_training"), _check_folds),
+    (("configurations", "dataset", "fingerprint", "folds"), _check_cascades),
+    (("configurations", "dataset", "transpose"), _check_sides),
+    (tuple(Plan.model_fields), _check_reasons),
+    (("configurations",), _check_extensions),
+)
+"""The parts that each check looks at."""

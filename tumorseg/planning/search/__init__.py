@@ -1,0 +1,1 @@
+"""The largest patch, batch and network that a memory budget allows."""

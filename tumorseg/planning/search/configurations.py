@@ -1,0 +1,177 @@
+"""One configuration: the search's result and everything that goes with it."""
+
+from typing import NamedTuple
+
+from tumorseg.losses.presets import deep_supervision_weights, loss_preset
+from tumorseg.planning.choices.adaptation import Adaptation
+from tumorseg.planning.choices.augmentation import cascade_augmentation, choose_augmentation
+from tumorseg.planning.memory.counting import GB, MemoryCounter
+from tumorseg.planning.memory.rehearsal import Setting
+from tumorseg.planning.presets import Preset
+from tumorseg.planning.search.counted_rule import CountedRule, with_sums_on_cpu
+from tumorseg.planning.search.cpu_ladder import AnyFits
+from tumorseg.planning.search.lowres import find_lowres
+from tumorseg.planning.search.patch import Candidate, Found, Grid, MemoryRule, search
+from tumorseg.planning.search.published_rule import PublishedRule
+from tumorseg.planning.search.reasons import (
+    CASCADE_REASON,
+    SPOILED_RULE,
+    SearchFacts,
+    configuration_reasons,
+    lowres_reasons,
+)
+from tumorseg.schema.plan import Configuration, InferenceSpec, Reason, SamplingSpec
+from tumorseg.schema.preprocessing import NormalizationSpec, ResamplingSpec
+
+FULL, LOWRES, CASCADE = "3d_fullres", "3d_lowres", "3d_cascade_fullres"
+
+
+class Subject(NamedTuple):
+    """What all configurations of a plan share."""
+
+    grid: Grid
+    """Full-resolution grid of three axes in the plan's order."""
+    normalization: tuple[NormalizationSpec, ...]
+    """One per channel."""
+    has_regions: bool
+    """Whether outputs are regions."""
+    lateral_axis: int | None
+    """Plan axis that must not be mirrored, because labels differ by their side only."""
+    adaptation: Adaptation
+    """Loss, sampling and augmentation that suit the targets."""
+
+
+class Brief(NamedTuple):
+    """What a plan is made for and within."""
+
+    subject: Subject
+    preset: Preset
+    setting: Setting
+    """Channels of the images, targets, precision."""
+    vram_bytes: int
+    """Budget of each GPU."""
+    num_gpus: int
+    """GPUs among which a batch is divided."""
+    counter: MemoryCounter
+
+
+class Planned(NamedTuple):
+    """A configuration with what is known of it."""
+
+    configuration: Configuration
+    reasons: dict[str, Reason]
+    """By field within the configuration."""
+
+
+def plan_planes(brief: Brief) -> Planned:
+    """Plan `2d`: planes of the first plan axis.
+
+    Raises:
+        PlanError: the budget is too small for any patch.
+    """
+    grid = _plane(brief.subject.grid)
+    rule = _rule(brief)
+    return _settle(brief, grid, search(grid, brief.preset, rule), rule, batch_dice=True)
+
+
+def plan_volumes(brief: Brief) -> dict[str, Planned]:
+    """Plan `3d_fullres`, and beside it `3d_lowres` and the cascade of both where a patch sees little of a case.
+
+    Raises:
+        PlanError: the budget is too small for any patch.
+    """
+    grid, rule = brief.subject.grid, _rule(brief)
+    found = search(grid, brief.preset, rule)
+    lowres = find_lowres(grid, found.candidate.patch_size, brief.preset, rule)
+    full = _settle(brief, grid, found, rule, batch_dice=lowres is not None)
+    if lowres is None or not brief.preset.cascade:
+        return {FULL: full}
+    coarse = _settle(brief, lowres.grid, lowres.found, rule, batch_dice=False)
+    coarse = coarse._replace(reasons=coarse.reasons | lowres_reasons(grid, lowres))
+    return {FULL: full, LOWRES: coarse, CASCADE: _plan_cascade(brief, full)}
+
+
+def draft_default(brief: Brief) -> Configuration:
+    """Return the default configuration as far as time is concerned: with any memory, and the smallest batch."""
+    grid = brief.subject.grid if min(brief.subject.grid.median_shape) > 1 else _plane(brief.subject.grid)
+    return _configuration(brief, grid, search(grid, brief.preset, AnyFits()).candidate, batch_dice=False)
+
+
+def _plan_cascade(brief: Brief, full: Planned) -> Planned:
+    """Plan full resolution once more, with the coarse segmentation as further channels; searched anew if they do not fit."""
+    cascade = _cascaded(full)
+    rule = _rule(brief, previous=LOWRES)
+    if isinstance(rule, CountedRule) and not rule.holds(cascade.configuration):
+        planned = _settle(
+            brief, brief.subject.grid, search(brief.subject.grid, brief.preset, rule), rule, batch_dice=True
+        )
+        cascade = _cascaded(planned)
+    return cascade
+
+
+def _cascaded(full: Planned) -> Planned:
+    """Return a configuration with the previous segmentation as an input, and the transforms that spoil it in training."""
+    augmentation = cascade_augmentation(full.configuration.augmentation)
+    update = {"previous_configuration": LOWRES, "augmentation": augmentation}
+    before = full.reasons["augmentation"]
+    spoiled = before.model_copy(update={"rule": f"{before.rule}; {SPOILED_RULE}"})
+    reasons = full.reasons | {"previous_configuration": CASCADE_REASON, "augmentation": spoiled}
+    return Planned(full.configuration.model_copy(update=update), reasons)
+
+
+def _rule(brief: Brief, *, previous: str | None = None) -> MemoryRule:
+    preset = brief.preset
+    if preset.memory is not None:
+        return PublishedRule(preset.memory, preset, brief.vram_bytes / GB, brief.num_gpus)
+
+    def draft(candidate: Candidate, grid: Grid) -> Configuration:
+        drafted = _configuration(brief, grid, candidate, batch_dice=len(grid.spacing_mm) == 2)
+        return drafted.model_copy(update={"previous_configuration": previous})
+
+    return CountedRule(draft, brief.counter, brief.setting, vram_bytes=brief.vram_bytes, num_gpus=brief.num_gpus)
+
+
+def _settle(brief: Brief, grid: Grid, found: Found, rule: MemoryRule, *, batch_dice: bool) -> Planned:
+    configuration = _configuration(brief, grid, found.candidate, batch_dice=batch_dice)
+    if isinstance(rule, CountedRule) and not rule.holds(configuration):
+        configuration = with_sums_on_cpu(configuration)
+    facts = SearchFacts(found, grid, rule, brief.subject.adaptation)
+    return Planned(configuration, configuration_reasons(configuration, facts, brief.preset, batch_dice=batch_dice))
+
+
+def _configuration(brief: Brief, grid: Grid, candidate: Candidate, *, batch_dice: bool) -> Configuration:
+    """Return the configuration around a network."""
+    num_axes = len(grid.spacing_mm)
+    subject, preset = brief.subject, brief.preset
+    axes = _mirroring_axes(num_axes, subject.lateral_axis) if preset.mirroring else ()
+    weights = deep_supervision_weights(candidate.network.num_stages - 1)
+    adapted = subject.adaptation
+    return Configuration(
+        spacing_mm=grid.spacing_mm,
+        median_shape=tuple(max(1, round(size)) for size in grid.median_shape),
+        patch_size=candidate.patch_size,
+        batch_size=candidate.batch_size,
+        normalization=subject.normalization,
+        resampling=ResamplingSpec(),
+        network=candidate.network,
+        augmentation=choose_augmentation(candidate.patch_size, axes, strength=adapted.augmentation_strength),
+        loss=loss_preset(
+            adapted.loss, has_regions=subject.has_regions, batch_dice=batch_dice, deep_supervision_weights=weights
+        ),
+        optimizer=preset.optimizer,
+        schedule=preset.schedule,
+        sampling=SamplingSpec(foreground_fraction=adapted.foreground_fraction),
+        inference=InferenceSpec(mirroring=bool(axes), mirroring_axes=axes),
+        gradient_accumulation=candidate.relief.gradient_accumulation,
+        activation_checkpointing=candidate.relief.activation_checkpointing,
+    )
+
+
+def _plane(grid: Grid) -> Grid:
+    return grid._replace(spacing_mm=grid.spacing_mm[1:], median_shape=grid.median_shape[1:])
+
+
+def _mirroring_axes(num_axes: int, lateral_axis: int | None) -> tuple[int, ...]:
+    """Return the axes in the configuration's own numbering, the lateral one left out."""
+    first = 3 - num_axes
+    return tuple(axis - first for axis in range(first, 3) if axis != lateral_axis)

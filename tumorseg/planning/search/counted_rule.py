@@ -1,0 +1,142 @@
+"""The memory rule of tumorseg's own presets: what fits is counted on the network itself."""
+
+import math
+from collections.abc import Callable
+
+from tumorseg.planning.memory.counting import GB, MemoryCounter, allocatable_bytes, needed_bytes, reserved_bytes
+from tumorseg.planning.memory.rehearsal import Setting, setting_of
+from tumorseg.planning.search.patch import Candidate, Grid, Relief
+from tumorseg.planning.search.published_rule import feature_map_elements
+from tumorseg.schema.base import content_hash
+from tumorseg.schema.plan import Configuration, MemoryCount
+
+Draft = Callable[[Candidate, Grid], Configuration]
+"""Returns the whole configuration around a candidate."""
+
+
+class CountedRule:
+    """Counts candidates; what is surely too large is told from a count of the same network on another patch.
+
+    A step's peak is the largest of several straight lines in the number of voxels, one for each of its moments, none of
+    which begins below weights and optimizer. For a smaller patch it lies above the line through two counts, and above the
+    one from weights and optimizer to a count: what these reject is rejected rightly, and what they let pass is counted.
+    """
+
+    reliefs = (
+        Relief(),
+        Relief(activation_checkpointing=True),
+        Relief(activation_checkpointing=True, gradient_accumulation=2),
+        Relief(activation_checkpointing=True, gradient_accumulation=2, keeps_patch=False),
+    )
+
+    def __init__(
+        self, draft: Draft, counter: MemoryCounter, setting: Setting, *, vram_bytes: int, num_gpus: int
+    ) -> None:
+        """Take what turns candidates into configurations, what counts them, and the budget of each GPU."""
+        self._draft, self._counter, self._setting = draft, counter, setting
+        self._limit, self.num_gpus = allocatable_bytes(vram_bytes), num_gpus
+        self.vram_gb = vram_bytes / GB
+        self._known: dict[str, dict[int, MemoryCount]] = {}
+
+    def fits(self, candidate: Candidate, grid: Grid, *, is_rough: bool) -> bool:
+        """Return whether training and inference fit; roughly: whether nothing shows that they do not."""
+        if self._at_least(candidate, grid) > self._limit:
+            return False
+        if is_rough:
+            return True
+        count = self.count(candidate, grid)
+        return max(count.peak_bytes, count.inference_bytes) <= self._limit
+
+    def largest_batch(self, candidate: Candidate, grid: Grid, most: int) -> int:
+        """Return the largest batch up to `most` that fits: between two counts by turns on their line and in the middle."""
+        unit = self.num_gpus * candidate.relief.gradient_accumulation
+        count = self.count(candidate, grid)
+        low, low_peak = candidate.batch_size, count.peak_bytes
+        static = count.parameters_bytes + count.optimizer_bytes
+        # What is saved grows with the batch, but for copies of weights in half precision, and never passes the peak.
+        per_patch = max(count.activations_bytes - count.parameters_bytes, 1) / low
+        bound = max(low, math.floor((self._limit - static) / per_patch))
+        too_large = min(most, bound) // unit * unit + unit
+        slope, in_the_middle = (low_peak - static) / low, False
+        while low + unit < too_large:
+            room = (too_large - low) / 2 if in_the_middle else (self._limit - low_peak) / max(slope, 1.0)
+            tried = min(low + max(math.floor(room / unit), 1) * unit, too_large - unit)
+            peak = self.count(candidate._replace(batch_size=tried), grid).peak_bytes
+            slope = (peak - low_peak) / (tried - low)
+            if peak > self._limit:
+                too_large = tried
+            else:
+                low, low_peak = tried, peak
+            in_the_middle = not in_the_middle
+        return low
+
+    def needed_gb(self, candidate: Candidate, grid: Grid, *, is_rough: bool) -> float:
+        """Return the budget that a candidate needs, rounded up to hundredths; roughly: what it needs about."""
+        if is_rough:
+            return math.ceil(reserved_bytes(math.ceil(self._about(candidate, grid))) / GB * 100) / 100
+        return math.ceil(needed_bytes(self.count(candidate, grid)) / GB * 100) / 100
+
+    def holds(self, configuration: Configuration) -> bool:
+        """Return whether a whole configuration fits, as it is counted in full."""
+        count = self._count(configuration)
+        return max(count.peak_bytes, count.inference_bytes) <= self._limit
+
+    def _count(self, configuration: Configuration) -> MemoryCount:
+        setting = setting_of(self._setting, configuration)
+        return self._counter.count(configuration, setting, num_gpus=self.num_gpus)
+
+    def count(self, candidate: Candidate, grid: Grid) -> MemoryCount:
+        """Return the candidate's memory, tiles being added up in main memory where the budget has no room for them."""
+        configuration = self._draft(candidate, grid)
+        count = self._count(configuration)
+        self._known.setdefault(_key(candidate), {})[_load(candidate)] = count
+        if count.inference_bytes > self._limit:
+            count = self._count(with_sums_on_cpu(configuration))
+        return count
+
+    def _at_least(self, candidate: Candidate, grid: Grid) -> float:
+        """Return what a step needs at the least, from counts of the same network on other patches or batches, or its own."""
+        known = self._known.get(_key(candidate))
+        if known is None:
+            least = self._feature_bytes(candidate, grid)
+            return least if least > self._limit else self.count(candidate, grid).peak_bytes
+        load = _load(candidate)
+        below = [count.peak_bytes for other, count in known.items() if other <= load]
+        return max(below) if below else _extrapolated(load, known)
+
+    def _feature_bytes(self, candidate: Candidate, grid: Grid) -> int:
+        """Return the bytes of feature maps alone: without checkpointing each is kept for its norm's backward pass."""
+        if candidate.relief.activation_checkpointing:
+            return 0
+        elements = feature_map_elements(candidate.network, candidate.patch_size, grid.num_outputs)
+        size = 4 if self._setting.precision == "fp32" else 2
+        return size * elements * math.ceil(candidate.batch_size / self.num_gpus)
+
+    def _about(self, candidate: Candidate, grid: Grid) -> float:
+        """Return about what a step needs, from counts of the same network, or its own."""
+        known = self._known.get(_key(candidate))
+        return _extrapolated(_load(candidate), known) if known else self.count(candidate, grid).peak_bytes
+
+
+def _extrapolated(load: int, known: dict[int, MemoryCount]) -> float:
+    """Return the peak on the line through the two nearest counts, or through one and what weights and optimizer need."""
+    nearest, *others = sorted(known, key=lambda other: abs(other - load))
+    count = known[nearest]
+    slope = (count.peak_bytes - count.parameters_bytes - count.optimizer_bytes) / nearest
+    if others:
+        slope = (known[others[0]].peak_bytes - count.peak_bytes) / (others[0] - nearest)
+    return count.peak_bytes + slope * (load - nearest)
+
+
+def with_sums_on_cpu(configuration: Configuration) -> Configuration:
+    """Return the configuration with the logits of tiles added up in main memory."""
+    inference = configuration.inference.model_copy(update={"accumulate_on": "cpu"})
+    return configuration.model_copy(update={"inference": inference})
+
+
+def _key(candidate: Candidate) -> str:
+    return content_hash([candidate.network.model_dump(mode="json"), candidate.relief[:2]])
+
+
+def _load(candidate: Candidate) -> int:
+    return math.prod(candidate.patch_size) * candidate.batch_size

@@ -1,0 +1,94 @@
+"""How wide a network and how large a patch a CPU can train, from steps that were timed on it."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tumorseg.planning.presets import Preset
+from tumorseg.planning.search.patch import Candidate, Grid, Relief
+from tumorseg.schema.plan import Configuration
+
+RUNGS = ((8, 32), (8, 48), (12, 48), (12, 64), (16, 64), (16, 96), (24, 96), (24, 128), (32, 128))
+"""Features at full resolution, and edge of the 3D patch with which the search begins; each costs about twice the last."""
+EDGE_2D = 4
+"""A 2D patch begins with so many times the edge of a 3D one."""
+STEPS = 2000
+"""Steps that a training within --max-hours should have at least, at best."""
+LEAST_S, MOST_S, USUAL_S = 0.2, 10.0, 1.0
+"""Bounds of the time that a step may take, and what it may take where no hours are given."""
+SHARE_OF_STEPS = 0.7
+"""Share of the hours that goes into steps; held-out patches and checkpoints take the rest."""
+BATCH_SIZE = 2
+"""Patches in a batch on a CPU, where a larger one saves no time."""
+
+Seconds = Callable[[Configuration], float]
+"""Returns the time of a training step of a configuration on this machine."""
+
+
+class Paced(NamedTuple):
+    """A preset for this machine, and the time that was measured."""
+
+    preset: Preset
+    step_s: float
+
+
+class AnyFits:
+    """The rule of the ladder: time decides, memory is looked at afterwards."""
+
+    reliefs: tuple[Relief, ...] = (Relief(),)
+    num_gpus = 1
+    vram_gb = math.inf
+
+    def fits(self, candidate: Candidate, grid: Grid, *, is_rough: bool) -> bool:
+        """Return True."""
+        return True
+
+    def largest_batch(self, candidate: Candidate, grid: Grid, most: int) -> int:
+        """Return the smallest batch."""
+        return BATCH_SIZE
+
+    def needed_gb(self, candidate: Candidate, grid: Grid, *, is_rough: bool) -> float:
+        """Return 0: nobody asks."""
+        return 0.0
+
+
+def target_seconds(max_hours: float | None) -> float:
+    """Return the time that a step may take, so that a training of some hours has enough of them."""
+    if max_hours is None:
+        return USUAL_S
+    return min(MOST_S, max(LEAST_S, max_hours * 3600 * SHARE_OF_STEPS / STEPS))
+
+
+def choose_pace(preset: Preset, plan: Callable[[Preset], Configuration], seconds: Seconds, target_s: float) -> Paced:
+    """Climb from the narrowest network on the smallest patch as long as a step stays within its time.
+
+    Args:
+        preset: whose features and patch are not passed.
+        plan: returns the configuration of a preset.
+        seconds: times one.
+        target_s: most that a step may take.
+    """
+    best: Paced | None = None
+    for features, edge in RUNGS:
+        paced = _limited(preset, features, edge)
+        step_s = seconds(plan(paced))
+        if best is not None and step_s > target_s:
+            break
+        best = Paced(paced, step_s)
+        if features >= preset.base_features and edge >= preset.initial_edge_3d:
+            break
+    assert best is not None
+    return best
+
+
+def _limited(preset: Preset, features: int, edge: int) -> Preset:
+    update = {
+        "base_features": min(features, preset.base_features),
+        "max_features_3d": min(10 * features, preset.max_features_3d),
+        "max_features_2d": min(16 * features, preset.max_features_2d),
+        "initial_edge_3d": min(edge, preset.initial_edge_3d),
+        "initial_edge_2d": min(EDGE_2D * edge, preset.initial_edge_2d),
+        "max_batch_size": BATCH_SIZE,
+        "training": preset.training.model_copy(update={"precision": "fp32"}),
+    }
+    return preset.model_copy(update=update)

@@ -1,0 +1,80 @@
+"""Whether cases are so much larger than a patch that a coarser grid would see more of them.
+
+References:
+    nnU-Net's rule for `3d_lowres`.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tumorseg.errors import PlanError
+from tumorseg.planning.presets import Preset
+from tumorseg.planning.search.patch import Found, Grid, MemoryRule, search, search_patch
+
+SHARE_SEEN = 0.25
+"""A coarser grid is wanted while a patch covers less than this share of a median case."""
+STEP = 1.03
+"""Factor by which the spacing grows in each round."""
+LEAST_GAIN = 2.0
+"""A coarser grid that has not this many times fewer voxels is not worth a configuration."""
+
+
+class Lowres(NamedTuple):
+    """A coarser grid and the network for it."""
+
+    grid: Grid
+    found: Found
+
+
+def find_lowres(grid: Grid, patch_size: tuple[int, ...], preset: Preset, rule: MemoryRule) -> Lowres | None:
+    """Return the grid of `3d_lowres` beside this full-resolution grid, or None where it is not worth a configuration.
+
+    Args:
+        grid: at full resolution.
+        patch_size: planned for it.
+        preset: of the search.
+        rule: the budget.
+    """
+    if math.prod(patch_size) / math.prod(grid.median_shape) >= SHARE_SEEN:
+        return None
+    try:
+        coarser = _coarsen(grid, preset, rule)
+    except PlanError:  # no network fits a grid so coarse
+        return None
+    gain = math.prod(grid.median_shape) / math.prod(_exact_shape(grid, coarser.grid.spacing_mm))
+    return coarser if gain >= LEAST_GAIN else None
+
+
+def _coarsen(grid: Grid, preset: Preset, rule: MemoryRule) -> Lowres:
+    """Coarsen the grid, fine axes first, until a patch covers enough of a median case."""
+    spacing = list(grid.spacing_mm)
+    while True:
+        coarsest = max(spacing)
+        fine = [coarsest / edge > 2 for edge in spacing]
+        spacing = [
+            edge * STEP if is_fine or not any(fine) else edge for edge, is_fine in zip(spacing, fine, strict=True)
+        ]
+        coarser = _on_spacing(grid, tuple(spacing))
+        voxels = math.prod(_exact_shape(grid, spacing))
+        if math.prod(search_patch(coarser, preset, rule)) / voxels < SHARE_SEEN:
+            continue
+        found = search(coarser, preset, rule)
+        if math.prod(found.candidate.patch_size) / voxels >= SHARE_SEEN:
+            return Lowres(coarser, found)
+
+
+def _on_spacing(grid: Grid, spacing_mm: tuple[float, ...]) -> Grid:
+    """Return the grid of the same cases on another spacing."""
+    exact = _exact_shape(grid, spacing_mm)
+    return grid._replace(
+        spacing_mm=spacing_mm,
+        median_shape=tuple(float(max(1, round(size))) for size in exact),
+        dataset_voxels=grid.dataset_voxels * math.prod(exact) / math.prod(grid.median_shape),
+    )
+
+
+def _exact_shape(grid: Grid, spacing_mm: Sequence[float]) -> list[float]:
+    """Return the median voxels on another spacing, not rounded: nnU-Net compares the patch with their product."""
+    ratios = zip(grid.spacing_mm, spacing_mm, grid.median_shape, strict=True)
+    return [old / new * size for old, new, size in ratios]
