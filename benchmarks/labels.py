@@ -18,8 +18,8 @@ from benchmarks.machine import machine
 from benchmarks.preprocessing import PROCESSES, Bench
 from benchmarks.watching import watch
 from tumorseg.ops.cropping import whole_box
-from tumorseg.stages.planned import Roots, read_plan
-from tumorseg.stages.preprocess import PreprocessRequest, preprocess
+from tumorseg.stages.opening.loaded import Roots, read_plan
+from tumorseg.stages.training.preprocess import PreprocessRequest, preprocess
 from tumorseg.storage.cases import CaseStore
 from tumorseg.types import Image, Segmentation
 

@@ -40,7 +40,7 @@ def measured_row(network: str, edge: int, precision: str) -> dict[str, Any]:
     """Return predicted, allocated and reserved bytes of two training steps on the GPU."""
     import torch
 
-    from tumorseg.stages.rehearse import VERIFIED, noise_learner
+    from tumorseg.stages.planning.rehearse import VERIFIED, noise_learner
 
     plan, configuration = configuration_of(network, edge)
     setting = plan_setting(plan)._replace(precision=precision)

@@ -11,18 +11,18 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from tumorseg.planning.reading.difference import diff_plans
-    from tumorseg.stages.evaluate import EvaluateRequest, evaluate
-    from tumorseg.stages.inference import load_model
-    from tumorseg.stages.plan import PlanRequest, plan
-    from tumorseg.stages.plan_explain import ExplainPlanRequest, explain_plan
-    from tumorseg.stages.plan_validate import ValidatePlanRequest, validate_plan
-    from tumorseg.stages.planned import Roots, read_plan
-    from tumorseg.stages.predict import PredictRequest, predict, predict_array
-    from tumorseg.stages.preprocess import PreprocessRequest, preprocess
-    from tumorseg.stages.runs import TrainOptions
-    from tumorseg.stages.stated import Stated
-    from tumorseg.stages.train import TrainRequest, train
-    from tumorseg.stages.validate import ValidateRequest, validate
+    from tumorseg.stages.evaluation.evaluate import EvaluateRequest, evaluate
+    from tumorseg.stages.inference.models import load_model
+    from tumorseg.stages.inference.predict import PredictRequest, predict, predict_array
+    from tumorseg.stages.opening.fold_folders import TrainOptions
+    from tumorseg.stages.opening.loaded import Roots, read_plan
+    from tumorseg.stages.opening.stated import Stated
+    from tumorseg.stages.planning.explain import ExplainPlanRequest, explain_plan
+    from tumorseg.stages.planning.plan import PlanRequest, plan
+    from tumorseg.stages.planning.validate_plan import ValidatePlanRequest, validate_plan
+    from tumorseg.stages.training.preprocess import PreprocessRequest, preprocess
+    from tumorseg.stages.training.train import TrainRequest, train
+    from tumorseg.stages.training.validate import ValidateRequest, validate
 
 __all__ = [
     "EvaluateRequest",
@@ -54,18 +54,18 @@ __all__ = [
 
 PLACES = {
     "tumorseg.planning.reading.difference": ("diff_plans",),
-    "tumorseg.stages.evaluate": ("EvaluateRequest", "evaluate"),
-    "tumorseg.stages.inference": ("load_model",),
-    "tumorseg.stages.plan": ("PlanRequest", "plan"),
-    "tumorseg.stages.plan_explain": ("ExplainPlanRequest", "explain_plan"),
-    "tumorseg.stages.plan_validate": ("ValidatePlanRequest", "validate_plan"),
-    "tumorseg.stages.planned": ("Roots", "read_plan"),
-    "tumorseg.stages.predict": ("PredictRequest", "predict", "predict_array"),
-    "tumorseg.stages.preprocess": ("PreprocessRequest", "preprocess"),
-    "tumorseg.stages.runs": ("TrainOptions",),
-    "tumorseg.stages.stated": ("Stated",),
-    "tumorseg.stages.train": ("TrainRequest", "train"),
-    "tumorseg.stages.validate": ("ValidateRequest", "validate"),
+    "tumorseg.stages.evaluation.evaluate": ("EvaluateRequest", "evaluate"),
+    "tumorseg.stages.inference.models": ("load_model",),
+    "tumorseg.stages.planning.plan": ("PlanRequest", "plan"),
+    "tumorseg.stages.planning.explain": ("ExplainPlanRequest", "explain_plan"),
+    "tumorseg.stages.planning.validate_plan": ("ValidatePlanRequest", "validate_plan"),
+    "tumorseg.stages.opening.loaded": ("Roots", "read_plan"),
+    "tumorseg.stages.inference.predict": ("PredictRequest", "predict", "predict_array"),
+    "tumorseg.stages.training.preprocess": ("PreprocessRequest", "preprocess"),
+    "tumorseg.stages.opening.fold_folders": ("TrainOptions",),
+    "tumorseg.stages.opening.stated": ("Stated",),
+    "tumorseg.stages.training.train": ("TrainRequest", "train"),
+    "tumorseg.stages.training.validate": ("ValidateRequest", "validate"),
 }
 """Module to the public names that it holds."""
 

@@ -30,7 +30,7 @@ def test_importing_and_helping_load_no_torch():
 
 def test_measuring_and_preprocessing_load_no_torch():
     code = (
-        "import sys, tumorseg.stages.fingerprint, tumorseg.stages.preprocess;"
+        "import sys, tumorseg.stages.planning.fingerprint, tumorseg.stages.training.preprocess;"
         "sys.exit(any(name in sys.modules for name in ('torch', 'monai', 'mlflow')))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0

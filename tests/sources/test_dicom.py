@@ -290,7 +290,7 @@ def test_a_folder_of_volumes_or_of_no_dicom_is_none(tmp_path):
 def test_a_long_search_says_how_far_it_is(tmp_path, caplog, monkeypatch):
     caplog.set_level(logging.INFO, "tumorseg")
     write_study(tmp_path, names=())
-    monkeypatch.setattr("tumorseg.storage.dicom_headers.SECONDS_BETWEEN_NOTES", 0.0)
+    monkeypatch.setattr("tumorseg.storage.dicom.headers.SECONDS_BETWEEN_NOTES", 0.0)
     read_dicom(tmp_path)
     assert f"{tmp_path}: 3 files looked at, now in {tmp_path}" in caplog.text
 

@@ -9,8 +9,8 @@ from tumorseg.ops.geometry import orient, orientation_of, oriented_affine
 from tumorseg.schema.dataset import ImageFile
 from tumorseg.sources.dicom import list_dicom, read_dicom
 from tumorseg.sources.inputs import open_inputs
+from tumorseg.storage.formats.stored import Geometry
 from tumorseg.storage.images import read_image, read_images, read_reference, read_segmentation
-from tumorseg.storage.stored import Geometry
 
 pytestmark = pytest.mark.real
 

@@ -9,7 +9,7 @@ from tumorseg.sources.dicom import read_dicom
 from tumorseg.sources.inputs import open_inputs
 from tumorseg.sources.layouts import LAYOUTS, find_layout
 from tumorseg.sources.registry import open_dataset
-from tumorseg.storage.dicom_files import holds_dicom
+from tumorseg.storage.dicom.files import holds_dicom
 from tumorseg.storage.images import read_images
 
 VOLUME = np.zeros((4, 6, 7), np.int16)

@@ -8,8 +8,8 @@ from tests.storage.segments import write_seg_nrrd
 from tumorseg.errors import InputError
 from tumorseg.sources.inputs import open_inputs, open_labels
 from tumorseg.sources.registry import open_dataset
+from tumorseg.storage.formats.stored import Geometry
 from tumorseg.storage.images import read_images, read_reference
-from tumorseg.storage.stored import Geometry
 
 SHAPE = (4, 9, 7)
 AFFINE = np.array([[-0.8, 0, 0, 10], [0, -0.8, 0, 20], [0, 0, 2.5, -5], [0, 0, 0, 1]])

@@ -17,8 +17,8 @@ from tumorseg.sources.msd import is_msd, read_msd
 from tumorseg.sources.nnunet import is_nnunet, read_nnunet
 from tumorseg.sources.pairs import is_pairs, read_pairs
 from tumorseg.sources.registry import open_dataset
+from tumorseg.storage.formats.stored import Geometry
 from tumorseg.storage.images import knows_names_only, read_images, read_reference
-from tumorseg.storage.stored import Geometry
 
 
 class Source(NamedTuple):

@@ -6,9 +6,9 @@ import pytest
 from tests.toys import write_toy
 from tumorseg.planning.overrides import Override
 from tumorseg.schema.plan import Plan
-from tumorseg.stages.plan import PlanRequest, plan
-from tumorseg.stages.planned import Roots
-from tumorseg.stages.train import Trained, TrainRequest, train
+from tumorseg.stages.opening.loaded import Roots
+from tumorseg.stages.planning.plan import PlanRequest, plan
+from tumorseg.stages.training.train import Trained, TrainRequest, train
 
 SHORT = {"training.epochs": 2, "training.iterations_per_epoch": 3, "training.validation_iterations": 1}
 

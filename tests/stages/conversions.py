@@ -10,7 +10,7 @@ from tests.toys import write_toy
 from tumorseg.ops.labels import to_indices
 from tumorseg.schema.targets import targets_of
 from tumorseg.sources.registry import open_dataset
-from tumorseg.stages.convert import ConvertRequest, convert
+from tumorseg.stages.datasets.convert import ConvertRequest, convert
 from tumorseg.storage.images import read_images, read_segmentation
 
 GLIOMA_IDS = ("BraTS-GLI-00001-000", "BraTS-GLI-00001-001", "BraTS-GLI-00002-000")

@@ -2,7 +2,7 @@ import pytest
 
 from tumorseg.cli.main import run
 from tumorseg.stages.demo import DemoRequest, demo
-from tumorseg.stages.planned import Roots
+from tumorseg.stages.opening.loaded import Roots
 
 
 @pytest.mark.slow

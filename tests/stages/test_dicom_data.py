@@ -10,14 +10,14 @@ import pytest
 from tests.dicoms import Grid, box_contour, write_rtstruct, write_seg, write_series
 from tumorseg.errors import InputError
 from tumorseg.sources.registry import open_dataset
-from tumorseg.stages.evaluate import EvaluateRequest, evaluate
-from tumorseg.stages.fingerprint import fingerprint
-from tumorseg.stages.plan import PlanRequest, plan
-from tumorseg.stages.planned import Roots, check_content, open_planned_dataset
-from tumorseg.stages.predict import PredictRequest, predict
-from tumorseg.stages.preprocess import PreprocessRequest, preprocess
-from tumorseg.stages.runs import TrainOptions
-from tumorseg.stages.train import TrainRequest, train
+from tumorseg.stages.evaluation.evaluate import EvaluateRequest, evaluate
+from tumorseg.stages.inference.predict import PredictRequest, predict
+from tumorseg.stages.opening.fold_folders import TrainOptions
+from tumorseg.stages.opening.loaded import Roots, check_content, open_planned_dataset
+from tumorseg.stages.planning.fingerprint import fingerprint
+from tumorseg.stages.planning.plan import PlanRequest, plan
+from tumorseg.stages.training.preprocess import PreprocessRequest, preprocess
+from tumorseg.stages.training.train import TrainRequest, train
 from tumorseg.storage.cases import CaseStore
 from tumorseg.storage.hashing import case_files, combine_hashes, hash_files
 

@@ -15,16 +15,16 @@ from tumorseg.engine.averaging import Views, averaged_forward
 from tumorseg.errors import InputError, PlanError, StorageError, TrainingError, TumorsegError
 from tumorseg.schema.base import record_hash
 from tumorseg.schema.dataset import Case, ImageFile
-from tumorseg.stages.evaluate import EvaluateRequest, evaluate
-from tumorseg.stages.inference import load_model, weights_file
-from tumorseg.stages.plan import PlanRequest, plan
-from tumorseg.stages.planned import Roots, read_plan
-from tumorseg.stages.predict import PredictRequest, predict, predict_array
-from tumorseg.stages.preprocess import PreprocessRequest, preprocess
-from tumorseg.stages.reading import read_case_image
-from tumorseg.stages.runs import TrainOptions
-from tumorseg.stages.train import TrainRequest, train
-from tumorseg.stages.validate import ValidateRequest, validate
+from tumorseg.stages.evaluation.evaluate import EvaluateRequest, evaluate
+from tumorseg.stages.inference.models import load_model, weights_file
+from tumorseg.stages.inference.predict import PredictRequest, predict, predict_array
+from tumorseg.stages.opening.fold_folders import TrainOptions
+from tumorseg.stages.opening.loaded import Roots, read_plan
+from tumorseg.stages.opening.reading import read_case_image
+from tumorseg.stages.planning.plan import PlanRequest, plan
+from tumorseg.stages.training.preprocess import PreprocessRequest, preprocess
+from tumorseg.stages.training.train import TrainRequest, train
+from tumorseg.stages.training.validate import ValidateRequest, validate
 from tumorseg.storage.cases import CaseStore
 from tumorseg.storage.checkpoints import load_checkpoint, save_checkpoint
 from tumorseg.storage.layout import FoldFolder

@@ -2,9 +2,9 @@ import nibabel
 import numpy as np
 import pytest
 
-from tumorseg.stages.predict import PredictRequest, predict
-from tumorseg.stages.runs import TrainOptions
-from tumorseg.stages.train import TrainRequest, train
+from tumorseg.stages.inference.predict import PredictRequest, predict
+from tumorseg.stages.opening.fold_folders import TrainOptions
+from tumorseg.stages.training.train import TrainRequest, train
 
 pytestmark = pytest.mark.gpu
 

@@ -13,9 +13,9 @@ from tumorseg.cli.plan_import import command as import_command
 from tumorseg.errors import InputError, PlanError
 from tumorseg.planning.folds.split_lists import SplitLists
 from tumorseg.schema.base import to_json
-from tumorseg.stages.plan_export import PlanExportRequest, export_nnunet_plan
-from tumorseg.stages.plan_import import PlanImportRequest, import_nnunet_plan
-from tumorseg.stages.planned import read_plan
+from tumorseg.stages.opening.loaded import read_plan
+from tumorseg.stages.planning.export_plan import PlanExportRequest, export_nnunet_plan
+from tumorseg.stages.planning.import_plan import PlanImportRequest, import_nnunet_plan
 
 DATASET = {
     "channel_names": {"0": "CT", "1": "T1"},

@@ -11,11 +11,11 @@ import SimpleITK
 
 from tests.conftest import REAL
 from tumorseg.planning.overrides import Override
-from tumorseg.stages.plan import PlanRequest, plan
-from tumorseg.stages.planned import Roots
-from tumorseg.stages.predict import PredictRequest, predict
-from tumorseg.stages.runs import TrainOptions
-from tumorseg.stages.train import TrainRequest, train
+from tumorseg.stages.inference.predict import PredictRequest, predict
+from tumorseg.stages.opening.fold_folders import TrainOptions
+from tumorseg.stages.opening.loaded import Roots
+from tumorseg.stages.planning.plan import PlanRequest, plan
+from tumorseg.stages.training.train import TrainRequest, train
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 SHORT = TrainOptions(epochs=1, iterations=1)

@@ -7,10 +7,10 @@ import pydicom
 import pytest
 
 from tests.dicoms import rewrite, write_seg, write_series
-from tumorseg.stages.check import CheckRequest, check
-from tumorseg.stages.plan import PlanRequest, plan
-from tumorseg.stages.planned import Roots
-from tumorseg.stages.preprocess import PreprocessRequest, preprocess
+from tumorseg.stages.datasets.check import CheckRequest, check
+from tumorseg.stages.opening.loaded import Roots
+from tumorseg.stages.planning.plan import PlanRequest, plan
+from tumorseg.stages.training.preprocess import PreprocessRequest, preprocess
 
 SHAPE = (14, 34, 30)
 NUM_CASES = 3

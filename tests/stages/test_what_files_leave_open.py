@@ -6,15 +6,15 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from tests.stages.test_reading import AFFINE, save, save_unplaced
 
 from tests.ops.test_grids import stored_as
-from tests.stages.test_reading import AFFINE, save, save_unplaced
 from tumorseg.cli.main import run
 from tumorseg.cli.stated import stated_of
 from tumorseg.errors import InputError
 from tumorseg.schema.dataset import Case, Dataset, ImageFile
-from tumorseg.stages.planned import read_plan
-from tumorseg.stages.stated import Stated, with_stated
+from tumorseg.stages.opening.loaded import read_plan
+from tumorseg.stages.opening.stated import Stated, with_stated
 
 pytestmark = pytest.mark.slow  # half a minute in all: whole commands, one after the other
 SHAPE = (12, 26, 23)
@@ -336,8 +336,8 @@ def test_a_stated_label_that_no_case_has_stops_unless_it_is_confirmed(tmp_path, 
 
 def test_a_mask_lies_where_an_image_without_orientation_was_taken_to_lie(tmp_path):
     from tumorseg.schema.dataset import ImageFile
+    from tumorseg.storage.formats.nifti import is_nifti1
     from tumorseg.storage.images import read_image, write_segmentation
-    from tumorseg.storage.nifti import is_nifti1
 
     header = (
         "NRRD0004\ntype: float\ndimension: 3\nsizes: 23 26 12\nspacings: 1.2 0.8 3\nencoding: raw\nendian: little\n\n"

@@ -7,7 +7,7 @@ import pytest
 
 from tumorseg.errors import InputError
 from tumorseg.schema.dataset import Case, ImageFile
-from tumorseg.storage.detached import data_files
+from tumorseg.storage.formats.detached import data_files
 from tumorseg.storage.hashing import (
     HashCache,
     case_files,

@@ -6,8 +6,8 @@ import pytest
 
 from tumorseg.errors import InputError
 from tumorseg.schema.dataset import Case, ImageFile
-from tumorseg.stages.reading import describe_forms, warn_of_forms
-from tumorseg.storage.nifti_headers import form_mismatch, is_stored_as_integers, mend_grid
+from tumorseg.stages.opening.reading import describe_forms, warn_of_forms
+from tumorseg.storage.formats.nifti_headers import form_mismatch, is_stored_as_integers, mend_grid
 
 AFFINE = np.array([[-0.7, 0, 0, 3.0], [0, 0.9, 0, -5.0], [0, 0, 2.5, 8.0], [0, 0, 0, 1]])
 

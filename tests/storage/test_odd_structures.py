@@ -10,8 +10,8 @@ from pydicom.dataset import Dataset
 from tests.dicoms import Grid, box_contour, rewrite, save, write_rtstruct, write_seg, write_series
 from tests.storage.segments import described, write_seg_nrrd
 from tumorseg.errors import InputError
+from tumorseg.storage.formats.stored import Geometry
 from tumorseg.storage.images import read_label_names, read_reference
-from tumorseg.storage.stored import Geometry
 
 SHAPE = (4, 7, 9)
 PLACE = Grid()

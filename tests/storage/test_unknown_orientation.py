@@ -13,7 +13,7 @@ from tumorseg.errors import InputError
 from tumorseg.ops.integrity import axis_code
 from tumorseg.schema.cases import CaseReading
 from tumorseg.schema.dataset import ImageFile
-from tumorseg.stages.checking.hearing import hearing
+from tumorseg.stages.opening.captured_warnings import hearing
 from tumorseg.storage.images import (
     read_geometry,
     read_image,

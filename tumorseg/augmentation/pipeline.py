@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tumorseg.augmentation.cascade import morphology, removal
 from tumorseg.augmentation.intensity import brightness, contrast, gaussian_noise
-from tumorseg.augmentation.previous import morphology, removal
 from tumorseg.augmentation.spatial import Batch, affine, affine_source_size, center_crop, mirror
 from tumorseg.errors import InputError, PlanError
 from tumorseg.schema.augmentation import AffineTransform, AugmentationSpec, MirrorTransform, TransformSpec

@@ -10,7 +10,7 @@ from tumorseg.cli.output import roots_of, show
 from tumorseg.cli.stated import stated_of, stated_options
 
 if TYPE_CHECKING:
-    from tumorseg.stages.check import Checked
+    from tumorseg.stages.datasets.check import Checked
 
 PATH = click.Path(path_type=Path)
 
@@ -27,7 +27,7 @@ def command(settings: Settings, /, **options: Any) -> int:
 
     Leaves with 1 if there is an error among them.
     """
-    from tumorseg.stages.check import CheckRequest, check
+    from tumorseg.stages.datasets.check import CheckRequest, check
 
     done = check(CheckRequest(roots=roots_of(settings), stated=stated_of(options), **options))
     result = {**done.report.model_dump(mode="json"), "fixed": done.fixed}

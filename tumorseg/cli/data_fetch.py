@@ -15,7 +15,7 @@ def command(settings: Settings, /, *, names: tuple[str, ...], keep_archive: bool
 
     What is there already is left alone; an interrupted fetch goes on where it stopped. `tumorseg data list` shows the names.
     """
-    from tumorseg.stages.fetch import FetchRequest, fetch
+    from tumorseg.stages.datasets.fetch import FetchRequest, fetch
 
     fetched = fetch(FetchRequest(roots=roots_of(settings), names=names, keep_archive=keep_archive))
     result = [{**entry._asdict(), "path": str(entry.path)} for entry in fetched]

@@ -10,7 +10,7 @@ from tumorseg.cli.output import roots_of, show
 from tumorseg.cli.stated import stated_of, stated_options
 
 if TYPE_CHECKING:
-    from tumorseg.stages.convert import Converted
+    from tumorseg.stages.datasets.convert import Converted
 
 LAYOUTS = ("nnunet", "msd", "manifest")
 MOST_CHANGES = 8
@@ -35,7 +35,7 @@ def command(settings: Settings, /, **options: Any) -> None:
 
     Voxels stay as they are, where they are in the world. What is written already is left alone.
     """
-    from tumorseg.stages.convert import ConvertRequest, convert
+    from tumorseg.stages.datasets.convert import ConvertRequest, convert
 
     written = convert(ConvertRequest(roots=roots_of(settings), stated=stated_of(options), **options))
     result = {**written._asdict(), "folder": str(written.folder)}

@@ -45,7 +45,7 @@ PATH = click.Path(path_type=Path)
 def command(settings: Settings, /, *, output: Path, **options: Any) -> None:
     """Score predictions: DSC, NSD, HD95 and volume error per case and label or region."""
     from tumorseg.reports.tables import missing_text
-    from tumorseg.stages.evaluate import EvaluateRequest, evaluate
+    from tumorseg.stages.evaluation.evaluate import EvaluateRequest, evaluate
 
     report = evaluate(EvaluateRequest(roots=roots_of(settings), output=output, stated=stated_of(options), **options))
     remark = missing_text(report)

@@ -26,7 +26,7 @@ from tumorseg.cli.stated import exclude, stated_of, stated_options
 def command(settings: Settings, /, *, channels: str, output: Path | None, jobs: int | None, **options: Any) -> None:
     """Measure spacing, shape and intensities of every case."""
     from tumorseg.cli.names import split_names
-    from tumorseg.stages.fingerprint import FingerprintRequest, measure
+    from tumorseg.stages.planning.fingerprint import FingerprintRequest, measure
     from tumorseg.storage.json_files import write_record
     from tumorseg.storage.layout import work_folder
 

@@ -9,12 +9,12 @@ from tumorseg.cli.main import Settings
 
 if TYPE_CHECKING:
     from tumorseg.schema.metrics import MetricsReport
-    from tumorseg.stages.planned import Roots
+    from tumorseg.stages.opening.loaded import Roots
 
 
 def roots_of(settings: Settings) -> "Roots":
     """Return the two folders of the global options as stages take them."""
-    from tumorseg.stages.planned import Roots
+    from tumorseg.stages.opening.loaded import Roots
 
     return Roots(data_root=settings.data_root, work=settings.work)
 

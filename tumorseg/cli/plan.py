@@ -72,7 +72,7 @@ def command(context: click.Context, /, *, channels: str, overrides: tuple[str, .
         _refuse_options(context, context.invoked_subcommand)
         return
     from tumorseg.planning.overrides import parse_override
-    from tumorseg.stages.plan import PlanRequest, plan
+    from tumorseg.stages.planning.plan import PlanRequest, plan
 
     request = PlanRequest(
         roots=roots_of(context.obj),

@@ -21,7 +21,7 @@ def command(settings: Settings, /, *, before: Path, after: Path) -> None:
     """
     from tumorseg.planning.reading.difference import diff_plans
     from tumorseg.reports.difference import diff_text
-    from tumorseg.stages.planned import read_plan
+    from tumorseg.stages.opening.loaded import read_plan
 
     found = diff_plans(read_plan(before), read_plan(after))
     show(settings, {**found.model_dump(mode="json"), "is_same": found.is_same}, diff_text(found))

@@ -25,8 +25,8 @@ def command(settings: Settings, /, *, plan_path: Path, **options: Any) -> None:
     And what each network looks like: stages with their shapes, receptive field and memory.
     """
     from tumorseg.reports.explanation import explanation_text
-    from tumorseg.stages.plan_explain import ExplainPlanRequest, explain_plan
-    from tumorseg.stages.planned import read_plan
+    from tumorseg.stages.opening.loaded import read_plan
+    from tumorseg.stages.planning.explain import ExplainPlanRequest, explain_plan
 
     explanation = explain_plan(ExplainPlanRequest(plan=read_plan(plan_path), **options))
     written = [f"written to {path}" for path in options.values() if path is not None]

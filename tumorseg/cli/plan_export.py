@@ -23,7 +23,7 @@ def command(settings: Settings, /, *, plan: Path, output: Path) -> None:
 
     They hold preprocessing and networks; loss, optimizer, augmentation and length of training are nnU-Net's trainer's.
     """
-    from tumorseg.stages.plan_export import PlanExportRequest, export_nnunet_plan
+    from tumorseg.stages.planning.export_plan import PlanExportRequest, export_nnunet_plan
 
     folder = export_nnunet_plan(PlanExportRequest(plan=plan, output=output))
     files = {"plans": str(folder.plans), "dataset": str(folder.dataset)}

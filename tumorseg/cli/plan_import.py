@@ -26,7 +26,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.pass_obj
 def command(settings: Settings, /, **options: Any) -> None:
     """Write nnU-Net v2's plans as a plan; what a plan cannot express is refused."""
-    from tumorseg.stages.plan_import import PlanImportRequest, import_nnunet_plan
+    from tumorseg.stages.planning.import_plan import PlanImportRequest, import_nnunet_plan
 
     written = import_nnunet_plan(PlanImportRequest(roots=roots_of(settings), **options))
     result = {"path": str(written.path), "plan": written.plan.model_dump(mode="json")}

@@ -19,7 +19,7 @@ def command(settings: Settings, /, *, plan_path: Path, dataset: str | None, no_d
     Leaves with 1 if there is an error among them.
     """
     from tumorseg.reports.tables import plan_findings_text
-    from tumorseg.stages.plan_validate import ValidatePlanRequest, validate_plan
+    from tumorseg.stages.planning.validate_plan import ValidatePlanRequest, validate_plan
 
     if no_data and dataset is not None:
         raise click.UsageError("--no-data looks at no dataset; leave out -d, or --no-data.")

@@ -27,7 +27,7 @@ PATH = click.Path(path_type=Path)
 @click.pass_obj
 def command(settings: Settings, /, *, folds: str, no_mirroring: bool, **options: Any) -> None:
     """Segment images; each result lies on its input's own grid. Cases that are done already are left alone."""
-    from tumorseg.stages.predict import PredictRequest, predict
+    from tumorseg.stages.inference.predict import PredictRequest, predict
 
     mirroring = False if no_mirroring else None
     stated = stated_of(options)

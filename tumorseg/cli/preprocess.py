@@ -21,8 +21,8 @@ from tumorseg.cli.output import roots_of, show
 @click.pass_obj
 def command(settings: Settings, /, *, plan_path: Path, **options: Any) -> None:
     """Bring every case to the plan's grid; what is there already is left alone."""
-    from tumorseg.stages.planned import read_plan
-    from tumorseg.stages.preprocess import PreprocessRequest, preprocess
+    from tumorseg.stages.opening.loaded import read_plan
+    from tumorseg.stages.training.preprocess import PreprocessRequest, preprocess
 
     stored = preprocess(PreprocessRequest(roots=roots_of(settings), plan=read_plan(plan_path), **options))
     counts = {name: len(cases.keys) for name, cases in stored.items()}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from tumorseg.stages.stated import Stated
+    from tumorseg.stages.opening.stated import Stated
 
 
 class Orientation(click.ParamType[str]):
@@ -61,7 +61,7 @@ def stated_options(command: F) -> F:
 def stated_of(options: dict[str, Any]) -> "Stated":
     """Take what the user states out of a command's options."""
     from tumorseg.cli.names import split_names
-    from tumorseg.stages.stated import Stated
+    from tumorseg.stages.opening.stated import Stated
 
     given = {name: options.pop(name) for name in Stated.model_fields if name in options}
     if "paint_order" in given:

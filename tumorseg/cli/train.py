@@ -28,9 +28,9 @@ OPTIONS = ("epochs", "iterations", "max_hours", "seed")
 @click.pass_obj
 def command(settings: Settings, /, *, plan_path: Path, validation: str, **options: Any) -> int:
     """Train one fold to its planned end; the same command goes on after an interruption."""
-    from tumorseg.stages.planned import read_plan
-    from tumorseg.stages.runs import TrainOptions
-    from tumorseg.stages.train import TrainRequest, train
+    from tumorseg.stages.opening.fold_folders import TrainOptions
+    from tumorseg.stages.opening.loaded import read_plan
+    from tumorseg.stages.training.train import TrainRequest, train
 
     own = TrainOptions(**{name: options.pop(name) for name in OPTIONS})
     plan = read_plan(plan_path)

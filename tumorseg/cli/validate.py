@@ -16,7 +16,7 @@ from tumorseg.cli.output import metrics_json, metrics_text, roots_of, show
 @click.pass_obj
 def command(settings: Settings, /, **options: Any) -> None:
     """Predict and score the cases that a fold did not train on."""
-    from tumorseg.stages.validate import ValidateRequest, validate
+    from tumorseg.stages.training.validate import ValidateRequest, validate
 
     report = validate(ValidateRequest(roots=roots_of(settings), **options))
     show(settings, metrics_json(report), metrics_text(report))

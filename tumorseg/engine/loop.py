@@ -22,8 +22,8 @@ from tumorseg.engine.batches import (
     read_batch,
     torch_generator,
 )
+from tumorseg.engine.cascade_channels import with_previous
 from tumorseg.engine.learner import Learner, StepResult
-from tumorseg.engine.previous import with_previous
 from tumorseg.engine.scores import PooledDice
 from tumorseg.errors import TrainingError
 from tumorseg.losses.compound import CompoundLoss

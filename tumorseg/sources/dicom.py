@@ -21,7 +21,7 @@ from tumorseg.sources.dicom_studies import Series, Study, find_studies
 from tumorseg.sources.discovery import numbered
 from tumorseg.sources.folders import Listing, Problems, build_case, build_dataset, folder_name, image_files
 from tumorseg.sources.leaving_out import used
-from tumorseg.storage.dicom_files import common_folder, holds_dicom
+from tumorseg.storage.dicom.files import common_folder, holds_dicom
 from tumorseg.storage.images import ENDINGS, FLAT_ENDINGS
 
 logger = logging.getLogger(__name__)

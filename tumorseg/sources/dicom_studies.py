@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from tumorseg.errors import InputError
 from tumorseg.sources.folders import note_or_warn
-from tumorseg.storage.dicom_files import DIRECTORY_CLASS, IMAGE_CLASSES, LABEL_CLASSES
-from tumorseg.storage.dicom_headers import Header, read_headers
-from tumorseg.storage.dicom_labels import LabelSummary, summarize_label
+from tumorseg.storage.dicom.files import DIRECTORY_CLASS, IMAGE_CLASSES, LABEL_CLASSES
+from tumorseg.storage.dicom.headers import Header, read_headers
+from tumorseg.storage.dicom.labels import LabelSummary, summarize_label
 
 logger = logging.getLogger(__name__)
 

@@ -39,7 +39,7 @@ def discover_labels(cases: Iterable[Case]) -> Discovered:
     Raises:
         InputError: some labels are numbers, others names.
     """
-    from tumorseg.storage import nifti  # noqa: F401 (it hides pydicom while it is imported, which no thread may see)
+    from tumorseg.storage.formats import nifti  # noqa: F401 (it hides pydicom while it is imported, which no thread may see)
 
     pool = ThreadPoolExecutor(min(num_cores(), MOST_THREADS))
     try:

@@ -15,10 +15,10 @@ from tumorseg.schema.base import parse_record
 from tumorseg.schema.dataset import Case, ChannelKind, Dataset, name_fault, repeated_values
 from tumorseg.schema.wording import shown
 from tumorseg.sources.leaving_out import note_refused
+from tumorseg.storage.formats.slicer_segments import LABEL_ENDINGS
 from tumorseg.storage.images import ENDINGS, FLAT_ENDINGS, strip_ending
 from tumorseg.storage.json_files import read_json
 from tumorseg.storage.layout import FETCHED
-from tumorseg.storage.slicer_segments import LABEL_ENDINGS
 
 logger = logging.getLogger(__name__)
 

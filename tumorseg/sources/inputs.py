@@ -15,7 +15,7 @@ from tumorseg.sources.folders import Collected, Listing, Part, Problems, collect
 from tumorseg.sources.layouts import LAYOUTS, Layout, find_layout
 from tumorseg.sources.nnunet import has_images
 from tumorseg.sources.plain_files import plain_cases, plain_files, without_labels
-from tumorseg.storage.dicom_files import is_dicom_file
+from tumorseg.storage.dicom.files import is_dicom_file
 from tumorseg.storage.images import strip_ending
 from tumorseg.workers.outcomes import Failure
 

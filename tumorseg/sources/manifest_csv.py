@@ -18,7 +18,7 @@ from tumorseg.schema.dataset import repeated_values
 from tumorseg.sources.folders import Problems, is_there, note_or_warn
 from tumorseg.sources.leaving_out import used
 from tumorseg.sources.pair_names import LABEL_WORDS
-from tumorseg.storage.dicom_files import BARE_ENDINGS, holds_dicom, is_dicom_file
+from tumorseg.storage.dicom.files import BARE_ENDINGS, holds_dicom, is_dicom_file
 from tumorseg.storage.images import ENDINGS
 
 logger = logging.getLogger(__name__)

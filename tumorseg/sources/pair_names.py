@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tumorseg.sources.folders import image_id, split_channel
-from tumorseg.storage.slicer_segments import LABEL_ENDINGS
+from tumorseg.storage.formats.slicer_segments import LABEL_ENDINGS
 
 IMAGE_WORDS = ("image", "images", "img", "imgs", "imaging", "scan", "volume", "vol")
 LABEL_WORDS = (

@@ -25,7 +25,7 @@ from tumorseg.sources.folders import (
 )
 from tumorseg.sources.leaving_out import used
 from tumorseg.sources.pair_folders import Pair, files_of, find_pairs, is_flat_file
-from tumorseg.storage.dicom_files import holds_dicom
+from tumorseg.storage.dicom.files import holds_dicom
 from tumorseg.storage.images import ENDINGS, read_geometry
 
 NEEDS = (

@@ -1,1 +1,1 @@
-"""One file per verb: the only code that joins files with numerics."""
+"""One file per verb, in folders: the only code that joins files with numerics."""

@@ -16,14 +16,14 @@ from tumorseg.schema.plan import Plan
 from tumorseg.schema.targets import targets_of
 from tumorseg.sources.phantom import write_phantom
 from tumorseg.sources.registry import open_dataset
-from tumorseg.stages.devices import choose_device
-from tumorseg.stages.evaluate import EvaluateRequest, evaluate
-from tumorseg.stages.plan import PlanRequest, plan
-from tumorseg.stages.planned import Roots
-from tumorseg.stages.predict import PredictRequest, predict
-from tumorseg.stages.preprocess import PreprocessRequest, preprocess
-from tumorseg.stages.runs import fold_plan
-from tumorseg.stages.train import Trained, TrainRequest, train
+from tumorseg.stages.evaluation.evaluate import EvaluateRequest, evaluate
+from tumorseg.stages.inference.predict import PredictRequest, predict
+from tumorseg.stages.opening.devices import choose_device
+from tumorseg.stages.opening.fold_folders import fold_plan
+from tumorseg.stages.opening.loaded import Roots
+from tumorseg.stages.planning.plan import PlanRequest, plan
+from tumorseg.stages.training.preprocess import PreprocessRequest, preprocess
+from tumorseg.stages.training.train import Trained, TrainRequest, train
 from tumorseg.storage.atomic import write_text
 from tumorseg.storage.images import read_image, read_segmentation
 from tumorseg.tracking.epochs import read_epochs

@@ -12,7 +12,7 @@ from tumorseg.errors import InputError
 from tumorseg.schema.base import content_hash, json_text
 from tumorseg.schema.dataset import Case
 from tumorseg.storage.atomic import write_text
-from tumorseg.storage.dicom_files import label_parts_of, parts_of
+from tumorseg.storage.dicom.files import label_parts_of, parts_of
 
 Stamp = tuple[int, int, int, int]
 """Size in bytes, times of modification and of change in ns, inode. `cp -p`, rsync and archives set the first of the two times back,

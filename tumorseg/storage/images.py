@@ -16,16 +16,16 @@ from tumorseg.errors import InputError
 from tumorseg.ops.labels import count_values
 from tumorseg.schema.cases import CaseReading
 from tumorseg.schema.dataset import ImageFile
-from tumorseg.storage import itk, raster
-from tumorseg.storage.assumed import ADVICE as STATE_ORIENTATION
-from tumorseg.storage.assumed import Doubt, spelled
-from tumorseg.storage.dicom_files import holds_dicom, is_dicom_file
-from tumorseg.storage.dicom_series import open_series
-from tumorseg.storage.label_values import UNSCALED, as_labels
+from tumorseg.storage.dicom.files import holds_dicom, is_dicom_file
+from tumorseg.storage.dicom.series import open_series
+from tumorseg.storage.formats import itk, raster
+from tumorseg.storage.formats.assumed import ADVICE as STATE_ORIENTATION
+from tumorseg.storage.formats.assumed import Doubt, spelled
+from tumorseg.storage.formats.label_values import UNSCALED, as_labels
+from tumorseg.storage.formats.signatures import check_is_file
+from tumorseg.storage.formats.slicer_segments import LABEL_ENDINGS, has_segments
+from tumorseg.storage.formats.stored import NIFTI_ENDINGS, Geometry, Stored
 from tumorseg.storage.named_labels import label_names, paint_labels
-from tumorseg.storage.signatures import check_is_file
-from tumorseg.storage.slicer_segments import LABEL_ENDINGS, has_segments
-from tumorseg.storage.stored import NIFTI_ENDINGS, Geometry, Stored
 from tumorseg.types import Affine, Segmentation
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 def _open_nifti(path: str, assumed_orientation: str | None) -> Stored:
     # nibabel's import takes a while, which those who read none are spared
-    from tumorseg.storage.nifti import open_nifti
+    from tumorseg.storage.formats.nifti import open_nifti
 
     return open_nifti(path, assumed_orientation)
 
@@ -243,7 +243,7 @@ def write_segmentation(
         InputError: `like` cannot be read, has another shape, or `path` has another ending.
         StorageError: the file cannot be written.
     """
-    from tumorseg.storage import nifti
+    from tumorseg.storage.formats import nifti
 
     _check_nifti(path)
     shape, stated = _open(like).geometry[:2]
@@ -270,7 +270,7 @@ def write_image(path: Path, image: NDArray[Any], *, affine: Affine) -> None:
         InputError: `path` has another ending.
         StorageError: the file cannot be written.
     """
-    from tumorseg.storage import nifti
+    from tumorseg.storage.formats import nifti
 
     _check_nifti(path)
     nifti.write_new(path, image, affine)

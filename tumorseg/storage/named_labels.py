@@ -7,11 +7,11 @@ from pathlib import Path
 from tumorseg.errors import InputError
 from tumorseg.ops.painting import Overlap, OverlapError, Painted, paint_structures, wholes
 from tumorseg.schema.dataset import ImageFile, repeated_values
-from tumorseg.storage.dicom_files import is_dicom_file, parts_of
-from tumorseg.storage.dicom_labels import open_label, summarize_label
-from tumorseg.storage.slicer_segments import has_segments, open_segments, segment_names
-from tumorseg.storage.stored import Geometry
-from tumorseg.storage.structures import Structures
+from tumorseg.storage.dicom.files import is_dicom_file, parts_of
+from tumorseg.storage.dicom.labels import open_label, summarize_label
+from tumorseg.storage.formats.slicer_segments import has_segments, open_segments, segment_names
+from tumorseg.storage.formats.stored import Geometry
+from tumorseg.storage.formats.structures import Structures
 from tumorseg.types import Mask, Segmentation
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from tumorseg.schema.dataset import ImageFile
-from tumorseg.storage import atomic, nifti
+from tumorseg.storage import atomic
+from tumorseg.storage.formats import nifti
 from tumorseg.storage.images import StoredVolume, read_geometry, read_stored, write_segmentation
 from tumorseg.types import Affine, Segmentation
 

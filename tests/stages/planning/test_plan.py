@@ -1,0 +1,66 @@
+import json
+
+import pytest
+
+from tests.planning.measured import case, fingerprint
+from tumorseg.errors import InputError, PlanError
+from tumorseg.planning.folds.splits import split_folds
+from tumorseg.stages.planning.plan import PlanRequest, plan, read_splits
+from tumorseg.storage.json_files import write_record
+
+FOLDS = [["a"], ["b", "c"]]
+
+
+def planned(tmp_path, splits, **fields):
+    cases = [
+        case(name, **{key: values[number] for key, values in fields.items()}) for number, name in enumerate("abcd")
+    ]
+    write_record(tmp_path / "f.json", fingerprint(cases))
+    given = {"fingerprint": tmp_path / "f.json", "preset": "fast_prototyping", "splits": splits}
+    return plan(PlanRequest(output=tmp_path / "p.json", **given)).plan
+
+
+@pytest.mark.parametrize("content", [FOLDS, [{"train": sorted({*"abcd"} - {*fold}), "val": fold} for fold in FOLDS]])
+def test_folds_are_read_as_lists_or_as_nnunets_file(tmp_path, content):
+    (tmp_path / "s.json").write_text(json.dumps(content))
+    made = planned(tmp_path, str(tmp_path / "s.json"))
+    assert (made.folds, made.kept_from_training) == ((("a",), ("b", "c")), ())
+    assert made.reasons["folds"].rule == "--splits: the lists of a file"
+
+
+@pytest.mark.parametrize("content", [[], {}, 3, [["a"], "b"], [[1]], [{"train": []}], [{"val": "a"}]])
+def test_another_file_is_refused(tmp_path, content):
+    (tmp_path / "s.json").write_text(json.dumps(content))
+    with pytest.raises(PlanError, match="expected a list of folds"):
+        read_splits(tmp_path / "s.json")
+
+
+def test_sites_are_held_out_one_by_one(tmp_path):
+    made = planned(tmp_path, "site", site=["x", "y", "x", "z"])
+    assert made.folds == (("a", "c"), ("b",), ("d",))
+    assert "site" in made.reasons["folds"].rule
+
+
+def test_folds_are_stratified_on_request(tmp_path):
+    made = planned(tmp_path, "stratified", label_voxels=[{"tumour": 0}, {"tumour": 5}, {"tumour": 1}, {"tumour": 0}])
+    assert len(made.folds) == 4
+    assert made.reasons["folds"].rule.startswith("--splits stratified: five folds with like numbers")
+
+
+def test_groups_are_kept_together(tmp_path):
+    made = planned(tmp_path, "group", group=["p", "q", "p", "q"])
+    assert sorted(made.folds) == [("a", "c"), ("b", "d")]
+    assert made.folds == split_folds({"a": "p", "b": "q", "c": "p", "d": "q"})
+    with pytest.raises(PlanError, match="no case has a group"):
+        planned(tmp_path, "group")
+
+
+@pytest.mark.parametrize("fields", [{"dataset": "Toy"}, {"channels": ("T1",)}, {"regions": "brats"}])
+def test_a_fingerprint_holds_the_dataset_already(tmp_path, fields):
+    with pytest.raises(InputError, match="--fingerprint holds the dataset already"):
+        plan(PlanRequest(fingerprint=tmp_path / "f.json", **fields))
+
+
+def test_a_plan_needs_a_dataset_or_a_fingerprint():
+    with pytest.raises(InputError, match="no dataset"):
+        plan(PlanRequest())

@@ -1,0 +1,1 @@
+"""Verbs on datasets: check, convert, fetch."""

@@ -1,0 +1,1 @@
+"""Models and the cases that they segment."""

@@ -1,0 +1,1 @@
+"""Verbs that make, read and prove plans."""

@@ -1,0 +1,211 @@
+"""Decide everything once: fingerprint a dataset, or take a fingerprint, and write the plan."""
+
+import logging
+from pathlib import Path
+from typing import NamedTuple
+
+from tumorseg.errors import InputError, PlanError
+from tumorseg.planning.folds.split_lists import SplitLists, parse_splits
+from tumorseg.planning.folds.splits import NAMED_SPLITS
+from tumorseg.planning.memory.counting import MemoryCounter
+from tumorseg.planning.overrides import Override
+from tumorseg.planning.planner import Machine, PlanOptions, make_plan
+from tumorseg.planning.presets import PRESETS, Preset, extend_preset, preset_named
+from tumorseg.schema.base import Record, parse_record
+from tumorseg.schema.fingerprint import Fingerprint
+from tumorseg.schema.losses import LossPreset
+from tumorseg.schema.plan import Plan
+from tumorseg.schema.planned_dataset import Selection
+from tumorseg.sources.registry import locate_dataset
+from tumorseg.stages.opening.exclusion import MOST_OFFERED, check_excluded, excluded_ids, exclusion_of
+from tumorseg.stages.opening.loaded import Roots
+from tumorseg.stages.opening.stated import Stated
+from tumorseg.stages.planning.fingerprint import Fingerprinted, FingerprintRequest, measure
+from tumorseg.stages.planning.rehearse import step_seconds
+from tumorseg.stages.planning.verify import verification_device, verify
+from tumorseg.stages.planning.written_plans import Place, check_writable, write_plan
+from tumorseg.storage.json_files import read_json, read_record
+from tumorseg.storage.layout import work_folder
+
+logger = logging.getLogger(__name__)
+
+
+class PlanRequest(Record):
+    """What `plan` is asked for."""
+
+    roots: Roots = Roots()
+    """Data and work folder."""
+    dataset: str | None = None
+    """Name, folder or manifest; or else `fingerprint`."""
+    fingerprint: Path | None = None
+    """A fingerprint to plan from, without the images."""
+    preset: str = "optimized"
+    """Where the plan starts from: a name, or a JSON file of the user's own."""
+    vram_gb: float | None = None
+    """Budget in GB (2^30 bytes); the preset's if None."""
+    device: str | None = None
+    """`cpu` plans for this machine's CPU; `cuda` or `cuda:N` is where `verify` measures."""
+    num_gpus: int = 1
+    """GPUs of that budget each."""
+    verify: bool = False
+    """Whether memory is measured on the device."""
+    max_hours: float | None = None
+    """Time for one fold's training."""
+    network: str | None = None
+    """Architecture; the preset's if None."""
+    channels: tuple[str, ...] = ()
+    """Channels to use, in this order; all if empty."""
+    regions: str | None = None
+    """`brats`, `none`, or a JSON file; the dataset's own if None."""
+    splits: str | None = None
+    """JSON file of folds, or one of `NAMED_SPLITS`; five random folds if None."""
+    exclude: tuple[str, ...] = ()
+    """Cases to leave out: ids, or files of them."""
+    overrides: tuple[Override, ...] = ()
+    """Fields to set."""
+    stated: Stated = Stated()
+    """What is stated of the dataset."""
+    output: Path | None = None
+    """Where to write; plans/<Dataset>__<preset>.json if None."""
+    force: bool = False
+    """Whether a plan that was edited, or is of another dataset, may be replaced."""
+    jobs: int | None = None
+    """Processes for the fingerprint; as many as the machine holds if None."""
+
+
+class WrittenPlan(NamedTuple):
+    """A plan and the file that it was written to."""
+
+    plan: Plan
+    path: Path
+
+
+def plan(request: PlanRequest) -> WrittenPlan:
+    """Fingerprint if need be, plan, and write the plan.
+
+    Raises:
+        InputError: the dataset or a file is not there or unsound.
+        PlanError: no plan fits.
+    """
+    preset = read_preset(request.preset)
+    _check_device(request)
+    if request.output is not None:
+        check_writable(request.output)
+    excluded, splits = excluded_ids(request.exclude), _splits(request.splits)
+    if isinstance(splits, SplitLists):
+        splits = splits.without(excluded)
+    measured, kept_back = _measure(request, splits if isinstance(splits, SplitLists) else None)
+    excluded = tuple(sorted({*excluded, *measured.excluded}))
+    output = request.output or Path("plans") / f"{measured.dataset.name}__{preset.name}.json"
+    counter = MemoryCounter()
+    options = PlanOptions(
+        preset=preset,
+        device="cpu" if request.device == "cpu" else None,
+        num_gpus=request.num_gpus,
+        vram_gb=request.vram_gb,
+        max_hours=request.max_hours,
+        network=request.network,
+        splits=splits,
+        excluded=excluded,
+        kept_back=kept_back,
+        overrides=tuple(map(_with_loss_file, request.overrides)),
+        confirm_labels=request.stated.confirm_labels,
+    )
+    made, warnings = make_plan(measured, output.stem, options, Machine(step_seconds, counter))
+    if request.verify:
+        made = verify(made, request.device, counter)
+    for warning in warnings:
+        logger.warning("%s", warning)
+    place = Place(output, work_folder(request.roots.work, made.dataset.name), _source(request))
+    write_plan(made, place, force=request.force)
+    return WrittenPlan(made, output)
+
+
+def _source(request: PlanRequest) -> Path:
+    """Return what is planned from: the fingerprint's file, or where the dataset was found."""
+    if request.fingerprint is not None:
+        return request.fingerprint
+    name = str(request.dataset)
+    return locate_dataset(name, request.roots.data_root) or Path(name)
+
+
+def _check_device(request: PlanRequest) -> None:
+    """Refuse what cannot be planned for or verified on before anything is measured."""
+    if request.device not in (None, "cpu", "cuda") and not str(request.device).startswith("cuda:"):
+        raise InputError(f"--device {request.device}: plans are made for cpu, cuda or cuda:N")
+    if request.verify and request.device == "cpu":
+        raise InputError("--verify measures memory on a GPU, --device cpu plans for the CPU; give one of them")
+    if request.verify:
+        verification_device(request.device)
+
+
+def read_preset(name: str) -> Preset:
+    """Return the preset of a name, or of a JSON file: an object with `name`, `extends` (another preset) and fields to change.
+
+    Raises:
+        PlanError: there is none, or a field is unknown or unsound.
+    """
+    if name in PRESETS or not (name.endswith(".json") or Path(name).is_file()):
+        return preset_named(name)
+    path = Path(name)
+    found = read_json(path, PlanError)
+    if not isinstance(found, dict):
+        raise PlanError(f"{path}: expected a JSON object with name, extends and the fields that the preset changes")
+    return extend_preset({"name": path.stem, **found}, source=str(path))
+
+
+def _with_loss_file(override: Override) -> Override:
+    """Return an override of `loss.preset` by a JSON file with what the file holds: a preset of the user's own."""
+    is_file = override.field.split(".")[-2:] == ["loss", "preset"] and str(override.value).endswith(".json")
+    if not is_file:
+        return override
+    path = Path(str(override.value))
+    found = read_json(path, PlanError)
+    if not isinstance(found, dict):
+        raise PlanError(f"{path}: expected a JSON object with components, and perhaps name, when, source and weighting")
+    preset = parse_record(LossPreset, {"name": path.stem, **found}, source=str(path), error=PlanError)
+    return override.model_copy(update={"value": preset.model_dump(mode="json", exclude_unset=True)})
+
+
+def _measure(request: PlanRequest, splits: SplitLists | None) -> Fingerprinted:
+    if request.fingerprint is None:
+        if request.dataset is None:
+            raise InputError("no dataset: give -d DATASET or --fingerprint FILE")
+        given = {name: getattr(request, name) for name in FingerprintRequest.model_fields}
+        return measure(FingerprintRequest(**given), require_labels=True, splits=splits)
+    if request.stated.model_copy(update={"confirm_labels": False}) != Stated():
+        raise InputError(
+            "--fingerprint was measured already; give --assume-orientation, --paint-order and --allow-outside to `fingerprint`, which "
+            "reads the files"
+        )
+    if request.dataset or request.channels or request.regions:
+        raise InputError("--fingerprint holds the dataset already; give no -d, --channels or --regions beside it")
+    found = read_record(Fingerprint, request.fingerprint, error=InputError)
+    excluded = frozenset(excluded_ids(request.exclude))
+    check_excluded(excluded, {*found.excluded, *(case.case_id for case in found.cases)}, str(request.fingerprint))
+    selection = Selection(excluded, splits.listed() if splits else None)
+    _check_measured(request.fingerprint, found, selection)
+    return Fingerprinted(found, ())
+
+
+def _check_measured(path: Path, found: Fingerprint, selection: Selection) -> None:
+    """Refuse a fingerprint whose statistics hold cases that are not to be used, which cannot be taken out again."""
+    if unused := [case.case_id for case in found.cases if not selection.uses(case.case_id)]:
+        raise InputError(
+            f"{path}: holds cases that are excluded or in no list of the split file: {', '.join(unused[:MOST_OFFERED])}; they are part of "
+            f"its statistics; measure again with `fingerprint {exclusion_of(unused)}`, or plan with -d"
+        )
+
+
+def _splits(splits: str | None) -> SplitLists | str | None:
+    """Return what `--splits` asks for; a file that is called like one of the names is given as `./group`."""
+    return splits if splits is None or splits in NAMED_SPLITS else read_splits(Path(splits))
+
+
+def read_splits(path: Path) -> SplitLists:
+    """Read folds: a list of lists of held-out case_ids, or nnU-Net's `splits_final.json`.
+
+    Raises:
+        PlanError: the file is something else.
+    """
+    return parse_splits(read_json(path, PlanError), str(path))

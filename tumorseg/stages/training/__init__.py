@@ -1,0 +1,1 @@
+"""Verbs that train: preprocess, train, validate."""

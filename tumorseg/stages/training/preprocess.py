@@ -1,0 +1,260 @@
+"""Fill the case store: every case on the network's grid, once."""
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import nullcontext
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from tumorseg.errors import InputError
+from tumorseg.ops.labels import class_locations, count_values
+from tumorseg.ops.preprocessing import prepare_image, prepare_segmentation
+from tumorseg.schema.base import Record
+from tumorseg.schema.cases import Preprocessing, StoredCase
+from tumorseg.schema.dataset import Case, Dataset
+from tumorseg.schema.plan import Plan
+from tumorseg.schema.targets import Targets, targets_of
+from tumorseg.stages.opening.captured_warnings import hearing
+from tumorseg.stages.opening.loaded import (
+    Roots,
+    check_content,
+    choose_configuration,
+    failed_cases,
+    open_planned_dataset,
+    preprocessing_of,
+)
+from tumorseg.stages.opening.reading import expected_bytes, largest_first, read_case_image, read_case_indices
+from tumorseg.storage.cases import CaseArrays, case_key, is_stored, remove_stale, store_case
+from tumorseg.storage.hashing import FileState, HashCache, check_unchanged
+from tumorseg.storage.images import knows_names_only
+from tumorseg.storage.layout import work_folder
+from tumorseg.tracking.progress import progress
+from tumorseg.types import Segmentation, Spacing
+from tumorseg.workers.machine import num_cores
+from tumorseg.workers.outcomes import Failure
+from tumorseg.workers.pool import run_cases
+
+logger = logging.getLogger(__name__)
+
+SEED = 1234
+MOST_LOST = 0.1
+"""Share of a label's volume that may be lost on the way to the store without a word."""
+
+T = TypeVar("T")
+
+
+class PreprocessRequest(Record):
+    """What `preprocess` is asked for."""
+
+    roots: Roots = Roots()
+    """Data and work folder."""
+    plan: Plan
+    """What to carry out."""
+    configurations: tuple[str, ...] = ()
+    """Which configurations; all if empty."""
+    dataset: str | None = None
+    """Where the dataset is, if it moved."""
+    jobs: int | None = None
+    """Processes at most; one per core if None, and never more than memory holds."""
+
+
+class StoredCases(NamedTuple):
+    """Where the preprocessed cases of a configuration are."""
+
+    folder: Path
+    keys: dict[str, str]
+    """By case_id."""
+
+
+class PreprocessTask(NamedTuple):
+    """What a worker needs to preprocess one case."""
+
+    case: Case
+    preprocessing: Preprocessing
+    targets: Targets
+    folder: Path
+    key: str
+    states: Mapping[str, FileState]
+    """Its files as they were hashed."""
+    is_told: bool = False
+    """Whether this command has read the case before, so that what there is to say of its files has been said."""
+
+
+class Seen(NamedTuple):
+    """What this command knows of the files already."""
+
+    states: Mapping[str, Mapping[str, FileState]]
+    """Each case's files as they were hashed."""
+    told: Set[str]
+    """Cases of which has been said what there is to say."""
+
+
+def preprocess(request: PreprocessRequest) -> dict[str, StoredCases]:
+    """Preprocess every case that is not in the store yet.
+
+    Returns:
+        Where the cases of each configuration are.
+
+    Raises:
+        PlanError: the dataset's content is not what was planned.
+        TumorsegError: cases failed; all are listed, and the others are stored.
+    """
+    plan = request.plan
+    dataset = open_planned_dataset(plan, request.roots, request.dataset)
+    names = request.configurations or tuple(sorted(plan.configurations))
+    chosen = [choose_configuration(plan, name) for name in names]
+    hashes = check_content(plan, dataset, request.roots)
+    states = _states(dataset, request.roots)
+    folder = work_folder(request.roots.work, dataset.name).cases
+    remove_stale(folder)
+    stored: dict[str, StoredCases] = {}
+    done: set[str] = set()
+    told: set[str] = set()
+    for name, configuration in chosen:
+        preprocessing = preprocessing_of(plan, configuration)
+        keys = _keys(dataset, hashes, preprocessing)
+        stored[name] = StoredCases(folder, keys)
+        if not done.issuperset(keys.values()):
+            told |= _fill(dataset, stored[name], preprocessing, jobs=request.jobs, seen=Seen(states, told))
+            done.update(keys.values())
+    return stored
+
+
+def _states(dataset: Dataset, roots: Roots) -> dict[str, Mapping[str, FileState]]:
+    """Return the files of every case as they were just hashed."""
+    cache = HashCache(work_folder(roots.work, dataset.name).hashes)
+    found = {case.case_id: cache.case_states(case) for case in dataset.cases}
+    if changed := [case_id for case_id, states in found.items() if states is None]:
+        raise InputError(
+            f"{dataset.name}: files of {', '.join(changed[:5])} were changed while they were read; give the command again once they are complete"
+        )
+    return {case_id: states for case_id, states in found.items() if states is not None}
+
+
+def _keys(dataset: Dataset, hashes: Mapping[str, str], preprocessing: Preprocessing) -> dict[str, str]:
+    """Return each case's address by case_id; where labels are known by name only, names decide what is painted."""
+    targets = targets_of(dataset)
+    named = {case.case_id for case in dataset.cases if case.label is not None and knows_names_only(case.label)}
+    return {
+        case_id: case_key(found, preprocessing, targets, has_names=case_id in named)
+        for case_id, found in hashes.items()
+    }
+
+
+def _fill(
+    dataset: Dataset, stored: StoredCases, preprocessing: Preprocessing, *, jobs: int | None, seen: Seen
+) -> set[str]:
+    """Return the ids of the cases that were missing, and so were read."""
+    targets = targets_of(dataset)
+    missing = largest_first(case for case in dataset.cases if not is_stored(stored.folder, stored.keys[case.case_id]))
+
+    def tasks() -> Iterator[tuple[str, PreprocessTask]]:
+        for case in missing:
+            key, states, is_told = stored.keys[case.case_id], seen.states[case.case_id], case.case_id in seen.told
+            yield case.case_id, PreprocessTask(case, preprocessing, targets, stored.folder, key, states, is_told)
+
+    fill_store(preprocess_case, tasks(), missing, dataset, jobs=jobs)
+    return {case.case_id for case in missing}
+
+
+def fill_store(
+    work: Callable[[T], None],
+    tasks: Iterable[tuple[str, T]],
+    missing: Sequence[Case],
+    dataset: Dataset,
+    *,
+    jobs: int | None,
+) -> None:
+    """Do the work of every case that is missing in the store, in worker processes.
+
+    Args:
+        work: stands at the top of a module.
+        tasks: (case_id, argument) pairs, drawn one at a time.
+        missing: their cases, the largest first.
+        dataset: all of them.
+        jobs: processes at most; one per core if None.
+
+    Raises:
+        TumorsegError: cases failed; all are listed, and the others are stored.
+    """
+    if not missing:
+        return
+    failures: list[Failure] = []
+    done = len(dataset.cases) - len(missing)
+    num_workers = min(jobs or num_cores(), len(missing))
+    expected = expected_bytes(missing) if num_workers > 1 else 0
+    with progress("preprocess", len(dataset.cases), done) as advance:
+        for outcome in run_cases(work, tasks, num_workers=num_workers, expected_bytes=expected):
+            if isinstance(outcome, Failure):
+                failures.append(outcome)
+            advance(outcome.case_id)
+    if failures:
+        raise failed_cases(failures, len(dataset.cases), f"preprocessing of {dataset.name}")
+
+
+class Volumes(NamedTuple):
+    """What a case's labels take up."""
+
+    voxels: Mapping[int, int]
+    """By class index."""
+    spacing_mm: Sequence[float]
+    """Their edges."""
+
+    def millilitres(self, index: int) -> float:
+        """Return the volume of a class."""
+        return self.voxels.get(index, 0) * math.prod(self.spacing_mm) / 1000
+
+
+def _compare_volumes(task: PreprocessTask, labelled: Segmentation, spacing_mm: Spacing, stored: Volumes) -> None:
+    """Name the labels that vanish, or shrink by over a tenth, between the file and the store."""
+    counts = dict(zip(*count_values(labelled), strict=True))
+    read = Volumes(counts, spacing_mm)
+    for index, name in enumerate(task.targets.label_names):
+        before, after = read.millilitres(index), stored.millilitres(index)
+        if index == 0 or after >= (1 - MOST_LOST) * before:
+            continue
+        logger.warning(
+            "case %s: %s %s of its %.3g ml by cropping and resampling to voxels of %s mm (%d voxels in the file, %d in the store); a finer "
+            "spacing or no cropping would keep it",
+            task.case.case_id,
+            name,
+            "loses all" if after == 0 else f"loses {1 - after / before:.0%}",
+            before,
+            " x ".join(f"{edge:.3g}" for edge in stored.spacing_mm),
+            counts.get(index, 0),
+            stored.voxels.get(index, 0),
+        )
+
+
+def preprocess_case(task: PreprocessTask) -> None:
+    """Bring one case to the network's grid and put it into the store; called in a worker process.
+
+    Raises:
+        InputError: the case cannot be read or is unsound.
+        StorageError: the store cannot be written.
+    """
+    spec = task.preprocessing
+    as_stored = spec.orientation == "as_stored"
+    with hearing() if task.is_told else nullcontext():
+        found = read_case_image(task.case, spec.reading, transpose=spec.transpose, as_stored=as_stored)
+        labelled = read_case_indices(task.case, found, task.targets, spec.reading)
+    prepared = prepare_image(found.image, found.spacing_mm, spec, covered=found.covered)
+    indices = prepare_segmentation(labelled, prepared.grid, spec, image=found.image, covered=found.covered)
+    locations, starts = class_locations(indices, task.targets, np.random.default_rng(SEED))
+    voxels = dict(zip(*count_values(indices), strict=True))
+    shape, spacing = prepared.image.shape, prepared.target_spacing_mm
+    _compare_volumes(task, labelled, found.spacing_mm, Volumes(voxels, spacing))
+    record = StoredCase(
+        case_id=task.case.case_id,
+        shape=(shape[1], shape[2], shape[3]),
+        spacing_mm=(spacing[0], spacing[1], spacing[2]),
+        num_channels=shape[0],
+        class_voxels=tuple(voxels.get(index, 0) for index in range(task.targets.num_classes)),
+        location_starts=tuple(starts),
+        has_ignore_label=task.targets.ignore_value is not None,
+    )
+    check_unchanged(task.states)
+    store_case(task.folder, task.key, record, CaseArrays(prepared.image, indices, locations))

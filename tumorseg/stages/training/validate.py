@@ -1,0 +1,69 @@
+"""Predict and score a fold's held-out cases at full resolution."""
+
+import logging
+from pathlib import Path
+
+from tumorseg.errors import PlanError, StorageError
+from tumorseg.schema.base import Record
+from tumorseg.schema.cases import reading_of
+from tumorseg.schema.metrics import MetricsReport
+from tumorseg.schema.targets import targets_of
+from tumorseg.stages.evaluation.scoring import Scoring, score_pairs
+from tumorseg.stages.inference.models import load_model
+from tumorseg.stages.inference.predict import predict_cases
+from tumorseg.stages.opening.devices import choose_device
+from tumorseg.stages.opening.fold_folders import Run, read_run
+from tumorseg.stages.opening.loaded import Roots, check_content, open_planned_dataset
+from tumorseg.stages.training.cascade import known_to
+from tumorseg.storage.layout import ALL_CASES, FoldFolder
+from tumorseg.storage.locks import hold_folder
+
+logger = logging.getLogger(__name__)
+
+
+class ValidateRequest(Record):
+    """What `validate` is asked for."""
+
+    roots: Roots = Roots()
+    """Data and work folder."""
+    model: Path
+    """One fold's folder."""
+    device: str | None = None
+    """The best there is if None."""
+    dataset: str | None = None
+    """Where the dataset is, if it moved."""
+
+
+def validate(request: ValidateRequest) -> MetricsReport:
+    """Segment the cases that a fold did not train on, into its `validation` folder, and score them there.
+
+    Cases that were already segmented in the same way are left alone.
+
+    A cascade is shown what the previous configuration's model of the same fold found in them, which has not seen them either.
+
+    Raises:
+        PlanError: the folder is no fold, or one that trained on every case, or the dataset is not what was planned.
+        StorageError: another process writes into the `validation` folder now.
+        TumorsegError: cases failed; all are listed, and the others are scored.
+    """
+    folder = FoldFolder(request.model)
+    run = read_run(folder)
+    if run.fold == ALL_CASES:
+        raise PlanError(f"{folder.root} trained on every case, so none is held out; predict and evaluate other cases")
+    with hold_folder(folder.validation.resolve(), doing="written to", error=StorageError):
+        return _validate(request, folder, run)
+
+
+def _validate(request: ValidateRequest, folder: FoldFolder, run: Run) -> MetricsReport:
+    model = load_model([folder.root], choose_device(request.device), previous=known_to(folder, run))
+    dataset = open_planned_dataset(model.plan, request.roots, request.dataset)
+    check_content(model.plan, dataset, request.roots)
+    held_out = set(model.plan.folds[int(run.fold)])
+    cases = [case for case in dataset.cases if case.case_id in held_out]
+    scores = (folder.metrics, folder.metrics.with_suffix(".csv"))
+    predicted = predict_cases(model, cases, folder.validation, stale=scores)
+    failed = {failure.case_id for failure in predicted.failures}
+    scored = [case for case in cases if case.case_id not in failed]
+    pairs = {case.case_id: ((str(predicted.files[case.case_id]),), case.label_files) for case in scored}
+    scoring = Scoring(targets_of(model.plan.dataset), reading=reading_of(model.plan.dataset))
+    return score_pairs(pairs, scoring, folder.validation, failed=predicted.failures)

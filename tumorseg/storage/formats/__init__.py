@@ -1,0 +1,1 @@
+"""Image formats, each read into one record."""

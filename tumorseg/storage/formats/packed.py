@@ -1,0 +1,137 @@
+"""Voxels in the data files of NRRD and MetaImage: as they are, packed, or written out as text.
+
+Every file is read to the end of what it announces, with its checksum where it has one: damage must not become voxels.
+"""
+
+import bz2
+import os
+import re
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, cast
+
+import numpy as np
+from isal import igzip
+from isal.igzip_lib import IsalError
+from numpy.typing import NDArray
+
+from tumorseg.errors import InputError
+from tumorseg.storage.formats.signatures import path_fault
+from tumorseg.storage.formats.stored import damaged
+
+UNREADABLE: tuple[type[Exception], ...] = (
+    OSError,
+    EOFError,
+    ValueError,
+    OverflowError,
+    zlib.error,
+    cast("type[Exception]", IsalError),  # its stub calls the class an instance
+)
+"""What Python raises for damaged data."""
+SEPARATORS = re.compile(rb"[\s,]+")
+MOST_PACKED = {"raw": 1.0, "gzip": 1032.0, "zlib": 1032.0, "bzip2": 1e6, "hex": 0.5}
+"""Bytes that one byte of a file can hold at most, by encoding."""
+ZLIB_OR_GZIP = 47
+"""Window bits that tell zlib to find out which of the two it is."""
+
+
+class Packing(NamedTuple):
+    """How voxels lie in a file."""
+
+    encoding: str
+    """`ascii`, or one of `MOST_PACKED`."""
+    dtype: np.dtype[Any]
+    """Of a voxel, with its byte order."""
+    line_skip: int = 0
+    """Lines before the data."""
+    byte_skip: int = 0
+    """Bytes before the voxels once unpacked; -1: raw voxels are the last bytes of the file."""
+
+
+def read_values(
+    path: str, places: Sequence[tuple[str, int]], packing: Packing, *, count: int, kind: str
+) -> NDArray[Any]:
+    """Read all voxels of an image, in the order of the files.
+
+    Args:
+        path: the header's file, which errors name.
+        places: data files, and where in them the data begin; each holds an equal share.
+        packing: how they hold it.
+        count: of the voxels' numbers.
+        kind: what the format is called.
+
+    Returns:
+        (count,), read-only.
+
+    Raises:
+        InputError: a file is missing or damaged.
+    """
+    share, rest = divmod(count, len(places))
+    if rest:
+        raise InputError(f"{path}: found {len(places)} data files for {count} numbers, expected an equal share in each")
+    parts = []
+    for file, start in places:
+        if (fault := path_fault(file)) is not None:
+            raise InputError(f"{path}: its data file {Path(file).name}: {fault}")
+        try:
+            parts.append(_read_share(file, start, packing, share))
+        except UNREADABLE as error:
+            raise damaged(path, kind, error) from None
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _read_share(file: str, start: int, packing: Packing, count: int) -> NDArray[Any]:
+    num_bytes = count * packing.dtype.itemsize
+    held = Path(file).stat().st_size
+    # without this, a damaged size would ask for more memory than there is
+    if (count if packing.encoding == "ascii" else num_bytes) > held * MOST_PACKED.get(packing.encoding, 1.0):
+        raise EOFError(f"{num_bytes} bytes of voxels announced, the file is too short")
+    with Path(file).open("rb") as stream:
+        stream.seek(start)
+        for _ in range(packing.line_skip):
+            stream.readline()
+        if packing.encoding == "ascii":
+            return _numbers(stream.read(), packing.dtype, count)
+        data = _read_bytes(stream, packing, num_bytes)
+    if len(data) < num_bytes:
+        raise EOFError(f"the file ends after {len(data)} of {num_bytes} bytes of voxels")
+    return np.frombuffer(data, packing.dtype, count)
+
+
+def _read_bytes(stream: BinaryIO, packing: Packing, num_bytes: int) -> bytes:
+    """Return the bytes of voxels; too few where the file has no more."""
+    skip = packing.byte_skip
+    if packing.encoding == "raw":
+        stream.seek(-num_bytes, os.SEEK_END) if skip < 0 else stream.seek(skip, os.SEEK_CUR)
+        return stream.read(num_bytes)
+    skip = max(skip, 0)
+    if packing.encoding == "hex":
+        return bytes.fromhex(stream.read().decode("ascii"))[skip : skip + num_bytes]
+    if packing.encoding == "zlib":
+        return _inflate(stream.read(), skip + num_bytes)[skip:]
+    unpacked: Any = bz2.BZ2File(stream) if packing.encoding == "bzip2" else igzip.GzipFile(fileobj=stream)  # type: ignore[no-untyped-call]
+    with unpacked:
+        data: bytes = unpacked.read(skip + num_bytes)[skip:]
+        while unpacked.read(1 << 20):  # only at its end stands the checksum
+            pass
+    return data
+
+
+def _inflate(data: bytes, num_bytes: int) -> bytes:
+    inflater = zlib.decompressobj(ZLIB_OR_GZIP)
+    unpacked = inflater.decompress(data, num_bytes + 1)
+    if not inflater.eof:
+        unpacked += inflater.decompress(inflater.unconsumed_tail, 1)
+    if len(unpacked) == num_bytes and not inflater.eof:
+        raise EOFError("the packed data end before their checksum")
+    if len(unpacked) > num_bytes:
+        raise EOFError(f"more than the {num_bytes} bytes of voxels announced are packed")
+    return unpacked
+
+
+def _numbers(text: bytes, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
+    words = SEPARATORS.split(text.strip())[:count]
+    if len(words) < count:
+        raise EOFError(f"the file ends after {len(words)} of {count} numbers")
+    return np.array(words).astype(dtype)
