@@ -64,7 +64,7 @@ def apply_overrides(plan: Plan, overrides: Sequence[Override]) -> Plan:
     for override in sorted(overrides, key=_rank):
         for path in _resolve(override.field, plan):
             before = _set(document, path, override.value)
-            reason = Reason(rule=SET_BY_USER, inputs={"value": override.value, "planned": before})
+            reason = Reason(source="user", rule=SET_BY_USER, inputs={"value": override.value, "planned": before})
             _replace_reason(document["reasons"], ".".join(path), reason)
             if path[-1] == "previous_configuration" and before is None and override.value is not None:
                 augmentation = document["reasons"].get(".".join([*path[:-1], "augmentation"]))

@@ -226,11 +226,16 @@ class Training(Record):
     """Decides initial weights, patches and augmentation."""
 
 
+ReasonSource = Literal["rule", "preset", "user", "import", "device", "tuned"]
+
+
 class Reason(Record):
     """Why a field has its value."""
 
+    source: ReasonSource = "rule"
+    """Who decided: a rule on the fingerprint, the preset, the user, an imported plan, a measurement on a device, or a search."""
     rule: str
-    """What was applied."""
+    """What was applied, in words."""
     inputs: dict[str, JsonValue] = Field(default_factory=dict)
     """Figures that it was applied to."""
     alternative: str | None = None

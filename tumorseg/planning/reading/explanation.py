@@ -5,7 +5,6 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from tumorseg.planning.overrides import SET_BY_USER
 from tumorseg.planning.reading.anatomy import Anatomy, plan_anatomy
 from tumorseg.schema.augmentation import Range
 from tumorseg.schema.base import Record
@@ -142,14 +141,9 @@ def _explained(plan: Plan, field: str, value: Any, meaning: str) -> Explained:
         meaning=meaning,
         value=None if parts else _json(value),
         reason=reason,
-        is_set_by_user=reason is not None and is_choice(reason),
+        is_set_by_user=reason is not None and reason.source == "user",
         parts=parts,
     )
-
-
-def is_choice(reason: Reason) -> bool:
-    """Return whether a reason says that the user set the value: by `--set`, or by the option with which its rule begins."""
-    return reason.rule.startswith((SET_BY_USER, "--"))
 
 
 def _display_name(field: str, value: Any) -> str:
