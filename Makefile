@@ -1,10 +1,10 @@
-# Targets: setup, demo, test, slow, check, format, bench, schema, plans, losses-page.
+# Targets: setup, demo, test, slow, check, format, bench, schema, plans, losses-page, api-page.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test slow check format bench schema plans losses-page
+.PHONY: setup demo test slow check format bench schema plans losses-page api-page
 
 setup: $(STAMP)
 
@@ -17,11 +17,14 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/tumorseg demo
 
+# One process for each core, each with one thread: threads of two that wait for each other in a loop slow both down.
+PYTEST := GOMP_SPINCOUNT=10000 OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal
+
 test: $(STAMP)
-	$(BIN)/pytest -m 'not slow and not long and not gpu' --cov --cov-fail-under=85 --cov-report=term:skip-covered
+	$(PYTEST) -m 'not slow and not long and not gpu' --cov --cov-fail-under=85 --cov-report=term:skip-covered
 
 slow: $(STAMP)
-	$(BIN)/pytest -m 'slow and not long and not gpu'
+	$(PYTEST) -m 'slow and not long and not gpu'
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -42,6 +45,9 @@ plans: $(STAMP)
 
 losses-page: $(STAMP)
 	$(BIN)/python -m tests.docs.losses_page
+
+api-page: $(STAMP)
+	$(BIN)/python -m tests.docs.api_page
 
 bench: $(STAMP)
 	$(BIN)/pytest -m 'long or gpu'
