@@ -18,12 +18,14 @@ from tests.planning.drawn import fingerprints
 from tests.planning.measured import equal_cases, fingerprint, made
 from tumorseg.errors import PlanError
 from tumorseg.networks.registry import BUILDERS
-from tumorseg.planning.memory.counting import GB, MemoryCounter
+from tumorseg.planning.memory.counting import MemoryCounter
 from tumorseg.planning.memory.totals import plan_setting
-from tumorseg.planning.planner import PlanOptions, make_plan
+from tumorseg.planning.options import PlanOptions
+from tumorseg.planning.planner import make_plan
 from tumorseg.planning.presets import PRESETS
 from tumorseg.schema.fingerprint import Fingerprint
 from tumorseg.schema.plan import Configuration, Plan
+from tumorseg.schema.quantities import GB
 
 RESULTS = Path(__file__).parent / "results"
 PATCHES = (64, 96, 128)
@@ -47,9 +49,9 @@ def measured_row(network: str, edge: int, precision: str) -> dict[str, Any]:
     predicted = MemoryCounter().count(configuration, setting).peak_bytes
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    learner, images, segmentations = noise_learner(configuration, setting, "cuda")
+    learner, inputs = noise_learner(configuration, setting, "cuda")
     for number in range(VERIFIED):
-        learner.step(images, segmentations, number)
+        learner.step(inputs, number)
     allocated, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
     row = {"network": network, "patch": edge, "batch": 2, "precision": precision}
     return row | {"predicted_bytes": predicted, "allocated_bytes": allocated, "reserved_bytes": reserved}

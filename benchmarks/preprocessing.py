@@ -49,7 +49,8 @@ import json, resource, shutil, sys, time
 started = time.perf_counter()
 from pathlib import Path
 from tumorseg.schema.targets import targets_of
-from tumorseg.stages.opening.loaded import Roots, open_planned_dataset, preprocessing_of, read_plan
+from tumorseg.stages.opening.loaded import Roots, open_planned_dataset, read_plan
+from tumorseg.schema.cases import preprocessing_of
 from tumorseg.stages.training.preprocess import PreprocessTask, preprocess_case
 plan_path, data, out, repeats = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
 plan = read_plan(plan_path)

@@ -1,8 +1,63 @@
 """The errors that a user can cause or mend; anything else is a bug and keeps its traceback."""
 
+import os
+from collections.abc import Sequence
+from typing import TypeVar
+
+E = TypeVar("E", bound="TumorsegError")
+
 
 class TumorsegError(Exception):
-    """Base of every error that the command line turns into one line on stderr."""
+    """Base of every error that the command line turns into one line on stderr, or into a list.
+
+    What it is about is kept in fields, which survive pickling; its text is built from them here and nowhere else.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        case_id: str | None = None,
+        file: str | os.PathLike[str] | None = None,
+        kind: str | None = None,
+        lines: Sequence[str] = (),
+    ) -> None:
+        """Set the fields.
+
+        Args:
+            reason: what was found, what was expected, what to do.
+            case_id: of the case that it is about.
+            file: that it is about, or a folder, or several in one text.
+            kind: of the finding that it becomes in a report, a name of `SEVERITIES`.
+            lines: that follow the first.
+        """
+        super().__init__(reason)  # what unpickling calls the class with; the fields come back with __dict__
+        self.reason = reason
+        self.case_id = case_id
+        self.file = None if file is None else os.fspath(file)
+        self.kind = kind
+        self.lines = tuple(lines)
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def text(self, *, case_id: str | None = None, file: str | None = None) -> str:
+        """Return the message, without the case and the file where the reader knows them already.
+
+        Args:
+            case_id: the case that is named beside the message.
+            file: the file that is.
+        """
+        heads = [] if self.case_id in (None, case_id) else [f"case {self.case_id}: "]
+        heads += [] if self.file in (None, file) else [f"{self.file}: "]
+        return "\n".join(("".join((*heads, self.reason)), *self.lines))
+
+
+def with_advice(error: E, advice: str) -> E:
+    """Return an error that says more of what to do: on the line of the others, or below its list."""
+    reason = error.reason if error.lines else f"{error.reason}; {advice}"
+    lines = (*error.lines, advice) if error.lines else ()
+    return type(error)(reason, case_id=error.case_id, file=error.file, kind=error.kind, lines=lines)
 
 
 class InputError(TumorsegError, ValueError):

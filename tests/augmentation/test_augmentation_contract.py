@@ -5,7 +5,9 @@ from typing import get_args
 import pytest
 import torch
 
-from tumorseg.augmentation.pipeline import BUILDERS, augment, source_size
+from tests.augmentation.seeded import augmented, generators
+from tumorseg.augmentation.pipeline import BUILDERS, Augmentation, source_size
+from tumorseg.planning.choices.augmentation import choose_augmentation
 from tumorseg.schema.augmentation import (
     AffineTransform,
     AugmentationSpec,
@@ -46,7 +48,6 @@ def never(transform):
 
 
 CASES = [(name, axes) for axes in PATCHES for name in always(len(PATCHES[axes]))]
-SPATIAL = {"affine", "rotation", "zoom", "in_plane", "mirror"}
 
 
 @pytest.fixture(params=CASES, ids=lambda case: " ".join(case))
@@ -64,7 +65,7 @@ def batch_of(source, batch=3, channels=2):
 
 def run(transforms, batch, patch, seed=0):
     spec = AugmentationSpec(transforms=transforms)
-    return augment(*batch, spec, patch_size=patch, generator=torch.Generator().manual_seed(seed))
+    return augmented(*batch, spec, patch_size=patch, seed=seed)
 
 
 def cropped(batch, patch):
@@ -88,12 +89,18 @@ class TestEveryTransform:
         _, segmentations = run((transform,), batch_of(patch), patch)
         assert set(segmentations.unique().tolist()) <= set(LABELS)
 
+    def test_nothing_becomes_ignored_that_was_not(self, case):
+        _, transform, patch = case
+        images, segmentations = batch_of(patch)
+        _, after = run((transform,), (images, segmentations.clamp(min=0)), patch)
+        assert after.min() == 0  # the loss does not look again
+
     def test_changes_something(self, case):
-        name, transform, patch = case
+        _, transform, patch = case
         batch = batch_of(tuple(size + 3 for size in patch))
         before, after = cropped(batch, patch), run((transform,), batch, patch)
         assert not torch.equal(after[0], before[0])
-        assert torch.equal(after[1], before[1]) == (name not in SPATIAL)
+        assert torch.equal(after[1], before[1]) != transform.moves_voxels
 
     def test_probability_0_only_cuts_the_centre(self, case):
         _, transform, patch = case
@@ -107,6 +114,23 @@ class TestEveryTransform:
         first, again, other = (run((transform,), batch, patch, seed=seed)[0] for seed in (1, 1, 2))
         assert torch.equal(first, again)
         assert not torch.equal(first, other)
+
+    def test_a_sample_does_not_depend_on_the_batch_around_it(self, case):
+        _, transform, patch = case
+        augmentation = Augmentation(AugmentationSpec(transforms=(transform,)), patch)
+        images, segmentations = batch_of(patch, batch=7)
+        whole = augmentation.augment(images, segmentations, generators(7))
+        for part in (slice(0, 3), slice(3, 7)):
+            alone = augmentation.augment(images[part], segmentations[part], generators(7)[part])
+            assert all(torch.equal(one[part], other) for one, other in zip(whole, alone, strict=True))
+
+    def test_maps_move_along_where_voxels_move(self, case):
+        _, transform, patch = case
+        augmentation = Augmentation(AugmentationSpec(transforms=(transform,)), patch)
+        images, segmentations = batch_of(patch)
+        maps = segmentations.float().unsqueeze(1)
+        _, _, moved = augmentation.augment_with_maps(images, segmentations, maps, generators(3))
+        assert torch.equal(moved, maps) != transform.moves_voxels
 
     def test_inputs_are_left_as_they_were(self, case):
         _, transform, patch = case
@@ -127,7 +151,7 @@ class TestEveryTransform:
 
     def test_image_and_labels_stay_aligned(self, case):
         name, transform, patch = case
-        if name not in SPATIAL:
+        if not transform.moves_voxels:
             pytest.skip("labels are left alone, which another test asserts")
         source = source_size(AugmentationSpec(transforms=(transform,)), patch)
         ramps = torch.meshgrid(*(torch.arange(size) for size in source), indexing="ij")
@@ -142,8 +166,26 @@ class TestEveryTransform:
         assert distance.max() <= (0.5 * len(patch) + 2e-3 if interpolated else 0)
 
 
+@pytest.mark.parametrize("patch", PATCHES.values(), ids=PATCHES)
+def test_a_sample_of_the_usual_augmentation_does_not_depend_on_the_batch_around_it(patch):
+    spec = choose_augmentation(patch, range(len(patch)))
+    augmentation = Augmentation(spec, patch)
+    images, segmentations = batch_of(source_size(spec, patch), batch=60)
+    own = generators(60)
+    whole = augmentation.augment(images, segmentations, own)
+    for number, generator in enumerate(generators(60)):
+        sample = slice(number, number + 1)
+        alone = augmentation.augment(images[sample], segmentations[sample], [generator])
+        assert all(torch.equal(one[sample], other) for one, other in zip(whole, alone, strict=True))
+
+
+def test_every_record_of_the_schema_says_whether_it_moves_voxels():
+    records = [record for record in get_args(get_args(TransformSpec)[0]) if record is not External]
+    assert all(isinstance(vars(record)["moves_voxels"], bool) for record in records)
+
+
 def test_registry_and_schema_name_the_same_transforms():
-    records = [get_args(member)[0] for member in get_args(get_args(TransformSpec)[0])]
+    records = get_args(get_args(TransformSpec)[0])
     names = {record.model_fields["name"].default for record in records if record is not External}
     assert names == set(BUILDERS)
     on_previous = {"previous_morphology", "previous_removal"}  # test_previous.py has their promises

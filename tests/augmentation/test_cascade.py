@@ -3,8 +3,9 @@ import pytest
 import torch
 from scipy import ndimage
 
+from tests.augmentation.seeded import augmented, generators
 from tumorseg.augmentation.cascade import OPERATIONS, morphology, removal
-from tumorseg.augmentation.pipeline import augment, source_size
+from tumorseg.augmentation.pipeline import source_size
 from tumorseg.schema.augmentation import (
     AffineTransform,
     AugmentationSpec,
@@ -30,10 +31,6 @@ def previous(request):
     return blobs(SPACES[request.param])
 
 
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
 def blobs(space, batch=4, seed=0):
     """Return (B, *space) class indices 0, 1, 3: smoothed noise cut into blobs."""
     rng = np.random.default_rng(seed)
@@ -49,7 +46,7 @@ def ball(radius, num_axes):
 class TestBothTransforms:
     def test_give_the_labels_that_there_were_and_change_something(self, transform, previous):
         change, record = transform
-        changed = change(previous, transform=record, generator=seeded())
+        changed = change(previous, transform=record, generators=generators(len(previous)))
         assert (changed.shape, changed.dtype) == (previous.shape, previous.dtype)
         assert set(changed.unique().tolist()) <= {0, 1, 3}
         assert not torch.equal(changed, previous)
@@ -57,40 +54,44 @@ class TestBothTransforms:
     def test_leave_what_they_were_given_alone(self, transform, previous):
         change, record = transform
         before = previous.clone()
-        change(previous, transform=record, generator=seeded())
+        change(previous, transform=record, generators=generators(len(previous)))
         assert torch.equal(previous, before)
 
     @pytest.mark.parametrize("field", ["probability", "label_probability"])
     def test_change_nothing_with_probability_0(self, transform, previous, field):
         change, record = transform
         never = record.model_copy(update={field: 0.0})
-        assert torch.equal(change(previous, transform=never, generator=seeded()), previous)
+        assert torch.equal(change(previous, transform=never, generators=generators(len(previous))), previous)
 
     def test_are_repeated_by_the_same_seed_alone(self, transform, previous):
         change, record = transform
-        first, again, other = (change(previous, transform=record, generator=seeded(seed)) for seed in (1, 1, 2))
+        first, again, other = (
+            change(previous, transform=record, generators=generators(len(previous), seed)) for seed in (1, 1, 2)
+        )
         assert torch.equal(first, again)
         assert not torch.equal(first, other)
 
     def test_leave_samples_that_did_not_draw_them_alone(self, transform):
         change, record = transform
         previous = blobs((9, 11, 8), batch=30)
-        changed = change(previous, transform=record.model_copy(update={"probability": 0.3}), generator=seeded())
+        changed = change(
+            previous, transform=record.model_copy(update={"probability": 0.3}), generators=generators(len(previous))
+        )
         same = (changed == previous).flatten(1).all(1)
         assert 12 <= same.sum() <= 29
 
     def test_leave_an_empty_segmentation_empty(self, transform):
         change, record = transform
         empty = torch.zeros((2, 7, 9, 5), dtype=torch.int64)
-        assert torch.equal(change(empty, transform=record, generator=seeded()), empty)
+        assert torch.equal(change(empty, transform=record, generators=generators(2)), empty)
 
     def test_touch_the_previous_segmentation_only(self, transform, previous):
         _, record = transform
         space = tuple(previous.shape[1:])
-        images = torch.randn(4, 2, *space, generator=seeded())
+        images = torch.randn(4, 2, *space)
         maps = torch.stack((previous, previous), dim=1)
         spec = AugmentationSpec(transforms=(record,))
-        found, changed = augment(images, maps, spec, patch_size=space, generator=seeded())
+        found, changed = augmented(images, maps, spec, patch_size=space)
         assert torch.equal(found, images)
         assert torch.equal(changed[:, 0], previous)
         assert not torch.equal(changed[:, 1], previous)
@@ -130,7 +131,8 @@ def test_a_label_that_grows_replaces_others_and_one_that_is_gone_does_not_come_b
     previous[0, 4, 4], previous[0, 4, 5] = 2, 1
     transform = PreviousMorphology(probability=1, label_probability=1, least_radius=8, largest_radius=8)
     found = {
-        tuple(morphology(previous, transform=transform, generator=seeded(seed)).unique().tolist()) for seed in range(12)
+        tuple(morphology(previous, transform=transform, generators=generators(len(previous), seed)).unique().tolist())
+        for seed in range(12)
     }
     assert (1,) in found or (2,) in found
     assert all(set(values) <= {0, 1, 2} for values in found)
@@ -142,7 +144,7 @@ def test_cutting_out_the_label_first_changes_no_result():
     previous[0, 17:19, 20:22, 7] = 0
     for seed in range(8):
         transform = PreviousMorphology(probability=1, label_probability=1, least_radius=3, largest_radius=3)
-        changed = morphology(previous, transform=transform, generator=seeded(seed))[0]
+        changed = morphology(previous, transform=transform, generators=generators(len(previous), seed))[0]
         whole = [operation(previous[0] == 1, 3) for operation in OPERATIONS]
         assert any(torch.equal(changed == 1, expected) for expected in whole)
 
@@ -154,7 +156,7 @@ def test_one_whole_component_is_removed_and_never_a_large_one():
     transform = PreviousRemoval(probability=1, label_probability=1)
     left = set()
     for seed in range(20):
-        changed = removal(previous, transform=transform, generator=seeded(seed))
+        changed = removal(previous, transform=transform, generators=generators(len(previous), seed))
         assert torch.equal(changed == 2, previous == 2)
         left.add(int((changed == 1).sum()))
     assert left == {1, 5}
@@ -177,10 +179,10 @@ def test_rotation_zoom_and_mirroring_move_the_previous_segmentation_with_the_ref
     patch = (7, 12, 9)
     reference = blobs(source_size(spec, patch), batch=6)
     previous = blobs(source_size(spec, patch), batch=6, seed=1)
-    images = torch.randn(6, 1, *reference.shape[1:], generator=seeded())
+    images = torch.randn(6, 1, *reference.shape[1:])
 
     def run(maps):
-        return augment(images, maps, spec, patch_size=patch, generator=seeded(4))
+        return augmented(images, maps, spec, patch_size=patch, seed=4)
 
     moved, both = run(torch.stack((reference, previous), dim=1))
     alone = [run(maps) for maps in (reference, previous)]
@@ -192,5 +194,7 @@ def test_rotation_zoom_and_mirroring_move_the_previous_segmentation_with_the_ref
 @pytest.mark.gpu
 def test_a_gpu_gives_the_same_as_the_cpu(transform, previous, cuda):
     change, record = transform
-    expected = change(previous, transform=record, generator=seeded())
-    assert torch.equal(change(previous.to(cuda), transform=record, generator=seeded()).cpu(), expected)
+    expected = change(previous, transform=record, generators=generators(len(previous)))
+    assert torch.equal(
+        change(previous.to(cuda), transform=record, generators=generators(len(previous))).cpu(), expected
+    )

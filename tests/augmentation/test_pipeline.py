@@ -3,15 +3,19 @@
 import pytest
 import torch
 
-from tumorseg.augmentation.pipeline import augment, source_size
+from tests.augmentation.seeded import augmented, generators
+from tumorseg.augmentation.pipeline import Augmentation, source_size
 from tumorseg.errors import InputError, PlanError
 from tumorseg.schema.augmentation import AffineTransform, AugmentationSpec, Brightness, MirrorTransform, Range
 from tumorseg.schema.extensions import External
 
 MODULE = """
+import torch
+
 def build(parameters):
     def add(images, segmentations, *, generator):
-        return images + parameters["offset"], segmentations
+        noise = torch.rand((), generator=generator) * parameters.get("noise", 0.0)
+        return images + parameters["offset"] + noise, segmentations
     return add
 """
 
@@ -19,7 +23,7 @@ def build(parameters):
 def run(transforms, images, patch, segmentations=None):
     labels = images[:, 0].to(torch.int16) if segmentations is None else segmentations
     spec = AugmentationSpec(transforms=transforms)
-    return augment(images, labels, spec, patch_size=patch, generator=torch.Generator().manual_seed(0))
+    return augmented(images, labels, spec, patch_size=patch)
 
 
 def ramp(*space):
@@ -84,9 +88,7 @@ def test_shapes_that_do_not_fit_are_named(labels, patch):
 )
 def test_transforms_for_another_number_of_axes_are_plan_errors(transform, patch, message):
     with pytest.raises(PlanError, match=message):
-        run((transform,), torch.zeros(1, 1, *patch), patch)
-    with pytest.raises(PlanError, match=message):
-        source_size(AugmentationSpec(transforms=(transform,)), patch)
+        Augmentation(AugmentationSpec(transforms=(transform,)), patch)
 
 
 @pytest.fixture
@@ -99,8 +101,10 @@ def installed(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
 
 
-def external(version="2.0"):
-    return External(name="add_offset", parameters={"offset": 3.0}, distribution="add-offset", version=version)
+def external(version="2.0", **parameters):
+    return External(
+        name="add_offset", parameters={"offset": 3.0} | parameters, distribution="add-offset", version=version
+    )
 
 
 @pytest.mark.usefixtures("installed")
@@ -115,3 +119,21 @@ def test_an_external_transform_runs_at_its_place():
 def test_another_version_is_refused_with_both_named():
     with pytest.raises(PlanError, match=r"add-offset 2\.1, but add-offset 2\.0 is installed"):
         run((external("2.1"),), torch.ones(1, 1, 4, 4), (4, 4))
+
+
+@pytest.mark.usefixtures("installed")
+def test_an_external_transform_sees_one_sample_and_its_generator_at_a_time():
+    drawn = Augmentation(AugmentationSpec(transforms=(external(noise=1.0),)), (4, 4))
+    images, labels = torch.zeros(3, 1, 4, 4), torch.zeros(3, 4, 4, dtype=torch.int64)
+    whole, _ = drawn.augment(images, labels, generators(3))
+    alone, _ = drawn.augment(images[2:], labels[2:], generators(3)[2:])
+    assert torch.equal(whole[2:], alone)
+    assert len(whole.unique()) == 3
+
+
+@pytest.mark.usefixtures("installed")
+def test_transforms_of_other_packages_cannot_move_maps_along():
+    moving = Augmentation(AugmentationSpec(transforms=(external(),)), (4, 4))
+    images, labels = torch.zeros(1, 1, 4, 4), torch.zeros(1, 4, 4, dtype=torch.int64)
+    with pytest.raises(PlanError, match='"distance_maps": "device"'):
+        moving.augment_with_maps(images, labels, images, generators(1))

@@ -6,7 +6,8 @@ import pytest
 import torch
 from scipy import ndimage
 
-from tumorseg.augmentation.pipeline import augment, source_size
+from tests.augmentation.seeded import augmented, generators
+from tumorseg.augmentation.pipeline import source_size
 from tumorseg.augmentation.spatial import AffineDraw, _matrices, _resample, center_crop, draw_affine
 from tumorseg.schema.augmentation import AffineTransform, AugmentationSpec, MirrorTransform, Range
 
@@ -89,9 +90,8 @@ def test_in_plane_turns_every_slice_alike():
 def test_outside_the_source_images_are_0_and_labels_background():
     transform = AffineTransform(rotation_deg=(0,), scaling_probability=1, scaling=Range(low=0.5, high=0.5))
     spec = AugmentationSpec(transforms=(transform,))
-    generator = torch.Generator().manual_seed(0)
     ones = torch.ones(2, 1, 8, 8)
-    images, labels = augment(ones, ones[:, 0].long() * 3, spec, patch_size=(8, 8), generator=generator)
+    images, labels = augmented(ones, ones[:, 0].long() * 3, spec, patch_size=(8, 8))
     assert (labels[:, 0] == 0).all()
     assert (images[:, 0, 0] == 0).all()
     assert (labels[:, 3:5, 3:5] == 3).all()
@@ -99,7 +99,7 @@ def test_outside_the_source_images_are_0_and_labels_background():
 
 def test_angles_and_zooms_stay_in_their_ranges_and_fill_them():
     transform = AffineTransform(rotation_deg=(30, 0, 90), rotation_probability=0.5, scaling_probability=0.25)
-    draw = draw_affine(transform, 3, 4000, torch.Generator().manual_seed(0))
+    draw = draw_affine(transform, 3, [torch.Generator().manual_seed(0)] * 4000)
     degrees = draw.angles.rad2deg()
     assert degrees.abs().amax(0).tolist() == pytest.approx([30, 0, 90], abs=0.1)
     assert (degrees[:, 2] != 0).float().mean().item() == pytest.approx(0.5, abs=0.03)
@@ -112,7 +112,7 @@ def test_angles_and_zooms_stay_in_their_ranges_and_fill_them():
 
 def test_in_plane_has_the_first_axis_angle_alone():
     transform = AffineTransform(rotation_deg=(180, 30, 30), rotation_probability=1, in_plane=True)
-    assert draw_affine(transform, 3, 5, torch.Generator()).angles.shape == (5, 1)
+    assert draw_affine(transform, 3, generators(5)).angles.shape == (5, 1)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_mirroring_flips_the_axes_named_alone():
     images = noise(16, 1, 3, 4, 5)
     spec = AugmentationSpec(transforms=(MirrorTransform(axes=(0, 2), probability=1),))
     labels = images[:, 0].mul(10).to(torch.int16)
-    flipped, turned = augment(images, labels, spec, patch_size=(3, 4, 5), generator=torch.Generator())
+    flipped, turned = augmented(images, labels, spec, patch_size=(3, 4, 5))
     assert torch.equal(flipped, images.flip(2, 4))
     assert torch.equal(turned, labels.flip(1, 3))
 
@@ -153,8 +153,6 @@ def test_mirroring_flips_the_axes_named_alone():
 def test_mirroring_draws_each_axis_by_itself():
     images = torch.arange(4.0).reshape(1, 1, 2, 2).expand(200, 1, 2, 2)
     spec = AugmentationSpec(transforms=(MirrorTransform(axes=(0, 1)),))
-    flipped, _ = augment(
-        images, images[:, 0].int(), spec, patch_size=(2, 2), generator=torch.Generator().manual_seed(0)
-    )
+    flipped, _ = augmented(images, images[:, 0].int(), spec, patch_size=(2, 2))
     counts = flipped[:, 0, 0, 0].int().bincount(minlength=4)
     assert (counts > 30).all()

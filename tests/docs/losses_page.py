@@ -9,7 +9,7 @@ import torch
 
 from tumorseg.losses.catalogue import list_losses, list_presets
 from tumorseg.losses.registry import build_loss
-from tumorseg.schema.losses import COMPONENTS, FOR_REGIONS, LossSpec
+from tumorseg.schema.losses import COMPONENTS, LossSpec
 from tumorseg.schema.targets import Targets
 
 ROOT = Path(__file__).parents[2]
@@ -18,7 +18,8 @@ RESULTS = ROOT / "benchmarks" / "results"
 HEAD = """\
 # Losses
 
-A plan's loss is a weighted sum of components, at every resolution that the network is supervised at. Choose a preset, or name components:
+A plan's loss is a weighted sum of components, at every resolution that the network is supervised at. Choose a preset,
+or name components:
 
 ```console
 $ tumorseg losses list
@@ -40,13 +41,15 @@ $ tumorseg plan -d MSD_Brain --set loss.preset=mine.json --set 'loss.components.
 }
 ```
 
-The plan always holds every component and parameter. `log.jsonl` has the value and the weight of each component at every epoch.
+The plan always holds every component and parameter. `log.jsonl` has the value and the weight of each component at every
+epoch.
 """
 NUMBERS = """\
 ## Numbers that move
 
-Weights, and the parameters that `tumorseg losses list` marks with ~ (`alpha`, `beta`, `gamma`, `delta`, `balance`, `k`, `label_smoothing`), may be
-schedules. Time is the fraction of the training that is done, so that a longer training moves slower and not otherwise.
+Weights, and the parameters that `tumorseg losses list` marks with ~ (`alpha`, `beta`, `gamma`, `delta`, `balance`, `k`,
+`label_smoothing`), may be schedules. Time is the fraction of the training that is done, so that a longer training moves
+slower and not otherwise.
 
 | schedule | value |
 |---|---|
@@ -56,7 +59,8 @@ schedules. Time is the fraction of the training that is done, so that a longer t
 | `{"name": "step", "steps": [1, 0.5, 0.1], "milestones": [0.5, 0.75]}` | the next value at each milestone |
 | `{"name": "warm_up", "value": 1, "until": 0.1}` | from 0 to the value |
 
-"The boundary's weight rises while Dice's falls" is two of them: `1 → 1 - w` and `0 → w`, as in preset `dice_ce_boundary`.
+"The boundary's weight rises while Dice's falls" is two of them: `1 → 1 - w` and `0 → w`, as in preset
+`dice_ce_boundary`.
 
 ## Weights that follow the training
 
@@ -72,20 +76,22 @@ schedules. Time is the fraction of the training that is done, so that a longer t
 ## Class weights
 
 `class_weights` of the cross-entropies: `{"name": "given", "values": [...]}` in the order of the network's outputs;
-`inverse_frequency` (with a `power`); `effective_number` (with a `beta`). By frequency they count the voxels `of` the `dataset`, which the planner
-writes into the plan as `voxels`, or those of each `batch`.
+`inverse_frequency` (with a `power`); `effective_number` (with a `beta`). By frequency they count the voxels `of` the
+`dataset`, which the planner writes into the plan as `voxels`, or those of each `batch`.
 
 ## What holds for all
 
-- The loss is that of the whole batch, also where it goes through the network in parts (`gradient_accumulation`, or a plan for several GPUs on one):
-  "batch" means all of it, and means are over all its supervised voxels.
+- The loss is that of the whole batch, also where it goes through the network in parts (`gradient_accumulation`, or a
+  plan for several GPUs on one): "batch" means all of it, and means are over all its supervised voxels.
 - Voxels with the ignore label have no influence and no gradient; a patch without supervision has loss 0.
-- A class that neither patch nor prediction shows has Dice 1; distances of a target that a patch does not show, or that fills it, are 0.
-- Sums are float32 whatever the network's precision. Overlap and entropy of all components come from one pass over the logits, which keeps nothing
-  but the logits for the backward pass.
-- Distances are in mm of the configuration's spacing and cut off at `max_distance_mm`. `distance_maps: device` measures them after augmentation where
-  the batch is; `loader` while batches are read, and turns them along with the image.
-- MONAI's `DiceFocalLoss` and `GeneralizedDiceFocalLoss` take a sigmoid for the focal part even of exclusive classes; ours takes the softmax.
+- A class that neither patch nor prediction shows has Dice 1; distances of a target that a patch does not show, or that
+  fills it, are 0.
+- Sums are float32 whatever the network's precision. Overlap and entropy of all components come from one pass over the
+  logits, which keeps nothing but the logits for the backward pass.
+- Distances are in mm of the configuration's spacing and cut off at `max_distance_mm`. `distance_maps: device` measures
+  them after augmentation where the batch is; `loader` while batches are read, and turns them along with the image.
+- MONAI's `DiceFocalLoss` and `GeneralizedDiceFocalLoss` take a sigmoid for the focal part even of exclusive classes;
+  ours takes the softmax.
 """
 
 
@@ -165,7 +171,7 @@ def gradients() -> dict[str, np.ndarray]:
     inside = 14 - ((rows - 32).square() + (columns - 36).square()).sqrt()  # the prediction, 8 voxels to the right
     found = {}
     for name, record in COMPONENTS.items():
-        has_regions = name in FOR_REGIONS
+        has_regions = record.targets == "regions"
         targets = Targets(label_values=(0, 1), label_names=("background", "a"), ignore_value=None)
         if has_regions:
             targets = targets.model_copy(update={"region_names": ("a",), "regions": ((1,),), "region_values": (1,)})

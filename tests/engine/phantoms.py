@@ -3,8 +3,10 @@
 import numpy as np
 import torch
 
+from tumorseg.engine.feed import Data, open_feeds
 from tumorseg.engine.learner import Learner
-from tumorseg.engine.loop import Data, Fit, Hooks
+from tumorseg.engine.loop import Fit
+from tumorseg.engine.observers import Observer
 from tumorseg.losses.presets import loss_preset
 from tumorseg.ops.cropping import box_slices, inside
 from tumorseg.schema.augmentation import AugmentationSpec
@@ -117,15 +119,34 @@ def learner_of(configuration=None, training=None, targets=CLASSES):
     )
 
 
-def silent(**changes):
-    hooks = Hooks(lambda *_: None, lambda *_: None, lambda: False, lambda _: None)
-    return hooks._replace(**changes)
+class Heard(Observer):
+    """Calls functions with what a training reports."""
+
+    def __init__(self, on_iteration=None, on_epoch=None, on_stop=None, on_skip=None):
+        self._functions = {"iteration": on_iteration, "epoch": on_epoch, "stop": on_stop, "skip": on_skip}
+
+    def _call(self, name, *values):
+        if self._functions[name] is not None:
+            self._functions[name](*values)
+
+    def on_step(self, step):
+        self._call("iteration", step.iteration + 1, step.result.total)
+
+    def on_fault(self, step):
+        self._call("skip", step.iteration, step.result.total, step.case_ids)
+
+    def on_epoch(self, log, state, is_best):
+        self._call("epoch", log, state, is_best)
+
+    def on_stop(self, state):
+        self._call("stop", state)
 
 
-def fit_of(configuration=None, training=None, data=None, targets=CLASSES, **hooks):
+def fit_of(configuration=None, training=None, data=None, targets=CLASSES, should_stop=lambda: False, **heard):
     configuration, training = configuration or configuration_of(), training or training_of()
-    data = data or Data(cases_of(2), cases_of(1, seed=9))
-    return Fit(learner_of(configuration, training, targets), configuration, training, data, silent(**hooks))
+    learner = learner_of(configuration, training, targets)
+    feeds = open_feeds(data or Data(cases_of(2), cases_of(1, seed=9)), configuration, training, learner)
+    return Fit(learner, training, feeds, (Heard(**heard),), should_stop)
 
 
 def weights_of(learner):

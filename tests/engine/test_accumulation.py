@@ -6,6 +6,7 @@ from torch import nn
 
 from tests.engine.phantoms import CLASSES, REGIONS, configuration_of, learner_of
 from tumorseg.engine.accumulation import backward_in_parts
+from tumorseg.engine.learner import Inputs
 from tumorseg.losses.compound import LossValue
 from tumorseg.losses.presets import loss_preset
 from tumorseg.networks.registry import build_network
@@ -45,7 +46,7 @@ def stepped(num_parts, targets=CLASSES, level_weights=(1.0, 0.5), weighting=None
         batch_size=3,
     )
     learner = learner_of(configuration, targets=targets)
-    return learner, learner.step(*batch_of(), 0)
+    return learner, learner.step(Inputs(*batch_of()), 0)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from tumorseg.engine.averaging import Views, averaged_forward
+from tumorseg.engine.averaging import NetworkForward
 
 CPU = torch.device("cpu")
 
@@ -17,7 +17,7 @@ def conv(num_axes, kernel, seed=0):
 
 
 def average(networks, tile, axes=(), num_axes=3):
-    return averaged_forward(Views(networks, axes, num_axes, nullcontext(), CPU))(tile)
+    return NetworkForward(networks, axes, num_axes, nullcontext(), CPU)(tile[None])[0]
 
 
 @pytest.fixture
@@ -66,7 +66,17 @@ def test_a_network_of_two_axes_sees_slices(tile):
 
 
 def test_logits_are_float32_without_gradients_whatever_the_precision(tile):
-    views = Views([conv(3, 3)], (), 3, torch.autocast("cpu", dtype=torch.bfloat16), CPU)
-    logits = averaged_forward(views)(tile)
+    forward = NetworkForward([conv(3, 3)], (), 3, torch.autocast("cpu", dtype=torch.bfloat16), CPU)
+    logits = forward(tile[None])
     assert logits.dtype == torch.float32
     assert not logits.requires_grad
+
+
+@pytest.mark.parametrize("num_axes", [2, 3])
+def test_a_batch_of_tiles_gives_what_each_tile_gives_alone(tile, num_axes):
+    networks = [conv(num_axes, 3, seed) for seed in range(2)]
+    forward = NetworkForward(networks, (0, 1), num_axes, nullcontext(), CPU)
+    tiles = torch.stack([tile, -tile, 2 * tile])
+    alone = torch.stack([average(networks, one, (0, 1), num_axes) for one in tiles])
+    assert forward(tiles).shape == (3, 3, 4, 5, 7)
+    assert torch.allclose(forward(tiles), alone, atol=1e-5)

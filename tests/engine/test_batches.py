@@ -9,11 +9,12 @@ from tumorseg.engine.batches import (
     READ_AHEAD,
     TRAINING,
     VALIDATION,
+    Item,
     PatchSpec,
     first_forced,
     read_ahead,
     read_batch,
-    torch_generator,
+    read_items,
 )
 
 EACH_LABEL = ((1,), (2,))
@@ -60,12 +61,20 @@ def test_a_batch_follows_from_seed_stream_and_number_alone():
     assert not any(is_equal(later[0], other) for other in others)
 
 
-def test_augmentation_draws_follow_from_seed_stream_and_number_and_differ_between_them():
-    draws = {
-        tuple(torch.rand(4, generator=torch_generator(*key)).tolist())
-        for key in [(0, 0, 0), (0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]
-    }
-    assert len(draws) == 4
+def test_draws_follow_from_the_place_of_an_item_and_differ_between_places_and_purposes():
+    places = [(0, 0, 0, 0), (0, 0, 0, 0), (1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1), (2**63 - 1, 0, 0, 0)]
+    draws = {tuple(torch.rand(4, generator=Item(*place).augmentation_generator()).tolist()) for place in places}
+    patches = {tuple(Item(*place).patch_generator().random(4)) for place in places}
+    assert (len(draws), len(patches)) == (6, 6)
+
+
+def test_a_batch_read_in_two_parts_equals_the_batch_read_whole():
+    reader, spec = cases_of(4), spec_of(batch_size=5)
+    whole = read(reader, spec, number=7)
+    parts = [read_items(reader, spec, whole.items[part]) for part in (slice(0, 2), slice(2, 5))]
+    assert torch.equal(torch.cat([part.images for part in parts]), whole.images)
+    assert torch.equal(torch.cat([part.segmentations for part in parts]), whole.segmentations)
+    assert parts[0].case_ids + parts[1].case_ids == whole.case_ids
 
 
 def test_labels_stay_on_their_voxels():
@@ -170,9 +179,9 @@ def test_without_an_ignore_label_the_stream_of_patches_stays():
     reader = cases_of(2)
     read(reader, number=1)
     assert reader.boxes == [
-        ("case 1", ((3, 9), (0, 9), (3, 10))),
-        ("case 1", ((4, 10), (5, 14), (2, 9))),
-        ("case 1", ((1, 7), (8, 17), (4, 11))),
+        ("case 1", ((7, 13), (0, 9), (0, 7))),
+        ("case 1", ((3, 9), (7, 16), (8, 15))),
+        ("case 0", ((6, 12), (0, 9), (4, 11))),
     ]
 
 

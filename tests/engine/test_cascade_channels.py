@@ -1,15 +1,17 @@
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from tests.engine.phantoms import CLASSES, REGIONS, Cases, cases_of, configuration_of, fit_of, training_of, weights_of
-from tumorseg.engine.batches import TRAINING, VALIDATION, read_batch
-from tumorseg.engine.cascade_channels import with_previous, with_previous_tiles
-from tumorseg.engine.loop import Data, patch_spec
+from tumorseg.engine.averaging import NetworkForward
+from tumorseg.engine.cascade_channels import with_previous
+from tumorseg.engine.feed import Data
 from tumorseg.engine.sliding_window import Tiling, predict_slabs
 from tumorseg.schema.augmentation import (
     AffineTransform,
-    AugmentationSpec,
     GaussianNoise,
     MirrorTransform,
     PreviousMorphology,
@@ -22,7 +24,7 @@ MOVING = (
     AffineTransform(rotation_deg=(40.0, 30.0, 20.0), rotation_probability=1, scaling_probability=1),
     MirrorTransform(axes=(0, 1, 2)),
 )
-SPOILING = (PreviousMorphology(probability=1, label_probability=1, largest_radius=2), PreviousRemoval(probability=1))
+CORRUPTING = (PreviousMorphology(probability=1, label_probability=1, largest_radius=2), PreviousRemoval(probability=1))
 
 
 def cascade_of(transforms=(), **changes):
@@ -39,11 +41,8 @@ def cascade_fit(transforms=(), training=None, **hooks):
     return fit_of(cascade_of(transforms), training, Data(shown(2), shown(1, seed=9)), **hooks)
 
 
-def inputs_of(fit, number, spec, stream=TRAINING):
-    reader = fit.data.training
-    patches = patch_spec(fit.configuration, fit.learner.targets, spec)
-    batch = read_batch(reader, patches, seed=0, stream=stream, number=number)
-    return fit.inputs(batch, spec, stream, number)[:2]
+def inputs_of(feed, number):
+    return feed.inputs(feed.load(number))[:2]
 
 
 def test_labels_become_channels_after_those_of_the_images():
@@ -67,22 +66,22 @@ def test_one_function_counts_input_channels(targets):
 def test_the_channels_of_a_batch_lie_on_the_same_voxels_as_its_labels(transforms):
     fit = cascade_fit(transforms)
     for number in range(4):
-        images, segmentations = inputs_of(fit, number, fit.configuration.augmentation)
+        images, segmentations = inputs_of(fit.feeds.training, number)
         assert images.shape == (2, 4, 8, 8, 8)
         assert segmentations.any()
         for label in (1, 2):
             assert torch.equal(images[:, 1 + label], (segmentations == label).float())
 
 
-def test_held_out_batches_are_shown_the_previous_segmentation_unspoiled():
-    fit = cascade_fit((*MOVING, *SPOILING))
-    images, segmentations = inputs_of(fit, 0, AugmentationSpec(), VALIDATION)
+def test_held_out_batches_are_shown_the_previous_segmentation_uncorrupted():
+    fit = cascade_fit((*MOVING, *CORRUPTING))
+    images, segmentations = inputs_of(fit.feeds.validation, 0)
     assert torch.equal(images[:, 2], (segmentations == 1).float())
 
 
-def test_spoiling_changes_the_channels_but_never_the_labels():
-    plain, spoiled = cascade_fit(), cascade_fit(SPOILING)
-    one, other = (inputs_of(fit, 1, fit.configuration.augmentation) for fit in (plain, spoiled))
+def test_corruption_changes_the_channels_but_never_the_labels():
+    plain, corrupted = cascade_fit(), cascade_fit(CORRUPTING)
+    one, other = (inputs_of(fit.feeds.training, 1) for fit in (plain, corrupted))
     assert torch.equal(one[1], other[1])
     assert torch.equal(one[0][:, :2], other[0][:, :2])
     assert not torch.equal(one[0][:, 2:], other[0][:, 2:])
@@ -91,38 +90,42 @@ def test_spoiling_changes_the_channels_but_never_the_labels():
 
 def test_planes_are_shown_the_previous_segmentation_too():
     fit = fit_of(cascade_of(num_axes=2), data=Data(shown(2), None))
-    images, segmentations = inputs_of(fit, 2, AugmentationSpec())
+    images, segmentations = inputs_of(fit.feeds.training, 2)
     assert images.shape == (2, 4, 8, 8)
     assert torch.equal(images[:, 2], (segmentations == 1).float())
 
 
 def test_training_a_cascade_is_resumed_bit_for_bit():
     training = training_of(epochs=2, iterations_per_epoch=3)
-    whole = cascade_fit((*MOVING, *SPOILING), training)
+    whole = cascade_fit((*MOVING, *CORRUPTING), training)
     assert whole.run()
     states = []
     asked = iter([False, True])
     first = cascade_fit(
-        (*MOVING, *SPOILING), training, should_stop=lambda: next(asked), on_stop=lambda state: states.append(state)
+        (*MOVING, *CORRUPTING), training, should_stop=lambda: next(asked), on_stop=lambda state: states.append(state)
     )
     assert not first.run()
-    second = cascade_fit((*MOVING, *SPOILING), training)
+    second = cascade_fit((*MOVING, *CORRUPTING), training)
     second.restore(states[0])
     assert second.run()
     assert torch.equal(weights_of(second.learner), weights_of(whole.learner))
 
 
-def test_tiles_of_a_whole_image_are_shown_the_labels_at_their_own_voxels():
+class Echo(nn.Module):
+    """A network whose logits are what it is shown of the previous segmentation."""
+
+    def forward(self, images):
+        assert images.shape[1] == 5
+        return images[:, 2:]
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_tiles_of_a_whole_image_are_shown_the_labels_at_their_own_voxels(batch_size):
     shape = (11, 14, 9)
     previous = torch.from_numpy(np.random.default_rng(0).integers(0, 4, shape))
     image = torch.cat((torch.randn(2, *shape), previous[None].float()))
-
-    def echo(tile):  # what the network is shown of the previous segmentation, as its logits
-        assert tile.shape[0] == 5
-        return tile[2:]
-
-    forward = with_previous_tiles(echo, 3, torch.device("cpu"))
-    tiling = Tiling((6, 5, 12), 0.5, 0.125, is_planar=False)
+    forward = NetworkForward([Echo()], (0, 2), 3, nullcontext(), torch.device("cpu"), num_previous=3)
+    tiling = Tiling((6, 5, 12), 0.5, 0.125, is_planar=False, batch_size=batch_size)
     logits = torch.cat([slab.logits for slab in predict_slabs(image, forward, tiling, num_outputs=3)], dim=1)
     expected = torch.stack([previous == label for label in (1, 2, 3)]).float()
     assert torch.allclose(logits, expected, atol=1e-6)

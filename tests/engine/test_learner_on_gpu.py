@@ -1,8 +1,12 @@
+import warnings
+
 import pytest
 import torch
 
-from tests.engine.phantoms import CLASSES, NUM_CHANNELS, batch_of, configuration_of, training_of, weights_of
-from tumorseg.engine.learner import Learner
+from tests.engine.phantoms import CLASSES, NUM_CHANNELS, batch_of, cases_of, configuration_of, training_of, weights_of
+from tumorseg.engine.feed import Data, open_feeds
+from tumorseg.engine.learner import Inputs, Learner
+from tumorseg.schema.augmentation import AffineTransform, Contrast, GaussianNoise, MirrorTransform
 from tumorseg.storage.checkpoints import load_checkpoint, save_checkpoint
 
 pytestmark = pytest.mark.gpu
@@ -14,8 +18,8 @@ def learner_on(device, precision, **changes):
 
 
 def losses(learner, numbers):
-    images, segmentations = (tensor.to(learner.device) for tensor in batch_of())
-    return [float(learner.step(images, segmentations, number).total) for number in numbers]
+    batch = Inputs(*(tensor.to(learner.device) for tensor in batch_of()))
+    return [learner.step(batch, number).total for number in numbers]
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp16", torch.float16), ("bf16", torch.bfloat16)])
@@ -36,11 +40,11 @@ def test_one_fp32_step_is_that_of_the_cpu(cuda):
 
 def test_an_overflow_in_fp16_skips_the_step_and_the_training_goes_on(cuda):
     learner = learner_on(cuda, "fp16")
-    learner._scaler = torch.amp.GradScaler("cuda", init_scale=2.0**21)
-    before, batch = weights_of(learner), [tensor.to(cuda) for tensor in batch_of()]
-    assert not learner.step(*batch, 0).has_stepped
+    learner.optimisation.scaler = torch.amp.GradScaler("cuda", init_scale=2.0**21)
+    before, batch = weights_of(learner), Inputs(*(tensor.to(cuda) for tensor in batch_of()))
+    assert not learner.step(batch, 0).has_stepped
     assert torch.equal(weights_of(learner), before)
-    assert any(learner.step(*batch, 0).has_stepped for _ in range(10))
+    assert any(learner.step(batch, 0).has_stepped for _ in range(10))
     assert not torch.equal(weights_of(learner), before)
 
 
@@ -57,3 +61,27 @@ def test_a_checkpoint_holds_the_scaler_and_goes_on(cuda, tmp_path):
     other.restore(load_checkpoint(tmp_path / "a.ckpt"))
     assert other.state()["scaler"] == learner.state()["scaler"]
     assert losses(other, range(3, 5)) == pytest.approx(losses(learner, range(3, 5)), rel=1e-2)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_step_waits_for_the_device_once(cuda, precision):
+    learner = learner_on(cuda, precision)
+    configuration = configuration_of(
+        transforms=(
+            AffineTransform(rotation_deg=(30, 30, 30), rotation_probability=1),
+            GaussianNoise(probability=1),
+            Contrast(probability=1),
+            MirrorTransform(axes=(0, 1, 2)),
+        )
+    )
+    feed = open_feeds(Data(cases_of(1), None), configuration, training_of(), learner).training
+    batch = feed.load(0)
+    learner.step(feed.inputs(batch), 0)
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            learner.step(feed.inputs(batch), 1)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len([warning for warning in caught if "synchronizing" in str(warning.message)]) == 1

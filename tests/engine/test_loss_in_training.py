@@ -4,11 +4,9 @@ import pytest
 import torch
 
 from tests.engine.phantoms import NUM_CHANNELS, cases_of, configuration_of, fit_of, training_of, weights_of
-from tumorseg.augmentation.pipeline import augment, augment_with_maps
-from tumorseg.errors import PlanError
+from tumorseg.augmentation.pipeline import Augmentation
 from tumorseg.losses.distance_maps import signed_distances
 from tumorseg.schema.augmentation import AffineTransform, AugmentationSpec, Brightness, GaussianNoise, MirrorTransform
-from tumorseg.schema.extensions import External
 from tumorseg.schema.losses import BoundaryLoss, CrossEntropyLoss, DiceLoss, LossSpec, TopKLoss
 from tumorseg.schema.numbers import LinearSchedule
 from tumorseg.schema.weighting import AdaptiveWeighting, DynamicAverageWeighting, UncertaintyWeighting
@@ -69,7 +67,7 @@ def test_schedules_follow_the_fraction_of_the_training_whatever_its_length():
 
 def test_log_variances_have_an_optimizer_group_of_their_own():
     fit, logs, _ = trained(loss_spec(weighting=UncertaintyWeighting(lr=0.1)))
-    first, second = fit.learner.optimizer.param_groups
+    first, second = fit.learner.optimisation.optimizer.param_groups
     assert (second["lr"], second["weight_decay"]) == (0.1, 0.0)
     assert first["lr"] < 0.1
     assert (fit.learner.loss.weighting.log_variances != 0).all()
@@ -85,13 +83,9 @@ def test_maps_are_turned_along_and_leave_everything_else_as_it_is():
     image, segmentation = cases_of(1, shape=(20, 22, 24)).arrays["case 0"]
     images, labels = torch.from_numpy(image)[None], torch.from_numpy(segmentation)[None].long()
     maps = (labels > 0).float()[:, None] * 7
-    spec = AugmentationSpec(transforms=SPATIAL)
-
-    def generator():
-        return torch.Generator().manual_seed(5)
-
-    plain = augment(images, labels, spec, patch_size=(14, 14, 14), generator=generator())
-    found = augment_with_maps(images, labels, maps, spec, patch_size=(14, 14, 14), generator=generator())
+    augmentation = Augmentation(AugmentationSpec(transforms=SPATIAL), (14, 14, 14))
+    plain = augmentation.augment(images, labels, [torch.Generator().manual_seed(5)])
+    found = augmentation.augment_with_maps(images, labels, maps, [torch.Generator().manual_seed(5)])
     assert all(torch.equal(one, other) for one, other in zip(plain, found, strict=False))
     assert found[0].shape[1] == NUM_CHANNELS
     inside = found[1] > 0
@@ -106,16 +100,8 @@ def test_turned_distances_are_those_of_the_turned_labels():
     )
     maps = signed_distances((labels > 0)[:, None], None, (1.0,) * 3, None)
     images = torch.zeros(1, 1, 40, 40, 40)
-    generator = torch.Generator().manual_seed(0)
-    _, turned, found = augment_with_maps(images, labels, maps, spec, patch_size=(24, 24, 24), generator=generator)
+    generators = [torch.Generator().manual_seed(0)]
+    _, turned, found = Augmentation(spec, (24, 24, 24)).augment_with_maps(images, labels, maps, generators)
     expected = signed_distances((turned > 0)[:, None], None, (1.0,) * 3, None)
     near = expected.abs() < 4  # beyond, the patch's edge cuts surfaces off
     assert (found - expected)[near].abs().mean() < 0.6
-
-
-def test_transforms_of_other_packages_cannot_turn_maps_along():
-    external = External(name="mine", distribution="x", version="1")
-    spec = AugmentationSpec.model_construct(transforms=(external,))
-    images, labels = torch.zeros(1, 1, 4, 4), torch.zeros(1, 4, 4, dtype=torch.int64)
-    with pytest.raises(PlanError, match='"distance_maps": "device"'):
-        augment_with_maps(images, labels, images, spec, patch_size=(4, 4), generator=torch.Generator())

@@ -120,8 +120,8 @@ def test_no_shape_leaves_a_gap(shape, tile, overlap, is_planar):
 def test_logits_are_the_weighted_mean_of_all_tiles(shape):
     kernel = torch.randn(3, 2, 3, 3, 3, generator=torch.Generator().manual_seed(1))
 
-    def forward(tile):
-        return torch.nn.functional.conv3d(tile[None], kernel, padding=1)[0]  # differs at a tile's rim
+    def forward(tiles):
+        return torch.nn.functional.conv3d(tiles, kernel, padding=1)  # differs at a tile's rim
 
     image = image_of(shape)
     size = VOLUME.patch_size
@@ -132,7 +132,7 @@ def test_logits_are_the_weighted_mean_of_all_tiles(shape):
     starts = [tile_starts(found, edge, 0.5) for found, edge in zip(padded.shape[1:], size, strict=True)]
     for corner in product(*starts):
         window = tuple(slice(low, low + edge) for low, edge in zip(corner, size, strict=True))
-        sums[(slice(None), *window)] += forward(padded[(slice(None), *window)]) * weights
+        sums[(slice(None), *window)] += forward(padded[(slice(None), *window)][None])[0] * weights
         norm[window] += weights
     first = missing[0] // 2
     expected = (sums / norm)[:, first : first + shape[0]]
@@ -143,13 +143,13 @@ def test_every_tile_has_the_size_that_the_network_was_trained_on():
     seen = set()
     for shape in SHAPES:
         gathered(image_of(shape), lambda tile: seen.add(tuple(tile.shape)) or tile, VOLUME, 2)
-    assert seen == {(2, 6, 8, 5)}
+    assert seen == {(1, 2, 6, 8, 5)}
 
 
 def test_planes_are_seen_whole_and_stacks_are_never_padded():
     seen = []
     gathered(image_of((3, 20, 9)), lambda tile: seen.append(tuple(tile.shape)) or tile, PLANES, 2)
-    assert {shape[1:] for shape in seen} == {(3, 8, 5)}
+    assert {shape[2:] for shape in seen} == {(3, 8, 5)}
 
 
 def test_a_small_image_is_padded_with_0_evenly_on_both_sides():
@@ -157,7 +157,7 @@ def test_a_small_image_is_padded_with_0_evenly_on_both_sides():
     gathered(torch.ones(1, 3, 4, 2), lambda tile: seen.append(tile.clone()) or tile, VOLUME, 1)
     (tile,) = seen
     assert tile.sum() == 24
-    assert torch.equal(tile[0, 1:4, 2:6, 1:3], torch.ones(3, 4, 2))
+    assert torch.equal(tile[0, 0, 1:4, 2:6, 1:3], torch.ones(3, 4, 2))
 
 
 @pytest.mark.parametrize("tiling", [VOLUME, PLANES], ids=["3d", "planes"])
@@ -166,7 +166,7 @@ def test_no_tensor_grows_with_classes_times_the_volume(tiling):
     image = image_of(shape, channels=1)
     with LargestTensor() as watched:
         for slab in predict_slabs(
-            image, lambda tile: tile.expand(num_outputs, *tile.shape[1:]), tiling, num_outputs=num_outputs
+            image, lambda tiles: tiles.expand(-1, num_outputs, *tiles.shape[2:]), tiling, num_outputs=num_outputs
         ):
             assert slab.logits.shape[1] <= tiling.patch_size[0]
     deepest = num_outputs * tiling.patch_size[0] * shape[1] * shape[2]
@@ -179,3 +179,24 @@ def test_slabs_come_while_later_tiles_are_still_to_be_seen():
     slabs = predict_slabs(image_of((30, 8, 5)), lambda tile: seen.append(1) or tile, VOLUME, num_outputs=2)
     next(slabs)
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("tiling", [VOLUME, PLANES], ids=["3d", "planes"])
+@pytest.mark.parametrize("batch_size", [2, 7, 1000])
+def test_how_many_tiles_are_seen_at_once_does_not_matter(tiling, batch_size):
+    kernel = torch.randn(3, 2, 3, 3, 3, generator=torch.Generator().manual_seed(1))
+    seen = []
+
+    def forward(tiles):
+        seen.append(len(tiles))
+        return torch.nn.functional.conv3d(tiles, kernel, padding=1)
+
+    image = image_of((13, 17, 11))
+    one_by_one = gathered(image, forward, tiling, 3)
+    num_tiles = sum(seen)
+    seen.clear()
+    logits = gathered(image, forward, tiling._replace(batch_size=batch_size), 3)
+    assert sum(seen) == num_tiles
+    assert max(seen) == min(batch_size, num_tiles)
+    assert torch.allclose(logits, one_by_one, atol=1e-5)
+    assert torch.equal(logits.argmax(0), one_by_one.argmax(0))

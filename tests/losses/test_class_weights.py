@@ -60,7 +60,7 @@ def test_smoothed_regions_move_towards_one_half(logits, target):
     torch.testing.assert_close(found, expected)
 
 
-def test_regions_are_weighed(logits, target):
+def test_regions_are_weighted(logits, target):
     outputs, values = logits[:, :3], (1.0, 0.0, 3.0)
     single = BinaryCrossEntropyLoss(class_weights=GivenWeights(values=values))
     masks = torch.stack([target >= 1, target >= 2, target >= 3], dim=1).float()

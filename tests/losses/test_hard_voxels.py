@@ -1,4 +1,4 @@
-"""Losses that choose voxels, or weigh them by how hard they are."""
+"""Losses that choose voxels, or weight them by how hard they are."""
 
 import pytest
 import torch

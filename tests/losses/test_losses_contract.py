@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from itertools import pairwise
 from types import MappingProxyType
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -14,8 +14,8 @@ from tumorseg.errors import InputError
 from tumorseg.losses.presets import LOSS_PRESETS, loss_preset
 from tumorseg.losses.registry import BUILDERS, build_loss
 from tumorseg.schema.class_weights import EffectiveNumberWeights, GivenWeights, InverseFrequencyWeights
-from tumorseg.schema.extensions import External
 from tumorseg.schema.losses import (
+    COMPONENTS,
     BinaryCrossEntropyLoss,
     BoundaryLoss,
     CrossEntropyLoss,
@@ -25,7 +25,6 @@ from tumorseg.schema.losses import (
     HardExampleLoss,
     HausdorffLoss,
     JaccardLoss,
-    LossComponent,
     LossSpec,
     NeighbourLoss,
     SurfaceDiceLoss,
@@ -363,6 +362,6 @@ class TestEveryLoss:
 
 
 def test_registry_and_schema_name_the_same_losses():
-    records = [get_args(member)[0] for member in get_args(get_args(LossComponent)[0])]
-    assert {r.model_fields["name"].default for r in records if not issubclass(r, External)} == set(BUILDERS)
+    assert set(COMPONENTS) == set(BUILDERS)
     assert {component.name for case in CASES.values() for component in case.components} == set(BUILDERS)
+    assert all(record.facts.formula for record in COMPONENTS.values())

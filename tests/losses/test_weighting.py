@@ -103,10 +103,10 @@ def test_a_component_without_weight_does_not_move_its_log_variance():
     assert weighting.log_variances.grad.tolist() == [0.0, -1.0]
 
 
-def test_the_yardstick_does_not_fall_because_a_weight_does():
+def test_the_reference_loss_does_not_fall_because_a_weight_does():
     loss = loss_of(DiceLoss(weight=LinearSchedule(start=1.0, end=0.25)), CrossEntropyLoss(weight=2.0))
     for loss.progress in (0.0, 1.0):
-        assert loss.yardstick({"dice": 0.5, "cross_entropy": 0.1}) == pytest.approx(0.7)
+        assert loss.reference_loss({"dice": 0.5, "cross_entropy": 0.1}) == pytest.approx(0.7)
 
 
 @pytest.mark.parametrize("spec", [UncertaintyWeighting(), DynamicAverageWeighting(), AdaptiveWeighting()])
@@ -123,7 +123,7 @@ def test_a_state_that_is_restored_goes_on_as_before(spec):
     assert factors(first) == factors(second)
 
 
-def test_the_sum_is_weighed_by_schedules_and_factors():
+def test_the_sum_is_weighted_by_schedules_and_factors():
     components = (DiceLoss(weight=LinearSchedule(start=1.0, end=0.0)), CrossEntropyLoss(), FocalLoss(weight=0.0))
     loss = loss_of(*components, weighting=UncertaintyWeighting())
     assert [term.name for term in loss.terms] == ["dice", "cross_entropy"]

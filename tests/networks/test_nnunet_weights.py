@@ -44,7 +44,7 @@ def test_logits_at_every_resolution_are_nnunets(frozen):
 
 def test_a_network_is_written_as_nnunet_writes_it(frozen):
     _, spec = network_of(frozen)
-    assert write_network(spec) == frozen["architecture"]
+    assert write_network(spec, "plans.json") == frozen["architecture"]
 
 
 @pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "module._orig_mod."])

@@ -1,10 +1,12 @@
 """Fingerprints made by hand."""
 
-from tumorseg.planning.memory.counting import MemoryCounter, part_size
+from tumorseg.planning.families.registry import family_of
+from tumorseg.planning.memory.budgets import part_size
+from tumorseg.planning.memory.counting import MemoryCounter
+from tumorseg.planning.options import Machine, PlanOptions
 from tumorseg.planning.overrides import parse_override
-from tumorseg.planning.planner import Machine, PlanOptions, make_plan
+from tumorseg.planning.planner import make_plan
 from tumorseg.planning.presets import preset_named
-from tumorseg.planning.search.published_rule import feature_map_elements
 from tumorseg.schema.fingerprint import CaseMeasurement, Fingerprint, IntensityStatistics
 from tumorseg.schema.plan import MemoryCount
 
@@ -22,7 +24,7 @@ class RoughCounter(MemoryCounter):
     def count(self, configuration, setting, *, num_gpus=1):
         """Return 10 bytes for each element of a feature map, and 16 for each weight of the widest layers."""
         network, patch = configuration.network, configuration.patch_size
-        elements = feature_map_elements(network, patch, setting.targets.num_outputs)
+        elements = family_of(network.name).feature_maps(network, patch, setting.targets.num_outputs)
         elements *= 0.3 if configuration.activation_checkpointing else 1.0
         weights = 27 * 4 * sum(features**2 for features in network.features_per_stage)
         activations = 5 * round(elements) * part_size(configuration, num_gpus)

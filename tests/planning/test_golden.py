@@ -13,10 +13,12 @@ import pytest
 
 from tests.planning.measured import CT, MR, equal_cases, fingerprint
 from tumorseg.planning.choices.augmentation import cascade_augmentation
-from tumorseg.planning.planner import Machine, PlanOptions, decide
+from tumorseg.planning.families.base import Grid
+from tumorseg.planning.options import Machine, PlanOptions
+from tumorseg.planning.planner import decide
 from tumorseg.planning.presets import PRESETS
 from tumorseg.planning.search.lowres import find_lowres
-from tumorseg.planning.search.patch import Grid, search
+from tumorseg.planning.search.patch import search
 from tumorseg.planning.search.published_rule import PublishedRule
 from tumorseg.schema.losses import DiceLoss
 from tumorseg.schema.preprocessing import CtNormalization, ZScoreNormalization

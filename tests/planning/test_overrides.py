@@ -1,11 +1,13 @@
 """`--set field=value`."""
 
+import json
+
 import pytest
 
 from tests.planning.measured import fingerprint, planned
 from tumorseg.errors import PlanError
-from tumorseg.planning.overrides import apply_overrides, parse_override
-from tumorseg.schema.losses import BinaryCrossEntropyLoss, CrossEntropyLoss, DiceLoss
+from tumorseg.planning.overrides import apply_overrides, parse_override, set_field
+from tumorseg.schema.losses import BinaryCrossEntropyLoss, CrossEntropyLoss, DiceLoss, TopKLoss
 from tumorseg.schema.optimizers import AdamW, PlateauSchedule, Sgd
 from tumorseg.schema.preprocessing import NoNormalization
 
@@ -196,6 +198,62 @@ def test_a_field_given_twice_is_refused(plan):
         with_set(plan, "training.epochs=7", "training.epochs=9")
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("loss.components.0.weight=4", "loss.components.dice.weight=2"),
+        ("configurations.2d.loss.components.dice.weight=2", "configurations.2d.loss.components.0.weight=4"),
+    ],
+)
+def test_a_field_given_twice_under_two_names_is_refused(plan, settings):
+    with pytest.raises(PlanError, match=r"configurations\.2d\.loss\.components\.0\.weight is given twice"):
+        with_set(plan, *settings)
+
+
+@pytest.mark.parametrize("is_reversed", [False, True])
+def test_what_is_said_of_one_configuration_holds_against_what_is_said_of_all(plan, is_reversed):
+    settings = [
+        *(
+            "configurations.2d.batch_size=4",
+            "configurations.2d.optimizer.lr=0.5",
+            "configurations.2d.loss.preset=nnunet",
+        ),
+        *("batch_size=2", "optimizer.lr=0.1", "loss.preset=dice_focal"),
+    ]
+    changed = with_set(plan, *(settings[::-1] if is_reversed else settings))
+    found = {name: (one.batch_size, one.optimizer.lr, one.loss.preset) for name, one in changed.configurations.items()}
+    assert found == {"2d": (4, 0.5, "nnunet"), "3d_fullres": (2, 0.1, "dice_focal")}
+    assert changed.reasons["configurations.2d.optimizer.lr"].inputs == {"value": 0.5, "planned": 0.01}
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ('loss={"preset": "x"}', "components: missing"),
+        ("configurations.2d={}", "expected an object"),
+        ("network={}", "name: missing"),
+        ("network=5", "expected an object"),
+    ],
+)
+def test_a_network_of_what_was_set_in_part_is_not_converted(plan, setting, message):
+    with pytest.raises(PlanError, match=message) as refused:
+        with_set(plan, setting, "network.name=plain_unet")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_loss_without_weights_of_outputs_gets_those_of_the_other_network(plan):
+    loss = 'loss={"preset": "x", "components": [{"name": "dice"}, {"name": "cross_entropy"}]}'
+    changed = with_set(plan, loss, "network.name=plain_unet")
+    for name in NAMES:
+        found = changed.configurations[name].loss
+        assert found.deep_supervision_weights == plan.configurations[name].loss.deep_supervision_weights
+
+
+@pytest.mark.parametrize("value", ["1" * 5000, "[" * 100_000])
+def test_a_value_that_python_cannot_read_is_a_string(value):
+    assert parse_override(f"training.epochs={value}").value == value
+
+
 def test_a_bad_loss_before_a_preset_is_one_line_too(plan):
     with pytest.raises(PlanError, match="weight"):
         with_set(plan, "loss.components.0.weight=heavy", "loss.preset=nnunet")
@@ -214,9 +272,12 @@ def test_a_configuration_that_becomes_a_cascade_is_augmented_as_one(plan):
     before = [t.name for t in plan.configurations["2d"].augmentation.transforms]
     assert names == [*before, "previous_morphology", "previous_removal"]
     cascade = with_set(plan, setting)
-    assert "the previous segmentation is spoiled" in cascade.reasons["configurations.2d.augmentation"].rule
-    back = with_set(cascade, "configurations.2d.previous_configuration=null").configurations["2d"]
-    assert back == plan.configurations["2d"]
+    for number in (len(before), len(before) + 1):
+        reason = cascade.reasons[f"configurations.2d.augmentation.transforms.{number}"]
+        assert "the previous segmentation is corrupted" in reason.rule
+    back = with_set(cascade, "configurations.2d.previous_configuration=null")
+    assert back.configurations["2d"] == plan.configurations["2d"]
+    assert back.reasons.keys() == plan.reasons.keys()
     none = "configurations.2d.augmentation.transforms=[]"
     assert with_set(plan, none, setting).configurations["2d"].augmentation.transforms == ()
 
@@ -338,3 +399,93 @@ def test_a_wrong_component_is_told_once(plan):
         with_set(plan, 'loss.preset={"name": "mine", "components": [{"name": "dice", "smoothh": 1}]}')
     assert "smoothh" in str(refused.value)
     assert "at least 1 item" not in str(refused.value)
+
+
+def leaves_of(value, path):
+    """Yield path and value of everything inside a document."""
+    yield path, value
+    if isinstance(value, dict | list):
+        for key, entry in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from leaves_of(entry, f"{path}.{key}")
+
+
+@pytest.mark.parametrize("section", ["training", "default_configuration", "configurations"])
+def test_every_field_can_be_set_and_nothing_changes_where_it_is_set_to_what_it_was(plan, section):
+    document = plan.model_dump(mode="json")
+    for field, value in leaves_of(document[section], section):
+        change = set_field(document, field, value, source="--set")
+        assert (change.field, change.before) == (field, value)
+        assert change.document == document, field
+
+
+def test_another_network_takes_the_place_of_the_planned_one(plan):
+    changed = with_set(plan, "network.name=plain_unet", "network.features_per_stage.0=16", "network.negative_slope=0.1")
+    for name in NAMES:
+        before, after = (one.configurations[name].network for one in (plan, changed))
+        assert (before.name, after.name) == ("residual_unet", "plain_unet")
+        assert (after.strides, after.kernel_sizes) == (before.strides, before.kernel_sizes)
+        assert after.features_per_stage == (16, *before.features_per_stage[1:])
+        assert after.negative_slope == 0.1
+    back = with_set(
+        changed, "network.name=residual_unet", "network.features_per_stage.0=32", "network.negative_slope=0.01"
+    )
+    assert back.configurations == plan.configurations
+
+
+def test_a_network_without_stages_cannot_be_replaced(plan):
+    other = json.dumps({"name": "mine", "distribution": "pkg", "version": "1"})
+    foreign = with_set(plan, f"network={other}", "network.parameters.depth=3")
+    assert foreign.configurations["2d"].network.parameters == {"depth": 3}
+    with pytest.raises(PlanError, match="mine has no stages that plain_unet could take over"):
+        with_set(foreign, "network.name=plain_unet")
+
+
+def test_transforms_are_set_by_name_and_components_are_added(plan):
+    changed = with_set(
+        plan,
+        "augmentation.transforms.gaussian_noise.probability=0.5",
+        'loss.components.2={"name": "topk"}',
+        "loss.components.2.k=0.2",
+    )
+    for name in NAMES:
+        configuration = changed.configurations[name]
+        assert configuration.augmentation.transforms[1].probability == 0.5
+        assert changed.reasons[f"configurations.{name}.augmentation.transforms.1.probability"].source == "user"
+        assert configuration.loss.components[2] == TopKLoss(k=0.2)
+
+
+def test_a_field_of_one_configuration_may_be_named_before_its_record(plan):
+    changed = with_set(plan, "optimizer.lr=0.5", "configurations.2d.optimizer.name=adamw")
+    assert changed.configurations["2d"].optimizer == AdamW(lr=0.5)
+    assert changed.configurations["3d_fullres"].optimizer == Sgd(lr=0.5)
+
+
+def test_what_follows_from_a_name_no_longer_gives_the_reason_of_what_it_replaced(plan):
+    slower = with_set(plan, "optimizer.lr=0.5")
+    changed = with_set(slower, "optimizer.name=adamw", "loss.preset=dice_focal")
+    assert changed.reasons["configurations.2d.optimizer.name"].source == "user"
+    assert changed.reasons["configurations.2d.optimizer"].rule == "follows from its name, which was set by the user"
+    assert changed.reasons["configurations.2d.loss"].rule == "follows from its preset, which was set by the user"
+    assert "configurations.2d.optimizer.lr" not in changed.reasons
+    assert changed.reasons["configurations.2d.sampling"] == plan.reasons["configurations.2d.sampling"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "meant"),
+    [
+        ("trainig.epochs=4", "training"),
+        ("training.epoch=4", "epochs"),
+        ("optimiser.lr=1", "optimizer"),
+        ("network.feature_per_stage.0=8", "features_per_stage"),
+        ("augmentation.transforms.gausian_noise.probability=0", "gaussian_noise"),
+    ],
+)
+def test_the_nearest_name_is_asked_for(plan, setting, meant):
+    with pytest.raises(PlanError, match=rf"; did you mean {meant}\?$"):
+        with_set(plan, setting)
+
+
+def test_a_configuration_given_in_part_is_one_line_whatever_is_set_in_it(plan):
+    with pytest.raises(PlanError, match=r"augmentation: missing|expected an object") as refused:
+        with_set(plan, "configurations.2d={}", "configurations.2d.previous_configuration=3d_fullres")
+    assert "\n" not in str(refused.value)

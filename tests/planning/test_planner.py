@@ -7,8 +7,8 @@ from tests.planning.measured import CT, MR, case, equal_cases, fingerprint, made
 from tumorseg.errors import PlanError
 from tumorseg.planning.folds.split_lists import SplitLists
 from tumorseg.planning.folds.splits import split_folds
+from tumorseg.planning.options import PlanOptions
 from tumorseg.planning.overrides import parse_override
-from tumorseg.planning.planner import PlanOptions
 from tumorseg.planning.presets import PRESETS
 from tumorseg.schema.base import record_hash
 from tumorseg.schema.losses import BinaryCrossEntropyLoss, CrossEntropyLoss
@@ -238,14 +238,14 @@ def test_the_reason_for_the_spacing_tells_which_rule_applied():
 @pytest.mark.parametrize(
     ("options", "settings", "field", "told"),
     [
-        ({}, (), "configurations.2d.network", "residual_unet of preset optimized"),
-        ({"network": "plain_unet"}, (), "configurations.2d.network", "plain_unet, as --network says"),
+        ({}, (), "configurations.2d.network.name", "residual_unet of preset optimized"),
+        ({"network": "plain_unet"}, (), "configurations.2d.network.name", "plain_unet, as --network says"),
         ({}, (), "budget.vram_bytes", "preset optimized"),
         ({"vram_gb": 6.0}, (), "budget.vram_bytes", "--vram"),
         ({"max_hours": 2.0}, (), "training", "--max-hours decides the length"),
-        ({}, (), "configurations.2d.augmentation", "turned in the plane"),
-        ({}, ("loss.preset=nnunet",), "configurations.2d.loss", "; preset was set by the user"),
-        ({}, ("training.epochs=3",), "training", "; epochs was set by the user"),
+        ({}, (), "configurations.2d.augmentation.transforms.0.rotation_deg", "in-plane rotation"),
+        ({}, ("loss.preset=nnunet",), "configurations.2d.loss", "follows from its preset, which was set by the user"),
+        ({}, ("training.epochs=3",), "training.epochs", "set by the user"),
     ],
 )
 def test_reasons_tell_what_applied(options, settings, field, told):

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from tests.planning.measured import CT, equal_cases, fingerprint, planned
 from tumorseg.errors import PlanError
-from tumorseg.planning.presets import PRESETS, preset_named
-from tumorseg.planning.search.patch import Grid, search
+from tumorseg.planning.families.base import Grid
+from tumorseg.planning.presets import PRESETS, extend_preset, preset_named
+from tumorseg.planning.search.patch import search
 from tumorseg.planning.search.published_rule import PublishedRule
 from tumorseg.schema.base import to_json
 from tumorseg.schema.optimizers import AdamW
@@ -64,6 +65,15 @@ def test_an_unknown_preset_lists_those_there_are():
         preset_named("best")
 
 
+@pytest.mark.parametrize("is_reversed", [False, True])
+def test_fields_of_a_preset_file_are_set_in_any_order(is_reversed):
+    fields = {"optimizer.lr": 0.5, "optimizer.name": "adamw", "training.seed": 3, "training": {"epochs": 4}}
+    document = dict(reversed(fields.items())) if is_reversed else fields
+    preset = extend_preset({"name": "mine", **document}, source="mine.json")
+    assert preset.optimizer == AdamW(lr=0.5)
+    assert (preset.training.epochs, preset.training.seed) == (4, 3)
+
+
 def test_presets_differ_as_they_say():
     optimized, large, fast, published = (planned(DATASETS["mr"], preset=name) for name in list(PRESETS)[:4])
     networks = [plan.configurations["3d_fullres"].network.name for plan in (optimized, large, fast, published)]
@@ -87,10 +97,10 @@ def test_more_memory_gives_no_smaller_patch(preset, dataset):
         assert sizes == sorted(sizes)
 
 
-@pytest.mark.parametrize("vram_gb", [1e-5, 1e-6])
+@pytest.mark.parametrize("vram_gb", [1e-5, 1e-6, 1e-10])
 @pytest.mark.parametrize("preset", ["optimized", "large_gpu", "nnunet"])
 def test_a_budget_for_no_patch_is_refused(preset, vram_gb):
-    message = rf"{vram_gb:g} GB is too small for any patch of preset {preset}.*, needs [\d.]+ GB; give a --vram of that"
+    message = rf"{max(vram_gb, 2**-30):.3g} GB is too small for any patch of preset {preset}.*, needs [\d.]+ GB; give a --vram of that"
     with pytest.raises(PlanError, match=message):
         planned(DATASETS["mr"], preset=preset, vram_gb=vram_gb)
 

@@ -1,6 +1,6 @@
 """The reference plans under plans/ are what the planner makes of the fingerprints beside them.
 
-`make plans` writes them anew; the change then shows in review what a rule or a preset does to every kind of dataset.
+`make plans` rewrites them; the change then shows in review what a rule or a preset does to every kind of dataset.
 """
 
 from pathlib import Path
@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tumorseg.errors import InputError
-from tumorseg.planning.planner import PlanOptions, make_plan
+from tumorseg.planning.options import PlanOptions
+from tumorseg.planning.planner import make_plan
 from tumorseg.planning.presets import PRESETS
 from tumorseg.schema.base import to_json
 from tumorseg.schema.fingerprint import Fingerprint

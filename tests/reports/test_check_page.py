@@ -32,8 +32,8 @@ def report():
     many = tuple(f"case_{number}" for number in range(7))
     return report_of(
         finding("oblique", "7 of 9 cases are oblique", cases=many),
-        finding("missing_file", "/data/a.nii.gz: no such file", cases=("a",), file="/data/a.nii.gz"),
-        finding("empty_label", "case b: holds nothing", cases=("b",), file="/data/b.nii.gz"),
+        finding("missing_file", "no such file", cases=("a",), file="/data/a.nii.gz"),
+        finding("empty_label", "holds nothing", cases=("b",), file="/data/b.nii.gz"),
         finding("many_labels", "found 30 labels"),
     )
 

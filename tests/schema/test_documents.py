@@ -1,4 +1,4 @@
-"""The JSON Schemas under docs/ are those of the records. `make schema` writes them anew."""
+"""The JSON Schemas under docs/ are those of the records. `make schema` rewrites them."""
 
 import json
 from pathlib import Path

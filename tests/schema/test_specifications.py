@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 from tumorseg.errors import PlanError
 from tumorseg.schema.augmentation import AugmentationSpec, MirrorTransform, Range, TransformSpec
 from tumorseg.schema.base import describe_validation, parse_record
-from tumorseg.schema.extensions import External, load_external
+from tumorseg.schema.extensions import External, load_external, records_of
 from tumorseg.schema.losses import (
     CrossEntropyLoss,
     DiceLoss,
@@ -82,13 +82,13 @@ def test_the_name_chooses_the_record(union, value, expected):
         (NormalizationSpec, "'ct', 'zscore', 'rescale_to_0_1', 'rgb_to_0_1', 'none'"),
     ],
 )
-@pytest.mark.parametrize("value", [{"name": "unext"}, {}, {"name": None}, 3])
+@pytest.mark.parametrize("value", [{"name": "unext"}, {}, {"name": None}, {"name": ["sgd"]}, {"name": "external"}, 3])
 def test_an_unknown_name_lists_those_there_are(union, message, value):
     with pytest.raises(ValidationError) as refused:
         read(union, value)
     line = describe_validation(refused.value, value)
     assert "\n" not in line
-    if value == {"name": "unext"}:
+    if value in ({"name": "unext"}, {"name": "external"}):
         assert message in line
 
 
@@ -213,3 +213,9 @@ def test_another_package_than_the_plans_is_refused(changes, message):
 def test_without_any_package_none_is_listed():
     with pytest.raises(PlanError, match=r"\(installed there: none\)"):
         load_external(spec(), "tumorseg.tests")
+
+
+def test_the_records_of_a_union_are_known_by_name():
+    assert records_of(OptimizerSpec) == {"sgd": Sgd, "adamw": AdamW}
+    assert records_of(NetworkSpec) == {"plain_unet": PlainUNet, "residual_unet": ResidualUNet}
+    assert records_of(float | None) == {}

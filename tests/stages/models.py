@@ -3,10 +3,11 @@
 import nibabel
 import numpy as np
 import torch
-from tests.stages.test_nnunet_model import write_model
 from torch import nn
 
-from tumorseg.stages.inference.models import Model, load_model
+from tests.stages.inference.test_nnunet_model import write_model
+from tumorseg.stages.inference.models import load_model
+from tumorseg.stages.inference.trained_model import Model
 
 SHAPE = (9, 11, 7)
 """Voxels (Z, Y, X) of an image that `write_image` writes; a single tile."""

@@ -11,12 +11,13 @@ import torch
 
 from tests.stages.conftest import plan_toy
 from tests.toys import LABELS, save, toy_arrays, write_toy
-from tumorseg.engine.averaging import Views, averaged_forward
+from tumorseg.engine.averaging import NetworkForward
 from tumorseg.errors import InputError, PlanError, StorageError, TrainingError, TumorsegError
 from tumorseg.schema.base import record_hash
 from tumorseg.schema.dataset import Case, ImageFile
 from tumorseg.stages.evaluation.evaluate import EvaluateRequest, evaluate
-from tumorseg.stages.inference.models import load_model, weights_file
+from tumorseg.stages.inference.folds import weights_file
+from tumorseg.stages.inference.models import load_model
 from tumorseg.stages.inference.predict import PredictRequest, predict, predict_array
 from tumorseg.stages.opening.fold_folders import TrainOptions
 from tumorseg.stages.opening.loaded import Roots, read_plan
@@ -252,10 +253,8 @@ def test_folds_are_averaged_and_can_be_chosen(toy, trained, tmp_path):
         load_model([model], "cpu", folds=["4"])
     assert len(load_model([model, model / "fold_0"], "cpu").networks) == len(load_model([model], "cpu").networks)
     both, *alone = (load_model([model], "cpu", folds=folds) for folds in (["0", "3"], ["0"], ["3"]))
-    tile = torch.randn(2, *both.configuration.patch_size, generator=torch.Generator().manual_seed(0))
-    views = [
-        averaged_forward(Views(found.networks, (), 3, nullcontext(), found.device))(tile) for found in (both, *alone)
-    ]
+    tiles = torch.randn(1, 2, *both.configuration.patch_size, generator=torch.Generator().manual_seed(0))
+    views = [NetworkForward(found.networks, (), 3, nullcontext(), found.device)(tiles) for found in (both, *alone)]
     assert torch.allclose(views[0], (views[1] + views[2]) / 2, atol=1e-5)
     assert not torch.allclose(views[1], views[2], atol=1e-3)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from tests.stages.test_reading import AFFINE, save, save_unplaced
 
 from tests.ops.test_grids import stored_as
+from tests.stages.opening.test_reading import AFFINE, save, save_unplaced
 from tumorseg.cli.main import run
 from tumorseg.cli.stated import stated_of
 from tumorseg.errors import InputError

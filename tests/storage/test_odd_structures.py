@@ -11,7 +11,8 @@ from tests.dicoms import Grid, box_contour, rewrite, save, write_rtstruct, write
 from tests.storage.segments import described, write_seg_nrrd
 from tumorseg.errors import InputError
 from tumorseg.storage.formats.stored import Geometry
-from tumorseg.storage.images import read_label_names, read_reference
+from tumorseg.storage.images import read_reference
+from tumorseg.storage.named_labels import label_names
 
 SHAPE = (4, 7, 9)
 PLACE = Grid()
@@ -68,7 +69,7 @@ def test_header_lines_of_windows_numbers_with_gaps_and_wrong_extents_do_not_matt
         "Segmentation_ReferenceImageExtentOffset:=40 0 -9",
     ]
     path.write_bytes("\r\n".join([*header.decode().splitlines(), *lines, "", ""]).encode() + data)
-    assert read_label_names([str(path)]) == set(VALUES)
+    assert label_names([str(path)]) == set(VALUES)
     assert np.array_equal(read(path), EXPECTED)
 
 
@@ -221,7 +222,7 @@ def test_structures_are_found_by_their_numbers_whatever_the_order(tmp_path, seri
     assert np.array_equal(read(path), EXPECTED)
     dataset.ROIContourSequence[0].ReferencedROINumber = 99
     save(dataset, path)
-    assert read_label_names([str(path)]) == {"GTV", "ROI 99"}
+    assert label_names([str(path)]) == {"GTV", "ROI 99"}
     assert np.array_equal(read(path), np.where(EXPECTED == 3, 3, 0))
 
 
@@ -233,7 +234,7 @@ def test_structures_that_were_never_drawn_are_empty(tmp_path, series, missing):
         delattr(item, missing)
     save(dataset, path)
     assert not read(path).any()
-    assert read_label_names([str(path)]) == set()
+    assert label_names([str(path)]) == set()
 
 
 @pytest.mark.parametrize("odd", [b"    nan", b"    inf", b"7,77777", b"7\\77777"])

@@ -13,7 +13,7 @@ from tumorseg.errors import InputError
 from tumorseg.ops.integrity import axis_code
 from tumorseg.schema.cases import CaseReading
 from tumorseg.schema.dataset import ImageFile
-from tumorseg.stages.opening.captured_warnings import hearing
+from tumorseg.storage.file_warnings import captured_warnings
 from tumorseg.storage.images import (
     read_geometry,
     read_image,
@@ -235,11 +235,11 @@ def test_labels_are_read_as_images_are(tmp_path, caplog):
     assert axis_code(reference.affine) == "PIR"
 
 
-def test_a_check_hears_what_is_assumed(tmp_path):
+def test_what_is_assumed_can_be_captured(tmp_path):
     path = write(tmp_path / "a.nii")
-    with hearing() as messages:
+    with captured_warnings() as captured:
         read_image(ImageFile(path=path))
-    assert [message.startswith(path) for message in messages] == [True]
+    assert [warning.file for warning in captured] == [path]
 
 
 @pytest.mark.parametrize(

@@ -84,14 +84,6 @@ def test_the_time_left_is_that_of_the_steps_of_this_run(capsys, monkeypatch):
     assert line.startswith(("train: 1001/2000, 1:4", "train: 1001/2000, 1:5"))
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0:00"), (59.4, "0:59"), (59.6, "1:00"), (61, "1:01"), (3600, "1:00:00"), (90061, "25:01:01")],
-)
-def test_durations_are_written_as_clocks_do(seconds, text):
-    assert module._duration(seconds) == text
-
-
 def test_nothing_is_shown_elsewhere_when_quiet(capsys, loud):
     set_quiet(True)
     work()

@@ -1,10 +1,10 @@
-from tumorseg.workers.outcomes import Failure, failure_table
+from tumorseg.workers.outcomes import Failure, failure_lines
 
 
-def test_failures_become_a_table_of_one_line_each() -> None:
+def test_failures_become_one_line_each() -> None:
     failures = [Failure("case_10", "two\nlines"), Failure("a", "killed by signal 9", "Traceback …")]
-    assert failure_table(failures) == "a        killed by signal 9\ncase_10  two lines"
+    assert failure_lines(failures) == ["a        killed by signal 9", "case_10  two lines"]
 
 
-def test_no_failures_make_an_empty_table() -> None:
-    assert failure_table([]) == ""
+def test_no_failures_make_no_lines() -> None:
+    assert failure_lines([]) == []

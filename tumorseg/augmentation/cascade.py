@@ -7,7 +7,7 @@ References:
     nnU-Net's transforms of its cascade.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tumorseg.augmentation.draws import draw_chance
+from tumorseg.augmentation.draws import Generators, draw_chance
 from tumorseg.schema.augmentation import PreviousMorphology, PreviousRemoval
 
 
-def morphology(previous: Tensor, *, transform: PreviousMorphology, generator: torch.Generator) -> Tensor:
+def morphology(previous: Tensor, *, transform: PreviousMorphology, generators: Generators) -> Tensor:
     """Erode, dilate, open or close the labels that were drawn; a label that grows replaces others.
 
     What lies beyond the patch is unknown, and changes nothing inside.
@@ -27,12 +27,12 @@ def morphology(previous: Tensor, *, transform: PreviousMorphology, generator: to
     Args:
         previous: (B, *space) class indices.
         transform: probabilities and radii.
-        generator: a CPU generator.
+        generators: one per sample.
     """
     changed = previous.clone()
-    for sample, label in _drawn_labels(previous, transform, generator):
-        operation = OPERATIONS[int(torch.randint(len(OPERATIONS), (), generator=generator))]
-        radius = int(torch.randint(transform.least_radius, transform.largest_radius + 1, (), generator=generator))
+    for sample, label in _drawn_labels(previous, transform, generators):
+        operation = OPERATIONS[_draw_integer(0, len(OPERATIONS), generators[sample])]
+        radius = _draw_integer(transform.least_radius, transform.largest_radius + 1, generators[sample])
         part = _part(changed[sample], label, margin=2 * radius)  # as far as a closing looks
         if part.numel():  # another label may have taken its place
             mask = part == label
@@ -42,36 +42,40 @@ def morphology(previous: Tensor, *, transform: PreviousMorphology, generator: to
     return changed
 
 
-def removal(previous: Tensor, *, transform: PreviousRemoval, generator: torch.Generator) -> Tensor:
+def removal(previous: Tensor, *, transform: PreviousRemoval, generators: Generators) -> Tensor:
     """Remove a random component of the labels that were drawn, among those that are small against the patch.
 
     Args:
         previous: (B, *space) class indices.
         transform: probabilities, and what is small.
-        generator: a CPU generator.
+        generators: one per sample.
     """
     changed = previous.clone()
-    for sample, label in _drawn_labels(previous, transform, generator):
+    for sample, label in _drawn_labels(previous, transform, generators):
         part = _part(changed[sample], label, margin=0)
         components, sizes = _components((part == label).cpu().numpy())
         small = np.flatnonzero(sizes < transform.largest_share * changed[sample].numel())
         if len(small):
-            chosen = 1 + small[int(torch.randint(len(small), (), generator=generator))]
+            chosen = 1 + small[_draw_integer(0, len(small), generators[sample])]
             part[torch.from_numpy(components == chosen).to(part.device)] = 0
     return changed
 
 
 def _drawn_labels(
-    previous: Tensor, transform: PreviousMorphology | PreviousRemoval, generator: torch.Generator
-) -> Iterator[tuple[int, int]]:
-    """Yield sample and label of what is to be changed; all draws of this kind come before the first is."""
-    samples = draw_chance(transform.probability, (len(previous),), generator).nonzero().flatten().tolist()
+    previous: Tensor, transform: PreviousMorphology | PreviousRemoval, generators: Generators
+) -> list[tuple[int, int]]:
+    """Return sample and label of what is to be changed."""
     drawn = []
-    for sample in samples:
+    for sample in draw_chance(transform.probability, (), generators).nonzero().flatten().tolist():
         labels = [value for value in torch.unique(previous[sample]).tolist() if value > 0]
-        chosen = draw_chance(transform.label_probability, (len(labels),), generator).tolist()
+        chosen = draw_chance(transform.label_probability, (len(labels),), [generators[sample]])[0].tolist()
         drawn += [(sample, label) for label, is_chosen in zip(labels, chosen, strict=True) if is_chosen]
-    yield from drawn
+    return drawn
+
+
+def _draw_integer(low: int, high: int, generator: torch.Generator) -> int:
+    """Return an integer from low to high - 1."""
+    return int(torch.randint(low, high, (), generator=generator))
 
 
 def _part(segmentation: Tensor, label: int, *, margin: int) -> Tensor:

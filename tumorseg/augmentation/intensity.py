@@ -1,64 +1,84 @@
-"""Changes of intensity; labels stay as they are."""
+"""Changes of intensity; labels stay as they are.
+
+Samples are changed one by one: the order in which a batch's voxels are summed depends on its size, and a sample must not.
+"""
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from tumorseg.augmentation.draws import draw_chance, draw_factor, draw_uniform
+from tumorseg.augmentation.draws import Generators, draw_chance, draw_factor, draw_uniform, send
 from tumorseg.schema.augmentation import Brightness, Contrast, GaussianNoise
 
 
-def gaussian_noise(images: Tensor, *, transform: GaussianNoise, generator: torch.Generator) -> Tensor:
+def gaussian_noise(images: Tensor, *, transform: GaussianNoise, generators: Generators) -> Tensor:
     """Add white noise of one standard deviation per sample to the samples that drew it.
 
     Args:
         images: (B, C, *space).
         transform: probability and range of standard deviations.
-        generator: a CPU generator.
+        generators: one per sample.
     """
-    chosen = draw_chance(transform.probability, (len(images),), generator).nonzero().flatten()
-    if len(chosen) == 0:
-        return images
-    std = draw_uniform(transform.std, (len(chosen), *(1 for _ in images.shape[1:])), generator)
-    noise = torch.randn((len(chosen), *images.shape[1:]), generator=generator) * std
-    return images.index_add(0, chosen.to(images.device), noise.to(images))
+
+    def add_noise(image: Tensor, generator: torch.Generator) -> Tensor:
+        std = draw_uniform(transform.std, (), [generator])
+        return image + send(std * torch.randn(image.shape, generator=generator), image)
+
+    return _change(images, add_noise, transform.probability, generators)
 
 
-def brightness(images: Tensor, *, transform: Brightness, generator: torch.Generator) -> Tensor:
+def brightness(images: Tensor, *, transform: Brightness, generators: Generators) -> Tensor:
     """Multiply each channel of the samples that drew it by its own factor.
 
     Args:
         images: (B, C, *space).
         transform: probability and range of factors.
-        generator: a CPU generator.
+        generators: one per sample.
     """
-    factors = _channel_factors(images, transform, generator)
-    return images if factors is None else images * factors
+
+    def multiply(image: Tensor, generator: torch.Generator) -> Tensor:
+        return image * _channel_factors(image, transform, generator)
+
+    return _change(images, multiply, transform.probability, generators)
 
 
-def contrast(images: Tensor, *, transform: Contrast, generator: torch.Generator) -> Tensor:
+def contrast(images: Tensor, *, transform: Contrast, generators: Generators) -> Tensor:
     """Stretch each channel about its mean, clamped to its own former range, in the samples that drew it.
 
     Args:
         images: (B, C, *space).
         transform: probability and range of factors.
-        generator: a CPU generator.
+        generators: one per sample.
     """
-    factors = _channel_factors(images, transform, generator)
-    if factors is None:
+    space = tuple(range(1, images.ndim - 1))
+
+    def stretch(image: Tensor, generator: torch.Generator) -> Tensor:
+        mean = image.mean(space, keepdim=True)
+        low, high = image.amin(space, keepdim=True), image.amax(space, keepdim=True)
+        factors = _channel_factors(image, transform, generator)
+        return ((image - mean) * factors + mean).clamp(low, high)
+
+    return _change(images, stretch, transform.probability, generators)
+
+
+def _channel_factors(image: Tensor, transform: Brightness | Contrast, generator: torch.Generator) -> Tensor:
+    """Return a factor (C, 1…) for each channel."""
+    factors = draw_factor(transform.factor, image.shape[:1], [generator])
+    return send(factors.reshape(-1, *(1 for _ in image.shape[1:])), image)
+
+
+def _change(
+    images: Tensor,
+    change: Callable[[Tensor, torch.Generator], Tensor],
+    probability: float,
+    generators: Generators,
+) -> Tensor:
+    """Return images of which those are changed that drew it."""
+    chosen = draw_chance(probability, (), generators).nonzero().flatten().tolist()
+    if not chosen:
         return images
-    space = tuple(range(2, images.ndim))
-    mean = images.mean(space, keepdim=True)
-    low, high = images.amin(space, keepdim=True), images.amax(space, keepdim=True)
-    stretched = ((images - mean) * factors + mean).clamp(low, high)
-    # A factor of 1 would still round; a sample that drew nothing is to stay as it is.
-    return torch.where(factors == 1, images, stretched)
-
-
-def _channel_factors(images: Tensor, transform: Brightness | Contrast, generator: torch.Generator) -> Tensor | None:
-    """Return factors (B, C, 1…), 1 for samples that drew nothing, or None if no sample drew anything."""
-    chosen = draw_chance(transform.probability, (len(images),), generator)
-    factors = draw_factor(transform.factor, images.shape[:2], generator)
-    if not chosen.any():
-        return None
-    factors = torch.where(chosen.unsqueeze(1), factors, 1.0)
-    return factors.reshape(*images.shape[:2], *(1 for _ in images.shape[2:])).to(images)
+    samples = list(images)
+    for sample in chosen:
+        samples[sample] = change(samples[sample], generators[sample])
+    return torch.stack(samples)

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from tumorseg.augmentation.cascade import morphology, removal
+from tumorseg.augmentation.draws import Generators
 from tumorseg.augmentation.intensity import brightness, contrast, gaussian_noise
 from tumorseg.augmentation.spatial import Batch, affine, affine_source_size, center_crop, mirror
 from tumorseg.errors import InputError, PlanError
@@ -15,13 +16,19 @@ from tumorseg.schema.augmentation import AffineTransform, AugmentationSpec, Mirr
 from tumorseg.schema.extensions import External, load_external
 
 GROUP = "tumorseg.augmentation"
-"""Entry points of other packages: builder(parameters) -> (images, segmentations, generator=) -> the same two."""
+"""Entry points of other packages: builder(parameters) -> (images, segmentations, generator=) -> the same two, for one
+sample (1, C, *space) at a time."""
 
 Transform = Callable[..., Batch]
-"""Takes images (B, C, *space), segmentations (B, *space) and generator=; returns the first two anew."""
+"""Takes images (B, C, *space), segmentations (B, *space) and generators=, one per sample; returns new images and labels."""
 
 Builder = Callable[[Any, tuple[int, ...]], Transform]
 """Takes the transform's record and the patch size."""
+
+
+class _Step(NamedTuple):
+    apply: Transform
+    moves_voxels: bool
 
 
 def source_size(spec: AugmentationSpec, patch_size: tuple[int, ...]) -> tuple[int, ...]:
@@ -30,88 +37,87 @@ def source_size(spec: AugmentationSpec, patch_size: tuple[int, ...]) -> tuple[in
     Args:
         spec: the transforms.
         patch_size: voxels per axis that the network gets.
-
-    Raises:
-        PlanError: a transform does not fit the number of axes.
     """
-    _check_axes(spec, len(patch_size))
     sizes = [affine_source_size(t, patch_size) for t in spec.transforms if isinstance(t, AffineTransform)]
     return tuple(max(axis) for axis in zip(patch_size, *sizes, strict=True))
 
 
-def augment(
-    images: Tensor,
-    segmentations: Tensor,
-    spec: AugmentationSpec,
-    *,
-    patch_size: tuple[int, ...],
-    generator: torch.Generator,
-) -> Batch:
-    """Return a batch of augmented patches; the inputs stay as they are.
+class Augmentation:
+    """The transforms of a plan for patches of one size, built once.
 
-    Transforms before the first affine one see the whole source region; without one the central patch is cut first.
-
-    Args:
-        images: (B, C, *source) intensities, on any device.
-        segmentations: (B, *source) integer labels, on the same; (B, 2, *source) in a cascade, reference and previous.
-        spec: the transforms in their order.
-        patch_size: voxels per axis to return, at most those of the source.
-        generator: a CPU generator, from which everything random comes.
-
-    Returns:
-        Images (B, C, *patch) and segmentations (B, *patch) or (B, 2, *patch), of unchanged types.
-
-    Raises:
-        InputError: the shapes do not fit each other or the patch.
-        PlanError: a transform does not fit the number of axes, or another package's is not installed as planned.
+    Each sample's result follows from the sample and its generator alone, whatever else is in the batch.
     """
-    none = images.new_empty((len(images), 0, *images.shape[2:]))
-    images, segmentations, _ = augment_with_maps(
-        images, segmentations, none, spec, patch_size=patch_size, generator=generator
-    )
-    return images, segmentations
 
+    def __init__(self, spec: AugmentationSpec, patch_size: tuple[int, ...]) -> None:
+        """Build the transforms.
 
-def augment_with_maps(
-    images: Tensor,
-    segmentations: Tensor,
-    maps: Tensor,
-    spec: AugmentationSpec,
-    *,
-    patch_size: tuple[int, ...],
-    generator: torch.Generator,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return a batch of augmented patches with maps (B, M, *patch) that were turned along, but whose values stayed.
+        Args:
+            spec: the transforms in their order.
+            patch_size: voxels per axis to return.
 
-    Args:
-        images: as for `augment`.
-        segmentations: as for `augment`.
-        maps: (B, M, *source) values that belong to voxels, such as distances; interpolated linearly, 0 outside.
-        spec: as for `augment`.
-        patch_size: as for `augment`.
-        generator: as for `augment`; maps draw nothing from it.
+        Raises:
+            PlanError: a transform does not fit the number of axes, or another package's is not installed as planned.
+        """
+        for misfit in spec.misfits(len(patch_size)):
+            raise PlanError(misfit)
+        self._patch_size = patch_size
+        self._steps = [_build(transform, patch_size) for transform in spec.transforms]
+        self._cuts_first = not any(isinstance(transform, AffineTransform) for transform in spec.transforms)
+        self.has_external = any(isinstance(transform, External) for transform in spec.transforms)
+        """Whether another package's transform is among them, of which nothing is known."""
 
-    Raises:
-        InputError: as for `augment`.
-        PlanError: as for `augment`, or there are maps and a transform of another package, which does not know of them.
-    """
-    _check_axes(spec, len(patch_size))
-    _check_shapes(images, segmentations, patch_size)
-    if maps.shape[1] and any(isinstance(transform, External) for transform in spec.transforms):
-        raise PlanError(
-            'transforms of other packages cannot turn distance maps along; set "distance_maps": "device" in the loss'
-        )
-    if not any(isinstance(transform, AffineTransform) for transform in spec.transforms):
-        images, segmentations, maps = (center_crop(part, patch_size) for part in (images, segmentations, maps))
-    for transform in spec.transforms:
-        apply = _build(transform, patch_size)
-        if maps.shape[1] and isinstance(transform, AffineTransform | MirrorTransform):
-            together = torch.cat((images, maps), dim=1)
-            together, segmentations = apply(together, segmentations, generator=generator)
-            images, maps = together.split((images.shape[1], maps.shape[1]), dim=1)  # type: ignore[no-untyped-call]
-        else:
-            images, segmentations = apply(images, segmentations, generator=generator)
-    return images.contiguous(), segmentations.contiguous(), maps.contiguous()
+    def augment(self, images: Tensor, segmentations: Tensor, generators: Generators) -> Batch:
+        """Return a batch of augmented patches; the inputs stay as they are.
+
+        Transforms before the first affine one see the whole source region; without one the central patch is cut first.
+
+        Args:
+            images: (B, C, *source) intensities, on any device; the source is at least the patch.
+            segmentations: (B, *source) integer labels, on the same; (B, 2, *source) in a cascade, reference and previous.
+            generators: one CPU generator per sample, from which everything random comes.
+
+        Returns:
+            Images (B, C, *patch) and segmentations (B, *patch) or (B, 2, *patch), of unchanged types.
+
+        Raises:
+            InputError: the shapes do not fit each other or the patch.
+        """
+        none = images.new_empty((len(images), 0, *images.shape[2:]))
+        images, segmentations, _ = self.augment_with_maps(images, segmentations, none, generators)
+        return images, segmentations
+
+    def augment_with_maps(
+        self, images: Tensor, segmentations: Tensor, maps: Tensor, generators: Generators
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return a batch of augmented patches with maps (B, M, *patch) that were moved along, but whose values stayed.
+
+        Args:
+            images: as for `augment`.
+            segmentations: as for `augment`.
+            maps: (B, M, *source) values that belong to voxels, such as distances; interpolated linearly, 0 outside.
+            generators: as for `augment`; maps draw nothing from them.
+
+        Raises:
+            InputError: as for `augment`.
+            PlanError: there are maps and a transform of another package, which does not know of them.
+        """
+        _check_shapes(images, segmentations, self._patch_size)
+        if maps.shape[1] and self.has_external:
+            raise PlanError(
+                'transforms of other packages cannot turn distance maps along; set "distance_maps": "device" in the loss'
+            )
+        if self._cuts_first:
+            images, segmentations, maps = (
+                center_crop(part, self._patch_size).contiguous() for part in (images, segmentations, maps)
+            )
+        for apply, moves_voxels in self._steps:
+            if maps.shape[1] and moves_voxels:
+                together = torch.cat((images, maps), dim=1)
+                together, segmentations = apply(together, segmentations, generators=generators)
+                images, maps = together.split((images.shape[1], maps.shape[1]), dim=1)  # type: ignore[no-untyped-call]
+            else:
+                images, segmentations = apply(images, segmentations, generators=generators)
+        return images.contiguous(), segmentations.contiguous(), maps.contiguous()
 
 
 def _affine(transform: AffineTransform, patch_size: tuple[int, ...]) -> Transform:
@@ -126,8 +132,8 @@ def _on_images(change: Callable[..., Tensor]) -> Builder:
     """Return the builder of a transform that leaves labels alone."""
 
     def build(transform: Any, patch_size: tuple[int, ...]) -> Transform:
-        def apply(images: Tensor, segmentations: Tensor, *, generator: torch.Generator) -> Batch:
-            return change(images, transform=transform, generator=generator), segmentations
+        def apply(images: Tensor, segmentations: Tensor, *, generators: Generators) -> Batch:
+            return change(images, transform=transform, generators=generators), segmentations
 
         return apply
 
@@ -138,9 +144,9 @@ def _on_previous(change: Callable[..., Tensor]) -> Builder:
     """Return the builder of a transform that changes the previous segmentation alone."""
 
     def build(transform: Any, patch_size: tuple[int, ...]) -> Transform:
-        def apply(images: Tensor, segmentations: Tensor, *, generator: torch.Generator) -> Batch:
+        def apply(images: Tensor, segmentations: Tensor, *, generators: Generators) -> Batch:
             reference, previous = segmentations.unbind(1)
-            changed = change(previous, transform=transform, generator=generator)
+            changed = change(previous, transform=transform, generators=generators)
             return images, torch.stack((reference, changed), dim=1)
 
         return apply
@@ -159,24 +165,21 @@ BUILDERS: dict[str, Builder] = {
 }
 
 
-def _build(transform: TransformSpec, patch_size: tuple[int, ...]) -> Transform:
+def _build(transform: TransformSpec, patch_size: tuple[int, ...]) -> _Step:
     if isinstance(transform, External):
-        built: Transform = load_external(transform, GROUP)(transform.parameters)
-        return built
-    return BUILDERS[transform.name](transform, patch_size)
+        return _Step(_on_each_sample(load_external(transform, GROUP)(transform.parameters)), moves_voxels=False)
+    return _Step(BUILDERS[transform.name](transform, patch_size), transform.moves_voxels)
 
 
-def _check_axes(spec: AugmentationSpec, num_axes: int) -> None:
-    for transform in spec.transforms:
-        if isinstance(transform, AffineTransform) and len(transform.rotation_deg) != (1 if num_axes == 2 else 3):
-            raise PlanError(
-                f"affine.rotation_deg has {len(transform.rotation_deg)} angles for {num_axes} axes; "
-                "2 axes need 1 angle, 3 axes 3"
-            )
-        if isinstance(transform, AffineTransform) and transform.in_plane and num_axes == 2:
-            raise PlanError("affine.in_plane leaves the first of 3 axes alone; a patch of 2 axes is a plane already")
-        if isinstance(transform, MirrorTransform) and not set(transform.axes) <= set(range(num_axes)):
-            raise PlanError(f"mirror.axes are {transform.axes}; a patch of {num_axes} axes has 0 to {num_axes - 1}")
+def _on_each_sample(change: Callable[..., Batch]) -> Transform:
+    """Return another package's transform, called with one sample and its generator at a time."""
+
+    def apply(images: Tensor, segmentations: Tensor, *, generators: Generators) -> Batch:
+        samples = zip(images.split(1), segmentations.split(1), generators, strict=True)  # type: ignore[no-untyped-call]
+        changed = [change(image, segmentation, generator=generator) for image, segmentation, generator in samples]
+        return torch.cat([image for image, _ in changed]), torch.cat([segmentation for _, segmentation in changed])
+
+    return apply
 
 
 def _check_shapes(images: Tensor, segmentations: Tensor, patch_size: tuple[int, ...]) -> None:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tumorseg.augmentation.draws import draw_chance, draw_factor, draw_uniform
-from tumorseg.schema.augmentation import AffineTransform, MirrorTransform, Range
+from tumorseg.augmentation.draws import Generators, draw, draw_chance, send, spread_factor
+from tumorseg.schema.augmentation import AffineTransform, MirrorTransform
 
 Batch = tuple[Tensor, Tensor]
 """Images (B, C, *space) and segmentations (B, *space), or (B, 2, *space) in a cascade: reference and previous."""
@@ -24,7 +24,7 @@ reading for 0.7 would cost another 1.8 times the voxels of every patch."""
 
 
 class AffineDraw(NamedTuple):
-    """What happens to each sample."""
+    """Rotation and zoom drawn for each sample."""
 
     angles: Tensor
     """(B, angles) radians."""
@@ -60,7 +60,7 @@ def affine(
     *,
     transform: AffineTransform,
     patch_size: tuple[int, ...],
-    generator: torch.Generator,
+    generators: Generators,
 ) -> Batch:
     """Cut the central patch, rotated and zoomed in those samples that drew it.
 
@@ -72,17 +72,19 @@ def affine(
         segmentations: (B, *source) or (B, 2, *source) integer.
         transform: probabilities and ranges.
         patch_size: voxels per axis to return.
-        generator: a CPU generator.
+        generators: one per sample.
 
     Returns:
         Images (B, C, *patch) and segmentations (B, *patch) or (B, 2, *patch), of unchanged types.
     """
-    draw = draw_affine(transform, len(patch_size), len(images), generator)
-    patches, labels = center_crop(images, patch_size), center_crop(segmentations, patch_size)
+    draw = draw_affine(transform, len(patch_size), generators)
+    # In one order of memory whatever else is drawn: sums over a sample must not depend on its neighbours in the batch.
+    patches = center_crop(images, patch_size).contiguous()
+    labels = center_crop(segmentations, patch_size).contiguous()
     if not draw.changed.any():
         return patches, labels
-    chosen = draw.changed.nonzero().flatten().to(images.device)
-    matrices = _matrices(draw, transform, len(patch_size))[draw.changed]
+    chosen = draw.changed.nonzero().flatten().to(images.device, non_blocking=True)
+    matrices = _matrices(AffineDraw(*(part[draw.changed] for part in draw)), transform, len(patch_size))
     if transform.in_plane and len(patch_size) == 3:
         depth = (patch_size[0], *images.shape[3:])
         images, segmentations = center_crop(images, depth), center_crop(segmentations, depth)
@@ -93,26 +95,27 @@ def affine(
     return patches.index_copy(0, chosen, rotated), labels.index_copy(0, chosen, rotated_maps)
 
 
-def draw_affine(transform: AffineTransform, num_axes: int, batch: int, generator: torch.Generator) -> AffineDraw:
+def draw_affine(transform: AffineTransform, num_axes: int, generators: Generators) -> AffineDraw:
     """Decide each sample's angles and zoom."""
     limits = torch.tensor([math.radians(degrees) for _, degrees in _rotations(transform, num_axes)])
-    rotated = draw_chance(transform.rotation_probability, (batch,), generator)
-    angles = draw_uniform(Range(low=-1, high=1), (batch, len(limits)), generator) * limits * rotated.unsqueeze(1)
-    scaled = draw_chance(transform.scaling_probability, (batch,), generator)
-    zooms = torch.where(scaled, draw_factor(transform.scaling, (batch,), generator), 1.0)
+    # All of a sample at once: with many small samples the draws take as long as the resampling.
+    draws = draw((3 + len(limits),), generators)
+    rotated, scaled = draws[:, 0] < transform.rotation_probability, draws[:, 1] < transform.scaling_probability
+    zooms = torch.where(scaled, spread_factor(transform.scaling, draws[:, 2]), 1.0)
+    angles = (2 * draws[:, 3:] - 1) * limits * rotated.unsqueeze(1)
     return AffineDraw(angles, zooms, rotated | scaled)
 
 
-def mirror(images: Tensor, segmentations: Tensor, *, transform: MirrorTransform, generator: torch.Generator) -> Batch:
+def mirror(images: Tensor, segmentations: Tensor, *, transform: MirrorTransform, generators: Generators) -> Batch:
     """Flip images and labels along the axes that each sample drew.
 
     Args:
         images: (B, C, *space).
         segmentations: (B, *space) or (B, 2, *space).
         transform: axes and probability.
-        generator: a CPU generator.
+        generators: one per sample.
     """
-    flips = draw_chance(transform.probability, (len(images), len(transform.axes)), generator).tolist()
+    flips = draw_chance(transform.probability, (len(transform.axes),), generators).tolist()
     axes = [[axis for axis, flip in zip(transform.axes, row, strict=True) if flip] for row in flips]
     flipped = [image.flip([axis + 1 for axis in chosen]) for image, chosen in zip(images, axes, strict=True)]
     lead = segmentations.ndim - images.ndim + 1  # 1 where each sample has two maps
@@ -146,17 +149,19 @@ def _reach(along: float, across: float, degrees: float) -> float:
 
 def _matrices(draw: AffineDraw, transform: AffineTransform, num_axes: int) -> Tensor:
     """Return (B, axes, axes): from offsets in the patch to offsets in the source, both in voxels from the centre."""
+    rows = zip(draw.angles.tolist(), draw.zooms.tolist(), strict=True)
+    return torch.stack([_matrix(angles, zoom, transform, num_axes) for angles, zoom in rows])
+
+
+def _matrix(angles: Sequence[float], zoom: float, transform: AffineTransform, num_axes: int) -> Tensor:
     # Double precision, because autocast on the CPU would round a product of floats.
-    eye = torch.eye(num_axes, dtype=torch.float64)
-    matrices = eye.repeat(len(draw.zooms), 1, 1)
-    for angles, ((first, second), _) in zip(
-        draw.angles.double().unbind(1), _rotations(transform, num_axes), strict=True
-    ):
-        turn = eye.repeat(len(angles), 1, 1)
-        turn[:, first, first] = turn[:, second, second] = angles.cos()
-        turn[:, first, second], turn[:, second, first] = -angles.sin(), angles.sin()
-        matrices = matrices @ turn
-    return matrices / draw.zooms[:, None, None]
+    matrix = torch.eye(num_axes, dtype=torch.float64)
+    for angle, ((first, second), _) in zip(angles, _rotations(transform, num_axes), strict=True):
+        turn = [[float(row == column) for column in range(num_axes)] for row in range(num_axes)]
+        turn[first][first] = turn[second][second] = math.cos(angle)
+        turn[first][second], turn[second][first] = -math.sin(angle), math.sin(angle)
+        matrix = matrix @ torch.tensor(turn, dtype=torch.float64)
+    return matrix / zoom
 
 
 def _resample(batch: Tensor, matrices: Tensor, patch_size: tuple[int, ...], *, mode: str) -> Tensor:
@@ -165,7 +170,7 @@ def _resample(batch: Tensor, matrices: Tensor, patch_size: tuple[int, ...], *, m
     # Planes of the first axis become channels, so nothing is interpolated across them.
     planes = batch.flatten(1, batch.ndim - 1 - num_axes)
     exact = planes if planes.dtype == torch.float64 else planes.float()
-    grid = _grid(matrices.to(exact), planes.shape[2:], patch_size[-num_axes:])
+    grid = _grid(send(matrices, exact), planes.shape[2:], patch_size[-num_axes:])
     sampled = F.grid_sample(exact, grid, mode=mode, padding_mode="zeros", align_corners=False)
     return sampled.to(batch.dtype).reshape(*batch.shape[:2], *patch_size)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 LAYOUTS = ("nnunet", "msd", "manifest")
 MOST_CHANGES = 8
-"""Label values of which people are told; the others stand in the JSON result."""
+"""Label values that the text reports; the others are in the JSON result."""
 
 
 @click.command()

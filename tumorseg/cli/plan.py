@@ -11,6 +11,7 @@ from tumorseg.cli.names import split_names
 from tumorseg.cli.numbers import GIGABYTES, HOURS
 from tumorseg.cli.output import roots_of, show
 from tumorseg.cli.stated import exclude, stated_of, stated_options
+from tumorseg.schema.quantities import GB, gb_text
 
 if TYPE_CHECKING:
     from tumorseg.schema.plan import Plan
@@ -47,7 +48,7 @@ VERBS = {
 )
 @click.option("--verify", is_flag=True, help="Measure memory on the GPU, and shrink what does not fit.")
 @click.option("--max-hours", type=HOURS, help="Time for one fold's training, without validation.")
-@click.option("--network", help="plain_unet or residual_unet.  [default: the preset's]")
+@click.option("--network", help="Architecture; an unknown name lists those there are.  [default: the preset's]")
 @click.option("--channels", default="", help="Channels to use, in this order, separated by commas.")
 @click.option("--regions", help="brats, none, or a JSON file of regions.  [default: the dataset's own]")
 @click.option(
@@ -124,8 +125,8 @@ def describe(plan: "Plan") -> str:
         default = " (default)" if name == plan.default_configuration else ""
         lines += [
             f"  {name}{default}",
-            f"    spacing      {_times(f'{edge:.3g}' for edge in configuration.spacing_mm)} mm",
-            f"    patch        {_times(map(str, configuration.patch_size))}, batch {configuration.batch_size}",
+            f"    spacing      {' x '.join(f'{edge:.3g}' for edge in configuration.spacing_mm)} mm",
+            f"    patch        {' x '.join(map(str, configuration.patch_size))}, batch {configuration.batch_size}",
             f"    network      {configuration.network.name}",
             f"    loss         {configuration.loss.preset}, {configuration.optimizer.name}, {configuration.schedule.name}",
         ]
@@ -135,8 +136,8 @@ def describe(plan: "Plan") -> str:
 def _unused(plan: "Plan") -> list[str]:
     """Return lines on the cases that are kept out."""
     counts = ((len(plan.dataset.excluded), "excluded"), (len(plan.dataset.kept_back), "in no list of the split file"))
-    told = [f"{count} {why}" for count, why in counts if count]
-    lines = [f"  not used       {', '.join(told)}"] if told else []
+    parts = [f"{count} {why}" for count, why in counts if count]
+    lines = [f"  not used       {', '.join(parts)}"] if parts else []
     if plan.kept_from_training:
         numbers = ", ".join(str(len(cases)) for cases in plan.kept_from_training)
         lines.append(f"  kept back      {numbers} cases in the folds' own lists neither to train on nor to hold out")
@@ -145,15 +146,12 @@ def _unused(plan: "Plan") -> list[str]:
 
 def _memory(plan: "Plan") -> str:
     budget = plan.budget
-    text = f"{budget.predicted_bytes / 2**30:.1f} of {budget.vram_bytes / 2**30:.1f} GB predicted"
+    allowed, predicted = gb_text(budget.vram_bytes, 1), budget.predicted_bytes
+    text = f"{allowed}, not counted" if predicted is None else f"{predicted / GB:.1f} of {allowed} predicted"
     if budget.num_gpus > 1:
         text += f" on each of {budget.num_gpus} GPUs"
     if budget.step_s is not None:
         text += f"; {budget.step_s:.2g} s a step measured on this CPU"
     if budget.measured_bytes is not None:
-        text += f"; {budget.measured_bytes / 2**30:.1f} GB reserved on {budget.device}"
+        text += f"; {gb_text(budget.measured_bytes, 1)} reserved on {budget.device}"
     return text
-
-
-def _times(parts: Any) -> str:
-    return " x ".join(parts)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Orientation(click.ParamType[str]):
-    """Where the axes of a file point to, such as RAS."""
+    """Option type for the directions of a file's axes, such as RAS."""
 
     name = "code"
 

@@ -22,7 +22,7 @@ OPTIONS = ("epochs", "iterations", "max_hours", "seed")
 @click.option("--seed", type=click.IntRange(min=0, max=2**63 - 1), help="Instead of the plan's.")
 @click.option("--device", help="cpu, cuda, cuda:N.  [default: the best there is]")
 @click.option("--validation", type=click.Choice(["full", "none"]), default="full", show_default=True)
-@click.option("--restart", is_flag=True, help="Move an earlier training aside and begin anew.")
+@click.option("--restart", is_flag=True, help="Move an earlier training aside and start again.")
 @click.option("-d", "--dataset", help="Where the dataset is, if it moved.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes for preprocessing at most.")
 @click.pass_obj

@@ -1,62 +1,68 @@
-"""Logits averaged over mirrored views and over the networks of several folds."""
+"""Networks as one forward: logits averaged over mirrored views and over the networks of several folds."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from itertools import chain, combinations
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from tumorseg.engine.sliding_window import Forward
+from tumorseg.engine.cascade_channels import with_previous
 
 
-class Views(NamedTuple):
-    """What is averaged."""
+@dataclass(frozen=True)
+class NetworkForward:
+    """A `Forward` of networks, which brings tiles to their device and sees to their precision."""
 
     networks: Sequence[nn.Module]
     """On one device, in eval mode."""
     mirroring_axes: tuple[int, ...]
-    """Axes of the network's space; empty for the plain view only."""
+    """Axes of the networks' space; empty for the plain view only."""
     num_axes: int
-    """Axes of the network's space, 2 or 3."""
+    """Axes of the networks' space, 2 or 3; networks of two axes see the slices of a tile as a batch."""
     autocast: AbstractContextManager[None] | torch.autocast
     """Context of forward passes."""
     device: torch.device
     """Where the networks are."""
     keeps_on_device: bool = True
-    """Whether logits stay there, or come back to the CPU tile by tile."""
+    """Whether logits stay there, or come back to the CPU batch by batch."""
+    num_previous: int = 0
+    """Foreground labels that a cascade is shown. The last channel of its tiles holds their class indices: whole images
+    with a channel for each would take memory that grows with classes times the volume."""
 
+    def __call__(self, tiles: Tensor) -> Tensor:
+        """Return the mean logits over all views and networks.
 
-def averaged_forward(views: Views) -> Forward:
-    """Return a function from a tile (C, Z, Y, X) to the mean logits (K, Z, Y, X) over all views.
+        Args:
+            tiles: (B, C, Z, Y, X), on any device.
 
-    A network of two axes sees the tile's slices as a batch.
-    """
+        Returns:
+            (B, K, Z, Y, X), float32, without gradients.
+        """
+        tiles = tiles.to(self.device)
+        if self.num_previous:
+            tiles = with_previous(tiles[:, :-1], tiles[:, -1], self.num_previous)
+        batch = tiles.transpose(1, 2).flatten(0, 1) if self.num_axes == 2 else tiles
+        with torch.inference_mode(), self.autocast:
+            logits = self._mean_over_views(batch)
+        logits = logits if self.keeps_on_device else logits.cpu()
+        if self.num_axes == 2:
+            logits = logits.reshape(len(tiles), -1, *logits.shape[1:]).transpose(1, 2)
+        return logits
 
-    def forward(tile: Tensor) -> Tensor:
-        tile = tile.to(views.device)
-        batch = tile.transpose(0, 1) if views.num_axes == 2 else tile[None]
-        with torch.inference_mode(), views.autocast:
-            logits = _mean_over_views(batch, views)
-        logits = logits if views.keeps_on_device else logits.cpu()
-        return logits.transpose(0, 1) if views.num_axes == 2 else logits[0]
-
-    return forward
-
-
-def _mean_over_views(batch: Tensor, views: Views) -> Tensor:
-    axis_sets = list(_subsets(views.mirroring_axes))
-    total: Tensor | None = None
-    for axes in axis_sets:
-        dims = [2 + axis for axis in axes]
-        flipped = torch.flip(batch, dims) if dims else batch
-        for network in views.networks:
-            logits = network(flipped).float()
-            logits = torch.flip(logits, dims) if dims else logits
-            total = logits if total is None else total + logits
-    assert total is not None
-    return total / (len(axis_sets) * len(views.networks))
+    def _mean_over_views(self, batch: Tensor) -> Tensor:
+        axis_sets = list(_subsets(self.mirroring_axes))
+        total: Tensor | None = None
+        for axes in axis_sets:
+            dims = [2 + axis for axis in axes]
+            flipped = torch.flip(batch, dims) if dims else batch
+            for network in self.networks:
+                logits = network(flipped).float()
+                logits = torch.flip(logits, dims) if dims else logits
+                total = logits if total is None else total + logits
+        assert total is not None
+        return total / (len(axis_sets) * len(self.networks))
 
 
 def _subsets(axes: Sequence[int]) -> chain[tuple[int, ...]]:

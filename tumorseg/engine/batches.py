@@ -2,13 +2,15 @@
 
 Some are centred on foreground; the others lie anywhere in a case, or, with an ignore label, around a supervised voxel.
 
-Batch number i is a function of (seed, i) alone: nothing has to be remembered to go on after an interruption, and it does
-not matter how many threads read ahead.
+Each item of a batch is a function of (seed, stream, batch number, item) alone: nothing has to be remembered to go on after
+an interruption, and it does not matter which thread or process reads which items of a batch.
 """
 
+import struct
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from hashlib import blake2b
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -25,7 +27,7 @@ READ_AHEAD = 3
 
 
 class CaseReader(Protocol):
-    """Where patches come from; `storage.cases.CaseStore` is one."""
+    """Source of patches; `storage.cases.CaseStore` is one."""
 
     @property
     def case_ids(self) -> tuple[str, ...]:
@@ -61,6 +63,34 @@ class CaseReader(Protocol):
         ...
 
 
+class Item(NamedTuple):
+    """Place of a patch in a training, from which all its random numbers follow."""
+
+    seed: int
+    """Of the training."""
+    stream: int
+    """`TRAINING` or `VALIDATION`."""
+    number: int
+    """Of the batch."""
+    item: int
+    """Within the batch."""
+
+    def patch_generator(self) -> np.random.Generator:
+        """Return the generator that decides which patch is read."""
+        return np.random.default_rng(self._seed(0))
+
+    def augmentation_generator(self) -> torch.Generator:
+        """Return the generator of the patch's augmentation."""
+        return torch.Generator().manual_seed(self._seed(1))
+
+    def _seed(self, purpose: int) -> int:
+        """Return a number of 64 bits."""
+        # torch's generator on the CPU uses the low 32 bits only: samples that share them draw the same angles, not the
+        # same patch, since numpy's generator uses all. A hash takes a tenth of the time of numpy's SeedSequence, which is felt in batches of hundreds of small patches.
+        place = struct.pack("<QQQQQ", *self, purpose)
+        return int.from_bytes(blake2b(place, digest_size=8).digest(), "little")
+
+
 class Batch(NamedTuple):
     """Patches as read, before augmentation."""
 
@@ -69,13 +99,17 @@ class Batch(NamedTuple):
     segmentations: Tensor
     """(B, *source), int64 class indices; in a cascade (B, 2, *source), those of the reference and of the previous model."""
     case_ids: tuple[str, ...]
-    """Where each patch came from."""
+    """Case of each patch."""
+    items: tuple[Item, ...]
+    """Place of each patch."""
     distances: Tensor | None = None
     """(B, K, *source), mm: signed distances from each output's surface, for losses that have them measured while reading."""
+    has_ignored: bool | None = None
+    """Whether any voxel of the reference is `IGNORE`; None if nobody has looked."""
 
 
 class PatchSpec(NamedTuple):
-    """What patches are like."""
+    """Size, margin and sampling of patches."""
 
     patch_size: tuple[int, ...]
     """Voxels that the network sees; two or three axes."""
@@ -95,17 +129,26 @@ def read_batch(reader: CaseReader, spec: PatchSpec, *, seed: int, stream: int, n
 
     Args:
         reader: the cases.
-        spec: what patches are like.
+        spec: size, margin and sampling of the patches.
         seed: of the training.
         stream: `TRAINING` or `VALIDATION`.
         number: of the batch.
     """
-    rng = np.random.default_rng([seed, stream, number])
-    forced_from = first_forced(spec.batch_size, spec.foreground_fraction)
-    patches = [_read_patch(reader, spec, rng, is_forced=item >= forced_from) for item in range(spec.batch_size)]
+    return read_items(reader, spec, [Item(seed, stream, number, item) for item in range(spec.batch_size)])
+
+
+def read_items(reader: CaseReader, spec: PatchSpec, items: Sequence[Item]) -> Batch:
+    """Draw and read some items of a batch, or all.
+
+    Args:
+        reader: the cases.
+        spec: size, margin and sampling of the patches of the whole batch.
+        items: which ones, in the order of the result.
+    """
+    patches = [_read_patch(reader, spec, item) for item in items]
     images = torch.from_numpy(np.stack([image for image, _, _ in patches]))
     segmentations = torch.from_numpy(np.stack([segmentation for _, segmentation, _ in patches]).astype(np.int64))
-    return Batch(images, segmentations, tuple(case_id for _, _, case_id in patches))
+    return Batch(images, segmentations, tuple(case_id for _, _, case_id in patches), tuple(items))
 
 
 def first_forced(batch_size: int, foreground_fraction: float) -> int:
@@ -115,9 +158,9 @@ def first_forced(batch_size: int, foreground_fraction: float) -> int:
     return min(round(batch_size * (1 - foreground_fraction)), batch_size - 1)
 
 
-def _read_patch(
-    reader: CaseReader, spec: PatchSpec, rng: np.random.Generator, *, is_forced: bool
-) -> tuple[Image, Segmentation, str]:
+def _read_patch(reader: CaseReader, spec: PatchSpec, item: Item) -> tuple[Image, Segmentation, str]:
+    rng = item.patch_generator()
+    is_forced = item.item >= first_forced(spec.batch_size, spec.foreground_fraction)
     case_id = reader.case_ids[rng.integers(len(reader.case_ids))]
     shape = reader.shape(case_id)
     patch = (1,) * (3 - len(spec.patch_size)) + spec.patch_size
@@ -174,12 +217,6 @@ def _voxel_of(
 def _random_box(shape: Sequence[int], patch: Sequence[int], rng: np.random.Generator) -> Box:
     lowers = [int(rng.integers(max(size - edge, 0) + 1)) for size, edge in zip(shape, patch, strict=True)]
     return clamped_box(tuple((lower, lower + edge) for lower, edge in zip(lowers, patch, strict=True)), shape)
-
-
-def torch_generator(seed: int, stream: int, number: int) -> torch.Generator:
-    """Return the generator of one batch's augmentation."""
-    state = np.random.SeedSequence([seed, stream, number, 1]).generate_state(2, np.uint32)
-    return torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
 
 
 def read_ahead(load: Callable[[int], Batch], numbers: Iterable[int]) -> Generator[Batch, None, None]:

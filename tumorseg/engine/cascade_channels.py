@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor
 
-from tumorseg.engine.sliding_window import Forward
-
 
 def with_previous(images: Tensor, previous: Tensor, num_labels: int) -> Tensor:
     """Return images with one more channel for each foreground label: 1 where the previous segmentation has it, else 0.
@@ -16,21 +14,3 @@ def with_previous(images: Tensor, previous: Tensor, num_labels: int) -> Tensor:
     """
     labels = torch.arange(1, num_labels + 1, device=previous.device).reshape(-1, *(1 for _ in previous.shape[1:]))
     return torch.cat((images, (previous.unsqueeze(1) == labels).to(images)), dim=1)
-
-
-def with_previous_tiles(forward: Forward, num_labels: int, device: torch.device) -> Forward:
-    """Return a forward for tiles whose last channel holds the class indices of the previous segmentation.
-
-    Whole images carry them in this one channel, so that memory does not grow with classes times the volume.
-
-    Args:
-        forward: takes a tile with one channel per label in that one's place.
-        num_labels: foreground labels.
-        device: where the channels are made.
-    """
-
-    def expanded(tile: Tensor) -> Tensor:
-        tile = tile.to(device)[None]
-        return forward(with_previous(tile[:, :-1], tile[:, -1], num_labels)[0])
-
-    return expanded

@@ -1,28 +1,43 @@
-"""What is trained: network, loss, optimizer, learning rate and precision, with all their state."""
+"""One step after another: network, loss and optimisation on a device."""
 
+import math
+import resource
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from tumorseg.engine.accumulation import Outputs, backward_in_parts
-from tumorseg.engine.placement import place
-from tumorseg.engine.schedules import Schedule, build_optimizer, build_schedule
+from tumorseg.engine.faults import can_be_taken
+from tumorseg.engine.optimisation import Optimisation, groups_of
+from tumorseg.engine.weights import initial_network, load_weights
 from tumorseg.errors import TrainingError
 from tumorseg.losses.compound import LossValue
 from tumorseg.losses.registry import build_loss
-from tumorseg.networks.registry import build_network
 from tumorseg.schema.plan import Configuration, Training
 from tumorseg.schema.targets import Targets
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-class StepResult(NamedTuple):
-    """Losses of one step, detached and still on the device."""
+class Inputs(NamedTuple):
+    """A batch as network and loss take it, on the device."""
 
-    total: Tensor
-    components: dict[str, Tensor]
+    images: Tensor
+    """(B, C, *patch)."""
+    segmentations: Tensor
+    """(B, *patch) class indices."""
+    distances: Tensor | None = None
+    """(B, K, *patch) signed distances, mm, if they were measured while reading."""
+    has_ignored: bool | None = None
+    """Whether any voxel may be `IGNORE`, where the class indices are known to be sound; None if they have to be looked at."""
+
+
+class StepResult(NamedTuple):
+    """Losses of one step."""
+
+    total: float
+    components: dict[str, float]
     has_stepped: bool
     """False where loss or gradient was not finite, so that the weights were left alone (and a gradient scaler's scale was
     lowered)."""
@@ -44,73 +59,61 @@ class Learner:
         self.device = torch.device(device)
         self.targets = targets
         self._num_parts = configuration.gradient_accumulation
-        self._clip = training.gradient_clip_norm
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(training.seed)
-            network = build_network(
-                configuration.network,
-                num_channels=num_channels,
-                num_outputs=targets.num_outputs,
-                activation_checkpointing=configuration.activation_checkpointing,
-            )
-        self.network = place(network, self.device)
-        self.loss = build_loss(configuration.loss, targets, configuration.spacing_mm).to(self.device)
-        self.optimizer = build_optimizer(configuration.optimizer, self.network.parameters())
-        if weights := list(self.loss.weighting.parameters()):
-            self.optimizer.add_param_group({"params": weights, "lr": self.loss.weighting.lr, "weight_decay": 0.0})
         self._num_iterations = training.epochs * training.iterations_per_epoch
-        self.schedule: Schedule = build_schedule(
-            configuration.schedule,
-            configuration.optimizer.lr,
-            epochs=training.epochs,
-            iterations_per_epoch=training.iterations_per_epoch,
-        )
         self._dtype = PRECISIONS[training.precision] if self.device.type == "cuda" else torch.float32
-        self._scaler = torch.amp.GradScaler(self.device.type, enabled=self._dtype is torch.float16)
+        self.network = initial_network(
+            configuration,
+            num_channels=num_channels,
+            num_outputs=targets.num_outputs,
+            seed=training.seed,
+            device=self.device,
+        )
+        self.loss = build_loss(configuration.loss, targets, configuration.spacing_mm).to(self.device)
+        scaler = torch.amp.GradScaler(self.device.type, enabled=self._dtype is torch.float16)
+        self.optimisation = Optimisation(configuration, training, self.network, groups_of(self.loss.weighting), scaler)
 
     def autocast(self) -> torch.autocast:
         """Return the context in which forward passes run."""
         enabled = self._dtype is not torch.float32
         return torch.autocast(self.device.type, dtype=self._dtype if enabled else torch.bfloat16, enabled=enabled)
 
-    def step(
-        self, images: Tensor, segmentations: Tensor, iteration: int, distances: Tensor | None = None
-    ) -> StepResult:
-        """Take one step of the optimizer.
+    def step(self, inputs: Inputs, iteration: int) -> StepResult:
+        """Take one step of the optimizer, unless loss or gradient is not finite.
 
         Args:
-            images: (B, C, *patch).
-            segmentations: (B, *patch) class indices.
+            inputs: the batch.
             iteration: of the training, which decides the learning rate.
-            distances: (B, K, *patch) signed distances, mm, if they were measured already.
         """
-        self.optimizer.param_groups[0]["lr"] = self.schedule.lr(iteration)
         self.loss.progress = iteration / self._num_iterations
         self.network.train()
-        self.optimizer.zero_grad(set_to_none=True)
-        value = self._backward(images, segmentations, distances)
-        self._scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self._clip)
-        is_finite, has_stepped = torch.stack((value.total.isfinite(), (value.total + norm).isfinite())).tolist()
-        if has_stepped:
-            self._scaler.step(self.optimizer)
-        self._scaler.update()
-        if is_finite:
+        self.optimisation.begin_step(iteration)
+        value = self._backward(inputs)
+        norms = self.optimisation.gradient_norms()
+        # The one place where a step waits for the device: everything that is decided or logged comes in one transfer.
+        total, *read = torch.stack([value.total, *norms, *value.components.values()]).tolist()
+        has_stepped = can_be_taken(total, read[: len(norms)])
+        self.optimisation.end_step(is_taken=has_stepped)
+        if math.isfinite(total):
             self.loss.weighting.observe(value.components)
-        return StepResult(value.total, value.components, has_stepped)
+        return StepResult(total, dict(zip(value.components, read[len(norms) :], strict=True)), has_stepped)
 
-    def _backward(self, images: Tensor, segmentations: Tensor, distances: Tensor | None) -> LossValue:
+    def loss_of(self, outputs: Outputs, inputs: Inputs) -> LossValue:
+        """Return the loss of a network's outputs on a batch."""
+        value: LossValue = self.loss(outputs, inputs.segmentations, inputs.distances, has_ignored=inputs.has_ignored)
+        return value
+
+    def _backward(self, inputs: Inputs) -> LossValue:
         """Add the gradient of a batch to the parameters; return its loss, detached."""
 
         def backward(outputs: Outputs) -> LossValue:
-            value = self.loss(outputs, segmentations, distances)
-            self._scaler.scale(value.total).backward()
+            value = self.loss_of(outputs, inputs)
+            self.optimisation.backward(value.total)
             return LossValue(value.total.detach(), value.components)
 
-        num_parts = min(self._num_parts, len(images))
+        num_parts = min(self._num_parts, len(inputs.images))
         if num_parts == 1:
-            return backward(self._forward(images))
-        parts = images.tensor_split(num_parts)
+            return backward(self._forward(inputs.images))
+        parts = inputs.images.tensor_split(num_parts)
         return backward_in_parts(self.network, parts, forward=self._forward, backward=backward)
 
     def _forward(self, images: Tensor) -> Outputs:
@@ -118,15 +121,16 @@ class Learner:
             outputs: Outputs = self.network(images)
             return outputs
 
+    def peak_memory_bytes(self) -> int:
+        """Return the peak of memory so far: reserved on a CUDA device, else of the process."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_reserved(self.device)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
     def state(self) -> dict[str, Any]:
         """Return everything that changes while training: tensors and plain values only."""
-        return {
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self._scaler.state_dict(),
-            "schedule": self.schedule.state(),
-            "loss": {"progress": self.loss.progress, "weighting": self.loss.weighting.state_dict()},
-        }
+        loss = {"progress": self.loss.progress, "weighting": self.loss.weighting.state_dict()}
+        return {"network": self.network.state_dict(), **self.optimisation.state(), "loss": loss}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up a state.
@@ -136,15 +140,7 @@ class Learner:
         """
         if "loss" not in state:
             raise TrainingError("the checkpoint is of an earlier version of tumorseg; train with --restart")
-        try:
-            self.network.load_state_dict(state["network"])
-        except RuntimeError as error:
-            raise TrainingError(
-                f"the checkpoint does not fit the plan's network: {str(error).splitlines()[-1]}"
-            ) from None
-        self.optimizer.load_state_dict(state["optimizer"])
-        if state["scaler"]:  # empty after steps without a scaler, on the CPU or in another precision
-            self._scaler.load_state_dict(state["scaler"])
-        self.schedule.restore(state["schedule"])
+        load_weights(self.network, state["network"])
+        self.optimisation.restore(state)
         self.loss.progress = state["loss"]["progress"]
         self.loss.weighting.load_state_dict(state["loss"]["weighting"])

@@ -1,13 +1,12 @@
-"""From slabs of logits back to a label map on the image's own grid, one slice at a time.
+"""From slabs of logits back to the image's own grid, one slice at a time, and from logits to label values.
 
-Logits are resampled as the plan says (linear) and decided slice by slice, so that a full-resolution volume of logits never
-exists.
+Logits are resampled as the plan says (linear) and handed on slice by slice, so that a full-resolution volume of logits
+never exists.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,19 +25,16 @@ class _Slices(NamedTuple):
     logits: Tensor
 
 
-def segment_slabs(
-    slabs: Iterable[Slab], shapes: tuple[Shape, Shape], orders: AxisOrders, targets: Targets
-) -> Segmentation:
-    """Resample slabs of logits and decide each voxel.
+def restored_slices(slabs: Iterable[Slab], shapes: tuple[Shape, Shape], orders: AxisOrders) -> Iterator[Tensor]:
+    """Resample slabs of logits, one slice of the result after the other.
 
     Args:
         slabs: consecutive, from the first slice to the last.
         shapes: voxels (Z, Y, X) of the logits' grid and of the result.
         orders: spline order per axis.
-        targets: what the K outputs mean.
 
-    Returns:
-        Label values on the second shape.
+    Yields:
+        Logits (K, Y, X) of each slice of the second shape, float32, on the slabs' device.
 
     Raises:
         InputError: logits are not finite, so that no decision could be trusted.
@@ -49,7 +45,7 @@ def segment_slabs(
         for before, after, order in zip(old, new, orders.orders, strict=True)
     )
     first, last = _support(along)
-    result: list[Segmentation] = []
+    number = 0
     kept: _Slices | None = None
     for slab in slabs:
         _check_finite(slab)
@@ -57,12 +53,28 @@ def segment_slabs(
             down, across = down.to(slab.logits.device), across.to(slab.logits.device)
         kept = _append(kept, slab)
         end = kept.start + kept.logits.shape[1]
-        while len(result) < new[0] and last[len(result)] < end:
-            row = along[len(result), kept.start : end].to(kept.logits.device)
-            result.append(_decide(_resample(kept.logits, row, (down, across)), targets))
-        if len(result) < new[0]:
-            kept = _drop(kept, first[len(result)])
-    return np.stack(result)
+        # A slice is made as soon as the last logits that it needs are there, so that few are kept.
+        while number < new[0] and last[number] < end:
+            row = along[number, kept.start : end].to(kept.logits.device)
+            yield _resample(kept.logits, row, (down, across))
+            number += 1
+        if number < new[0]:
+            kept = _drop(kept, first[number])
+
+
+def decide(logits: Tensor, targets: Targets) -> Segmentation:
+    """Return the label values of a slice: of the likeliest class, or of regions painted one over the other.
+
+    Args:
+        logits: (K, Y, X).
+        targets: what the K outputs mean.
+
+    Returns:
+        (Y, X), in the smallest integer type that holds all values.
+    """
+    if targets.has_regions:
+        return paint_regions((logits > 0).cpu().numpy(), targets)
+    return to_values(logits.argmax(dim=0).cpu().numpy(), targets)
 
 
 def _check_finite(slab: Slab) -> None:
@@ -101,10 +113,3 @@ def _resample(logits: Tensor, row: Tensor, planes: tuple[Tensor, Tensor]) -> Ten
     if down.shape[0] != down.shape[1]:
         plane = down @ plane
     return plane @ across.T if across.shape[0] != across.shape[1] else plane
-
-
-def _decide(logits: Tensor, targets: Targets) -> Segmentation:
-    """Return label values (Y, X): the likeliest class, or the regions painted one over the other."""
-    if targets.has_regions:
-        return paint_regions((logits > 0).cpu().numpy(), targets)
-    return to_values(logits.argmax(dim=0).cpu().numpy(), targets)

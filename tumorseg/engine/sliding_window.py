@@ -1,7 +1,7 @@
 """Whole images through a network of patches, in slabs.
 
-Tiles are visited slab by slab along the first axis. As soon as no later tile touches a slice, its logits are handed on and
-forgotten, so memory grows with classes times one tile's depth, never with classes times the volume.
+Tiles are visited slab by slab along the first axis. As soon as no later tile touches a slice, its logits are handed on
+and forgotten, so memory grows with classes times one tile's depth, never with classes times the volume.
 """
 
 import math
@@ -18,15 +18,14 @@ PLANES_PER_PASS = 8
 """Slices that a network of two axes sees in one batch."""
 
 Forward = Callable[[Tensor], Tensor]
-"""Tile (C, Z, Y, X) to logits (K, Z, Y, X)."""
-
+"""A batch of tiles (B, C, Z, Y, X) to its logits (B, K, Z, Y, X); device and precision are the forward's own affair."""
 
 LEAST_WEIGHT = 6e-9
 """Of a tile's corners, as a share of the weight in its middle: the least that nnU-Net's half precision holds."""
 
 
 class Tiling(NamedTuple):
-    """How an image is cut."""
+    """Size, overlap and weights of tiles, and how many go through the network at once."""
 
     patch_size: tuple[int, int, int]
     """Voxels of a tile; the first may be a stack of planes for a network of two axes."""
@@ -36,6 +35,8 @@ class Tiling(NamedTuple):
     """Width of a tile's weights as a share of its edge."""
     is_planar: bool
     """Whether the network sees planes, so that only Y and X are weighted and overlap."""
+    batch_size: int = 1
+    """Tiles in one pass; stacks of planes where `is_planar`."""
 
 
 def tiling_of(configuration: Configuration) -> Tiling:
@@ -87,7 +88,7 @@ def predict_slabs(image: Tensor, forward: Forward, tiling: Tiling, *, num_output
 
     Args:
         image: (C, Z, Y, X); smaller than a tile is padded with 0, evenly on both sides.
-        forward: tile to logits, on any device.
+        forward: tiles to logits, on any device.
         tiling: how the image is cut.
         num_outputs: K.
 
@@ -119,13 +120,15 @@ def _slabs(image: Tensor, forward: Forward, tiling: Tiling, num_outputs: int) ->
     depth = min(tiling.patch_size[0], image.shape[1])
     tile = (depth, *tiling.patch_size[1:])
     rows = _row_starts(image.shape[1], depth, tiling)
+    columns = list(_plane_starts(image.shape[2:], tile[1:], tiling.overlap))
+    corners = [(start, y, x) for start in rows for y, x in columns]
+    tile_logits = _tile_logits(image, forward, corners, tile=tile, batch_size=tiling.batch_size)
     plane = gaussian_weights(tile[1:] if tiling.is_planar else tile, tiling.gaussian_sigma)
     weights = plane.expand(tile)
     sums, norm, base = None, None, 0
     for start, following in zip(rows, [*rows[1:], image.shape[1]], strict=True):
-        for y, x in _plane_starts(image.shape[2:], tile[1:], tiling.overlap):
-            part = image[:, start : start + depth, y : y + tile[1], x : x + tile[2]]
-            logits = forward(part).float()
+        for y, x in columns:
+            logits = next(tile_logits)
             if sums is None or norm is None:
                 sums = logits.new_zeros((num_outputs, depth, *image.shape[2:]))
                 norm = logits.new_zeros((depth, *image.shape[2:]))
@@ -136,8 +139,25 @@ def _slabs(image: Tensor, forward: Forward, tiling: Tiling, num_outputs: int) ->
             sums[(slice(None), *window)] += logits * weights
             norm[window] += weights
         if sums is not None and norm is not None:
+            # No later tile touches the slices before the next row's first one.
             finished = min(following - start, depth)
             yield start, sums[:, :finished] / norm[:finished]
+
+
+def _tile_logits(
+    image: Tensor, forward: Forward, corners: Sequence[tuple[int, int, int]], *, tile: Sequence[int], batch_size: int
+) -> Iterator[Tensor]:
+    """Yield the logits (K, *tile) at each corner, computed batch by batch when the first of a batch is asked for."""
+    for first in range(0, len(corners), batch_size):
+        windows = [_window(corner, tile) for corner in corners[first : first + batch_size]]
+        parts = [image[window] for window in windows]
+        batch = torch.stack(parts) if len(parts) > 1 else parts[0][None]  # of one tile no copy is made
+        yield from forward(batch).float()
+
+
+def _window(corner: Sequence[int], tile: Sequence[int]) -> tuple[slice, ...]:
+    """Return the index of a tile in an image (C, Z, Y, X)."""
+    return (slice(None), *(slice(start, start + size) for start, size in zip(corner, tile, strict=True)))
 
 
 def _row_starts(size: int, depth: int, tiling: Tiling) -> list[int]:

@@ -20,7 +20,7 @@ INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 class LossValue(NamedTuple):
-    """What a training step minimises, and what its log shows."""
+    """Value that a training step minimises, and the components that its log shows."""
 
     total: Tensor
     """Scalar, with gradient."""
@@ -29,7 +29,7 @@ class LossValue(NamedTuple):
 
 
 class Surroundings(NamedTuple):
-    """Where a loss is used."""
+    """Targets and voxel spacing that a loss is built for."""
 
     targets: Targets
     """What the network predicts."""
@@ -69,7 +69,13 @@ class CompoundLoss(nn.Module):
             self._wanted |= getattr(term.loss, "wanted", Wanted())
         self.register_buffer("region_table", region_table(self.targets), persistent=False)
 
-    def forward(self, outputs: Tensor | Sequence[Tensor], target: Tensor, distances: Tensor | None = None) -> LossValue:
+    def forward(
+        self,
+        outputs: Tensor | Sequence[Tensor],
+        target: Tensor,
+        distances: Tensor | None = None,
+        has_ignored: bool | None = None,
+    ) -> LossValue:
         """Return the loss of a batch.
 
         Args:
@@ -77,6 +83,8 @@ class CompoundLoss(nn.Module):
                 full resolution alone.
             target: (B, *space) integer class indices at full resolution; `IGNORE` (-1) where nothing is supervised.
             distances: (B, K, *space) signed distances, mm, as `distance_maps` returns them; measured here if None.
+            has_ignored: whether any voxel may be `IGNORE`, where the indices are known to be classes; None to look at them,
+                which waits for the device.
 
         Raises:
             InputError: shapes do not fit each other, or an index is no class.
@@ -88,7 +96,8 @@ class CompoundLoss(nn.Module):
             raise InputError(
                 f"the target has shape {tuple(target.shape)}, but the loss was built for {len(self.spacing_mm)} axes"
             )
-        has_ignored = _check_indices(outputs, target, self.targets.num_classes)
+        if has_ignored is None:
+            has_ignored = _check_indices(outputs, target, self.targets.num_classes)
         return self.value(outputs, weights, target, has_ignored=has_ignored, distances=distances)
 
     def value(
@@ -151,8 +160,8 @@ class CompoundLoss(nn.Module):
         found = [1.0] * len(self.terms) if factors is None else factors.tolist()
         return {term.name: weight * factor for term, weight, factor in zip(self.terms, own, found, strict=True)}
 
-    def yardstick(self, components: Mapping[str, float]) -> float:
-        """Return the sum of components by their largest weights: a measure that stays the same while weights move.
+    def reference_loss(self, components: Mapping[str, float]) -> float:
+        """Return the sum of components by their largest weights: it does not change because weights do.
 
         Args:
             components: values by name.
@@ -229,7 +238,7 @@ def _check_distances(distances: Tensor | None, outputs: Sequence[Tensor]) -> Non
 
 
 def _check_indices(outputs: Sequence[Tensor], target: Tensor, num_classes: int) -> bool:
-    """Return whether any voxel is unsupervised. The one place where the loss waits for the device."""
+    """Return whether any voxel is unsupervised."""
     low, high = torch.stack(target.aminmax()).tolist()
     if low < IGNORE or high >= num_classes:
         raise InputError(

@@ -133,8 +133,8 @@ class UnifiedFocal(nn.Module):
 def _spared_entropy(level: Level, delta: float, gamma: float) -> Tensor:
     """Return the cross-entropy of which the background's is focal."""
     values, inside = level.entropies, is_foreground(level).to(level.entropies.dtype)
-    weighed = inside * values * delta + (1 - inside) * focused(values, gamma) * (1 - delta)
-    return weighed.sum() / (level.num_supervised * level.logits.shape[1] * (2 if level.has_regions else 1))
+    weighted = inside * values * delta + (1 - inside) * focused(values, gamma) * (1 - delta)
+    return weighted.sum() / (level.num_supervised * level.logits.shape[1] * (2 if level.has_regions else 1))
 
 
 def _spared_tversky(level: Level, delta: float, gamma: float) -> Tensor:

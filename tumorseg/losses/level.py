@@ -1,4 +1,4 @@
-"""What the losses share at one resolution: computed on first use, once."""
+"""Quantities that the losses share at one resolution, computed once, on first use."""
 
 from dataclasses import dataclass
 from functools import cached_property

@@ -85,7 +85,7 @@ class SoftJaccard(nn.Module):
 
 
 class GeneralizedDice(nn.Module):
-    """1 minus one Dice coefficient over all classes or regions, each weighed by its size in the reference.
+    """1 minus one Dice coefficient over all classes or regions, each weighted by its size in the reference.
 
     A class that a sample (or batch) lacks weighs as much as the smallest that is there.
 

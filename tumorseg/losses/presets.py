@@ -136,7 +136,7 @@ def deep_supervision_weights(num_outputs: int) -> tuple[float, ...]:
 def _fitted(component: LossComponent, *, has_regions: bool, batch_dice: bool) -> LossComponent:
     """Return a component as it suits the outputs and the patches."""
     if isinstance(component, OverlapLoss) and "batch" not in component.model_fields_set:
-        return component.model_copy(update={"batch": batch_dice})
+        return component.changed(batch=batch_dice)
     if isinstance(component, CrossEntropyLoss) and has_regions:
         fields = {name: getattr(component, name) for name in CrossEntropyLoss.model_fields if name != "name"}
         return BinaryCrossEntropyLoss(**fields)

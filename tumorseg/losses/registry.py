@@ -13,13 +13,7 @@ from tumorseg.losses.hard_voxels import Focal, HardExamples, TopK, UnifiedFocal
 from tumorseg.losses.overlap import GeneralizedDice, SoftDice, SoftJaccard, Tversky
 from tumorseg.losses.weighting import build_weighting
 from tumorseg.schema.extensions import External, load_external
-from tumorseg.schema.losses import (
-    FOR_CLASSES,
-    FOR_REGIONS,
-    LossComponent,
-    LossSpec,
-    is_ever_used,
-)
+from tumorseg.schema.losses import LossComponent, LossSpec, is_ever_used
 from tumorseg.schema.targets import Targets
 
 GROUP = "tumorseg.losses"
@@ -42,6 +36,8 @@ def build_loss(spec: LossSpec, targets: Targets, spacing_mm: Sequence[float]) ->
         PlanError: a component does not fit the targets, or another package's loss is not installed in the plan's
             version.
     """
+    for misfit in spec.misfits(has_regions=targets.has_regions):
+        raise PlanError(f"the loss has {misfit}")
     names = _unique_names(spec.components)
     terms = [
         Term(name, component.weight, _build_component(component, targets))
@@ -56,12 +52,6 @@ def build_loss(spec: LossSpec, targets: Targets, spacing_mm: Sequence[float]) ->
 def _build_component(component: LossComponent, targets: Targets) -> nn.Module:
     if isinstance(component, External):
         return VoxelwiseLoss(load_external(component, GROUP)(component.parameters, targets=targets))
-    if targets.has_regions and component.name in FOR_CLASSES:
-        raise PlanError(
-            f"{component.name} needs exclusive classes, but this dataset has regions; {FOR_CLASSES[component.name]}"
-        )
-    if not targets.has_regions and component.name in FOR_REGIONS:
-        raise PlanError(f"{component.name} needs regions, but this dataset has none; {FOR_REGIONS[component.name]}")
     return BUILDERS[component.name](component, targets)
 
 

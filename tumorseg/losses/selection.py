@@ -20,7 +20,8 @@ def mean_of_largest(values: Tensor, count: Tensor | int) -> Tensor:
 
 def sum_of_largest(values: Tensor, count: Tensor | int) -> Tensor:
     """Return the sum of the largest values, as for `mean_of_largest`; count may be 0."""
-    number = torch.as_tensor(count, device=values.device)
+    # Not as_tensor, which copies a number to the device and waits for it.
+    number = count if isinstance(count, Tensor) else torch.full((), count, device=values.device)
     limit: Tensor = kth_largest(values.detach().flatten(), number.clamp(min=1))
     above, equal = (values > limit).to(values.dtype), (values == limit).to(values.dtype)
     share = (number - above.sum()) / equal.sum().clamp(min=1)

@@ -1,8 +1,8 @@
 """Sums over voxels from which losses are made, in one pass over the logits that keeps nothing but them.
 
 Losses of overlap and of entropy are functions of a few sums per class. They are added up chunk by chunk, so that neither
-probabilities nor a one-hot reference of a whole patch ever exist; the backward pass computes the probabilities of each chunk
-anew. Half-precision logits are widened chunk by chunk too.
+probabilities nor a one-hot reference of a whole patch ever exist; the backward pass recomputes the probabilities of each
+chunk. Half-precision logits are widened chunk by chunk too.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ TEMPORARIES = 8
 
 
 class Wanted(NamedTuple):
-    """What is worth its time."""
+    """Statistics to compute beyond those that are always there."""
 
     overlap: bool = False
     """`VoxelSums.intersection` and `predicted`."""
@@ -65,7 +65,7 @@ SMALLEST = 1e-30
 
 
 class Statistics(NamedTuple):
-    """What a pass over the logits gives."""
+    """Result of a pass over the logits."""
 
     sums: VoxelSums
     voxelwise: Tensor

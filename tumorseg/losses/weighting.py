@@ -60,7 +60,8 @@ class Uncertainty(Weighting):
 
     def forward(self, own: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Return the factors, and the sum of the log-variances of components that have a weight now."""
-        counts = torch.tensor([float(weight > 0) for weight in own], device=self.log_variances.device)
+        # A blocking copy would wait for the device.
+        counts = torch.tensor([float(weight > 0) for weight in own]).to(self.log_variances.device, non_blocking=True)
         return torch.exp(-self.log_variances), (self.log_variances * counts).sum()
 
     def observe(self, values: Mapping[str, Tensor]) -> None:

@@ -30,7 +30,7 @@ def build_network(
         spec: name and topology.
         num_channels: C, the image's channels.
         num_outputs: K, classes or regions.
-        activation_checkpointing: whether activations within its stages are computed anew in the backward pass.
+        activation_checkpointing: whether activations within its stages are recomputed in the backward pass.
 
     Returns:
         A module (B, C, *space) -> logits (B, K, *space); while training with deep supervision a list of logits from

@@ -32,7 +32,7 @@ class UNet(nn.Module):
         self.divisors = spec.divisors
         self.deep_supervision = spec.deep_supervision
         self.activation_checkpointing = False
-        """Whether a stage's inner activations are computed anew in the backward pass rather than kept."""
+        """Whether a stage's inner activations are recomputed in the backward pass rather than kept."""
         self.stem = stem
         self.stages = nn.ModuleList(stages)
         self.upsamplings = nn.ModuleList(_upsamplings(spec))

@@ -52,7 +52,7 @@ class Counts(NamedTuple):
 
 
 class Filled(NamedTuple):
-    """What contours make of a grid."""
+    """Mask made from contours, with counts of what was left out."""
 
     mask: Mask
     """(Z, Y, X)."""

@@ -1,4 +1,4 @@
-"""Which images are the same, or nearly so."""
+"""Duplicate and near-duplicate images."""
 
 import hashlib
 from collections import defaultdict

@@ -19,7 +19,7 @@ CANONICAL = (0, 1, 2)
 
 
 class Orientation(NamedTuple):
-    """How a stored array (Z, Y, X) is brought into another axis order."""
+    """Permutation and flips that bring a stored array (Z, Y, X) into another axis order."""
 
     axes: tuple[int, ...]
     """Stored axis that becomes each new axis."""
@@ -28,15 +28,6 @@ class Orientation(NamedTuple):
 
 
 AS_STORED = Orientation((0, 1, 2), (False, False, False))
-
-
-def stored_orientation(transpose: Sequence[int] = CANONICAL) -> Orientation:
-    """Return how an image is brought to a plan's axis order if its axes are taken as they are stored, as nnU-Net does.
-
-    Args:
-        transpose: which stored axis comes first, second and third.
-    """
-    return Orientation(tuple(transpose), (False,) * len(transpose))
 
 
 def orientation_of(affine: Affine, transpose: Sequence[int] = CANONICAL) -> Orientation:
@@ -74,6 +65,25 @@ def _directions(affine: Affine) -> Affine:
         )
     left, _, right = np.linalg.svd(matrix / lengths)
     return np.asarray(left @ right, dtype=np.float64)
+
+
+class AxisOrder(NamedTuple):
+    """The axis order of a plan, whatever way a file stores its axes."""
+
+    transpose: Sequence[int] = CANONICAL
+    """Which axis comes first, second and third."""
+    is_as_stored: bool = False
+    """Whether these are axes as stored, which is nnU-Net's way; else canonical ones (0 Z, 1 Y, 2 X)."""
+
+    def orientation(self, affine: Affine) -> Orientation:
+        """Return how an image of this affine is brought to the order.
+
+        Raises:
+            InputError: the affine is singular or not finite.
+        """
+        if self.is_as_stored:
+            return Orientation(tuple(self.transpose), (False,) * len(self.transpose))
+        return orientation_of(affine, self.transpose)
 
 
 def spacing_of(affine: Affine, orientation: Orientation = AS_STORED) -> tuple[float, float, float]:

@@ -1,4 +1,4 @@
-"""What one image or label map looks like, in figures that can be compared between cases."""
+"""Figures of one image or label map that can be compared between cases."""
 
 from collections.abc import Iterator
 from typing import NamedTuple

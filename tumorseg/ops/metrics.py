@@ -19,7 +19,7 @@ _ROUNDING = 1e-5
 
 
 class MaskScore(NamedTuple):
-    """How well one structure was segmented; None where a metric is undefined."""
+    """Scores of one structure; None where a metric is undefined."""
 
     dsc: float | None
     nsd: float | None

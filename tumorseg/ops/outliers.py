@@ -1,4 +1,4 @@
-"""Which cases are far from all others, judged by median and MAD, which the outliers themselves do not move."""
+"""Outliers among cases, by median and MAD, which the outliers themselves do not move."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray

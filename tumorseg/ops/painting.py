@@ -128,7 +128,7 @@ def wholes(overlaps: Iterable[Overlap]) -> dict[str, tuple[str, ...]]:
 
 
 class _Cover:
-    """Which structures cover each voxel: a code per voxel, one for each combination that occurs."""
+    """Structures that cover each voxel: a code per voxel, one for each combination that occurs."""
 
     def __init__(self, shape: Shape) -> None:
         self.names: list[str] = []

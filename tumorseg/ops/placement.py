@@ -11,7 +11,7 @@ from tumorseg.types import Affine, Mask
 
 
 class Placement(NamedTuple):
-    """Where voxels lie on another grid."""
+    """Position of a grid's voxels on another grid."""
 
     orientation: Orientation
     """How they are brought into its order of axes."""

@@ -1,4 +1,4 @@
-"""Where each label of a segmentation lies: centre and extent, found in one look at the foreground."""
+"""Centre and extent of each label of a segmentation, found in one pass over the foreground."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""How polygons of one plane lie to one another: copies, crossing ones, one inside another.
+"""Relations between polygons of one plane: copies, crossings, one inside another.
 
 Decided by points along their outlines, in mm, never by the voxels that they enclose: two outlines may enclose the same voxels and
 yet be a ring. What lies within rounding of the other outline speaks for neither side.
@@ -43,7 +43,7 @@ class Cluster(NamedTuple):
 
 
 class Nesting(NamedTuple):
-    """What polygons of one plane make together."""
+    """Polygons of one plane, grouped by nesting."""
 
     clusters: list[Cluster]
     """From the outermost on."""

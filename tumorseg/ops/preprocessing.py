@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tumorseg.ops.cropping import box_shape, box_slices, mask_box, nonzero_box, nonzero_mask, whole_box
+from tumorseg.ops.geometry import AxisOrder
 from tumorseg.ops.normalization import normalize
 from tumorseg.ops.resampling import (
     AxisOrders,
@@ -15,11 +16,17 @@ from tumorseg.ops.resampling import (
 )
 from tumorseg.ops.shares import OUTSIDE
 from tumorseg.schema.cases import Preprocessing
+from tumorseg.schema.plan import Plan
 from tumorseg.types import Box, Image, Mask, Segmentation, Shape, Spacing
 
 
+def axis_order(spec: Plan | Preprocessing) -> AxisOrder:
+    """Return the axis order of a plan."""
+    return AxisOrder(spec.transpose, spec.orientation == "as_stored")
+
+
 class NetworkGrid(NamedTuple):
-    """Where the network's grid lies in an oriented image."""
+    """Voxels of the network's grid, and their place in an oriented image."""
 
     shape: Shape
     """Voxels (Z, Y, X) after resampling."""

@@ -39,7 +39,7 @@ Labels = NDArray[np.integer[Any]]
 
 
 class Axis(NamedTuple):
-    """Where each voxel of the result lies among those of the source, along one axis."""
+    """Neighbours, among the source's voxels, of each voxel of the result, along one axis."""
 
     lower: NDArray[np.intp]
     """The source's voxel at the place, or the last one before it."""
@@ -52,7 +52,7 @@ class Axis(NamedTuple):
 
 
 class _Corners(NamedTuple):
-    """What lies around some voxels of the result: one row per corner, in scipy's order."""
+    """Labels and weights around some voxels of the result: one row per corner, in scipy's order."""
 
     labels: tuple[Labels, ...]
     weights: tuple[FloatArray, ...]

@@ -1,4 +1,4 @@
-"""What the scores of many cases come to: means, spreads, confidence intervals, and the words that define them."""
+"""Summaries of the scores of many cases: means, spreads, confidence intervals, and their definitions."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""How thick structures are: how many unbroken runs of voxels they have along each axis."""
+"""Thickness of structures, from the number of unbroken runs of voxels along each axis."""
 
 from collections.abc import Iterable, Sequence
 

@@ -1,4 +1,4 @@
-"""Whether the intensities of a CT can be Hounsfield units: air at -1000, water at 0, soft tissue near 50."""
+"""Check that the intensities of a CT can be Hounsfield units: air at -1000, water at 0, soft tissue near 50."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -39,7 +39,7 @@ BACKGROUND_SHARE = 0.2
 
 
 class UnitDoubt(NamedTuple):
-    """What speaks against intensities."""
+    """Evidence against intensities in Hounsfield units."""
 
     is_impossible: bool
     """Whether they cannot be in Hounsfield units; else it is only not to be seen."""
@@ -48,7 +48,7 @@ class UnitDoubt(NamedTuple):
 
 
 class _Look(NamedTuple):
-    """What is looked at."""
+    """Intensities of an image that the checks use."""
 
     least: float
     """Least intensity, padding included."""
@@ -157,17 +157,17 @@ def _background(look: _Look) -> Iterator[str]:
     is_masked = is_negative and np.mean(look.inside == 0) > CUT_SHARE
     if is_masked or not (is_cut or is_frequent):
         return
-    told = f"the background near {np.median(lowest):.3g}, expected air at -1000 HU"
+    observed = f"the background near {np.median(lowest):.3g}, expected air at -1000 HU"
     if look.floor > NO_AIR_HU and not is_negative:
         # Beside bone, soft tissue lies in the lowest tenth too.
         if is_cut or np.median(lowest) < WATER_HU:
             is_picture = look.least >= 0 and 200 <= look.greatest <= 255
-            yield f"nothing below 0 and {told}" + (": a picture of 8 bits" if is_picture else "")
+            yield f"nothing below 0 and {observed}" + (": a picture of 8 bits" if is_picture else "")
     elif look.floor > NO_AIR_HU and top - base < SCALED_SPAN:
-        yield f"{told}: they are scaled"
+        yield f"{observed}: they are scaled"
     # Fat at -100 HU may be as frequent as a background, and a window may cut off what is below.
     elif BACKGROUND_HU < base < NO_AIR_HU and not is_cut:
-        yield told
+        yield observed
 
 
 def _is_cut(look: _Look) -> bool:

@@ -1,24 +1,22 @@
 """Fields of a plan that a user sets by name: `--set training.epochs=4`."""
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Container, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from pydantic import JsonValue
 
 from tumorseg.errors import PlanError
-from tumorseg.losses.presets import loss_preset
-from tumorseg.planning.choices.augmentation import cascade_augmentation
-from tumorseg.planning.search.reasons import SPOILED_RULE
+from tumorseg.losses.presets import deep_supervision_weights, loss_preset
+from tumorseg.planning.choices.augmentation import cascade_augmentation, cascade_reasons
+from tumorseg.planning.families.registry import converted
 from tumorseg.schema.augmentation import AugmentationSpec, PreviousMorphology, PreviousRemoval
 from tumorseg.schema.base import Record, parse_record
-from tumorseg.schema.class_weights import CLASS_WEIGHTS
-from tumorseg.schema.dataset import repeated_values
-from tumorseg.schema.losses import COMPONENTS, LossPreset, LossSpec, OverlapLoss
-from tumorseg.schema.numbers import NUMBER_SCHEDULES
-from tumorseg.schema.optimizers import AdamW, PlateauSchedule, PolySchedule, Sgd
+from tumorseg.schema.extensions import External
+from tumorseg.schema.fields import Place, is_choice, is_field, nearest, places, rank, replaced
+from tumorseg.schema.losses import LossPreset, LossSpec, OverlapLoss
+from tumorseg.schema.networks import NETWORKS
 from tumorseg.schema.plan import Configuration, Plan, Reason
-from tumorseg.schema.weighting import WEIGHTINGS
 
 SETTABLE = ("training", "default_configuration", "configurations")
 SET_BY_USER = "set by the user"
@@ -34,6 +32,28 @@ class Override(Record):
     """As in the plan's JSON."""
 
 
+class _Full(NamedTuple):
+    """An override of a field of the whole plan."""
+
+    field: str
+    value: JsonValue
+    is_specific: bool
+    """Whether the user named this very field, rather than that of every configuration."""
+
+
+class Change(NamedTuple):
+    """A document in which one field was set."""
+
+    document: dict[str, Any]
+    """All of it."""
+    field: str
+    """What was set, dotted, entries of lists by their numbers."""
+    before: JsonValue
+    """What it was."""
+    reasons: dict[str, Reason]
+    """Of other fields that changed with it, dotted."""
+
+
 def parse_override(text: str) -> Override:
     """Read `field=value`; the value is JSON, or else a string.
 
@@ -45,7 +65,7 @@ def parse_override(text: str) -> Override:
         raise PlanError(f"--set {text!r} is not of the form field=value, such as training.epochs=4")
     try:
         read = json.loads(value)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, a number of thousands of digits, or thousands of brackets
         read = value
     return parse_record(Override, {"field": field.strip(), "value": read}, source=f"--set {text}", error=PlanError)
 
@@ -54,149 +74,173 @@ def apply_overrides(plan: Plan, overrides: Sequence[Override]) -> Plan:
     """Return the plan with fields set, validated, and recorded as set by the user.
 
     Raises:
-        PlanError: a field that does not exist, or a value that makes the plan unsound.
+        PlanError: a field that does not exist or is given twice, or a value that makes the plan unsound.
     """
     if not overrides:
         return plan
-    if repeated := repeated_values(override.field for override in overrides):
-        raise PlanError(f"--set {repeated[0]} is given twice; give it once")
-    document = plan.model_dump(mode="json")
-    for override in sorted(overrides, key=_rank):
-        for path in _resolve(override.field, plan):
-            before = _set(document, path, override.value)
-            reason = Reason(source="user", rule=SET_BY_USER, inputs={"value": override.value, "planned": before})
-            _replace_reason(document["reasons"], ".".join(path), reason)
-            if path[-1] == "previous_configuration" and before is None and override.value is not None:
-                augmentation = document["reasons"].get(".".join([*path[:-1], "augmentation"]))
-                if augmentation is not None:
-                    augmentation["rule"] += f"; {SPOILED_RULE}"
+    document = plan.model_dump(mode="json", exclude={"reasons"})
+    reasons = dict(plan.reasons)
+    full = [_Full(field, one.value, field == one.field) for one in overrides for field in _full_fields(one.field, plan)]
+    planned: dict[tuple[str, bool], JsonValue] = {}
+    for override in sorted(full, key=_rank):
+        change = set_field(document, override.field, override.value, source="--set")
+        # One field has several spellings, such as the number and the name of an entry.
+        if (change.field, override.is_specific) in planned:
+            raise PlanError(f"--set {change.field} is given twice; give it once")
+        before = planned.get((change.field, False), change.before)
+        planned[change.field, override.is_specific] = before
+        document = change.document
+        inputs = {"value": override.value, "planned": before}
+        chosen = Reason(source="user", rule=SET_BY_USER, inputs=inputs)
+        for field, reason in (change.reasons | {change.field: chosen}).items():
+            # What stood inside it before has gone, and so have its reasons.
+            reasons = {other: one for other, one in reasons.items() if not other.startswith(f"{field}.")}
+            reasons[field] = reason
     fields = ", ".join(override.field for override in overrides)
+    # A transform that went took its reason along.
+    document["reasons"] = {field: one for field, one in reasons.items() if is_field(document, field.split("."))}
     return parse_record(Plan, document, source=f"plan {plan.name} with {fields} set", error=PlanError)
 
 
-def _rank(override: Override) -> tuple[bool, int]:
-    """Set what replaces a whole part (a name, a preset, a record) before what changes a field of it."""
-    path = override.field.split(".")
-    return path[-1] not in ("name", "preset", "previous_configuration"), len(path)
+def set_field(document: Mapping[str, Any], field: str, value: JsonValue, *, source: str) -> Change:
+    """Return a plan's document with one field set, not validated as a whole yet; the one given stays as it is.
 
+    Naming another optimizer, schedule or the like begins with that one's defaults and keeps what means the same in
+    both; a loss preset is expanded; a configuration that becomes a cascade is augmented as one.
 
-def _replace_reason(reasons: dict[str, Any], field: str, reason: Reason) -> None:
-    """Enter a reason; those of parts of the field go, those of what it is part of say that it was set."""
-    for other in list(reasons):
-        if other.startswith(f"{field}."):
-            del reasons[other]
-        elif field.startswith(f"{other}."):
-            reasons[other]["rule"] += f"; {field.removeprefix(f'{other}.')} was set by the user"
-    reasons[field] = reason.model_dump(mode="json")
+    Args:
+        document: as in JSON; defaults may be left out.
+        field: dotted, entries of lists by number or name.
+        value: as in JSON.
+        source: what the reader of an error message knows the field by.
 
-
-def _resolve(field: str, plan: Plan) -> list[list[str]]:
-    """Return the full paths that a dotted field names: one, or one for each configuration."""
-    first, *rest = path = field.split(".")
-    if first in SETTABLE:
-        return [path]
-    if first in Configuration.model_fields:
-        return [["configurations", name, first, *rest] for name in plan.configurations]
-    known = ", ".join([*SETTABLE, *Configuration.model_fields])
-    raise PlanError(f"--set {field}: there is no such field; a field begins with one of {known}")
-
-
-def _set(document: dict[str, Any], path: list[str], value: JsonValue) -> JsonValue:
-    """Set one field in place and return what it was.
-
-    Naming another optimizer, schedule or the like begins with that one's defaults; a loss preset is expanded; a
-    configuration that becomes a cascade is augmented as one.
+    Raises:
+        PlanError: there is no such field, or the value is none that it can have.
     """
-    parent = document
-    for depth, key in enumerate(path[:-1]):
-        parent = _child(parent, key, path[: depth + 1])
-    before: JsonValue = _child(parent, path[-1], path)
-    if path[-2:] == ["loss", "preset"]:
-        parent.update(_expand_loss(parent, value, bool(document["dataset"]["regions"])))
-    elif path[-1] == "name" and before != value:
-        kept = dict(parent) if _part(path[:-1]) == "number" else _kept_of_component(parent, value)
-        parent.clear()
-        parent.update(_with_defaults(_part(path[:-1]), {"name": value}, kept))
-    elif path[-1] == "previous_configuration" and (before is None) != (value is None):
-        parent["previous_configuration"] = value
-        parent["augmentation"] = _augmentation(parent["augmentation"], is_cascade=value is not None)
-    elif isinstance(parent, list):
-        parent[int(path[-1])] = _with_defaults(_part(path), value)
-    else:
-        parent[path[-1]] = _with_defaults(_part(path), value)
-    return before
+    found = places(Plan, document, field, source=source, error=PlanError)
+    parent, place = found[-2:]
+    rule = _rule_of(found, value)
+    if rule is None:
+        is_other = is_choice(found) and value != place.value
+        reasons = {parent.field: _following(place.path[-1])} if is_other else {}
+        return Change(replaced(found, value), place.field, place.value, reasons)
+    whole = found[-1 - rule.depth]
+    new, inner = rule.decide(Setting(document, whole, value, f"{source} {place.field}"))
+    reasons = {f"{whole.field}.{part}".strip("."): reason for part, reason in inner.items()}
+    return Change(replaced(found[: -rule.depth], new), place.field, place.value, reasons)
 
 
-RECORDS: dict[str, dict[str, type[Record]]] = {
-    "optimizer": {"sgd": Sgd, "adamw": AdamW},
-    "schedule": {"poly": PolySchedule, "plateau": PlateauSchedule},
-    "components": dict(COMPONENTS),
-    "class_weights": dict(CLASS_WEIGHTS),
-    "weighting": dict(WEIGHTINGS),
-    "number": dict(NUMBER_SCHEDULES),
-}
-"""Records that a name chooses, by the part of a plan."""
+class Setting(NamedTuple):
+    """A field whose value decides what stands beside it."""
+
+    document: Mapping[str, Any]
+    """As it was."""
+    parent: Place
+    """What it decides about: what the field is of, or further out."""
+    value: JsonValue
+    """Of the field."""
+    source: str
+    """For error messages."""
 
 
-def _part(path: list[str]) -> str:
-    """Return which part of a plan a path leads to; the entries of a list are parts of the list's kind."""
-    last = [key for key in path if not key.isdecimal()][-1]
-    return last if last in RECORDS else "number"
+class Rule(NamedTuple):
+    """A field that decides what stands beside it."""
+
+    kind: Any
+    """Annotation of what the field is of."""
+    key: str
+    """Of the field."""
+    decide: Callable[[Setting], tuple[dict[str, Any], dict[str, Reason]]]
+    """Returns a new parent, and reasons of what changed in it, by field within it; empty for itself."""
+    depth: int = 1
+    """Levels from the field out to the parent that is decided about."""
+    names: Container[str] | None = None
+    """Values that decide; None for all."""
 
 
-def _with_defaults(part: str, value: Any, kept: dict[str, Any] | None = None) -> Any:
-    """Return a value that names a record with what it does not say: what is kept of the one before, and defaults."""
-    record = RECORDS[part].get(str(value.get("name"))) if isinstance(value, dict) else None
-    if record is None or not isinstance(value, dict):
-        return value if not kept else {name: one for name, one in kept.items() if name == "weight"} | value
-    fields = record.model_fields
-    defaults = {name: info.get_default() for name, info in fields.items() if not info.is_required()}
-    filled = record.model_construct(**defaults).model_dump(mode="json", include=set(defaults))
-    return filled | {name: one for name, one in (kept or {}).items() if name in fields} | value
+def _converted(setting: Setting) -> tuple[dict[str, Any], dict[str, Reason]]:
+    """Return a configuration with the network of another family in the place of the planned one."""
+    configuration = setting.parent.value
+    planned = Place((), NETWORK, configuration.get("network"))
+    network: Any = parse_record(planned.record or External, planned.value, source=setting.source, error=PlanError)
+    loss = parse_record(LossSpec, configuration.get("loss"), source=setting.source, error=PlanError)
+    other = converted(network, str(setting.value))
+    changed = {**configuration, "network": other.model_dump(mode="json")}
+    reasons = {"network": _following("name")}
+    if len(loss.deep_supervision_weights) != other.num_supervised:
+        fitting = deep_supervision_weights(other.num_supervised)
+        changed["loss"] = {**configuration["loss"], "deep_supervision_weights": fitting}
+        reasons["loss.deep_supervision_weights"] = Reason(rule="nnU-Net's weights, one for each output of the network")
+    return changed, reasons
 
 
-def _kept_of_component(component: dict[str, Any], name: JsonValue) -> dict[str, Any]:
-    """Return what a component of another name takes over: batch, and the weight unless the two have other defaults."""
-    records = (COMPONENTS.get(str(one)) for one in (component.get("name"), name))
-    defaults = {record.model_fields["weight"].default for record in records if record is not None}
-    names = ("batch", "weight") if len(defaults) < 2 else ("batch",)
-    return {field: component[field] for field in names if field in component}
-
-
-def _augmentation(document: dict[str, Any], *, is_cascade: bool) -> dict[str, Any]:
-    """Return the transforms of a cascade, or without those that only a cascade has."""
-    spec = parse_record(AugmentationSpec, document, source="augmentation", error=PlanError)
-    others = tuple(one for one in spec.transforms if not isinstance(one, PreviousMorphology | PreviousRemoval))
-    plain = spec.model_copy(update={"transforms": others})
-    found: dict[str, Any] = (cascade_augmentation(plain) if is_cascade else plain).model_dump(mode="json")
-    return found
-
-
-def _child(parent: Any, key: str, path: list[str]) -> Any:
-    if isinstance(parent, dict) and key in parent:
-        return parent[key]
-    if isinstance(parent, list) and key.isdecimal() and int(key) < len(parent):
-        return parent[int(key)]
-    known = parent if isinstance(parent, dict) else range(len(parent)) if isinstance(parent, list) else ()
-    listed = ", ".join(map(str, known)) or "nothing"
-    raise PlanError(f"--set {'.'.join(path)}: there is no such field; known here: {listed}")
-
-
-def _expand_loss(document: dict[str, Any], preset: JsonValue, has_regions: bool) -> dict[str, Any]:
+def _expanded(setting: Setting) -> tuple[dict[str, Any], dict[str, Reason]]:
     """Return a loss of a named preset, or of one of the user's own, with what the plan decided about the old one."""
-    loss = parse_record(LossSpec, document, source="--set loss.preset", error=PlanError)
+    preset, source = setting.value, setting.source
+    loss = parse_record(LossSpec, setting.parent.value, source=source, error=PlanError)
     if not isinstance(preset, str | dict):
-        raise PlanError(
-            f"--set loss.preset={preset}: expected the name of a preset, a JSON file, or an object with components"
-        )
-    is_own = isinstance(preset, dict)
-    own = parse_record(LossPreset, preset, source="--set loss.preset", error=PlanError) if is_own else None
-    batch_dice = any(isinstance(component, OverlapLoss) and component.batch for component in loss.components)
-    expanded: LossSpec = loss_preset(
+        raise PlanError(f"{source}={preset}: expected the name of a preset, a JSON file, or an object with components")
+    own = parse_record(LossPreset, preset, source=source, error=PlanError) if isinstance(preset, dict) else None
+    expanded = loss_preset(
         own or str(preset),
-        has_regions=has_regions,
-        batch_dice=batch_dice,
+        has_regions=bool(setting.document["dataset"]["regions"]),
+        batch_dice=any(isinstance(component, OverlapLoss) and component.batch for component in loss.components),
         deep_supervision_weights=loss.deep_supervision_weights,
     )
-    values: dict[str, Any] = expanded.model_dump(mode="json")
-    return values
+    return expanded.model_dump(mode="json"), {"": _following("preset")}
+
+
+def _following(field: str) -> Reason:
+    return Reason(rule=f"follows from its {field}, which was set by the user")
+
+
+def _with_previous(setting: Setting) -> tuple[dict[str, Any], dict[str, Reason]]:
+    """Return a configuration with the transforms of a cascade, or without those that only a cascade has."""
+    configuration = setting.parent.value
+    changed = {**configuration, "previous_configuration": setting.value}
+    if setting.value is not None and configuration.get("previous_configuration") is not None:
+        return changed, {}
+    spec = parse_record(AugmentationSpec, configuration.get("augmentation"), source=setting.source, error=PlanError)
+    others = [one for one in spec.transforms if not isinstance(one, PreviousMorphology | PreviousRemoval)]
+    plain = spec.changed(transforms=others)
+    corrupted = plain if setting.value is None else cascade_augmentation(plain)
+    changed["augmentation"] = corrupted.model_dump(mode="json")
+    return changed, cascade_reasons(corrupted)
+
+
+NETWORK = Configuration.model_fields["network"].annotation
+RULES = (
+    Rule(LossSpec, "preset", _expanded),
+    Rule(Configuration, "previous_configuration", _with_previous),
+    # The loss beside the network has a weight for each of its outputs. Only families of tumorseg's own are converted.
+    Rule(NETWORK, "name", _converted, depth=2, names=NETWORKS),
+)
+DECIDING = {rule.key for rule in RULES} | {"name"}
+
+
+def _rule_of(found: Sequence[Place], value: JsonValue) -> Rule | None:
+    """Return the rule of the last of the places for a new value, if there is one."""
+    if is_choice(found) and value == found[-1].value:
+        return None
+    field = (found[-2].kind, found[-1].path[-1])
+    rules = (rule for rule in RULES if (rule.kind, rule.key) == field)
+    return next((rule for rule in rules if rule.names is None or str(value) in rule.names), None)
+
+
+def _full_fields(field: str, plan: Plan) -> list[str]:
+    """Return the fields of the whole plan that a dotted field names: one, or one for each configuration."""
+    first = field.split(".")[0]
+    if first in SETTABLE:
+        return [field]
+    if first in Configuration.model_fields:
+        return [f"configurations.{name}.{field}" for name in plan.configurations]
+    known = [*SETTABLE, *Configuration.model_fields]
+    raise PlanError(
+        f"--set {field}: there is no such field; a field begins with one of {', '.join(known)}{nearest(first, known)}"
+    )
+
+
+def _rank(override: _Full) -> tuple[int, bool, bool]:
+    """Return what overrides are sorted by: of two equally far out, what is said of one configuration comes last."""
+    depth, is_deciding = rank(override.field, DECIDING)
+    return depth, override.is_specific, is_deciding

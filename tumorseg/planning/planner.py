@@ -1,34 +1,36 @@
-"""From a fingerprint to a plan: every decision in one place, each with its reason."""
+"""From a fingerprint to a plan: evidence, choices, search, memory."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from tumorseg.errors import PlanError
 from tumorseg.planning.choices.adaptation import Adaptation, adapt
+from tumorseg.planning.choices.budget import choose_budget, choose_vram
 from tumorseg.planning.choices.class_counts import with_class_counts
-from tumorseg.planning.choices.cropping import decide_cropping
-from tumorseg.planning.choices.reasons import Evidence, has_sides, plan_reasons, shared_reasons
-from tumorseg.planning.evidence.certainty import judge_labels, many_labels
-from tumorseg.planning.evidence.images import (
-    image_warnings,
-    not_hounsfield,
-    reading_reasons,
-    unplaced_files,
-    with_outside_value,
-)
-from tumorseg.planning.evidence.kinds import KindDecision, choose_normalization, decide_kind
-from tumorseg.planning.evidence.laterality import mirrored_in_images
-from tumorseg.planning.evidence.spacing import TargetGrid, target_grid
-from tumorseg.planning.folds.fold_choice import choose_folds, fold_reason, fold_warnings, usage_reasons
-from tumorseg.planning.folds.split_lists import SplitLists
-from tumorseg.planning.memory.counting import GB, MemoryCounter
+from tumorseg.planning.choices.cropping import Cropping, decide_cropping
+from tumorseg.planning.choices.dataset import UserSelection, choose_dataset
+from tumorseg.planning.choices.fixed import FIXED_REASONS, ORIENTATION_REASON
+from tumorseg.planning.choices.mirroring import choose_mirroring
+from tumorseg.planning.choices.normalization import choose_normalizations
+from tumorseg.planning.choices.training import choose_training
+from tumorseg.planning.decided import Decided
+from tumorseg.planning.evidence.certainty import check_learnable, judge_labels, many_labels
+from tumorseg.planning.evidence.images import image_warnings
+from tumorseg.planning.evidence.kinds import KindDecision, decide_kinds
+from tumorseg.planning.evidence.spacing import TargetGrid, target_grid, transpose_reason
+from tumorseg.planning.evidence.summary import summarize
+from tumorseg.planning.families.base import Grid
+from tumorseg.planning.folds.fold_choice import choose_folds, fold_warnings
+from tumorseg.planning.folds.split_lists import Division, SplitLists
+from tumorseg.planning.memory.counting import MemoryCounter
 from tumorseg.planning.memory.rehearsal import Setting
 from tumorseg.planning.memory.totals import predict_memory
-from tumorseg.planning.overrides import Override, apply_overrides
-from tumorseg.planning.presets import PLAIN_REFERENCE, PRESETS, RESIDUAL_M_REFERENCE, Preset
-from tumorseg.planning.reading.soundness import LATERAL_AXIS, check_plan, whole
+from tumorseg.planning.options import Machine, PlanOptions, check_options, check_plan_name, chosen_preset
+from tumorseg.planning.overrides import apply_overrides
+from tumorseg.planning.presets import Preset
+from tumorseg.planning.reading.soundness import Parsed, check_plan
 from tumorseg.planning.search.configurations import (
     FULL,
     Brief,
@@ -38,41 +40,12 @@ from tumorseg.planning.search.configurations import (
     plan_planes,
     plan_volumes,
 )
-from tumorseg.planning.search.cpu_ladder import choose_pace, target_seconds
-from tumorseg.planning.search.patch import Grid
-from tumorseg.schema.base import Record, record_hash
-from tumorseg.schema.dataset import DatasetDescription
+from tumorseg.planning.search.cpu_ladder import Paced, choose_pace, target_seconds
 from tumorseg.schema.fingerprint import Fingerprint
-from tumorseg.schema.plan import Budget, Configuration, FingerprintSummary, Plan, Reason
-from tumorseg.schema.planned_dataset import CaseLists, PlannedDataset
+from tumorseg.schema.plan import Configuration, Plan, Reason
+from tumorseg.schema.planned_dataset import PlannedDataset
+from tumorseg.schema.preprocessing import NormalizationSpec
 from tumorseg.schema.targets import targets_of
-
-
-class PlanOptions(Record):
-    """What a user may ask of the planner."""
-
-    preset: Preset = PRESETS["optimized"]
-    """Where the plan starts from."""
-    vram_gb: float | None = None
-    """Budget in GB (2^30 bytes); the preset's if None."""
-    device: Literal["cpu"] | None = None
-    """`cpu` chooses width and patch by steps timed there; None plans for GPUs."""
-    num_gpus: int = 1
-    """GPUs of that budget each, among which a batch is divided."""
-    max_hours: float | None = None
-    """Time for one fold's training."""
-    network: str | None = None
-    """`plain_unet` or `residual_unet`; the preset's if None."""
-    splits: SplitLists | str | None = None
-    """Lists of cases; one of `NAMED_SPLITS`; or, if None, five random folds, of groups if there are any."""
-    excluded: tuple[str, ...] = ()
-    """Cases that the user left out; the fingerprint does not hold them."""
-    kept_back: tuple[str, ...] = ()
-    """Cases in no list of the split file; the fingerprint does not hold them."""
-    overrides: tuple[Override, ...] = ()
-    """Fields that the user sets."""
-    confirm_labels: bool = False
-    """Whether labels that are doubtful, or in no case, are meant so."""
 
 
 class PlanResult(NamedTuple):
@@ -82,13 +55,32 @@ class PlanResult(NamedTuple):
     warnings: tuple[str, ...]
 
 
-class Machine(NamedTuple):
-    """What the planner may ask of the machine that it runs on."""
+class _Choices(NamedTuple):
+    """Everything that is chosen before the search, with its reasons."""
 
-    seconds: Callable[[Configuration, Setting], float] | None = None
-    """Times a training step on the CPU, for plans that are to be trained there."""
-    counter: MemoryCounter | None = None
-    """Remembers what it counted; a new one if None."""
+    preset: Decided[Preset]
+    vram: Decided[int]
+    """Budget of each GPU in bytes."""
+    cropping: Cropping
+    """With the measurements that everything else goes by."""
+    kinds: list[KindDecision]
+    dataset: Decided[PlannedDataset]
+    grid: Decided[TargetGrid]
+    normalization: Decided[tuple[NormalizationSpec, ...]]
+    keeps_sides: Decided[bool]
+    """Whether left and right must not be mirrored."""
+    adaptation: Adaptation
+    folds: Decided[Division]
+
+
+class _Found(NamedTuple):
+    """Configurations, and what they were searched with."""
+
+    configurations: dict[str, Planned]
+    preset: Preset
+    """Limited to what a CPU can train, where one is to."""
+    step_s: float | None
+    """Seconds of a training step timed on that CPU; None for GPUs."""
 
 
 def make_plan(fingerprint: Fingerprint, name: str, options: PlanOptions, machine: Machine | None = None) -> PlanResult:
@@ -101,188 +93,121 @@ def make_plan(fingerprint: Fingerprint, name: str, options: PlanOptions, machine
         machine: this one, for `options.device` `cpu`.
 
     Raises:
-        PlanError: the dataset or the options admit no plan.
+        PlanError: the dataset or the options admit no plan, or the name cannot be a file's.
     """
     machine = machine or Machine()
-    machine = machine._replace(counter=machine.counter or MemoryCounter())
-    decided = decide(fingerprint, name, options, machine)
-    assert machine.counter is not None
-    plan = predict_memory(decided.plan, machine.counter)
-    found = check_plan(whole(plan), {})
-    return PlanResult(plan, (*decided.warnings, *(one.message for one in found if one.severity != "note")))
+    counter = machine.counter or MemoryCounter()
+    decided = decide(fingerprint, name, options, machine._replace(counter=counter))
+    plan = predict_memory(decided.plan, counter)
+    warnings = [found.message for found in check_plan(Parsed.of(plan), {}) if found.severity != "note"]
+    return PlanResult(plan, (*decided.warnings, *warnings))
 
 
 def decide(fingerprint: Fingerprint, name: str, options: PlanOptions, machine: Machine) -> PlanResult:
-    """Decide everything; the memory of what was decided is yet to be counted.
+    """Decide everything; the memory of the plan is not counted yet, and its budget predicts none.
 
     Arguments and errors are those of `make_plan`.
     """
-    preset = _with_hours(_chosen_preset(options), options)
-    vram_bytes = round((options.vram_gb or preset.vram_gb) * GB)
-    measured, cropping = fingerprint, decide_cropping(fingerprint, preset)
-    fingerprint = cropping.fingerprint
-    kinds = _decide_kinds(fingerprint)
-    target = target_grid(fingerprint)
-    dataset = _planned_dataset(fingerprint, kinds, options)
-    setting = Setting(len(dataset.channels), targets_of(dataset), preset.training.precision)
-    adaptation = adapt(fingerprint, target, preset)
-    subject = _subject(fingerprint, kinds, target, adaptation, has_sides=has_sides(dataset, preset))
-    certainty = _check_labels(fingerprint, options)
-    division = choose_folds(fingerprint, options.splits)
-    possible = _with_possible_cascade(preset, division.folds, fingerprint)
-    brief = Brief(subject, possible, setting, vram_bytes, options.num_gpus, machine.counter or MemoryCounter())
-    budget = Budget(vram_bytes=vram_bytes, predicted_bytes=1, num_gpus=options.num_gpus)
-    if options.device == "cpu":
-        brief, step_s = _pace(brief, options, machine)
-        preset = brief.preset
-        budget = budget.model_copy(update={"device": "cpu", "step_s": step_s})
-    planned = _plan_configurations(brief)
-    evidence = Evidence(fingerprint, kinds, target, preset, adaptation, _given(options), dataset.mirrored_labels)
-    plan = Plan(
-        name=name,
-        dataset=dataset,
-        transpose=target.transpose,
-        cropping=cropping.is_cropped,
-        fingerprint=_summary(measured),
-        budget=budget,
-        default_configuration=FULL if FULL in planned else "2d",
-        configurations={key: found.configuration for key, found in planned.items()},
-        training=adaptation.lengthen(preset.training),
-        folds=division.folds,
-        kept_from_training=division.kept_from_training,
-        reasons={
-            "cropping": cropping.reason,
-            "folds": fold_reason(fingerprint, options.splits),
-            **usage_reasons(dataset, division),
-            **reading_reasons(dataset, unplaced_files(fingerprint)),
-            **certainty,
-            **plan_reasons(evidence),
-            **_nested_reasons(planned, shared_reasons(evidence)),
-        },
+    check_plan_name(name)
+    check_options(options)
+    check_learnable(fingerprint)
+    choices = _choose(fingerprint, options)
+    found = _search(choices, options, machine)
+    plan = apply_overrides(_assemble(fingerprint, name, options, choices, found), options.overrides)
+    plan = with_class_counts(plan, choices.cropping.fingerprint)
+    return PlanResult(plan, tuple(_warnings(choices, plan)))
+
+
+def _choose(fingerprint: Fingerprint, options: PlanOptions) -> _Choices:
+    preset = chosen_preset(options)
+    cropping = decide_cropping(fingerprint, preset.value)
+    measured = cropping.fingerprint
+    kinds = decide_kinds(measured)
+    dataset = choose_dataset(measured, kinds, _selection(options))
+    certainty = judge_labels(measured, is_confirmed=options.confirm_labels)
+    grid = target_grid(measured)
+    return _Choices(
+        preset=preset,
+        vram=choose_vram(preset.value, options.vram_gb),
+        cropping=cropping,
+        kinds=kinds,
+        dataset=Decided(dataset.value, dataset.reasons | certainty),
+        grid=grid,
+        normalization=choose_normalizations(measured, kinds),
+        keeps_sides=choose_mirroring(dataset.value, preset.value),
+        adaptation=adapt(measured, grid.value, preset.value),
+        folds=choose_folds(measured, options.splits),
     )
-    plan = with_class_counts(apply_overrides(plan, options.overrides), fingerprint)
-    warnings = [decision.warning for decision in kinds if decision.warning]
-    return PlanResult(plan, (*warnings, *cropping.warnings, *_data_warnings(fingerprint, plan)))
 
 
-def _given(options: PlanOptions) -> frozenset[str]:
-    return frozenset(name for name in ("vram_gb", "max_hours", "device") if getattr(options, name) is not None)
+def _selection(options: PlanOptions) -> UserSelection:
+    listed = options.splits.listed() if isinstance(options.splits, SplitLists) else None
+    return UserSelection(
+        channels=options.channels,
+        regions=options.regions,
+        excluded=options.excluded,
+        kept_back=options.kept_back,
+        listed=None if listed is None else tuple(sorted(listed)),
+    )
 
 
-def _data_warnings(fingerprint: Fingerprint, plan: Plan) -> Iterator[str]:
-    yield from image_warnings(fingerprint)
-    yield from many_labels(fingerprint.dataset)
-    yield from fold_warnings(fingerprint, plan)
+def _search(choices: _Choices, options: PlanOptions, machine: Machine) -> _Found:
+    """Search patch, batch and network of every configuration."""
+    preset = _with_possible_cascade(choices)
+    dataset = choices.dataset.value
+    brief = Brief(
+        subject=_subject(choices),
+        preset=preset,
+        setting=Setting(len(dataset.channels), targets_of(dataset), preset.training.precision),
+        vram_bytes=choices.vram.value,
+        num_gpus=options.num_gpus,
+        counter=machine.counter or MemoryCounter(),
+    )
+    if options.device is None:
+        return _Found(_plan_configurations(brief), preset, None)
+    # A CPU trains in single precision, whatever the preset says.
+    on_cpu = brief._replace(setting=brief.setting._replace(precision="fp32"))
+    paced = _pace(on_cpu, machine)
+    return _Found(_plan_configurations(on_cpu._replace(preset=paced.preset, limits="CPU")), paced.preset, paced.step_s)
 
 
-def _with_hours(preset: Preset, options: PlanOptions) -> Preset:
-    """Return a preset with the time that the user gives a training."""
-    if options.max_hours is None:
-        return preset
-    training = preset.training.model_copy(update={"max_hours": options.max_hours})
-    return preset.model_copy(update={"training": training})
+def _with_possible_cascade(choices: _Choices) -> Preset:
+    """Return the preset, without a cascade unless folds hold out every case."""
+    # A cascade trains on its first stage's segmentations of held-out cases.
+    held_out = {case_id for fold in choices.folds.value.folds for case_id in fold}
+    case_ids = {case.case_id for case in choices.cropping.fingerprint.cases}
+    preset = choices.preset.value
+    return preset if held_out == case_ids else preset.changed(cascade=False)
 
 
-def _with_possible_cascade(preset: Preset, folds: CaseLists, fingerprint: Fingerprint) -> Preset:
-    """Return a preset without a cascade unless folds hold out every case: it learns from what was found in held-out ones."""
-    held_out = {case_id for fold in folds for case_id in fold}
-    holds_out_all = held_out == {case.case_id for case in fingerprint.cases}
-    return preset if holds_out_all else preset.model_copy(update={"cascade": False})
+def _subject(choices: _Choices) -> Subject:
+    """Return what all configurations share."""
+    dataset, target = choices.dataset.value, choices.grid.value
+    planned = target.in_plan_order()
+    voxels = float(np.prod(planned.median_shape)) * len(choices.cropping.fingerprint.cases)
+    num_outputs = len(set(dataset.labels.values()) | {0})
+    return Subject(
+        grid=Grid(planned.spacing_mm, planned.median_shape, voxels, num_outputs),
+        normalization=choices.normalization.value,
+        has_regions=bool(dataset.regions),
+        lateral_axis=target.lateral_axis if choices.keeps_sides.value else None,
+        adaptation=choices.adaptation,
+    )
 
 
-def _pace(brief: Brief, options: PlanOptions, machine: Machine) -> tuple[Brief, float]:
-    """Return the brief with width and patch for this machine's CPU, and the time of a step."""
-    if machine.seconds is None:
+def _pace(brief: Brief, machine: Machine) -> Paced:
+    """Return the preset limited to what this machine's CPU can train, and the time of a step."""
+    seconds = machine.seconds
+    if seconds is None:
         raise PlanError(
             "device cpu: planning for a CPU times training steps on it; plan on the machine that will train"
         )
-    setting = brief.setting._replace(precision="fp32")
-    seconds = machine.seconds
 
     def draft(preset: Preset) -> Configuration:
         return draft_default(brief._replace(preset=preset))
 
     target_s = target_seconds(brief.preset.training.max_hours)
-    paced = choose_pace(brief.preset, draft, lambda configuration: seconds(configuration, setting), target_s)
-    return brief._replace(preset=paced.preset, setting=setting), paced.step_s
-
-
-def _chosen_preset(options: PlanOptions) -> Preset:
-    preset = options.preset
-    sets_batch = any(override.field.endswith("batch_size") for override in options.overrides)
-    if preset.max_batch_size is not None and options.num_gpus > preset.max_batch_size and not sets_batch:
-        raise PlanError(
-            f"--num-gpus {options.num_gpus}: preset {preset.name} has batches of {preset.max_batch_size} patches at most, so "
-            "that some GPUs would get none; give fewer GPUs, or another preset"
-        )
-    if options.device == "cpu" and options.num_gpus > 1:
-        raise PlanError(f"--device cpu and --num-gpus {options.num_gpus} contradict; give one of them")
-    if options.vram_gb is not None and options.vram_gb <= 0:
-        raise PlanError(f"--vram {options.vram_gb:g} is not a budget; give GB above 0")
-    if options.max_hours is not None and any(
-        override.field in ("training", "training.epochs") for override in options.overrides
-    ):
-        raise PlanError(f"--max-hours {options.max_hours:g} and --set training.epochs contradict; give one of them")
-    if options.max_hours is not None and options.max_hours <= 0:
-        raise PlanError(f"--max-hours {options.max_hours:g} is no time to train; give hours above 0")
-    if options.network is None:
-        return preset
-    if options.network not in ("plain_unet", "residual_unet"):
-        raise PlanError(f"network {options.network!r} is unknown to the planner; choose plain_unet or residual_unet")
-    if options.network == preset.network or preset.memory is None:
-        return preset.model_copy(update={"network": options.network})
-    reference = PLAIN_REFERENCE if options.network == "plain_unet" else RESIDUAL_M_REFERENCE
-    return preset.model_copy(update={"network": options.network, "memory": reference})
-
-
-def _decide_kinds(fingerprint: Fingerprint) -> list[KindDecision]:
-    return [
-        decide_kind(channel, fingerprint.intensities[channel.name], _least_intensities(fingerprint, channel.name))
-        for channel in fingerprint.dataset.channels
-    ]
-
-
-def _least_intensities(fingerprint: Fingerprint, channel: str) -> list[float]:
-    """Return the least intensity of each case's image, as far as it was measured."""
-    measured = [case.channel_minima for case in fingerprint.cases if case.channel_minima is not None]
-    return [minima[channel] for minima in measured if channel in minima]
-
-
-def _subject(
-    fingerprint: Fingerprint,
-    kinds: Sequence[KindDecision],
-    target: TargetGrid,
-    adaptation: Adaptation,
-    *,
-    has_sides: bool,
-) -> Subject:
-    dataset, relative = fingerprint.dataset, fingerprint.median_relative_size_after_cropping
-    _check_learnable(fingerprint)
-    normalization = tuple(
-        choose_normalization(channel, decision.kind, fingerprint.intensities[channel.name], relative)
-        for channel, decision in zip(dataset.channels, kinds, strict=True)
-    )
-    planned = target.in_plan_order()
-    voxels = float(np.prod(planned.median_shape)) * len(fingerprint.cases)
-    grid = Grid(planned.spacing_mm, planned.median_shape, voxels, len(set(dataset.labels.values()) | {0}))
-    lateral = target.transpose.index(LATERAL_AXIS) if has_sides else None
-    return Subject(grid, normalization, bool(dataset.regions), lateral, adaptation)
-
-
-def _check_learnable(fingerprint: Fingerprint) -> None:
-    dataset = fingerprint.dataset
-    if not set(dataset.labels.values()) - {0, dataset.ignore_label}:
-        raise PlanError(f"{dataset.name}: the dataset has no label besides the background; there is nothing to learn")
-    counts = [case.label_voxels for case in fingerprint.cases]
-    if all(found is not None and not any(found.values()) for found in counts):
-        raise PlanError(
-            f"{dataset.name}: every case is all background; there is nothing to learn; check the label files"
-        )
-
-
-def _check_labels(fingerprint: Fingerprint, options: PlanOptions) -> dict[str, Reason]:
-    reason = judge_labels(fingerprint, is_confirmed=options.confirm_labels)
-    return {} if reason is None else {"dataset.labels": reason}
+    return choose_pace(brief.preset, draft, lambda configuration: seconds(configuration, brief.setting), target_s)
 
 
 def _plan_configurations(brief: Brief) -> dict[str, Planned]:
@@ -296,41 +221,70 @@ def _plan_configurations(brief: Brief) -> dict[str, Planned]:
     return dict(sorted(planned.items()))
 
 
-def _planned_dataset(fingerprint: Fingerprint, kinds: Sequence[KindDecision], options: PlanOptions) -> PlannedDataset:
-    dataset = fingerprint.dataset
-    channels = [
-        with_outside_value(channel.model_copy(update={"kind": decision.kind}))
-        for channel, decision in zip(dataset.channels, kinds, strict=True)
-    ]
-    fields = {name: getattr(dataset, name) for name in type(dataset).model_fields}
-    mirrored = mirrored_in_images(fingerprint.cases, _label_names(dataset))
-    decided = {"channels": tuple(channels), "mirrored_labels": tuple(mirrored)}
-    listed = options.splits.listed() if isinstance(options.splits, SplitLists) else None
-    usage = {"excluded": options.excluded, "kept_back": options.kept_back, "listed": listed and tuple(sorted(listed))}
-    return PlannedDataset(**(fields | decided | usage), content_hash=fingerprint.content_hash)
-
-
-def _label_names(dataset: DatasetDescription) -> list[str]:
-    return [name for name, value in dataset.labels.items() if value not in (0, dataset.ignore_label)]
-
-
-def _summary(fingerprint: Fingerprint) -> FingerprintSummary:
-    spacing = np.median([case.spacing_mm for case in fingerprint.cases], axis=0).tolist()
-    shape = np.median([case.shape_after_crop for case in fingerprint.cases], axis=0).tolist()
-    return FingerprintSummary(
-        hash=record_hash(fingerprint),
-        num_cases=len(fingerprint.cases),
-        median_spacing_mm=tuple(spacing),
-        median_shape_after_crop=tuple(shape),
-        median_relative_size_after_cropping=fingerprint.median_relative_size_after_cropping,
-        intensities=fingerprint.intensities,
-        not_hounsfield=not_hounsfield(fingerprint),
+def _assemble(fingerprint: Fingerprint, name: str, options: PlanOptions, choices: _Choices, found: _Found) -> Plan:
+    """Return the plan of all choices and configurations, with the reasons of both."""
+    max_hours, on_cpu = options.max_hours, options.device == "cpu"
+    training = choose_training(choices.cropping.fingerprint, found.preset, max_hours=max_hours, on_cpu=on_cpu)
+    budget = choose_budget(choices.vram, found.preset, num_gpus=options.num_gpus, step_s=found.step_s)
+    default = _choose_default(found.configurations, choices.grid.value)
+    return Plan(
+        name=name,
+        dataset=choices.dataset.value,
+        transpose=choices.grid.value.transpose,
+        cropping=choices.cropping.is_cropped,
+        fingerprint=summarize(fingerprint),
+        budget=budget.value,
+        default_configuration=default.value,
+        configurations={key: planned.configuration for key, planned in found.configurations.items()},
+        training=training.value,
+        folds=choices.folds.value.folds,
+        kept_from_training=choices.folds.value.kept_from_training,
+        reasons={
+            "orientation": ORIENTATION_REASON,
+            "transpose": transpose_reason(choices.grid.value),
+            "cropping": choices.cropping.reason,
+            **choices.dataset.reasons,
+            **choices.folds.reasons,
+            **budget.reasons,
+            **default.reasons,
+            **training.reasons,
+            **_configuration_reasons(choices, found),
+        },
     )
 
 
-def _nested_reasons(planned: dict[str, Planned], shared: dict[str, Reason]) -> dict[str, Reason]:
-    return {
-        f"configurations.{name}.{field}": reason
-        for name, found in planned.items()
-        for field, reason in (shared | found.reasons).items()
+def _choose_default(planned: dict[str, Planned], grid: TargetGrid) -> Decided[str]:
+    has_depth = FULL in planned
+    alternative = "2d, where the plan has it: blind to the neighbouring planes"
+    reason = Reason(
+        rule="3d_fullres where images have depth, else 2d",
+        inputs={"median_shape": list(grid.median_shape)},
+        alternative=alternative if has_depth else "none: images have no depth",
+    )
+    return Decided(FULL if has_depth else "2d", {"default_configuration": reason})
+
+
+def _configuration_reasons(choices: _Choices, found: _Found) -> dict[str, Reason]:
+    """Return the reasons of every configuration: those that all share, and those of its own search."""
+    shared = {
+        **choices.grid.reasons,
+        **FIXED_REASONS,
+        "sampling": choices.adaptation.reasons["sampling"],
+        **choices.keeps_sides.reasons,
+        **choices.normalization.reasons,
+        **choices.preset.reasons,
     }
+    reasons = {}
+    for name, planned in found.configurations.items():
+        for field, reason in (shared | planned.reasons).items():
+            reasons[f"configurations.{name}.{field}"] = reason
+    return reasons
+
+
+def _warnings(choices: _Choices, plan: Plan) -> Iterator[str]:
+    measured = choices.cropping.fingerprint
+    yield from (kind.warning for kind in choices.kinds if kind.warning)
+    yield from choices.cropping.warnings
+    yield from image_warnings(measured)
+    yield from many_labels(measured.dataset)
+    yield from fold_warnings(measured, plan)

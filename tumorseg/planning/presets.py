@@ -1,13 +1,15 @@
 """Presets: where a plan starts from, as data."""
 
-from typing import Any, Literal
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from tumorseg.errors import PlanError
 from tumorseg.losses.presets import LOSS_PRESETS
 from tumorseg.schema.base import Record, parse_record
 from tumorseg.schema.dataset import FileName
+from tumorseg.schema.fields import places, rank, replaced
+from tumorseg.schema.networks import NETWORKS
 from tumorseg.schema.optimizers import AdamW, OptimizerSpec, PlateauSchedule, PolySchedule, ScheduleSpec, Sgd
 from tumorseg.schema.plan import Training
 
@@ -30,8 +32,14 @@ class MemoryReference(Record):
     """Batch size of the 3D reference."""
 
 
+def _check_network(name: str) -> str:
+    if name not in NETWORKS:
+        raise ValueError(f"there is no network {name!r}; known are {', '.join(NETWORKS)}")
+    return name
+
+
 class Preset(Record):
-    """What a plan takes over where the fingerprint does not decide."""
+    """Starting point of a plan, for all that the fingerprint does not decide."""
 
     name: FileName
     """What `--preset` calls it; part of the plan's own name."""
@@ -39,7 +47,7 @@ class Preset(Record):
     """When to use it, in one sentence."""
     vram_gb: float = Field(gt=0, le=MOST_GB)
     """Budget unless `--vram` is given, in GB (2^30 bytes)."""
-    network: Literal["plain_unet", "residual_unet"]
+    network: Annotated[str, AfterValidator(_check_network)]
     """Architecture unless `--network` is given."""
     base_features: int = Field(default=32, ge=1)
     """Channels at full resolution."""
@@ -85,14 +93,29 @@ FULL_LENGTH = Training(epochs=1000, iterations_per_epoch=250, validation_iterati
 SHORT = Training(epochs=40, iterations_per_epoch=20, validation_iterations=4)
 
 
-def _published(size: str, reference: MemoryReference) -> Preset:
+def _adapting(name: str, purpose: str, vram_gb: float) -> Preset:
+    """Return a preset of tumorseg's own for one GPU."""
     return Preset(
-        name=f"nnunet_resenc_{size}",
-        purpose=f"the choices of the published ResEnc {size.upper()} for {reference.vram_gb:g} GB, for comparison",
-        vram_gb=reference.vram_gb,
+        name=name,
+        purpose=purpose,
+        vram_gb=vram_gb,
         network="residual_unet",
+        adapts=True,
+        optimizer=Sgd(),
+        schedule=PolySchedule(),
+        training=FULL_LENGTH,
+    )
+
+
+def _published(name: str, planner: str, *, network: str, reference: MemoryReference, covered: float) -> Preset:
+    """Return a preset that plans what one of nnU-Net's planners plans, which lets a batch hold so much of a dataset."""
+    return Preset(
+        name=name,
+        purpose=f"the choices of the published {planner}, for comparison",
+        vram_gb=reference.vram_gb,
+        network=network,
         memory=reference,
-        max_dataset_covered=1.0,
+        max_dataset_covered=covered,
         rounds_batch=True,
         as_published=True,
         loss="nnunet",
@@ -102,83 +125,69 @@ def _published(size: str, reference: MemoryReference) -> Preset:
     )
 
 
+def _published_residual(size: str, reference: MemoryReference) -> Preset:
+    planner = f"ResEnc {size.upper()} for {reference.vram_gb:g} GB"
+    return _published(f"nnunet_resenc_{size}", planner, network="residual_unet", reference=reference, covered=1.0)
+
+
+FAST = Preset(
+    name="fast_prototyping",
+    purpose="trains in minutes on two CPU cores or a small GPU, to see whether data and labels make sense",
+    vram_gb=4,
+    network="plain_unet",
+    base_features=12,
+    max_features_2d=192,
+    max_features_3d=96,
+    initial_edge_2d=256,
+    initial_edge_3d=64,
+    max_dataset_covered=1.0,
+    max_batch_size=2,
+    cascade=False,
+    mirroring=False,
+    optimizer=AdamW(lr=2e-3),
+    schedule=PlateauSchedule(),
+    training=SHORT,
+)
 PRESETS: dict[str, Preset] = {
-    "optimized": Preset(
-        name="optimized",
-        purpose="the default: residual encoder for one 8 GB GPU",
-        vram_gb=8,
-        network="residual_unet",
-        adapts=True,
-        optimizer=Sgd(),
-        schedule=PolySchedule(),
-        training=FULL_LENGTH,
-    ),
-    "large_gpu": Preset(
-        name="large_gpu",
-        purpose="residual encoder for one 24 GB GPU: larger patches, best accuracy",
-        vram_gb=24,
-        network="residual_unet",
-        adapts=True,
-        optimizer=Sgd(),
-        schedule=PolySchedule(),
-        training=FULL_LENGTH,
-    ),
-    "fast_prototyping": Preset(
-        name="fast_prototyping",
-        purpose="trains in minutes on two CPU cores or a small GPU, to see whether data and labels make sense",
-        vram_gb=4,
-        network="plain_unet",
-        base_features=12,
-        max_features_2d=192,
-        max_features_3d=96,
-        initial_edge_2d=256,
-        initial_edge_3d=64,
-        max_dataset_covered=1.0,
-        max_batch_size=2,
-        cascade=False,
-        mirroring=False,
-        optimizer=AdamW(lr=2e-3),
-        schedule=PlateauSchedule(),
-        training=SHORT,
-    ),
-    "nnunet": Preset(
-        name="nnunet",
-        purpose="the choices of the published nnU-Net v2, for comparison",
-        vram_gb=8,
-        network="plain_unet",
-        memory=PLAIN_REFERENCE,
-        rounds_batch=True,
-        as_published=True,
-        loss="nnunet",
-        optimizer=Sgd(),
-        schedule=PolySchedule(),
-        training=FULL_LENGTH,
-    ),
-    "nnunet_resenc_m": _published("m", RESIDUAL_M_REFERENCE),
-    "nnunet_resenc_l": _published("l", RESIDUAL_L_REFERENCE),
-    "nnunet_resenc_xl": _published("xl", RESIDUAL_XL_REFERENCE),
+    preset.name: preset
+    for preset in (
+        _adapting("optimized", "the default: residual encoder for one 8 GB GPU", 8),
+        _adapting("large_gpu", "residual encoder for one 24 GB GPU: larger patches, best accuracy", 24),
+        FAST,
+        _published("nnunet", "nnU-Net v2", network="plain_unet", reference=PLAIN_REFERENCE, covered=0.05),
+        _published_residual("m", RESIDUAL_M_REFERENCE),
+        _published_residual("l", RESIDUAL_L_REFERENCE),
+        _published_residual("xl", RESIDUAL_XL_REFERENCE),
+    )
 }
+"""By name."""
 
 
 def extend_preset(document: dict[str, Any], *, source: str) -> Preset:
     """Return the preset of a document that names another preset under `extends`, and holds what differs from it.
 
     Args:
-        document: `name`, `extends` and fields; fields that hold records are replaced as a whole, `training` field by field.
+        document: `name`, `extends` and fields, dotted or not, such as `optimizer.lr`, in any order; those that hold
+            records are replaced as a whole, `training` field by field.
         source: for error messages.
 
     Raises:
-        PlanError: the other preset or the loss preset is unknown, or a field is unknown or unsound.
+        PlanError: the other preset or the loss preset is unknown, or a field is unknown, unsound or given twice.
     """
-    changed = {key: value for key, value in document.items() if key != "extends"}
-    extended = document.get("extends", "optimized")
+    changed = dict(document)
+    extended = changed.pop("extends", "optimized")
+    if isinstance(changed.get("training"), dict):
+        training = {f"training.{field}": value for field, value in changed.pop("training").items()}
+        if twice := sorted(training.keys() & changed.keys()):
+            raise PlanError(f"{source}: {twice[0]} is given twice; give it once")
+        changed |= training
     if not isinstance(extended, str) or extended not in PRESETS:
         raise PlanError(f"{source}: extends is {extended!r}; expected one of {', '.join(PRESETS)}")
-    base = PRESETS[extended].model_dump(mode="json")
-    purpose = {"purpose": f"preset {base['name']} with changes of one's own"}
-    if isinstance(changed.get("training"), dict):
-        changed["training"] = base["training"] | changed["training"]
-    preset = parse_record(Preset, base | purpose | changed, source=source, error=PlanError)
+    whole = PRESETS[extended].model_dump(mode="json") | {"purpose": f"preset {extended} with changes of one's own"}
+    for field in sorted(changed, key=rank):
+        found = places(Preset, whole, field, source=f"{source}:", error=PlanError)
+        whole = replaced(found, changed[field])
+    preset = parse_record(Preset, whole, source=source, error=PlanError)
     if preset.loss not in LOSS_PRESETS:
         raise PlanError(f"{source}: there is no loss preset {preset.loss!r}; known are {', '.join(LOSS_PRESETS)}")
     return preset

@@ -12,6 +12,7 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from tumorseg.planning.reading.anatomy import Anatomy, Stage
 from tumorseg.reports.figures import PALETTE, png_bytes
+from tumorseg.schema.quantities import bytes_text
 
 INK, SOFT, LINE, PAPER = "#1c2128", "#5b6672", "#b6bfc9", "#f2f6fa"
 WIDTH_IN, ROW_IN, HEAD_IN = 10.5, 1.06, 1.05
@@ -27,7 +28,7 @@ class Drawing(NamedTuple):
 
     title: str
     anatomy: Anatomy | None
-    """None for a network of another package."""
+    """None where its stages are not known."""
     network: str
     """Its name."""
 
@@ -51,14 +52,6 @@ def times(numbers: Iterable[float | str]) -> str:
     return " × ".join(f"{number:.4g}" if isinstance(number, float) else str(number) for number in numbers)
 
 
-def size_text(num_bytes: int) -> str:
-    """Return a size in the unit that suits it; 1 GB is 2^30 bytes."""
-    for unit, power in (("GB", 30), ("MB", 20), ("kB", 10)):
-        if num_bytes >= 2**power:
-            return f"{num_bytes / 2**power:.3g} {unit}"
-    return f"{num_bytes} bytes"
-
-
 def count_text(count: int) -> str:
     """Return a number of weights in few digits."""
     for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
@@ -68,8 +61,8 @@ def count_text(count: int) -> str:
 
 
 def unknown_text(network: str) -> str:
-    """Return what stands in place of the picture of another package's network."""
-    return f"{network} is another package's network; only that package knows what it looks like inside."
+    """Return what stands in place of the picture of a network whose stages are not known."""
+    return f"{network} has no stages that are known here, as of networks of other packages."
 
 
 def anatomy_facts(anatomy: Anatomy) -> str:
@@ -77,17 +70,15 @@ def anatomy_facts(anatomy: Anatomy) -> str:
     bottleneck = anatomy.encoder[-1].receptive_field
     seen = times(bottleneck.voxels) if bottleneck else "?"
     return (
-        f"{count_text(anatomy.parameters)} weights; a batch of {anatomy.batch_size} keeps {size_text(anatomy.saved_bytes)} "
+        f"{count_text(anatomy.parameters)} weights; a batch of {anatomy.batch_size} keeps {bytes_text(anatomy.saved_bytes, form='.3g')} "
         f"of {anatomy.precision} activations; the bottleneck sees {seen} voxels"
     )
 
 
-def convolutions_text(stage: Stage, network: str) -> str:
+def convolutions_text(stage: Stage) -> str:
     """Return what a stage does, in a few words."""
-    is_residual = network == "residual_unet" and stage.side == "encoder"
-    what = "residual block" if is_residual else "convolution"
-    stem = "a convolution and " if is_residual and stage.level == 0 else ""
-    return f"{stem}{stage.units} {what}{'' if stage.units == 1 else 's'} of {times(stage.kernel_size)}"
+    stem = "a convolution and " if stage.has_stem else ""
+    return f"{stem}{stage.units} {stage.unit}{'' if stage.units == 1 else 's'} of {times(stage.kernel_size)}"
 
 
 def _figure(drawings: Sequence[Drawing]) -> Figure:
@@ -139,9 +130,9 @@ def _draw_stage(axes: Axes, stage: Stage, anatomy: Anatomy, place: tuple[float, 
     axes.add_patch(bar)
     bar.set_clip_path(box)
     axes.text(x + 0.012, y + 0.71, _headline(stage), fontsize=9.5, fontweight="bold", color=INK, va="center")
-    memory = f"{size_text(stage.saved_bytes)}  {'< 1%' if share < 0.005 else f'{share:.0%}'}"
+    memory = f"{bytes_text(stage.saved_bytes, form='.3g')}  {'< 1%' if share < 0.005 else f'{share:.0%}'}"
     axes.text(x + BOX_WIDTH - 0.012, y + 0.71, memory, fontsize=9.5, color=color, ha="right", va="center")
-    work = f"{convolutions_text(stage, anatomy.network)}; {count_text(stage.parameters)} weights"
+    work = f"{convolutions_text(stage)}; {count_text(stage.parameters)} weights"
     axes.text(x + 0.012, y + 0.46, work, fontsize=8.5, color=SOFT, va="center")
     if stage.receptive_field is not None:
         seen = f"sees {times(stage.receptive_field.voxels)} voxels, {times(stage.receptive_field.mm)} mm"

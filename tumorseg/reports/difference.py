@@ -16,16 +16,16 @@ def diff_text(found: PlanDiff) -> str:
     count = len(found.differences)
     head = f"{found.before} -> {found.after}: {count} {'field differs' if count == 1 else 'fields differ'}"
     blocks = ["\n".join([head, *(filled("  ", note) for note in found.notes)])]
-    told: tuple[object, ...] = ()
+    previous: tuple[object, ...] = ()
     for entry in found.differences:
         rules = (entry.field.split(".")[:2], entry.rule_before, entry.rule_after)
-        blocks.append("\n".join(_lines(entry, has_rules=rules != told)))
-        told = rules
+        blocks.append("\n".join(_lines(entry, has_rules=rules != previous)))
+        previous = rules
     return "\n\n".join(blocks)
 
 
 def _lines(entry: Difference, *, has_rules: bool) -> Iterator[str]:
-    """Yield a block; rules that the block before, of the same configuration, told already are left out."""
+    """Yield a block; rules that the block before, of the same configuration, showed already are left out."""
     yield entry.field
     sides = (("-", "before", entry.before, entry.rule_before), ("+", "after", entry.after, entry.rule_after))
     for sign, side, value, rule in sides:

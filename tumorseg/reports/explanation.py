@@ -15,18 +15,18 @@ from tumorseg.reports.architecture import (
     architecture_svg,
     convolutions_text,
     count_text,
-    size_text,
     times,
     unknown_text,
 )
 from tumorseg.reports.page import render_page
 from tumorseg.reports.tables import terminal_table
 from tumorseg.schema.plan import Reason
+from tumorseg.schema.quantities import bytes_text, gb_text
 
 WIDTH, MEANING_COLUMN = 116, 44
 """Columns of the text, and where the meaning of a value begins."""
 MOST_LETTERS = 150
-"""A longer list of lists is told by its lengths."""
+"""A longer list of lists is shown by its lengths."""
 
 
 class Row(NamedTuple):
@@ -45,7 +45,7 @@ def value_text(field: str, value: JsonValue) -> str:
     """Return a value in few letters: bytes in GB too, numbers in six digits, long lists by their length."""
     text = plain_text(value)
     if field.endswith("_bytes") and isinstance(value, int):
-        return f"{value / 2**30:.2f} GB ({value} bytes)"
+        return f"{gb_text(value)} ({value} bytes)"
     if len(text) <= MOST_LETTERS or isinstance(value, str):
         return text
     if not isinstance(value, list):
@@ -86,9 +86,9 @@ def reason_lines(reason: Reason | None) -> tuple[tuple[str, str], ...]:
 
 def inputs_text(inputs: Mapping[str, JsonValue]) -> str:
     """Return the figures that a rule was applied to; those that are null say nothing."""
-    told = {name: value for name, value in inputs.items() if value is not None}
+    given = {name: value for name, value in inputs.items() if value is not None}
     return "; ".join(
-        f"{name.replace('_', ' ')} {plain_text(value) if value != [] else 'none'}" for name, value in told.items()
+        f"{name.replace('_', ' ')} {plain_text(value) if value != [] else 'none'}" for name, value in given.items()
     )
 
 
@@ -152,11 +152,11 @@ def anatomy_rows(anatomy: Anatomy) -> list[dict[str, object]]:
             "voxels": times(stage.shape),
             "features": stage.features,
             "stride": times(stage.stride),
-            "does": convolutions_text(stage, anatomy.network),
+            "does": convolutions_text(stage),
             "sees voxels": times(stage.receptive_field.voxels) if stage.receptive_field else None,
             "sees mm": times(stage.receptive_field.mm) if stage.receptive_field else None,
             "weights": count_text(stage.parameters),
-            "keeps": size_text(stage.saved_bytes),
+            "keeps": bytes_text(stage.saved_bytes, form=".3g"),
         }
         for stage in anatomy.stages
     ]
@@ -206,11 +206,12 @@ def _tiles(explanation: Explanation) -> list[tuple[str, str]]:
     """Return the figures that stand in large letters at the top."""
     values = {item.field: item.value for item, _ in explanation.leaves()}
     default = plain_text(values["default_configuration"])
-    allowed, predicted = (int(str(values[f"budget.{name}"])) for name in ("vram_bytes", "predicted_bytes"))
+    allowed, predicted = int(str(values["budget.vram_bytes"])), values["budget.predicted_bytes"]
+    counted = "–" if predicted is None else bytes_text(int(str(predicted)), form=".3g")
     patch = plain_text(values.get(f"configurations.{default}.patch_size"))
     return [
         ("cases", plain_text(values["fingerprint.num_cases"])),
-        (f"of {size_text(allowed)} predicted", size_text(predicted)),
+        (f"of {bytes_text(allowed, form='.3g')} predicted", counted),
         (f"patch of {default}", patch.strip("[]").replace(", ", " × ")),
         ("patches per step", plain_text(values.get(f"configurations.{default}.batch_size"))),
     ]

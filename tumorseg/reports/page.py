@@ -24,7 +24,7 @@ class Picture(NamedTuple):
 
 
 class ReportInput(NamedTuple):
-    """What a report shows; what is empty is left out."""
+    """Contents of a report; what is empty is left out."""
 
     title: str
     subtitle: str = ""

@@ -1,11 +1,12 @@
-"""What a plan can say of augmentation: a list of transforms, applied in order."""
+"""Augmentation in a plan: a list of transforms, applied in order."""
 
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, Tag, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from tumorseg.schema.base import Record
-from tumorseg.schema.extensions import EXTERNAL, External, by_name
+from tumorseg.schema.extensions import ByName, External
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -59,6 +60,8 @@ class AffineTransform(Record):
     """
 
     name: Literal["affine"] = "affine"
+    moves_voxels: ClassVar[bool] = True
+    """Whether voxels change their places, so that maps such as distances have to move along."""
     rotation_probability: Probability = 0.2
     """Per sample."""
     rotation_deg: tuple[float, ...]
@@ -70,21 +73,36 @@ class AffineTransform(Record):
     in_plane: bool = False
     """Leave the first axis alone (nnU-Net's dummy 2D augmentation for thick slices)."""
 
+    def misfits(self, num_axes: int) -> Iterator[str]:
+        """Yield why it cannot be applied to patches of a number of axes."""
+        num_angles = len(self.rotation_deg)
+        if num_angles != (1 if num_axes == 2 else 3):
+            yield f"affine.rotation_deg has {num_angles} angles for {num_axes} axes; 2 axes need 1 angle, 3 axes 3"
+        if self.in_plane and num_axes == 2:
+            yield "affine.in_plane leaves the first of 3 axes alone; a patch of 2 axes is a plane already"
+
 
 class MirrorTransform(Record):
     """Flip each axis, or not, per sample."""
 
     name: Literal["mirror"] = "mirror"
+    moves_voxels: ClassVar[bool] = True
     axes: UniqueAxes
     """Spatial axes that may be flipped, in the configuration's own numbering."""
     probability: Probability = 0.5
     """Per axis and sample."""
+
+    def misfits(self, num_axes: int) -> Iterator[str]:
+        """Yield why it cannot be applied to patches of a number of axes."""
+        if not set(self.axes) <= set(range(num_axes)):
+            yield f"mirror.axes are {self.axes}; a patch of {num_axes} axes has 0 to {num_axes - 1}"
 
 
 class GaussianNoise(Record):
     """Add white noise to all channels."""
 
     name: Literal["gaussian_noise"] = "gaussian_noise"
+    moves_voxels: ClassVar[bool] = False
     probability: Probability = 0.1
     """Per sample."""
     std: SizeRange = Range(low=0.0, high=0.1)
@@ -95,6 +113,7 @@ class Brightness(Record):
     """Multiply intensities."""
 
     name: Literal["brightness"] = "brightness"
+    moves_voxels: ClassVar[bool] = False
     probability: Probability = 0.15
     """Per sample."""
     factor: PositiveRange = Range(low=0.75, high=1.25)
@@ -105,6 +124,7 @@ class Contrast(Record):
     """Stretch about the channel's mean; the range of the intensities is kept."""
 
     name: Literal["contrast"] = "contrast"
+    moves_voxels: ClassVar[bool] = False
     probability: Probability = 0.15
     """Per sample."""
     factor: PositiveRange = Range(low=0.75, high=1.25)
@@ -115,6 +135,7 @@ class PreviousMorphology(Record):
     """Erode, dilate, open or close labels of a cascade's previous segmentation, by a ball of voxels."""
 
     name: Literal["previous_morphology"] = "previous_morphology"
+    moves_voxels: ClassVar[bool] = False
     probability: Probability = 0.4
     """Per sample."""
     label_probability: Probability = 0.5
@@ -135,6 +156,7 @@ class PreviousRemoval(Record):
     """Remove a component of labels of a cascade's previous segmentation, as if it had been missed."""
 
     name: Literal["previous_removal"] = "previous_removal"
+    moves_voxels: ClassVar[bool] = False
     probability: Probability = 0.2
     """Per sample."""
     label_probability: Probability = 0.5
@@ -144,29 +166,26 @@ class PreviousRemoval(Record):
 
 
 TransformSpec = Annotated[
-    Annotated[AffineTransform, Tag("affine")]
-    | Annotated[MirrorTransform, Tag("mirror")]
-    | Annotated[GaussianNoise, Tag("gaussian_noise")]
-    | Annotated[Brightness, Tag("brightness")]
-    | Annotated[Contrast, Tag("contrast")]
-    | Annotated[PreviousMorphology, Tag("previous_morphology")]
-    | Annotated[PreviousRemoval, Tag("previous_removal")]
-    | Annotated[External, Tag(EXTERNAL)],
-    by_name(
-        "transform",
-        "affine",
-        "mirror",
-        "gaussian_noise",
-        "brightness",
-        "contrast",
-        "previous_morphology",
-        "previous_removal",
-    ),
+    AffineTransform
+    | MirrorTransform
+    | GaussianNoise
+    | Brightness
+    | Contrast
+    | PreviousMorphology
+    | PreviousRemoval
+    | External,
+    ByName("transform"),
 ]
 
 
 class AugmentationSpec(Record):
-    """What happens to every training patch."""
+    """Transforms that are applied to every training patch."""
 
     transforms: tuple[TransformSpec, ...] = ()
     """Applied in this order."""
+
+    def misfits(self, num_axes: int) -> Iterator[str]:
+        """Yield which transforms cannot be applied to patches of a number of axes, and why."""
+        for transform in self.transforms:
+            if isinstance(transform, AffineTransform | MirrorTransform):
+                yield from transform.misfits(num_axes)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -14,6 +14,16 @@ class Record(BaseModel):
     """An immutable value whose unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+    def changed(self, **fields: Any) -> Self:
+        """Return a copy with some fields changed, validated as a whole.
+
+        Raises:
+            ValidationError: the record would be unsound.
+        """
+        # Records inside are taken as they are: they were validated when made, so that only this one's checks run again.
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        return self.model_validate(given | fields)
 
 
 R = TypeVar("R", bound=Record)
@@ -55,7 +65,7 @@ def parse_record(kind: type[R], value: Any, *, source: str, error: type[Tumorseg
     try:
         return kind.model_validate_json(value) if isinstance(value, str | bytes) else kind.model_validate(value)
     except ValidationError as invalid:
-        raise error(f"{source}: {describe_validation(invalid, _document(value))}") from None
+        raise error(describe_validation(invalid, _document(value)), file=source) from None
 
 
 def _document(value: Any) -> Any:

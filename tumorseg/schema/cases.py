@@ -1,7 +1,8 @@
-"""What is kept beside the arrays of a preprocessed case."""
+"""Records that are kept beside the arrays of a preprocessed case."""
 
 from tumorseg.schema.base import Record
 from tumorseg.schema.dataset import DatasetDescription, OrientationCode
+from tumorseg.schema.plan import Configuration, Plan
 from tumorseg.schema.preprocessing import NormalizationSpec, ResamplingSpec
 
 OUTSIDE_CT = -1024.0
@@ -9,7 +10,7 @@ OUTSIDE_CT = -1024.0
 
 
 class CaseReading(Record):
-    """How the files of a case are read: a dataset's `Reading` and channels, as far as they decide arrays."""
+    """Reading of a case's files: a dataset's `Reading` and channels, as far as they decide arrays."""
 
     assumed_orientation: OrientationCode | None = None
     """As in `Reading`."""
@@ -55,6 +56,19 @@ class Preprocessing(Record):
     """One per channel."""
     resampling: ResamplingSpec
     """How the grid is changed."""
+
+
+def preprocessing_of(plan: Plan, configuration: Configuration) -> Preprocessing:
+    """Return the part of a plan that decides a preprocessed case."""
+    return Preprocessing(
+        reading=reading_of(plan.dataset),
+        cropping=plan.cropping,
+        orientation=plan.orientation,
+        transpose=plan.transpose,
+        spacing_mm=configuration.spacing_mm,
+        normalization=configuration.normalization,
+        resampling=configuration.resampling,
+    )
 
 
 class StoredCase(Record):

@@ -1,11 +1,11 @@
-"""What a plan can say of the weights of classes in a cross-entropy."""
+"""Class weights of a cross-entropy in a plan."""
 
 from typing import Annotated, Literal
 
-from pydantic import Field, Tag, model_validator
+from pydantic import Field, model_validator
 
 from tumorseg.schema.base import Record
-from tumorseg.schema.extensions import by_known_name
+from tumorseg.schema.extensions import ByName
 
 
 class GivenWeights(Record):
@@ -47,15 +47,4 @@ class EffectiveNumberWeights(CountedWeights):
     """Between weights that are all alike (0) and the inverse of n (towards 1)."""
 
 
-CLASS_WEIGHTS: dict[str, type[Record]] = {
-    "given": GivenWeights,
-    "inverse_frequency": InverseFrequencyWeights,
-    "effective_number": EffectiveNumberWeights,
-}
-"""By name."""
-ClassWeights = Annotated[
-    Annotated[GivenWeights, Tag("given")]
-    | Annotated[InverseFrequencyWeights, Tag("inverse_frequency")]
-    | Annotated[EffectiveNumberWeights, Tag("effective_number")],
-    by_known_name("class_weights", *CLASS_WEIGHTS),
-]
+ClassWeights = Annotated[GivenWeights | InverseFrequencyWeights | EffectiveNumberWeights, ByName("class_weights")]

@@ -1,4 +1,4 @@
-"""What a source hands over: channels, labels, regions and where each case's files lie."""
+"""Datasets as sources return them: channels, labels, regions and the files of each case."""
 
 import re
 from collections import Counter
@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, StrictInt, field_validator, model_validator
 
 from tumorseg.schema.base import Record
+from tumorseg.schema.wording import ExpectationError
 
 ChannelKind = Literal["ct", "mr", "pet", "rgb", "other"]
 
@@ -19,13 +20,13 @@ FILE_NAME_PATTERN = r"^[^/\\\x00-\x1f.\s]([^/\\\x00-\x1f]*[^/\\\x00-\x1f\s])?$"
 
 def _check_name(name: str) -> str:
     if re.fullmatch(NAME_PATTERN, name) is None:
-        raise ValueError("expected a name of at least one letter, without / or \\ and without control characters")
+        raise ExpectationError("expected a name of at least one letter, without / or \\ and without control characters")
     return name
 
 
 def _check_label(name: str) -> str:
     if not name.strip():
-        raise ValueError("expected a name of at least one letter for each label")
+        raise ExpectationError("expected a name of at least one letter for each label")
     return name
 
 
@@ -55,11 +56,11 @@ def name_fault(name: str) -> str | None:
 
 def _check_file_name(name: str) -> str:
     if (fault := name_fault(name)) is not None:
-        raise ValueError(f"expected a name that a file can bear, and this one {fault}")
+        raise ExpectationError(f"expected a name that a file can bear, and this one {fault}")
     return name
 
 
-# The patterns stand in the published schema; what breaks one is told in words.
+# The patterns stand in the published schema; what breaks one is reported in words.
 Name = Annotated[
     str, Field(max_length=MOST_LETTERS, json_schema_extra={"pattern": NAME_PATTERN}), AfterValidator(_check_name)
 ]
@@ -86,7 +87,7 @@ def check_orientation(code: str) -> str:
     code = code.upper()
     axes = [next((axis for axis, pair in enumerate(AXIS_LETTERS) if letter in pair), None) for letter in code]
     if len(code) != 3 or sorted(axis for axis in axes if axis is not None) != [0, 1, 2]:
-        raise ValueError(
+        raise ExpectationError(
             "expected where axes x, y and z point to, one letter each of R/L, A/P and S/I, such as RAS or LPS"
         )
     return code
@@ -126,7 +127,7 @@ class Region(Record):
 
 
 class Reading(Record):
-    """How files are read where they leave it open: stated by the user or a manifest, kept in the plan."""
+    """Rules for reading files that leave something open: stated by the user or a manifest, kept in the plan."""
 
     assumed_orientation: OrientationCode | None = None
     """Orientation of the files that state none; null: what their format takes for usual, with a warning."""
@@ -138,7 +139,7 @@ class Reading(Record):
 
 
 class LabelDoubt(Record):
-    """Why labels that were found in files, not stated, may not be what is meant."""
+    """Doubt whether labels that were found in files, not stated, are what is meant."""
 
     message: str
     """One line: what was found, in which groups of cases, what to do."""
@@ -147,7 +148,7 @@ class LabelDoubt(Record):
 
 
 class DatasetDescription(Record):
-    """What is common to all cases of a dataset."""
+    """Properties that all cases of a dataset share."""
 
     name: FileName
     """The registered one, else the manifest's, else the folder's; folders below the work folder are called so."""
@@ -187,7 +188,7 @@ class DatasetDescription(Record):
 
 
 class ImageFile(Record):
-    """Where one channel of one case lies."""
+    """File, or files, of one channel of one case."""
 
     path: str
     """Absolute, or relative to where the command runs; a folder for a DICOM series of several files."""

@@ -1,16 +1,20 @@
-"""Specifications whose names other packages may add by entry points."""
+"""Unions of records over their names, to which other packages may add by entry points."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import Discriminator, Field, JsonValue
+from pydantic import Discriminator, Field, GetCoreSchemaHandler, JsonValue, Tag
+from pydantic_core import CoreSchema
 
 from tumorseg.errors import PlanError
 from tumorseg.schema.base import Record
 
-EXTERNAL = "external"
+EXTERNAL, PLAIN = "external", "constant"
+"""Tags of the kinds of a union that have no name of their own."""
 
 
 class External(Record):
@@ -26,27 +30,74 @@ class External(Record):
     """Version of that distribution when the plan was made."""
 
 
-def by_name(what: str, *known: str) -> Discriminator:
-    """Return the discriminator of a union over `name`, unknown names being `External`.
+def kinds_of(annotation: Any) -> Iterator[Any]:
+    """Yield the kinds of value that an annotation allows, those of unions one by one, without their constraints."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        yield from kinds_of(get_args(annotation)[0])
+    elif origin in (Union, UnionType):
+        for kind in get_args(annotation):
+            yield from kinds_of(kind)
+    else:
+        yield annotation
 
-    Args:
-        what: the word for an error message, such as `network`.
-        known: names of the union's own records.
+
+def is_record(kind: Any) -> bool:
+    """Return whether one of `kinds_of` an annotation is a record."""
+    return isinstance(kind, type) and issubclass(kind, Record)
+
+
+def records_of(union: Any) -> dict[str, type[Any]]:
+    """Return the records of a union by their names; `External`, whose name is another package's, is none of them."""
+    records = [kind for kind in kinds_of(union) if is_record(kind)]
+    names = {kind: kind.model_fields["name"] for kind in records if "name" in kind.model_fields}
+    return {info.default: kind for kind, info in names.items() if not info.is_required()}
+
+
+@dataclass(frozen=True)
+class ByName:
+    """Lets the name of a record choose among those of a union.
+
+    Among them may be one of `External`, for any other name that comes with a distribution, and a plain type, for
+    anything that is no object.
     """
-    message = f"{what} has an unknown name; known are {', '.join(known)}, or one of another package with its distribution and version"
-    return Discriminator(
-        _tag_chooser(known), custom_error_type=f"unknown_{what.replace(' ', '_')}", custom_error_message=message
-    )
+
+    what: str
+    """Word for an error message, such as `network`."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return the schema of the union, each of its kinds under a tag."""
+        names = {kind: name for name, kind in records_of(source).items()}
+        tags = {kind: names.get(kind, EXTERNAL if is_record(kind) else PLAIN) for kind in kinds_of(source)}
+        others = tuple(tag for kind, tag in tags.items() if kind not in names)
+        chosen = Discriminator(
+            _tag_chooser(tuple(names.values()), others),
+            custom_error_type=f"unknown_{self.what.replace(' ', '_')}",
+            custom_error_message=self._message(", ".join(names.values()), others),
+            custom_error_context={"is_expectation": PLAIN in others},
+        )
+        tagged = tuple(Annotated[kind, Tag(tag)] for kind, tag in tags.items())
+        return chosen.__get_pydantic_core_schema__(Union[tagged], handler)  # noqa: UP007
+
+    def _message(self, names: str, others: tuple[str, ...]) -> str:
+        if PLAIN in others:
+            return f"expected a number, or a {self.what} with one of the names {names}"
+        more = ", or one of another package with its distribution and version" if EXTERNAL in others else ""
+        return f"{self.what} has an unknown name; known are {names}{more}"
 
 
-def by_known_name(what: str, *known: str) -> Discriminator:
-    """Return the discriminator of a union over `name` that other packages cannot add to; arguments as for `by_name`."""
-    message = f"{what} has an unknown name; known are {', '.join(known)}"
-    return Discriminator(_name_of, custom_error_type=f"unknown_{what.replace(' ', '_')}", custom_error_message=message)
+def _tag_chooser(names: tuple[str, ...], others: tuple[str, ...]) -> Callable[[Any], str | None]:
+    """Return what finds the tag of a record or of its JSON; None for one that the union does not know."""
 
+    def choose(value: Any) -> str | None:
+        if not isinstance(value, dict | Record):
+            return PLAIN if PLAIN in others else None
+        fields = dict(value)
+        if fields.get("name") in names:
+            return str(fields["name"])
+        return EXTERNAL if EXTERNAL in others and fields.get("distribution") is not None else None
 
-def _name_of(value: Any) -> Any:
-    return value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
+    return choose
 
 
 def load_external(spec: External, group: str) -> Any:
@@ -86,14 +137,3 @@ def _origin(point: EntryPoint) -> tuple[str, str]:
 
 def _normalized(distribution: str) -> str:
     return re.sub(r"[-_.]+", "-", distribution).lower()
-
-
-def _tag_chooser(known: tuple[str, ...]) -> Callable[[Any], str | None]:
-    def choose(value: Any) -> str | None:
-        fields: dict[str, Any] = value if isinstance(value, dict) else getattr(value, "__dict__", {})
-        name = fields.get("name")
-        if name in known:
-            return str(name)
-        return EXTERNAL if fields.get("distribution") is not None else None
-
-    return choose

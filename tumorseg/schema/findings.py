@@ -1,8 +1,9 @@
-"""What `data check` finds in a dataset, and `plan validate` in a plan."""
+"""Findings of `data check` in a dataset, and of `plan validate` in a plan."""
 
 from collections.abc import Sequence
 from typing import Literal
 
+from tumorseg.errors import TumorsegError
 from tumorseg.schema.base import Record
 from tumorseg.schema.dataset import DatasetDescription
 
@@ -80,7 +81,7 @@ SEVERITIES: dict[str, Severity] = {
     "unknown_content": "warning",
     "never_held_out": "note",
 }
-"""Every kind of finding and how grave it is: an error stops the work or spoils it, a warning wants a look, a note is to know."""
+"""Every kind of finding and how grave it is: an error stops the work or makes it wrong, a warning wants a look, a note is to know."""
 RANKS: dict[Severity, int] = {"error": 0, "warning": 1, "note": 2}
 """The order in which findings are shown."""
 FIXABLE = ("label_header", "forms_disagree", "label_type")
@@ -103,14 +104,20 @@ class Finding(Record):
 
 
 def finding(kind: str, message: str, *, cases: tuple[str, ...] = (), file: str | None = None) -> Finding:
-    """Return a finding; a file's name at the head of the message, where errors have it, is left out."""
-    text = _printable(" ".join(message.split()))
-    file = None if file is None else _printable(file)
-    for case_id in cases[:1]:
-        text = text.removeprefix(f"case {case_id}: ")
-    if file is not None:
-        text = text.removeprefix(f"{file}: ")
-    return Finding(severity=SEVERITIES[kind], kind=kind, case_ids=cases, message=text, file=file)
+    """Return a finding, its texts on one line and printable."""
+    return Finding(
+        severity=SEVERITIES[kind],
+        kind=kind,
+        case_ids=cases,
+        message=_printable(" ".join(message.split())),
+        file=None if file is None else _printable(file),
+    )
+
+
+def finding_of(error: TumorsegError, kind: str, *, cases: tuple[str, ...] = (), file: str | None = None) -> Finding:
+    """Return the finding that an error becomes; its message does not repeat the case and the file of the finding."""
+    message = error.text(case_id=cases[0] if cases else None, file=file)
+    return finding(kind, message, cases=cases, file=file)
 
 
 def _printable(text: str) -> str:

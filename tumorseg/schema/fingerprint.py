@@ -1,4 +1,4 @@
-"""What was measured of a dataset: all that planning may look at."""
+"""The fingerprint: measurements of a dataset, and all that planning may look at."""
 
 from typing import Annotated, Literal
 
@@ -32,7 +32,7 @@ class IntensityStatistics(Record):
 
 
 class LabelPlace(Record):
-    """Where a label lies in a case: in mm along (Z, Y, X) of the canonical orientation, from the first voxel's centre."""
+    """Position of a label in a case: mm along (Z, Y, X) of the canonical orientation, from the first voxel's centre."""
 
     centroid_mm: tuple[float, float, float]
     """Mean of its voxels."""
@@ -43,7 +43,7 @@ class LabelPlace(Record):
 
 
 class ImageDoubt(Record):
-    """What speaks against the intensities of one image."""
+    """Doubt about the intensities of one image."""
 
     channel: str
     """Its name."""

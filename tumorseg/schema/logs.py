@@ -4,7 +4,7 @@ from tumorseg.schema.base import Record
 
 
 class EpochLog(Record):
-    """What is known at the end of an epoch."""
+    """Log entry at the end of an epoch."""
 
     epoch: int
     """From 0."""

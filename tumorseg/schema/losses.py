@@ -1,12 +1,14 @@
-"""What a plan can say of the loss."""
+"""Losses in a plan."""
 
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, Tag, model_validator
+from pydantic import Field, model_validator
 
 from tumorseg.schema.base import Record
 from tumorseg.schema.class_weights import ClassWeights
-from tumorseg.schema.extensions import EXTERNAL, External, by_name
+from tumorseg.schema.extensions import ByName, External, records_of
+from tumorseg.schema.loss_facts import SUMS, VOXELS, Facts
 from tumorseg.schema.numbers import (
     Exponent,
     NotNegative,
@@ -14,24 +16,22 @@ from tumorseg.schema.numbers import (
     Positive,
     Share,
     Smoothing,
+    breakpoints,
     number_at,
     number_values,
-    telling_moments,
 )
 from tumorseg.schema.weighting import FixedWeighting, LossWeighting
-
-FOR_CLASSES = {
-    "cross_entropy": "use binary_cross_entropy",
-    "nacl": "use binary_cross_entropy with label_smoothing",
-}
-"""Components for exclusive classes only, and what to use of regions."""
-FOR_REGIONS = {"binary_cross_entropy": "use cross_entropy"}
-"""Components for regions only, and what to use of classes."""
 
 
 class Weighted(Record):
     """One term of the sum."""
 
+    facts: ClassVar[Facts]
+    """Those of a loss of this package."""
+    targets: ClassVar[Literal["labels or regions", "labels", "regions"]] = "labels or regions"
+    """What it can be computed on: exclusive classes, regions, or both."""
+    instead: ClassVar[str] = ""
+    """What to do about other targets."""
     weight: NotNegative = 1.0
     """Factor of the term."""
 
@@ -51,14 +51,16 @@ class DiceLoss(OverlapLoss):
     """Soft Dice of probabilities, as 1 - dsc (Milletari 2016; Isensee 2021)."""
 
     name: Literal["dice"] = "dice"
+    facts: ClassVar = Facts("1 - mean_c (2 Σpg + s) / (Σp + Σg + s)", "0 to 1", "Milletari 2016; Drozdzal 2016", SUMS)
     denominator: Literal["linear", "squared"] = "linear"
     """Whether probabilities are added up as they are (Drozdzal 2016) or squared (Milletari 2016)."""
 
 
 class GeneralizedDiceLoss(OverlapLoss):
-    """One Dice over all classes, each weighed by its size in the reference (Sudre 2017)."""
+    """One Dice over all classes, each weighted by its size in the reference (Sudre 2017)."""
 
     name: Literal["generalized_dice"] = "generalized_dice"
+    facts: ClassVar = Facts("1 - 2 Σ_c w_c Σpg / Σ_c w_c (Σp + Σg), w_c = 1 / (Σg)²", "0 to 1", "Sudre 2017", SUMS)
     include_background: bool = True
     """Whether softmax outputs count the background class too; regions have none."""
     class_weighting: Literal["square", "simple", "uniform"] = "square"
@@ -69,14 +71,18 @@ class JaccardLoss(OverlapLoss):
     """Soft Jaccard index (intersection over union) of probabilities, as 1 - index (Rahman 2016)."""
 
     name: Literal["jaccard"] = "jaccard"
+    facts: ClassVar = Facts("1 - mean_c (Σpg + s) / (Σp + Σg - Σpg + s)", "0 to 1", "Rahman 2016", SUMS)
     denominator: Literal["linear", "squared"] = "linear"
     """Whether probabilities are added up as they are or squared."""
 
 
 class TverskyLoss(OverlapLoss):
-    """Soft Dice with false positives and false negatives weighed apart (Salehi 2017), or focal (Abraham 2019)."""
+    """Soft Dice with false positives and false negatives weighted apart (Salehi 2017), or focal (Abraham 2019)."""
 
     name: Literal["tversky"] = "tversky"
+    facts: ClassVar = Facts(
+        "mean_c (1 - Σpg / (Σpg + α Σp(1-g) + β Σ(1-p)g))^γ", "0 to 1", "Salehi 2017; focal: Abraham 2019", SUMS
+    )
     alpha: NotNegative = 0.3
     """Weight of false positives; with beta, 0.5 each is Dice."""
     beta: NotNegative = 0.7
@@ -86,7 +92,7 @@ class TverskyLoss(OverlapLoss):
 
     @model_validator(mode="after")
     def _check(self) -> "TverskyLoss":
-        moments = telling_moments(self.alpha, self.beta)
+        moments = breakpoints(self.alpha, self.beta)
         if any(number_at(self.alpha, moment) + number_at(self.beta, moment) <= 0 for moment in moments):
             raise ValueError("alpha and beta of tversky are both 0; one of them must be above 0")
         return self
@@ -96,6 +102,12 @@ class UnifiedFocalLoss(Weighted):
     """Focal cross-entropy that spares the foreground, and focal Tversky that spares the background (Yeung 2022)."""
 
     name: Literal["unified_focal"] = "unified_focal"
+    facts: ClassVar = Facts(
+        "λ (focal CE that spares foreground) + (1-λ) (focal Tversky that spares background)",
+        "from 0",
+        "Yeung 2022",
+        VOXELS,
+    )
     balance: Portion = 0.5
     """Share of the cross-entropy; the rest is Tversky's."""
     delta: Portion = 0.7
@@ -117,18 +129,25 @@ class CrossEntropyLoss(EntropyLoss):
     """Softmax cross-entropy, mean over supervised voxels."""
 
     name: Literal["cross_entropy"] = "cross_entropy"
+    facts: ClassVar = Facts("mean -log p of the voxel's own class", "from 0", "textbook; smoothing: Szegedy 2016", SUMS)
+    targets: ClassVar = "labels"
+    instead: ClassVar = "use binary_cross_entropy"
 
 
 class BinaryCrossEntropyLoss(EntropyLoss):
     """Sigmoid cross-entropy of regions, mean over supervised voxels and regions."""
 
     name: Literal["binary_cross_entropy"] = "binary_cross_entropy"
+    facts: ClassVar = Facts("mean -g log p - (1-g) log(1-p)", "from 0", "textbook", SUMS)
+    targets: ClassVar = "regions"
+    instead: ClassVar = "use cross_entropy"
 
 
 class FocalLoss(Weighted):
     """Cross-entropy times (1 - p)^gamma, p being the probability of what is right (Lin 2017)."""
 
     name: Literal["focal"] = "focal"
+    facts: ClassVar = Facts("mean -(1-p)^γ log p", "from 0", "Lin 2017", VOXELS)
     gamma: NotNegative = 2.0
     """How much less voxels count that are right already; 0 is the cross-entropy."""
     alpha: Annotated[float, Field(ge=0, le=1)] | tuple[Annotated[float, Field(ge=0)], ...] | None = None
@@ -145,6 +164,9 @@ class TopKLoss(Weighted):
     """Mean cross-entropy of the voxels that are worst (Wu 2016; nnU-Net's TopK10 is k = 0.1)."""
 
     name: Literal["topk"] = "topk"
+    facts: ClassVar = Facts(
+        "mean of the worst share k of -log p", "from 0", "Wu 2016; nnU-Net", f"{VOXELS}, and a selection"
+    )
     k: Share = 0.1
     """Share of the batch's supervised voxels that count; of regions, of voxels and regions."""
 
@@ -153,6 +175,12 @@ class HardExampleLoss(Weighted):
     """Mean cross-entropy of all foreground and of the background voxels that are worst (Shrivastava 2016)."""
 
     name: Literal["ohem"] = "ohem"
+    facts: ClassVar = Facts(
+        "mean -log p of foreground and of the worst share k of background",
+        "from 0",
+        "Shrivastava 2016",
+        f"{VOXELS}, and a selection",
+    )
     k: Share = 0.1
     """Share of the batch's supervised background voxels that count."""
 
@@ -161,6 +189,11 @@ class NeighbourLoss(Weighted):
     """Keeps logits near the share of each class among a voxel's neighbours: calibrated borders (NACL, Murugesan 2023)."""
 
     name: Literal["nacl"] = "nacl"
+    facts: ClassVar = Facts(
+        "mean |share of class among neighbours - logit|", "from 0", "Murugesan 2023", "whole logits twice"
+    )
+    targets: ClassVar = "labels"
+    instead: ClassVar = "use binary_cross_entropy with label_smoothing"
     weight: NotNegative = 0.1
     """Factor of the term, beside a cross-entropy."""
     kernel_size: Literal[3, 5, 7] = 3
@@ -180,6 +213,9 @@ class BoundaryLoss(DistanceLoss):
     """Error times the signed distance from the reference's surface (Kervadec 2019)."""
 
     name: Literal["boundary"] = "boundary"
+    facts: ClassVar = Facts(
+        "mean (p-g) φ, φ the signed distance in mm", "from 0, mm", "Kervadec 2019", "distance maps of the reference"
+    )
     distance_maps: Literal["device", "loader"] = "device"
     """Whether distances are measured after augmentation where the batch is, or before it while batches are read."""
 
@@ -188,6 +224,12 @@ class HausdorffLoss(DistanceLoss):
     """Squared error times powers of the distances from the surfaces of reference and prediction (Karimi 2019)."""
 
     name: Literal["hausdorff"] = "hausdorff"
+    facts: ClassVar = Facts(
+        "mean (p-g)² (|φ_p|^α + |φ_g|^α)",
+        "from 0, mm^α",
+        "Karimi 2019",
+        "probabilities; distance maps of both, each step",
+    )
     alpha: Exponent = 2.0
     """Power of the distances."""
 
@@ -196,6 +238,12 @@ class SurfaceDiceLoss(Weighted):
     """Soft surface Dice: border voxels that lie within a tolerance of the other's border (after Bokhovkin 2019)."""
 
     name: Literal["surface_dice"] = "surface_dice"
+    facts: ClassVar = Facts(
+        "1 - (Σ b_p near(b_g) + Σ b_g near(b_p)) / (Σ b_p + Σ b_g), b borders",
+        "0 to 1",
+        "after Bokhovkin 2019, Nikolov 2021",
+        "probabilities and their pools",
+    )
     tolerance_mm: float = Field(default=2.0, ge=0)
     """How far borders may lie apart; rounded to whole voxels along each axis."""
     smooth: float = Field(default=1e-5, ge=0)
@@ -206,44 +254,26 @@ class ExternalLoss(External, Weighted):
     """A loss of another installed package; where weights follow the losses, its values must not be negative."""
 
 
-COMPONENTS: dict[str, type[Weighted]] = {
-    record.model_fields["name"].default: record
-    for record in (
-        DiceLoss,
-        GeneralizedDiceLoss,
-        JaccardLoss,
-        TverskyLoss,
-        UnifiedFocalLoss,
-        CrossEntropyLoss,
-        BinaryCrossEntropyLoss,
-        FocalLoss,
-        TopKLoss,
-        HardExampleLoss,
-        NeighbourLoss,
-        BoundaryLoss,
-        HausdorffLoss,
-        SurfaceDiceLoss,
-    )
-}
-"""By name."""
 LossComponent = Annotated[
-    Annotated[DiceLoss, Tag("dice")]
-    | Annotated[GeneralizedDiceLoss, Tag("generalized_dice")]
-    | Annotated[JaccardLoss, Tag("jaccard")]
-    | Annotated[TverskyLoss, Tag("tversky")]
-    | Annotated[UnifiedFocalLoss, Tag("unified_focal")]
-    | Annotated[CrossEntropyLoss, Tag("cross_entropy")]
-    | Annotated[BinaryCrossEntropyLoss, Tag("binary_cross_entropy")]
-    | Annotated[FocalLoss, Tag("focal")]
-    | Annotated[TopKLoss, Tag("topk")]
-    | Annotated[HardExampleLoss, Tag("ohem")]
-    | Annotated[NeighbourLoss, Tag("nacl")]
-    | Annotated[BoundaryLoss, Tag("boundary")]
-    | Annotated[HausdorffLoss, Tag("hausdorff")]
-    | Annotated[SurfaceDiceLoss, Tag("surface_dice")]
-    | Annotated[ExternalLoss, Tag(EXTERNAL)],
-    by_name("loss", *COMPONENTS),
+    DiceLoss
+    | GeneralizedDiceLoss
+    | JaccardLoss
+    | TverskyLoss
+    | UnifiedFocalLoss
+    | CrossEntropyLoss
+    | BinaryCrossEntropyLoss
+    | FocalLoss
+    | TopKLoss
+    | HardExampleLoss
+    | NeighbourLoss
+    | BoundaryLoss
+    | HausdorffLoss
+    | SurfaceDiceLoss
+    | ExternalLoss,
+    ByName("loss"),
 ]
+COMPONENTS: dict[str, type[Weighted]] = records_of(LossComponent)
+"""By name."""
 
 
 class LossPreset(Record):
@@ -281,7 +311,7 @@ class LossSpec(Record):
     @model_validator(mode="after")
     def _check(self) -> "LossSpec":
         weights = [component.weight for component in self.components]
-        for moment in telling_moments(*weights):
+        for moment in breakpoints(*weights):
             if sum(number_at(weight, moment) for weight in weights) <= 0:
                 raise ValueError(f"the weights of the loss components sum to 0 after {moment:.0%} of the training")
         boundaries = self._boundaries()
@@ -294,6 +324,13 @@ class LossSpec(Record):
         if min(self.deep_supervision_weights) < 0:
             raise ValueError("deep_supervision_weights must not be negative")
         return self
+
+    def misfits(self, *, has_regions: bool) -> Iterator[str]:
+        """Yield which components cannot be computed on a dataset's targets, and what to use instead."""
+        wrong, what = ("labels", "regions") if has_regions else ("regions", "no regions")
+        for component in self.components:
+            if component.targets == wrong:
+                yield f"{component.name}, but the dataset has {what}; {component.instead}"
 
     @property
     def reads_distances(self) -> bool:

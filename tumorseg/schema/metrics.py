@@ -15,7 +15,7 @@ Missing = Literal["refuse", "worst", "skip"]
 
 
 class CaseMetrics(Record):
-    """How well one label or region of one case was segmented."""
+    """Scores of one label or region of one case."""
 
     case_id: Name
     label: str

@@ -1,19 +1,48 @@
-"""What a plan can say of a network."""
+"""Networks that a plan can name."""
 
 import math
+from abc import abstractmethod
 from typing import Annotated, Literal
 
-from pydantic import Field, Tag, model_validator
+from pydantic import Field, model_validator
 
 from tumorseg.schema.base import Record
-from tumorseg.schema.extensions import EXTERNAL, External, by_name
+from tumorseg.schema.extensions import ByName, External, records_of
 
 Axes = tuple[int, ...]
 Counts = tuple[Annotated[int, Field(ge=1)], ...]
 
 
-class UNetTopology(Record):
-    """What every U-Net has: stages from full resolution down to the bottleneck."""
+class Network(Record):
+    """Base class: what the rest of a plan asks of every network."""
+
+    @property
+    @abstractmethod
+    def num_axes(self) -> int:
+        """Return 2 or 3."""
+
+    @property
+    @abstractmethod
+    def divisors(self) -> tuple[int, ...]:
+        """Return what each edge of a patch must be a multiple of."""
+
+    @property
+    @abstractmethod
+    def num_supervised(self) -> int:
+        """Return the number of resolutions whose logits are trained."""
+
+    def patch_problem(self, patch_size: tuple[int, ...]) -> str | None:
+        """Return why the network cannot be trained on patches of so many voxels; None if it can."""
+        if self.num_axes != len(patch_size):
+            return f"the network has {self.num_axes} axes, patch_size {len(patch_size)}"
+        divisors = list(self.divisors)
+        if any(size % divisor for size, divisor in zip(patch_size, divisors, strict=True)):
+            return f"patch_size {list(patch_size)} must be multiples of {divisors}, the product of the strides"
+        return None
+
+
+class UNetTopology(Network):
+    """Base class of U-Nets: stages from full resolution down to the bottleneck."""
 
     features_per_stage: Counts = Field(min_length=2)
     """Channels of each stage."""
@@ -44,6 +73,18 @@ class UNetTopology(Record):
     def divisors(self) -> tuple[int, ...]:
         """Return what each edge of a patch must be a multiple of."""
         return tuple(math.prod(axis) for axis in zip(*self.strides, strict=True))
+
+    @property
+    def num_supervised(self) -> int:
+        """Return the number of segmentation heads: one a decoder stage, or the last alone."""
+        return self.num_stages - 1 if self.deep_supervision else 1
+
+    def patch_problem(self, patch_size: tuple[int, ...]) -> str | None:
+        """Return why the network cannot be trained on patches of so many voxels; None if it can."""
+        # Instance normalisation of a single voxel has no variance to divide by.
+        if tuple(patch_size) == self.divisors:
+            return f"patch_size {list(patch_size)} leaves one voxel at the bottleneck, which cannot be normalised"
+        return super().patch_problem(patch_size)
 
     @model_validator(mode="after")
     def _check(self) -> "UNetTopology":
@@ -89,9 +130,8 @@ class ResidualUNet(UNetTopology):
         return self
 
 
-NetworkSpec = Annotated[
-    Annotated[PlainUNet, Tag("plain_unet")]
-    | Annotated[ResidualUNet, Tag("residual_unet")]
-    | Annotated[External, Tag(EXTERNAL)],
-    by_name("network", "plain_unet", "residual_unet"),
-]
+KnownNetwork = PlainUNet | ResidualUNet
+"""Networks of tumorseg's own."""
+NetworkSpec = Annotated[KnownNetwork | External, ByName("network")]
+NETWORKS: dict[str, type[Network]] = records_of(KnownNetwork)
+"""Records of tumorseg's own networks by name."""

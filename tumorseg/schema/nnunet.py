@@ -1,4 +1,4 @@
-"""What tumorseg understands of nnU-Net v2's plans: keys with one possible value are those of which it knows only that one.
+"""Records of nnU-Net v2's plans; a key with one possible value is one whose other values are not supported.
 
 References:
     nnunetv2 2.8.1: `PlansManager`, `ConfigurationManager`, and the networks of dynamic_network_architectures.

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from tumorseg.schema.base import Record
+from tumorseg.schema.extensions import ByName
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 """Of the training's length."""
@@ -115,7 +116,6 @@ class StepSchedule(Record):
 NumberSchedule = LinearSchedule | CosineSchedule | WarmUpSchedule | StepSchedule
 Number = float | NumberSchedule
 """A number, or how it changes."""
-NAMES = ("linear", "cosine", "warm_up", "step")
 
 
 def number_at(number: Number, progress: float) -> float:
@@ -133,17 +133,10 @@ def number_values(number: Number) -> tuple[float, ...]:
     return (number,) if isinstance(number, float | int) else number.values()
 
 
-def telling_moments(*numbers: Number) -> list[float]:
-    """Return the moments at which a sum of numbers may be least: between them they move along lines or half cosines."""
+def breakpoints(*numbers: Number) -> list[float]:
+    """Return the moments at which a sum of numbers may be least: in between, they follow lines or half cosines."""
     changing = (number for number in numbers if not isinstance(number, float | int))
     return sorted({0.0, 1.0} | {moment for number in changing for moment in number.moments()})
-
-
-def _kind(value: Any) -> str | None:
-    if isinstance(value, dict):
-        name = value.get("name")
-        return name if name in NAMES else None
-    return getattr(value, "name", "constant")
 
 
 def _within(is_sound: Callable[[float], bool], bounds: str) -> AfterValidator:
@@ -157,28 +150,10 @@ def _within(is_sound: Callable[[float], bool], bounds: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-_AnyNumber = Annotated[
-    Annotated[float, Tag("constant")]
-    | Annotated[LinearSchedule, Tag("linear")]
-    | Annotated[CosineSchedule, Tag("cosine")]
-    | Annotated[WarmUpSchedule, Tag("warm_up")]
-    | Annotated[StepSchedule, Tag("step")],
-    Discriminator(
-        _kind,
-        custom_error_type="unknown_schedule",
-        custom_error_message=f"expected a number, or a schedule with one of the names {', '.join(NAMES)}",
-    ),
-]
+_AnyNumber = Annotated[Number, ByName("schedule")]
 NotNegative = Annotated[_AnyNumber, _within(lambda value: value >= 0, "0 or more")]
 Positive = Annotated[_AnyNumber, _within(lambda value: value > 0, "above 0")]
 Share = Annotated[_AnyNumber, _within(lambda value: 0 < value <= 1, "above 0 and at most 1")]
 Exponent = Annotated[_AnyNumber, _within(lambda value: 0 < value <= 4, "above 0 and at most 4")]
 Portion = Annotated[_AnyNumber, _within(lambda value: 0 <= value <= 1, "from 0 to 1")]
 Smoothing = Annotated[_AnyNumber, _within(lambda value: 0 <= value < 1, "0 or more and below 1")]
-NUMBER_SCHEDULES: dict[str, type[Record]] = {
-    "linear": LinearSchedule,
-    "cosine": CosineSchedule,
-    "warm_up": WarmUpSchedule,
-    "step": StepSchedule,
-}
-"""By name."""

@@ -1,4 +1,4 @@
-"""What a plan can say of the optimizer and its schedule."""
+"""Optimizers and their schedules in a plan."""
 
 from typing import Annotated, Literal
 

@@ -5,25 +5,18 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, JsonValue, StrictBool, model_validator
 
-from tumorseg.schema.augmentation import (
-    AffineTransform,
-    AugmentationSpec,
-    MirrorTransform,
-    PreviousMorphology,
-    PreviousRemoval,
-    UniqueAxes,
-)
+from tumorseg.schema.augmentation import AugmentationSpec, PreviousMorphology, PreviousRemoval, UniqueAxes
 from tumorseg.schema.base import Record
 from tumorseg.schema.dataset import FileName
 from tumorseg.schema.extensions import External
 from tumorseg.schema.fingerprint import IntensityStatistics
-from tumorseg.schema.losses import FOR_CLASSES, FOR_REGIONS, LossSpec
-from tumorseg.schema.networks import NetworkSpec, UNetTopology
+from tumorseg.schema.losses import LossSpec
+from tumorseg.schema.networks import KnownNetwork, NetworkSpec
 from tumorseg.schema.optimizers import OptimizerSpec, ScheduleSpec
 from tumorseg.schema.planned_dataset import CaseLists, PlannedDataset, fold_contradictions, unused_contradictions
 from tumorseg.schema.preprocessing import NormalizationSpec, ResamplingSpec
 
-PLAN_VERSION = 3
+PLAN_VERSION = 4
 """Of the plan's form; raised when its fields change."""
 
 Count = Annotated[int, Field(ge=1)]
@@ -61,7 +54,7 @@ class MemoryCount(Record):
     activations_bytes: int = Field(ge=0)
     """Saved for the backward pass, those of the loss included; of a batch in parts those of one, and the gradients of all logits."""
     workspace_bytes: int = Field(ge=0)
-    """Scratch space of the hungriest convolution."""
+    """Largest workspace of a convolution."""
     peak_bytes: int = Field(ge=0)
     """Most that is allocated at once in a training step."""
     inference_bytes: int = Field(ge=0)
@@ -73,8 +66,8 @@ class Budget(Record):
 
     vram_bytes: Count
     """Budget for reserved bytes, the CUDA context and a margin."""
-    predicted_bytes: Count
-    """Predicted for the configuration that needs most, context and margin included."""
+    predicted_bytes: Count | None = None
+    """Predicted for the configuration that needs most, context and margin included; null where none was counted."""
     counts: dict[str, MemoryCount] = Field(default_factory=dict)
     """What was counted, by configuration; those of other packages' networks are missing."""
     num_gpus: Count = 1
@@ -90,14 +83,14 @@ class Budget(Record):
 
 
 class SamplingSpec(Record):
-    """How training patches are drawn."""
+    """Sampling of training patches."""
 
     foreground_fraction: float = Field(default=0.33, ge=0, le=1)
     """Share of a batch's patches, at least one patch, that are centred on a foreground voxel; 0 turns it off."""
 
 
 class InferenceSpec(Record):
-    """How a whole image is segmented."""
+    """Segmentation of a whole image: mirroring, tiles and their weights."""
 
     mirroring: bool = True
     """Whether predictions are averaged over mirrored views."""
@@ -145,7 +138,7 @@ class Configuration(Record):
     gradient_accumulation: Count = 1
     """Parts into which a batch is cut, one after the other through the network, to save memory; the loss is that of the whole."""
     activation_checkpointing: bool = False
-    """Whether the network's stages are computed anew in the backward pass, to save memory."""
+    """Whether the network's stages are recomputed in the backward pass, to save memory."""
 
     @property
     def num_axes(self) -> int:
@@ -160,23 +153,12 @@ class Configuration(Record):
             raise ValueError(
                 f"inference.mirroring_axes {self.inference.mirroring_axes} has an axis not in 0 to {self.num_axes - 1}"
             )
-        _check_transforms(self.augmentation, self.num_axes)
+        for misfit in self.augmentation.misfits(self.num_axes):
+            raise ValueError(f"augmentation: {misfit}")
         _check_cascade(self.augmentation, has_previous=self.previous_configuration is not None)
-        if isinstance(self.network, UNetTopology):
-            _check_unet(self.network, self.patch_size, self.loss)
+        if not isinstance(self.network, External):
+            _check_network(self.network, self.patch_size, self.loss)
         return self
-
-
-def _check_transforms(augmentation: AugmentationSpec, num_axes: int) -> None:
-    for transform in augmentation.transforms:
-        if isinstance(transform, MirrorTransform) and not set(transform.axes) <= set(range(num_axes)):
-            raise ValueError(f"augmentation mirrors axes {list(transform.axes)} of a patch of {num_axes} axes")
-        if isinstance(transform, AffineTransform) and len(transform.rotation_deg) != (1 if num_axes == 2 else 3):
-            raise ValueError(
-                f"augmentation has {len(transform.rotation_deg)} angles for {num_axes} axes; 2 axes need 1, 3 need 3"
-            )
-        if isinstance(transform, AffineTransform) and transform.in_plane and num_axes == 2:
-            raise ValueError("augmentation turns in_plane, which leaves the first of 3 axes alone; there are 2 axes")
 
 
 def _check_cascade(augmentation: AugmentationSpec, *, has_previous: bool) -> None:
@@ -190,25 +172,18 @@ def _check_cascade(augmentation: AugmentationSpec, *, has_previous: bool) -> Non
             )
 
 
-def _check_unet(network: UNetTopology, patch_size: tuple[int, ...], loss: LossSpec) -> None:
-    if network.num_axes != len(patch_size):
-        raise ValueError(f"the network has {network.num_axes} axes, patch_size {len(patch_size)}")
-    divisors = list(network.divisors)
-    if any(size % divisor for size, divisor in zip(patch_size, divisors, strict=True)):
-        raise ValueError(f"patch_size {list(patch_size)} must be multiples of {divisors}, the product of the strides")
-    if all(size == divisor for size, divisor in zip(patch_size, divisors, strict=True)):
+def _check_network(network: KnownNetwork, patch_size: tuple[int, ...], loss: LossSpec) -> None:
+    if (problem := network.patch_problem(patch_size)) is not None:
+        raise ValueError(problem)
+    if len(loss.deep_supervision_weights) != network.num_supervised:
         raise ValueError(
-            f"patch_size {list(patch_size)} leaves one voxel at the bottleneck, which cannot be normalised"
-        )
-    num_outputs = network.num_stages - 1 if network.deep_supervision else 1
-    if len(loss.deep_supervision_weights) != num_outputs:
-        raise ValueError(
-            f"loss.deep_supervision_weights has {len(loss.deep_supervision_weights)} entries, the network {num_outputs} outputs"
+            f"loss.deep_supervision_weights has {len(loss.deep_supervision_weights)} entries, the network "
+            f"{network.num_supervised} outputs"
         )
 
 
 class Training(Record):
-    """How long and in what way every configuration is trained."""
+    """Length, precision and seed of the training of every configuration."""
 
     epochs: Count
     """Epochs; after each one there is a validation and a checkpoint."""
@@ -230,7 +205,7 @@ ReasonSource = Literal["rule", "preset", "user", "import", "device", "tuned"]
 
 
 class Reason(Record):
-    """Why a field has its value."""
+    """Reason for the value of a field."""
 
     source: ReasonSource = "rule"
     """Who decided: a rule on the fingerprint, the preset, the user, an imported plan, a measurement on a device, or a search."""
@@ -253,7 +228,7 @@ def _check_version(version: object) -> object:
 class Plan(Record):
     """The plan document."""
 
-    schema_version: Annotated[Literal[3], BeforeValidator(_check_version)] = 3
+    schema_version: Annotated[Literal[4], BeforeValidator(_check_version)] = 4
     """Of this document's form."""
     name: FileName
     """Stem of the file's name."""
@@ -314,7 +289,8 @@ class Plan(Record):
             yield from _check_previous(name, configuration, self.configurations)
             if len(configuration.normalization) != len(self.dataset.channels):
                 yield f"configurations.{name}.normalization has {len(configuration.normalization)} entries for {len(self.dataset.channels)} channels"
-            yield from _check_loss(name, configuration.loss, has_regions=bool(self.dataset.regions))
+            for misfit in configuration.loss.misfits(has_regions=bool(self.dataset.regions)):
+                yield f"configurations.{name}.loss has {misfit}"
 
 
 def _check_previous(name: str, configuration: Configuration, configurations: dict[str, Configuration]) -> Iterator[str]:
@@ -325,11 +301,3 @@ def _check_previous(name: str, configuration: Configuration, configurations: dic
         yield f"configurations.{name}.previous_configuration {previous!r} is no other configuration of {sorted(configurations)}"
     elif configurations[previous].previous_configuration is not None or configurations[previous].num_axes != 3:
         yield f"configurations.{name}.previous_configuration {previous!r} must be 3D and no cascade itself"
-
-
-def _check_loss(name: str, loss: LossSpec, *, has_regions: bool) -> Iterator[str]:
-    wrong = FOR_CLASSES if has_regions else FOR_REGIONS
-    for component in loss.components:
-        if component.name in wrong:
-            what = "regions" if has_regions else "no regions"
-            yield f"configurations.{name}.loss has {component.name}, but the dataset has {what}; {wrong[component.name]}"

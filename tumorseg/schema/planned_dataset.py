@@ -13,7 +13,7 @@ CaseLists = tuple[tuple[str, ...], ...]
 
 
 class Selection(NamedTuple):
-    """Which cases of a dataset are used; nothing reads the others."""
+    """Cases of a dataset that are used; nothing reads the others."""
 
     excluded: frozenset[str] = frozenset()
     """case_ids that are not."""

@@ -1,4 +1,4 @@
-"""What a plan can say of normalisation and resampling."""
+"""Normalisation and resampling in a plan."""
 
 from typing import Annotated, Literal
 
@@ -54,7 +54,7 @@ NormalizationSpec = Annotated[
 
 
 class ResamplingSpec(Record):
-    """How images, labels and logits change their voxel grid."""
+    """Interpolation orders for bringing images, labels and logits to another voxel grid."""
 
     image_order: Literal[0, 1, 3] = 3
     """Spline order for intensities."""

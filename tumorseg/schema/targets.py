@@ -1,4 +1,4 @@
-"""What a network is trained to predict, derived from a dataset's labels and regions."""
+"""Targets of a network, derived from a dataset's labels and regions."""
 
 from tumorseg.schema.base import Record
 from tumorseg.schema.dataset import DatasetDescription

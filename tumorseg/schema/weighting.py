@@ -1,11 +1,11 @@
-"""How the weights of a loss's components follow its course."""
+"""Weightings: rules by which the weights of a loss's components follow its course."""
 
 from typing import Annotated, Literal
 
-from pydantic import Field, Tag, model_validator
+from pydantic import Field, model_validator
 
 from tumorseg.schema.base import Record
-from tumorseg.schema.extensions import by_known_name
+from tumorseg.schema.extensions import ByName
 
 
 class FixedWeighting(Record):
@@ -52,17 +52,6 @@ class AdaptiveWeighting(Record):
         return self
 
 
-WEIGHTINGS: dict[str, type[Record]] = {
-    "fixed": FixedWeighting,
-    "uncertainty": UncertaintyWeighting,
-    "dynamic_average": DynamicAverageWeighting,
-    "adaptive": AdaptiveWeighting,
-}
-"""By name."""
 LossWeighting = Annotated[
-    Annotated[FixedWeighting, Tag("fixed")]
-    | Annotated[UncertaintyWeighting, Tag("uncertainty")]
-    | Annotated[DynamicAverageWeighting, Tag("dynamic_average")]
-    | Annotated[AdaptiveWeighting, Tag("adaptive")],
-    by_known_name("weighting", *WEIGHTINGS),
+    FixedWeighting | UncertaintyWeighting | DynamicAverageWeighting | AdaptiveWeighting, ByName("weighting")
 ]

@@ -1,4 +1,4 @@
-"""What is wrong with a document, in words for a person who wrote it: no terms of a schema, no regular expressions."""
+"""Faults of a document in words for the person who wrote it: no schema terms, no regular expressions."""
 
 import json
 import re
@@ -53,8 +53,12 @@ SENTENCES = {
 """Kinds of problems of which a sentence says all."""
 
 
-class _Told(NamedTuple):
-    """One problem, to be told."""
+class ExpectationError(ValueError):
+    """Failure of a record's own check; its text says what was expected, and the value found is shown after it."""
+
+
+class _Reported(NamedTuple):
+    """One problem, to be reported."""
 
     place: tuple[int | str, ...]
     """Keys and positions in the document."""
@@ -74,15 +78,15 @@ def problems_of(invalid: ValidationError, document: Any) -> list[tuple[str, str]
     """
     problems: list[dict[str, Any]] = [dict(problem) for problem in invalid.errors(include_url=False)]
     places = [problem["loc"] for problem in problems]
-    told = [_told(problem, document) for problem in problems if not _is_short_by_others(problem, places)]
-    return [(".".join(map(str, place)), message) for place, message in _merged(told)]
+    reports = [_reported(problem, document) for problem in problems if not _is_short_by_others(problem, places)]
+    return [(".".join(map(str, place)), message) for place, message in _merged(reports)]
 
 
-def _merged(told: Sequence[_Told]) -> Iterator[tuple[tuple[int | str, ...], str]]:
-    """Yield what is told of each place once; of several forms that a value may have, the one that it nearly has counts."""
-    outer = {one.place[:length] for one in told for length in range(len(one.place))}
-    left: dict[tuple[int | str, ...], list[_Told]] = {}
-    for one in told:
+def _merged(reports: Sequence[_Reported]) -> Iterator[tuple[tuple[int | str, ...], str]]:
+    """Yield what is reported of each place once; of several forms that a value may have, the one that it nearly has counts."""
+    outer = {one.place[:length] for one in reports for length in range(len(one.place))}
+    left: dict[tuple[int | str, ...], list[_Reported]] = {}
+    for one in reports:
         if not (one.is_of_branch and one.place in outer):
             left.setdefault(one.place, []).append(one)
     for place, members in left.items():
@@ -94,11 +98,11 @@ def _merged(told: Sequence[_Told]) -> Iterator[tuple[tuple[int | str, ...], str]
             yield place, "; ".join(dict.fromkeys(one.message for one in members))
 
 
-def _told(problem: dict[str, Any], document: Any) -> _Told:
+def _reported(problem: dict[str, Any], document: Any) -> _Reported:
     place, is_of_branch = _place(problem, document)
     kind, about = problem["type"], problem.get("ctx", {})
     expected = EXPECTATIONS[kind](about) if kind in EXPECTATIONS else None
-    return _Told(place, expected, _message(problem, expected), is_of_branch)
+    return _Reported(place, expected, _message(problem, expected), is_of_branch)
 
 
 def _message(problem: dict[str, Any], expected: str | None) -> str:
@@ -118,15 +122,18 @@ def _message(problem: dict[str, Any], expected: str | None) -> str:
     if expected is not None:
         as_key = " as its key" if problem["loc"][-1:] == ("[key]",) else ""
         return f"{EXPECTED}{expected}{as_key}, found {shown(value)}"
-    own = _own_words(problem)
-    return f"{own}, found {shown(value)}" if own.startswith(EXPECTED) and not _is_container(value) else own
+    own, is_expectation = _own_words(problem)
+    return f"{own}, found {shown(value)}" if is_expectation and not _is_container(value) else own
 
 
-def _own_words(problem: dict[str, Any]) -> str:
-    """Return what a check of ours says."""
+def _own_words(problem: dict[str, Any]) -> tuple[str, bool]:
+    """Return what a check of ours says, and whether it says what was expected."""
     if problem["type"] in ("value_error", "assertion_error"):
-        return str(problem["ctx"]["error"])
-    return f"{EXPECTED}something else" if problem["type"] in PYDANTICS_KINDS else str(problem["msg"])
+        error = problem["ctx"]["error"]
+        return str(error), isinstance(error, ExpectationError)
+    if problem["type"] in PYDANTICS_KINDS:
+        return f"{EXPECTED}something else", True
+    return str(problem["msg"]), bool(problem.get("ctx", {}).get("is_expectation"))
 
 
 def _key_of(about: Mapping[str, Any]) -> str:
@@ -176,7 +183,7 @@ def _step(here: Any, part: int | str) -> tuple[bool, Any]:
 
 
 def _is_short_by_others(problem: dict[str, Any], places: Sequence[tuple[int | str, ...]]) -> bool:
-    """Return whether a list is too short only because entries that are wrong, and told, do not count."""
+    """Return whether a list is too short only because entries that are wrong, and reported, do not count."""
     if problem["type"] != "too_short" or len(problem["input"]) < problem["ctx"]["min_length"]:
         return False
     outer = problem["loc"]

@@ -50,7 +50,7 @@ GRADES = ("HGG", "LGG")
 
 
 class Convention(NamedTuple):
-    """How the files of a case are called, and what their labels mean."""
+    """File names of a case in some years, and the values of its labels."""
 
     years: str
     endings: tuple[str, ...]
@@ -110,7 +110,7 @@ def read_brats(folder: Path) -> Dataset:
     found = _case_folders(folder)
     conventions = {convention for case in found for convention in _conventions_of(case)}
     if len(conventions) > 1:
-        raise InputError(f"{folder}: {_mixed(conventions)}")
+        raise InputError(_mixed(conventions), file=folder)
     convention = conventions.pop() if conventions else CONVENTIONS[0]
     problems = Problems(folder)
     cases = [_read_case(case, convention, problems) for case in found]
@@ -119,11 +119,11 @@ def read_brats(folder: Path) -> Dataset:
 
 
 def _case_folders(folder: Path) -> list[Path]:
-    """Return the folders that hold images of cases that are used; those that hold nothing are told."""
+    """Return the folders that hold images of cases that are used; those that hold nothing are reported."""
     empty = [case for case in _candidates(folder) if not any(case.iterdir())]
     for case in sorted(case for case in empty if not is_left_out(folder_name(case))):
         note_or_warn(
-            f"case {folder_name(case)}: found no file in its folder {case}; restore them, or remove the folder"
+            f"found no file in its folder {case}; restore them, or remove the folder", case_id=folder_name(case)
         )
     return used(folder, [case for case in _candidates(folder) if image_files(case)], folder_name)
 
@@ -145,7 +145,7 @@ def list_brats(folder: Path) -> Listing:
     for case, conventions in by_case.items():
         if len(conventions) > 1:
             case_id = folder_name(case)
-            problems.add(f"case {case_id}: {_mixed(conventions)}", case_id=case_id)
+            problems.add(_mixed(conventions), case_id=case_id)
     if len(years := {convention for conventions in by_case.values() for convention in conventions}) > 1:
         problems.add(_mixed(years), part="label")
     cases = [_read_case(case, (conventions or CONVENTIONS)[0], problems) for case, conventions in by_case.items()]
@@ -177,12 +177,12 @@ def _candidates(folder: Path) -> Iterable[Path]:
 def _read_case(folder: Path, convention: Convention, problems: Problems) -> Case:
     case_id = folder_name(folder)
     if rivals := find_rivals(folder, f"{case_id}{convention.label_ending}"):
-        problems.add(f"case {case_id}: {rivals}", case_id=case_id, part="label")
+        problems.add(rivals, case_id=case_id, part="label")
     images = []
     for ending in convention.endings:
         stem = f"{case_id}{ending}"
         if rivals := find_rivals(folder, stem):
-            problems.add(f"case {case_id}: {rivals}", case_id=case_id, part="image")
+            problems.add(rivals, case_id=case_id, part="image")
         images.append(ImageFile(path=str(find_image(folder, stem) or folder / f"{stem}.nii.gz")))
     label = find_label(folder, f"{case_id}{convention.label_ending}")
     patient = TIME_POINT.fullmatch(case_id)

@@ -1,4 +1,4 @@
-"""Which of the images that were found are the channels that a model takes."""
+"""Matching of images to the channels that a model takes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from tumorseg.workers.outcomes import Failure
 
 
 class Wanted(NamedTuple):
-    """What a model takes."""
+    """Channels that a model takes."""
 
     names: tuple[str, ...]
     """Of its channels, in its order."""
@@ -44,10 +44,7 @@ def match_channels(path: Path, listing: Listing, wanted: Wanted) -> Matched:
     if not listing.is_named:
         return _match_counts(listing, wanted)
     chosen = _positions(path, listing, wanted)
-    cases = [
-        case.model_copy(update={"images": tuple(case.images[position] for position in chosen)})
-        for case in listing.cases
-    ]
+    cases = [case.changed(images=tuple(case.images[position] for position in chosen)) for case in listing.cases]
     return Matched(cases, [])
 
 
@@ -74,8 +71,9 @@ def _positions(path: Path, listing: Listing, wanted: Wanted) -> list[int]:
         order = _match_kinds(listing.kinds, wanted.kinds) or order
     if missing := [name for name, position in zip(wanted.names, order, strict=True) if position is None]:
         raise InputError(
-            f"{path}: found the channels {_with_kinds(listing.channels, listing.kinds)}, expected "
-            f"{_with_kinds(wanted.names, wanted.kinds)}; missing: {', '.join(missing)}; if they only bear other names, write a manifest"
+            f"found the channels {_with_kinds(listing.channels, listing.kinds)}, expected "
+            f"{_with_kinds(wanted.names, wanted.kinds)}; missing: {', '.join(missing)}; if they only bear other names, write a manifest",
+            file=path,
         )
     return [position for position in order if position is not None]
 

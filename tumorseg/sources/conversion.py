@@ -1,4 +1,4 @@
-"""What a layout is told to write a dataset, and what it says of it."""
+"""Interface by which a layout writes a dataset."""
 
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
@@ -7,7 +7,7 @@ from tumorseg.schema.dataset import Case, DatasetDescription
 
 
 class CaseFiles(NamedTuple):
-    """Where the files of one case go, relative to the dataset's folder."""
+    """Files of one case to be written, relative to the dataset's folder."""
 
     images: tuple[str, ...]
     """One per channel, or one for all."""
@@ -39,7 +39,7 @@ class NameFiles(Protocol):
 
 
 class Writer(NamedTuple):
-    """How a dataset is written in a layout; reading it is the same module's part."""
+    """Functions that write a dataset in a layout; reading it is the same module's part."""
 
     describe: Callable[[DatasetDescription], DatasetDescription]
     """Return a dataset with the label values that the layout's files hold."""

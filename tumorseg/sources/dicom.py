@@ -71,7 +71,7 @@ def list_dicom(path: Path) -> Listing:
 
 
 def list_dicom_apart(path: Path) -> list[Listing]:
-    """List every study by itself, so that each has channels of its own; those whose channels cannot be told are noted.
+    """List every study by itself, so that each has channels of its own; those whose channels cannot be determined are noted.
 
     Raises:
         InputError: there is no image; or channels cannot be told, and nobody is `collecting` problems.
@@ -82,7 +82,7 @@ def list_dicom_apart(path: Path) -> list[Listing]:
         try:
             listings.append(_listing(path, [(case_id, study)]))
         except InputError as error:
-            problems.add(f"case {case_id}: {error}", case_id=case_id)
+            problems.add(str(error), case_id=case_id)
     problems.check()
     return listings
 
@@ -108,7 +108,7 @@ def _with_images(path: Path, studies: list[Study]) -> list[Study]:
     if found := [study for study in studies if study.series]:
         return found
     raise InputError(
-        f"{path}: found no image series of CT, MR or PET that can be read; expected DICOM images; check the files"
+        "found no image series of CT, MR or PET that can be read; expected DICOM images; check the files", file=path
     )
 
 

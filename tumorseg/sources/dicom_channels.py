@@ -1,4 +1,4 @@
-"""Which image series of DICOM studies are the channels: those that every study has."""
+"""Choice of the image series of DICOM studies that are the channels: those that every study has."""
 
 import logging
 from collections import Counter
@@ -49,7 +49,8 @@ def choose_channels(path: Path, studies: Sequence[Study]) -> list[Chosen]:
         if len(units := Counter(series.units for series in chosen.series)) > 1:
             listed = ", ".join(f"{unit or 'none'} ({count})" for unit, count in sorted(units.items()))
             raise InputError(
-                f"{path}: found {chosen.channel.name} in different units: {listed}; expected one; give each a dataset of its own"
+                f"found {chosen.channel.name} in different units: {listed}; expected one; give each a dataset of its own",
+                file=path,
             )
     _note_worlds(path, found, studies)
     return sorted(found, key=lambda chosen: -_num_drawn_on(chosen, studies))
@@ -141,8 +142,9 @@ def _unlike(path: Path, what: str, studies: Sequence[Study]) -> InputError:
         for study in studies
     )
     return InputError(
-        f"{path}: found {what}; found {held}; expected the same series in each; write a manifest with a folder per channel, or leave out "
-        "what differs"
+        f"found {what}; found {held}; expected the same series in each; write a manifest with a folder per channel, or leave out "
+        "what differs",
+        file=path,
     )
 
 

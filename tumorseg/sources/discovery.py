@@ -10,7 +10,8 @@ from tumorseg.ops.smears import picture_fault
 from tumorseg.planning.evidence.certainty import describe_uncertain
 from tumorseg.planning.evidence.doubts import FileFault, Held, Label, question_labels
 from tumorseg.schema.dataset import Case, Dataset, LabelDoubt
-from tumorseg.storage.images import FLAT_ENDINGS, knows_names_only, read_label_names, read_stored_labels
+from tumorseg.storage.images import FLAT_ENDINGS, knows_names_only, read_stored_labels
+from tumorseg.storage.named_labels import label_names
 from tumorseg.types import Segmentation
 from tumorseg.workers.machine import num_cores
 
@@ -23,7 +24,7 @@ LOSSY_ENDINGS = (".jpg", ".jpeg")
 
 
 class Discovered(NamedTuple):
-    """What the label files of a dataset hold."""
+    """Labels found in the label files of a dataset."""
 
     labels: dict[str, int]
     """Name to value, the background included."""
@@ -86,7 +87,7 @@ def _held_by(case: Case) -> Held:
         return nothing
     try:
         if knows_names_only(case.label):
-            return nothing._replace(labels=frozenset(read_label_names(case.label_files)))
+            return nothing._replace(labels=frozenset(label_names(case.label_files)))
         return _held_values(case, case.label)
     except InputError:
         return nothing

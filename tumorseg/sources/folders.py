@@ -1,4 +1,4 @@
-"""What every layout needs of the file system: files that exist, stay inside their folder, and errors that list them all."""
+"""Files of a layout: they exist, stay inside their folder, and errors list all that is wrong."""
 
 import itertools
 import logging
@@ -31,7 +31,7 @@ ENVIRONMENT_VARIABLE = re.compile(r"\$\w|\$\{")
 
 
 class Listing(NamedTuple):
-    """What a folder offers to predict on or to score: more cases than its dataset where test cases lie beside it."""
+    """Cases of a folder to predict on or to score: more than its dataset's where test cases lie beside them."""
 
     channels: tuple[str, ...]
     """Names, in the order of each case's images."""
@@ -122,7 +122,7 @@ def dataset_json(folder: Path) -> dict[str, Any]:
         return {}
     content = read_json(path, InputError)
     if not isinstance(content, dict):
-        raise InputError(f"{path}: found {shown(content)}, expected an object, {{…}}; mend the file")
+        raise InputError(f"found {shown(content)}, expected an object, {{…}}; mend the file", file=path)
     return content
 
 
@@ -182,28 +182,41 @@ Part = Literal["image", "label", "pairing"]
 class Problem(NamedTuple):
     """Something that is wrong with a dataset."""
 
-    line: str
+    reason: str
+    """What was found, without the case and the file."""
     case_id: str | None = None
-    """Of the case that it is about; None for the dataset as a whole."""
+    """Of the case that it is about, or that a file would belong to; None for the dataset as a whole."""
     part: Part | None = None
     """What of it; None for all."""
     is_remark: bool = False
     """Whether the dataset can be read in spite of it."""
+    file: str | None = None
+    """A file that lies where the layout has no place for it."""
+
+    @property
+    def text(self) -> str:
+        """Return one line for where the case is named already."""
+        return self.reason if self.file is None else f"{self.file}: {self.reason}"
+
+    @property
+    def cases(self) -> tuple[str, ...]:
+        """Return the id of the case that it is about; a file that has no place belongs to none."""
+        return () if self.file is not None or self.case_id is None else (self.case_id,)
+
+    @property
+    def line(self) -> str:
+        """Return one line, which begins with the case or with the file."""
+        return "".join((*(f"case {case_id}: " for case_id in self.cases), self.text))
 
 
 class Collected(NamedTuple):
-    """What sources found wrong while `collecting`."""
+    """Problems that sources found while `collecting`."""
 
     problems: list[Problem]
     closed: set[str]
     """Ids of cases that name files which must not be opened."""
     renamed: dict[str, str]
     """Id of a case whose own cannot be a file's name, to that one."""
-
-    @property
-    def lines(self) -> list[str]:
-        """Return one line a problem."""
-        return [problem.line for problem in self.problems]
 
 
 _collected: ContextVar[Collected | None] = ContextVar("collected", default=None)
@@ -220,12 +233,13 @@ def collecting() -> Iterator[Collected]:
         _collected.reset(token)
 
 
-def note_or_warn(problem: str) -> None:
+def note_or_warn(reason: str, *, case_id: str | None = None) -> None:
     """Tell of a fault that does not stop the dataset from being read: to who is `collecting`, else as a warning."""
-    if (collected := _collected.get()) is not None:
-        collected.problems.append(Problem(problem, is_remark=True))
+    problem, collected = Problem(reason, case_id, is_remark=True), _collected.get()
+    if collected is not None:
+        collected.problems.append(problem)
     else:
-        logger.warning("%s", problem)
+        logger.warning("%s", problem.line)
 
 
 class Problems:
@@ -237,17 +251,24 @@ class Problems:
         self._found: list[Problem] = []
 
     def add(
-        self, problem: object, *, case_id: str | None = None, part: Part | None = None, is_closed: bool = False
+        self,
+        reason: str,
+        *,
+        case_id: str | None = None,
+        part: Part | None = None,
+        file: Path | None = None,
+        is_closed: bool = False,
     ) -> None:
-        """Note one problem, an error or a sentence.
+        """Note one problem.
 
         Args:
-            problem: what is wrong.
+            reason: what is wrong, without the case and the file.
             case_id: of the case that it is about, where it is about one.
             part: what of it.
+            file: one that lies where the layout has no place for it.
             is_closed: whether the case's files must not be opened.
         """
-        self._found.append(Problem(str(problem), case_id, part))
+        self._found.append(Problem(reason, case_id, part, file=None if file is None else str(file)))
         if case_id is not None:
             note_refused(case_id)
         if case_id is not None and is_closed and (collected := _collected.get()) is not None:
@@ -258,7 +279,7 @@ class Problems:
         try:
             return str(confined_file(folder, stated, allow_outside=self._allow_outside))
         except InputError as error:
-            self.add(f"case {case_id}: {error}", case_id=case_id, part=part, is_closed=True)
+            self.add(str(error), case_id=case_id, part=part, is_closed=True)
             return stated
 
     @property
@@ -275,12 +296,11 @@ class Problems:
         if (collected := _collected.get()) is not None:
             collected.problems.extend(self._found)
             self._found.clear()
-            return
-        if len(self._found) == 1:
-            raise InputError(f"{self._source}: {self._found[0].line}")
-        if self._found:
-            listed = "".join(f"\n  {problem.line}" for problem in self._found)
-            raise InputError(f"{self._source}: {len(self._found)} problems{listed}")
+        elif len(self._found) == 1:
+            raise InputError(self._found[0].line, file=self._source)
+        elif self._found:
+            lines = [f"  {problem.line}" for problem in self._found]
+            raise InputError(f"{len(lines)} problems", file=self._source, lines=lines)
 
 
 def build_dataset(source: Path, cases: Sequence[Case], **description: Any) -> Dataset:
@@ -290,7 +310,7 @@ def build_dataset(source: Path, cases: Sequence[Case], **description: Any) -> Da
         InputError: there is no case, or a field is wrong; the message starts with `source`.
     """
     if not cases:
-        raise InputError(f"{source}: found no case, expected at least one; check that the images are in place")
+        raise InputError("found no case, expected at least one; check that the images are in place", file=source)
     ordered = sorted(cases, key=lambda case: case.case_id)
     if (collected := _collected.get()) is not None:
         ordered = _without_repeated(ordered, collected)
@@ -300,8 +320,7 @@ def build_dataset(source: Path, cases: Sequence[Case], **description: Any) -> Da
 def _without_repeated(cases: Sequence[Case], collected: Collected) -> list[Case]:
     """Return the first case of each id; the others are noted."""
     for case_id in repeated_values(case.case_id for case in cases):
-        problem = f"case {case_id}: found twice in the dataset, expected once; rename or remove one"
-        collected.problems.append(Problem(problem, case_id))
+        collected.problems.append(Problem("found twice in the dataset, expected once; rename or remove one", case_id))
     return list({case.case_id: case for case in reversed(cases)}.values())[::-1]
 
 
@@ -322,10 +341,10 @@ def build_case(source: Path, **fields: Any) -> Case:
 def _other_id(source: Path, given: str, problem: str) -> str:
     """Return an id for a case whose own cannot be a file's name: one that no file is likely to have."""
     if (collected := _collected.get()) is None:
-        raise InputError(f"{source}: case {shown(given)}: {problem}")
+        raise InputError(f"case {shown(given)}: {problem}", file=source)
     stem = re.sub(r"[^\w.-]+", "_", given, flags=re.ASCII).strip("._-")[:MOST_LETTERS] or "unnamed"
     case_id = next(name for number in itertools.count(1) if (name := f"{stem}~{number}") not in collected.renamed)
     collected.renamed[case_id] = given
-    collected.problems.append(Problem(f"case {case_id}: found {shown(given)}: {problem}", case_id))
+    collected.problems.append(Problem(f"found {shown(given)}: {problem}", case_id))
     collected.closed.add(case_id)
     return case_id

@@ -40,7 +40,7 @@ SITE = re.compile(r"[A-Za-z]+")
 
 
 class Convention(NamedTuple):
-    """How one year's files are called."""
+    """Folders, file names and labels of one year."""
 
     images: str
     """Folder of the images, below the dataset's."""
@@ -102,7 +102,7 @@ def list_hecktor(folder: Path) -> Listing:
 
 
 def _unlabelled(case: Case) -> Case:
-    return case.model_copy(update={"label": None})
+    return case.changed(label=None)
 
 
 def _convention_of(folder: Path) -> Convention | None:
@@ -125,10 +125,10 @@ def _check_rivals(folder: Path, convention: Convention, cases: Iterable[Case]) -
     problems = Problems(folder)
     for case in cases:
         if rivals := find_rivals(folder / convention.labels, f"{case.case_id}{convention.label_ending}"):
-            problems.add(f"case {case.case_id}: {rivals}", case_id=case.case_id, part="label")
+            problems.add(rivals, case_id=case.case_id, part="label")
         for image in map(Path, dict.fromkeys(file.path for file in case.images)):
             if rivals := find_rivals(image.parent, image_id(image)):
-                problems.add(f"case {case.case_id}: {rivals}", case_id=case.case_id, part="image")
+                problems.add(rivals, case_id=case.case_id, part="image")
     problems.check()
 
 

@@ -28,7 +28,7 @@ MOST_LETTERS = 100
 
 
 class Inputs(NamedTuple):
-    """What `-i` holds."""
+    """Cases found by `-i`."""
 
     cases: tuple[Case, ...]
     """Sorted by id."""
@@ -37,7 +37,7 @@ class Inputs(NamedTuple):
 
 
 class Segmentations(NamedTuple):
-    """What is to be scored, or to be scored against."""
+    """Label files to be scored, or to be scored against."""
 
     files: dict[str, tuple[str, ...]]
     """Case id to its file, or files where it is DICOM, sorted by id."""
@@ -82,7 +82,7 @@ def open_inputs(
         sound, refused = _sort_out(folder, collected, matched.cases, part="image")
         _add(found, Matched(sound, [*matched.refused, *refused]))
     if not found.cases and not found.refused:
-        raise InputError(f"{', '.join(map(str, paths))}: found only segmentations, expected images; give the images")
+        raise InputError("found only segmentations, expected images; give the images", file=", ".join(map(str, paths)))
     return _without_repeated(found)
 
 
@@ -143,7 +143,7 @@ def _labels_of(path: Path, *, allow_outside: bool, may_be_empty: bool) -> tuple[
     else:
         found = _listed_labels(path, layout, allow_outside=allow_outside)
     if not any(found):
-        raise InputError(f"{path}: found cases, but no label among them; expected reference segmentations")
+        raise InputError("found cases, but no label among them; expected reference segmentations", file=path)
     return found
 
 
@@ -160,7 +160,7 @@ def _layout_of(path: Path) -> Layout | None:
     if not path.exists():
         if strip_ending(path.name) is not None:
             return None
-        raise InputError(f"{path}: no such file or folder; expected images; check the path")
+        raise InputError("no such file or folder; expected images; check the path", file=path)
     if is_brats_case(path):
         return LAYOUTS["BraTS"]
     if path.is_file() and strip_ending(path.name) is None and is_dicom_file(path):
@@ -210,7 +210,8 @@ def _match_apart(path: Path, listings: Iterable[Listing], wanted: Wanted) -> Mat
         try:
             _add(found, match_channels(path, listing, wanted))
         except InputError as error:
-            found.refused.append(Failure(listing.cases[0].case_id, str(error)))
+            case_id = listing.cases[0].case_id
+            found.refused.append(Failure(case_id, error.text(case_id=case_id)))
     return found
 
 
@@ -222,7 +223,7 @@ def _add(found: Matched, more: Matched) -> None:
 def _sort_out(
     path: Path, collected: Collected, cases: Iterable[Case], *, part: Part
 ) -> tuple[list[Case], list[Failure]]:
-    """Return the cases of which images, or labels, are sound, and what is wrong with the others; remarks are told.
+    """Return the cases of which images, or labels, are sound, and what is wrong with the others; remarks are logged.
 
     Raises:
         InputError: something is wrong with all of them.
@@ -235,9 +236,9 @@ def _sort_out(
     lines: dict[str, list[str]] = {}
     for problem in (problem for problem in problems if not problem.is_remark):
         if problem.case_id is None:
-            whole.add(problem.line)
+            whole.add(problem.text)
         else:
-            lines.setdefault(problem.case_id, []).append(problem.line.removeprefix(f"case {problem.case_id}: "))
+            lines.setdefault(problem.case_id, []).append(problem.text)
     whole.check()
     sound = [case for case in cases if case.case_id not in lines]
     return sound, list(_failures(lines, collected.renamed))

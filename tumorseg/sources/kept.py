@@ -1,4 +1,4 @@
-"""What the keys of another program's dataset.json cannot say, kept under a key of our own, which such programs pass over."""
+"""Facts that another program's dataset.json has no key for, kept under a key of our own, which it ignores."""
 
 import json
 from collections.abc import Iterable
@@ -38,7 +38,7 @@ class Kept(DatasetDescription):
             "site": self.sites.get(case.case_id),
             "columns": self.columns.get(case.case_id, {}),
         }
-        return case.model_copy(update=known)
+        return case.changed(**known)
 
 
 def keep(description: DatasetDescription, cases: Iterable[Case]) -> dict[str, Any]:
@@ -68,8 +68,9 @@ def read_kept(folder: Path) -> Kept | None:
 def disagreement(folder: Path, what: str) -> InputError:
     """Return the error for a dataset.json of which only one side was edited."""
     return InputError(
-        f"{folder / 'dataset.json'}: found {what} other than `{KEY}` says; edit both, or remove the key `{KEY}` to read it "
-        "as any other such folder"
+        f"found {what} other than `{KEY}` says; edit both, or remove the key `{KEY}` to read it "
+        "as any other such folder",
+        file=folder / "dataset.json",
     )
 
 
@@ -80,7 +81,7 @@ def renumbered(description: DatasetDescription) -> DatasetDescription:
     if targets.ignore_value is not None:
         new[targets.ignore_value] = targets.num_classes
     regions = [
-        region.model_copy(update={"labels": tuple(new[value] for value in region.labels), "value": new[region.value]})
+        region.changed(labels=tuple(new[value] for value in region.labels), value=new[region.value])
         for region in description.regions
     ]
     changed = {

@@ -11,7 +11,7 @@ from tumorseg.sources.folders import Listing
 
 
 class Layout(NamedTuple):
-    """How a dataset can lie on disk."""
+    """One arrangement of a dataset on disk."""
 
     recognize: Callable[[Path], bool]
     read: Callable[..., Dataset]
@@ -21,9 +21,9 @@ class Layout(NamedTuple):
     needs: str
     """What a folder must have, for messages."""
     discovers_labels: bool = False
-    """Whether `read` looks into every label file where nothing names the labels, unless it is told them as `labels`."""
+    """Whether `read` looks into every label file where nothing names the labels, unless it is given them as `labels`."""
     is_confined: bool = False
-    """Whether both refuse files outside the folder, unless they are told to `allow_outside`."""
+    """Whether both refuse files outside the folder, unless they may `allow_outside`."""
 
     def open(self, path: Path, *, labels: Mapping[str, int] | None = None, allow_outside: bool = False) -> Dataset:
         """Return the training cases.
@@ -73,5 +73,5 @@ def unknown_layout(path: Path) -> InputError:
     """Return the error for a folder without known layout: what was tried, and what each would need."""
     tried = "; ".join(f"{name} needs {layout.needs}" for name, layout in LAYOUTS.items())
     return InputError(
-        f"{path}: found no dataset that tumorseg knows; tried: {tried}; arrange the files, or write a manifest"
+        f"found no dataset that tumorseg knows; tried: {tried}; arrange the files, or write a manifest", file=path
     )

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class LeftOut(NamedTuple):
-    """What sources met while they were `leaving_out` cases."""
+    """Cases that sources left out or refused while `leaving_out`."""
 
     selection: Selection
     found: set[str]
@@ -60,7 +60,8 @@ def used(source: Path, entries: Iterable[T], case_id: Callable[[T], str]) -> lis
     kept = [entry for entry in given if not is_left_out(case_id(entry))]
     if given and not kept:
         raise InputError(
-            f"{source}: all {len(given)} cases are excluded or in no list of the split file; expected some that are used; correct the ids"
+            f"all {len(given)} cases are excluded or in no list of the split file; expected some that are used; correct the ids",
+            file=source,
         )
     return kept
 

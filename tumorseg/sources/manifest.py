@@ -141,7 +141,7 @@ def _is_of_others(file: Path) -> bool:
     """Tell whether a manifest.json is another program's, as of a viewer in a browser: it speaks of neither channels nor cases."""
     try:
         content = read_json(file, InputError)
-    except InputError:  # is told when it is read
+    except InputError:  # is reported when it is read
         return False
     return not isinstance(content, dict) or not {"channels", "cases"} & set(content)
 
@@ -151,7 +151,7 @@ def _find_manifest(path: Path) -> Path:
         return path
     found = [path / name for name in FILE_NAMES if (path / name).is_file()]
     if len(found) > 1:
-        raise InputError(f"{path}: found both {' and '.join(FILE_NAMES)}; name the one that is meant")
+        raise InputError(f"found both {' and '.join(FILE_NAMES)}; name the one that is meant", file=path)
     return found[0] if found else path / FILE_NAMES[0]
 
 
@@ -168,9 +168,9 @@ def _sound_entries(file: Path, entries: list[Any]) -> list[ManifestCase]:
     for number, entry in enumerate(entries, start=1):
         case_id = _id_of(entry) or f"entry {number}"
         try:
-            sound.append(parse_record(ManifestCase, entry, source=f"case {case_id}", error=InputError))
+            sound.append(parse_record(ManifestCase, entry, source=str(file), error=InputError))
         except InputError as error:
-            problems.add(error, case_id=case_id, is_closed=True)
+            problems.add(error.reason, case_id=case_id, is_closed=True)
     problems.check()
     return sound
 
@@ -194,8 +194,7 @@ def _case(file: Path, case: ManifestCase, manifest: Manifest, *, problems: Probl
     stated: dict[Part, list[str]] = {"image": paths, "label": [case.label] if case.label else []}
     for part, path in ((part, path) for part, files in stated.items() for path in files):
         if (problem := _problem_of(file, path)) is not None:
-            line = f"case {case.case_id}: {problem}; mend it"
-            problems.add(line, case_id=case.case_id, part=part, is_closed=True)
+            problems.add(f"{problem}; mend it", case_id=case.case_id, part=part, is_closed=True)
     images = [{"path": str(file.parent / path)} for path in paths]
     label = str(file.parent / case.label) if case.label else None
     return build_case(file, images=images, label=label, **{name: getattr(case, name) for name in SAME})
@@ -218,7 +217,7 @@ def _image_paths(case: ManifestCase, channels: list[str], problems: Problems) ->
     if set(named) != set(channels) or len(case.images) != len(channels):
         found = ", ".join(named) if isinstance(case.images, dict) else f"{len(case.images)} paths"
         problems.add(
-            f"case {case.case_id}: found the images {found or 'none'}, expected {', '.join(channels)}; mend it",
+            f"found the images {found or 'none'}, expected {', '.join(channels)}; mend it",
             case_id=case.case_id,
             part="image",
         )

@@ -86,7 +86,7 @@ def _channels(file: Path, table: _Table, names: Sequence[str]) -> list[str]:
     if not channels:
         found = ", ".join(names) or "none beside case_id, label, group and site"
         raise InputError(
-            f"{file}: found no column of images, expected one for each channel; other columns are {found}; add paths"
+            f"found no column of images, expected one for each channel; other columns are {found}; add paths", file=file
         )
     if empty:
         logger.warning("%s: columns without any cell are left out: %s", file, ", ".join(empty))
@@ -134,8 +134,9 @@ def _bare_channels(file: Path, table: _Table, names: Sequence[str]) -> list[str]
     found = [name for name in names if cells[name]]
     if len(found) > 1:
         raise InputError(
-            f"{file}: found several columns of names of DICOM, {', '.join(found)}, which may say other things; expected paths; write ./ "
-            f"before them where images are meant, as in ./{cells[found[0]][0]}"
+            f"found several columns of names of DICOM, {', '.join(found)}, which may say other things; expected paths; write ./ "
+            f"before them where images are meant, as in ./{cells[found[0]][0]}",
+            file=file,
         )
     return found
 
@@ -174,7 +175,7 @@ def _read_table(file: Path) -> _Table:
     try:
         lines = list(csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator))
     except csv.Error as error:
-        raise InputError(f"{file}: is not CSV ({error}); mend the file") from None
+        raise InputError(f"is not CSV ({error}); mend the file", file=file) from None
     if separator != ",":
         logger.info("%s: the cells are separated by %s", file, SEPARATORS.get(separator, repr(separator)))
     lines = [[cell.strip() for cell in line] for line in lines]
@@ -187,16 +188,17 @@ def _read_text(file: Path) -> str:
     try:
         data = file.read_bytes()
     except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror}), expected a manifest; check the path") from None
+        raise InputError(f"cannot be read ({error.strerror}), expected a manifest; check the path", file=file) from None
     if data.startswith(SPREADSHEETS):
-        raise InputError(f"{file}: is a spreadsheet or an archive, expected text; save it as CSV in UTF-8")
+        raise InputError("is a spreadsheet or an archive, expected text; save it as CSV in UTF-8", file=file)
     if data.startswith(UTF_16) or b"\0" in data:
-        raise InputError(f"{file}: is in UTF-16, expected UTF-8; save it as CSV in UTF-8")
+        raise InputError("is in UTF-16, expected UTF-8; save it as CSV in UTF-8", file=file)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(
-            f"{file}: found bytes that are not UTF-8 at position {error.start}, as in Latin-1; save it as CSV in UTF-8"
+            f"found bytes that are not UTF-8 at position {error.start}, as in Latin-1; save it as CSV in UTF-8",
+            file=file,
         ) from None
 
 
@@ -219,10 +221,8 @@ def _check_rows(file: Path, header: Sequence[str], rows: Iterable[list[str]]) ->
             sound.append(row)
         else:
             case_id = "".join(row[position : position + 1])
-            problems.add(
-                f"case {case_id}: row {number}: found {len(row)} cells, expected {len(header)} as in the header",
-                case_id=case_id or f"row {number}",
-            )
+            reason = f"found {len(row)} cells, expected {len(header)} as in the header"
+            problems.add(f"row {number}: {reason}", case_id=case_id or None)
     problems.check()
     return sound
 
@@ -235,7 +235,7 @@ def _check_header(file: Path, header: Sequence[str], separator: str) -> None:
     found = f"{', '.join(map(repr, repeated))} twice" if "case_id" in names else f"{names}"
     between = "" if separator == "," else f" (the cells are separated by {SEPARATORS.get(separator, repr(separator))})"
     raise InputError(
-        f"{file}: found the columns {found}{between}, expected `case_id`, one per channel, `label`; mend line 1"
+        f"found the columns {found}{between}, expected `case_id`, one per channel, `label`; mend line 1", file=file
     )
 
 
@@ -245,7 +245,7 @@ def _named(file: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> 
         cell = next((row[position] for row in rows if row[position]), "")
         if cell and names_image(file.parent, cell):
             raise InputError(
-                f"{file}: column {position + 1} has no heading, but names images such as {cell!r}; give it one"
+                f"column {position + 1} has no heading, but names images such as {cell!r}; give it one", file=file
             )
         if cell:
             logger.info("%s: column %d has no heading and is left out", file, position + 1)
@@ -259,13 +259,13 @@ def _parse_label(file: Path, header: str) -> tuple[str, int]:
     try:
         return name.strip(), int(value)
     except ValueError:
-        raise InputError(f"{file}: found the column {header!r}, expected label:NAME=INTEGER; mend line 1") from None
+        raise InputError(f"found the column {header!r}, expected label:NAME=INTEGER; mend line 1", file=file) from None
 
 
 def _case(row: dict[str, str], channels: Sequence[str], extra: Sequence[str], *, problems: Problems) -> dict[str, Any]:
     if filled := [name for name, cell in row.items() if name.startswith(LABEL_PREFIX) and cell]:
-        line = f"case {row['case_id']}: column {filled[0]!r} must be empty; its header says it all"
-        problems.add(line, case_id=row["case_id"], part="label")
+        reason = f"column {filled[0]!r} must be empty; its header says it all"
+        problems.add(reason, case_id=row["case_id"], part="label")
     return {
         "case_id": row["case_id"],
         "images": {name: row[name] for name in channels},

@@ -38,7 +38,7 @@ class _Pair(Record, extra="ignore"):
 
 
 class _Description(Record, extra="ignore"):
-    """What tumorseg reads of the Decathlon's dataset.json."""
+    """Keys of the Decathlon's dataset.json that tumorseg reads."""
 
     modality: dict[int, str]
     labels: dict[int, str]
@@ -84,7 +84,7 @@ def list_msd(folder: Path, *, allow_outside: bool = False) -> Listing:
     cases = sorted(_training_cases(folder, description, problems), key=lambda case: case.case_id)
     tests = [_test_case(folder, entry, description, problems=problems) for entry in description.test]
     if not cases and not tests:
-        raise InputError(f"{source}: found no case in `training` or `test`, expected at least one; list the images")
+        raise InputError("found no case in `training` or `test`, expected at least one; list the images", file=source)
     problems.check()
     return Listing(tuple(channels), (*cases, *tests))
 
@@ -130,8 +130,9 @@ def _check_labels(source: Path, labels: Any) -> None:
         return
     if not is_value_to_name(labels):
         raise InputError(
-            f"{source}: `labels` are written name to value, as in version 2 of nnU-Net; expected value to name beside `modality`, as in "
-            "the Decathlon; turn them round, or write `channel_names` and `file_ending` as in version 2"
+            "`labels` are written name to value, as in version 2 of nnU-Net; expected value to name beside `modality`, as in "
+            "the Decathlon; turn them round, or write `channel_names` and `file_ending` as in version 2",
+            file=source,
         )
 
 
@@ -153,14 +154,16 @@ def _channels(source: Path, description: _Description) -> list[str]:
     """Return the channel names in file order."""
     found = sorted(description.modality)
     if found != list(range(len(found))) or not found:
-        raise InputError(f"{source}: `modality` numbers its channels {found}, expected 0, 1, … without a gap; renumber")
+        raise InputError(
+            f"`modality` numbers its channels {found}, expected 0, 1, … without a gap; renumber", file=source
+        )
     return [description.modality[number] for number in found]
 
 
 def _labels(source: Path, names: dict[int, str]) -> dict[str, int]:
     labels = {name: value for value, name in {0: "background", **names}.items()}
     if len(labels) < len({0, *names}):
-        raise InputError(f"{source}: `labels` gives one name to two values: {names}; rename one")
+        raise InputError(f"`labels` gives one name to two values: {names}; rename one", file=source)
     return labels
 
 

@@ -41,7 +41,7 @@ class _Files(Record, extra="ignore"):
 
 
 class _Description(Record, extra="ignore"):
-    """What tumorseg reads of nnU-Net's dataset.json."""
+    """Keys of nnU-Net's dataset.json that tumorseg reads."""
 
     channel_names: dict[int, str]
     labels: dict[str, int | tuple[int, ...]]
@@ -109,7 +109,7 @@ def list_nnunet(folder: Path, *, allow_outside: bool = False) -> Listing:
     cases = [case for files in found for case in _cases(folder, files, description, problems=problems)]
     lone = [(case_id, str(folder / path)) for files in found for case_id, path in files.lone_labels.items()]
     if not (cases or lone or problems.are_there):
-        raise InputError(f"{folder}: found no case in imagesTr or imagesTs, expected at least one; check the images")
+        raise InputError("found no case in imagesTr or imagesTs, expected at least one; check the images", file=folder)
     problems.check()
     channels = description.tumorseg.channels if description.tumorseg else ()
     names = [channel.name for channel in channels] or _channels(description)
@@ -186,7 +186,7 @@ def _check_ending(source: Path, ending: str) -> None:
         return
     meant = f".{ending.strip().lstrip('.').lower()}"
     advice = f"write {meant}" if meant in ENDINGS else "convert the images"
-    raise InputError(f"{source}: found `file_ending` {ending!r}, expected {' or '.join(ENDINGS)}; {advice}")
+    raise InputError(f"found `file_ending` {ending!r}, expected {' or '.join(ENDINGS)}; {advice}", file=source)
 
 
 def _parse_description(source: Path, content: Any) -> _Description:
@@ -194,7 +194,7 @@ def _parse_description(source: Path, content: Any) -> _Description:
     description = parse_record(_Description, content, source=str(source), error=InputError)
     numbers = sorted(description.channel_names)
     if numbers != list(range(len(numbers))) or not numbers:
-        raise InputError(f"{source}: `channel_names` numbers {numbers}, expected 0, 1, … without a gap; renumber")
+        raise InputError(f"`channel_names` numbers {numbers}, expected 0, 1, … without a gap; renumber", file=source)
     return description
 
 
@@ -206,13 +206,15 @@ def _check_version(source: Path, content: Any) -> None:
     if is_value_to_name(labels):
         value, name = next(iter(labels.items()))
         raise InputError(
-            f"{source}: `labels` are written value to name, as in version 1 of nnU-Net and in the Decathlon; expected name to value, "
-            f"such as {{{json.dumps(name)}: {value}}}; turn them round"
+            f"`labels` are written value to name, as in version 1 of nnU-Net and in the Decathlon; expected name to value, "
+            f"such as {{{json.dumps(name)}: {value}}}; turn them round",
+            file=source,
         )
     if "channel_names" not in content and "modality" in content:
         raise InputError(
-            f"{source}: found `modality`, as in version 1 of nnU-Net and in the Decathlon, but no `training` cases; expected "
-            "`channel_names` as in version 2; rename it, and give `file_ending`"
+            "found `modality`, as in version 1 of nnU-Net and in the Decathlon, but no `training` cases; expected "
+            "`channel_names` as in version 2; rename it, and give `file_ending`",
+            file=source,
         )
 
 
@@ -260,8 +262,8 @@ def _check_counts(listed: dict[str, _Files], description: _Description, problems
     expected = len(description.channel_names)
     for case_id, files in listed.items():
         if len(files.images) != expected:
-            problem = f"case {case_id}: found {len(files.images)} images, expected {expected}, one per channel"
-            problems.add(problem, case_id=case_id, part="image")
+            reason = f"found {len(files.images)} images, expected {expected}, one per channel"
+            problems.add(reason, case_id=case_id, part="image")
 
 
 def _targets(source: Path, description: _Description) -> dict[str, Any]:
@@ -269,11 +271,11 @@ def _targets(source: Path, description: _Description) -> dict[str, Any]:
     values = {name: (v,) if isinstance(v, int) else v for name, v in description.labels.items() if name != "ignore"}
     ignore = description.labels.get("ignore")
     if isinstance(ignore, tuple):
-        raise InputError(f"{source}: label `ignore` is {list(ignore)}, expected one integer; mend it")
+        raise InputError(f"label `ignore` is {list(ignore)}, expected one integer; mend it", file=source)
     ignored = {} if ignore is None else {"ignore": ignore}
     if empty := [name for name, v in values.items() if not v]:
         raise InputError(
-            f"{source}: label `{empty[0]}` is [], expected a value, or those that the region joins; mend it"
+            f"label `{empty[0]}` is [], expected a value, or those that the region joins; mend it", file=source
         )
     plain = {name: v[0] for name, v in values.items() if len(v) == 1}
     if not any(len(value) > 1 for value in values.values()):
@@ -294,8 +296,9 @@ def _regions(source: Path, values: dict[str, tuple[int, ...]], order: tuple[int,
     foreground = {name: labels for name, labels in values.items() if set(labels) != {0}}
     if order is None or len(order) != len(foreground):
         raise InputError(
-            f"{source}: found `regions_class_order` {None if order is None else list(order)}, expected one label value "
-            f"for each of the regions {', '.join(foreground)}; add it"
+            f"found `regions_class_order` {None if order is None else list(order)}, expected one label value "
+            f"for each of the regions {', '.join(foreground)}; add it",
+            file=source,
         )
     return [
         {"name": name, "labels": labels, "value": value}

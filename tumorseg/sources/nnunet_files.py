@@ -1,4 +1,4 @@
-"""What lies in the folders of nnU-Net's raw layout: imagesTr/<id>_0000.nii.gz and labelsTr/<id>.nii.gz."""
+"""Files in the folders of nnU-Net's raw layout: imagesTr/<id>_0000.nii.gz and labelsTr/<id>.nii.gz."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -35,15 +35,15 @@ def scan_folders(folder: Path, part: str, *, ending: str, num_channels: int, pro
     paths: dict[str, tuple[str, ...]] = {}
     for case_id, numbers in found.items():
         if extra := sorted(numbers - set(range(num_channels))):
-            line = f"case {case_id}: found channels {extra}, expected only the {num_channels} of `channel_names`"
-            problems.add(line, case_id=case_id, part="image")
+            reason = f"found channels {extra}, expected only the {num_channels} of `channel_names`"
+            problems.add(reason, case_id=case_id, part="image")
         is_joined = ending in FLAT_ENDINGS and numbers == {0}  # one picture of several bands
         given = [0] * num_channels if is_joined else range(num_channels)
         paths[case_id] = tuple(f"{images}/{case_id}_{number:04d}{ending}" for number in given)
     lone = {case_id: path for case_id, path in labelled.items() if case_id not in paths}
     for case_id in lone:
-        line = f"case {case_id}: found a label, but no image in {folder / images}; restore or remove it"
-        problems.add(line, case_id=case_id, part="pairing")
+        reason = f"found a label, but no image in {folder / images}; restore or remove it"
+        problems.add(reason, case_id=case_id, part="pairing")
     with_images = {case_id: path for case_id, path in labelled.items() if case_id in paths}
     return Scanned(paths, with_images, lone)
 
@@ -60,10 +60,8 @@ def _labelled(folder: Path, ending: str, problems: Problems) -> list[str]:
         else:
             twin = path.with_name(f"{case_id}{ending}")
             beside = f", beside {twin}" if twin.is_file() else ""
-            line = (
-                f"{path}: found another ending than `file_ending` {ending}{beside}; convert, rename or remove the file"
-            )
-            problems.add(line, case_id=case_id, part="label")
+            reason = f"found another ending than `file_ending` {ending}{beside}; convert, rename or remove the file"
+            problems.add(reason, case_id=case_id, part="label", file=path)
     return sorted(found)
 
 
@@ -80,6 +78,6 @@ def _channel_numbers(folder: Path, ending: str, problems: Problems) -> dict[str,
         if not is_left_out(case_id):
             twin = path.with_name(f"{image_id(path)}{ending}")
             beside = f", found it beside {twin}" if twin.is_file() else ""
-            line = f"{path}: expected the name <id>_0000{ending}{beside}; rename or remove the file"
-            problems.add(line, case_id=case_id, part="image")
+            reason = f"expected the name <id>_0000{ending}{beside}; rename or remove the file"
+            problems.add(reason, case_id=case_id, part="image", file=path)
     return found

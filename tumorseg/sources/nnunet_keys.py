@@ -1,4 +1,4 @@
-"""What nnU-Net v2's own keys can say of a dataset.
+"""Channels and labels in nnU-Net v2's own keys.
 
 Labels must be consecutive from 0, `background` first and `ignore` last; where one label is a list of values, every entry is a
 region with an output of its own, painted in the order of `labels` with the values of `regions_class_order`. A channel's name

@@ -1,4 +1,4 @@
-"""How the images and labels of a folder lie: in two folders, beside each other, or in a folder per case."""
+"""Arrangements of images and labels: in two folders, beside each other, or in a folder per case."""
 
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -49,7 +49,7 @@ class Pair(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a folder holds."""
+    """Pairs and leftover files of a folder."""
 
     pairs: list[Pair]
     alone: list[Pair]
@@ -104,8 +104,8 @@ def _across(folder: Path, images: list[Path], labels: list[Path]) -> Found:
     several: dict[Part, list[Path]] = {"image": images, "label": labels}
     faults = [_crowded(part, entries) for part, entries in several.items() if len(entries) > 1]
     if not faults and not any(group.channels and group.labels for group in groups.values()):
-        told = f"{_holding(images[0], files)} and {_holding(labels[0], label_files)}, and no name is like another; {REMEDY}"
-        faults = [Problem(told, part="pairing")]
+        text = f"{_holding(images[0], files)} and {_holding(labels[0], label_files)}, and no name is like another; {REMEDY}"
+        faults = [Problem(text, part="pairing")]
     return Found(pairs, [], strays, tuple(lone_labels), tuple(faults))
 
 

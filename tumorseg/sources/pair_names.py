@@ -1,4 +1,4 @@
-"""Which images and labels belong together, by the names of their files alone.
+"""Pairing of images and labels by their file names alone.
 
 Public datasets call them `p0` and `p0_seg`, `img0001` and `label0001`, `volume-0` and `segmentation-0`, or `imaging` and
 `segmentation` in a folder per case: an id, and perhaps a word that says what the file is, before or after it.

@@ -50,7 +50,7 @@ def read_pairs(folder: Path, labels: Mapping[str, int] | None = None) -> Dataset
     """
     found = find_pairs(folder)
     if found.faults:
-        raise InputError(f"{folder}: {found.faults[0].line}")
+        raise InputError(found.faults[0].reason, file=folder)
     for path in (*(path for one in found.alone for path in one.images), *found.left):
         note_or_warn(f"{path}: {NO_PARTNER}")
     channels, cases = _cases(folder, used(folder, found.pairs, lambda pair: pair.case_id))
@@ -76,7 +76,7 @@ def list_pairs(folder: Path) -> Listing:
     problems = Problems(folder)
     for fault in found.faults:
         if fault.part != "pairing" or found.lone_labels:
-            problems.add(fault.line, part=fault.part)
+            problems.add(fault.reason, part=fault.part)
     for path in found.left:
         note_or_warn(f"{path}: {NO_PARTNER}")
     lone = set(found.lone_labels)
@@ -133,15 +133,15 @@ def _note_rivals(pair: Pair, problems: Problems, *, named: Callable[[Path], str]
     rivals: dict[Part, Sequence[Path]] = {"image": pair.rivals, "label": pair.rival_labels}
     for part, paths in rivals.items():
         if paths:
-            line = f"case {pair.case_id}: found {' and '.join(map(named, paths))}, expected one; move the others away"
-            problems.add(line, case_id=pair.case_id, part=part)
+            reason = f"found {' and '.join(map(named, paths))}, expected one; move the others away"
+            problems.add(reason, case_id=pair.case_id, part=part)
 
 
 def _check_numbers(pair: Pair, found: tuple[int, ...], expected: tuple[int, ...], *, problems: Problems) -> None:
     """Note a case whose channels are not numbered as those of most others are."""
     if found != expected:
         problems.add(
-            f"case {pair.case_id}: found channels {_listed(found)}, expected {_listed(expected)} as in other cases",
+            f"found channels {_listed(found)}, expected {_listed(expected)} as in other cases",
             case_id=pair.case_id,
             part="image",
         )

@@ -40,7 +40,7 @@ class Phantom(NamedTuple):
 
 
 class _Grid(NamedTuple):
-    """Where the voxels lie."""
+    """Positions of the voxels."""
 
     points: FloatArray
     """(3, Z, Y, X) from the centre, in halves of the field of view."""

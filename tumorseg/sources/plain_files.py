@@ -29,12 +29,12 @@ def plain_files(path: Path) -> list[Path]:
     if path.is_dir():
         raise unknown_layout(path)
     raise InputError(
-        f"{path}: unsupported file; expected DICOM, {', '.join(ENDINGS)}, a folder, or a .csv or .json manifest"
+        f"unsupported file; expected DICOM, {', '.join(ENDINGS)}, a folder, or a .csv or .json manifest", file=path
     )
 
 
 def without_labels(files: Iterable[Path]) -> list[Path]:
-    """Return files, each once, without those that hold labels by their format; these are told."""
+    """Return files, each once, without those that hold labels by their format; these are reported."""
     images = []
     for file in dict.fromkeys(files):
         if is_label_by_nature(file):

@@ -1,4 +1,4 @@
-"""What a user chooses of a dataset: the regions to predict, the channels to use."""
+"""The user's choice of regions to predict and channels to use."""
 
 import logging
 from collections.abc import Sequence
@@ -58,7 +58,7 @@ def choose_regions(dataset: Dataset, choice: str) -> Dataset:
         InputError: the dataset has not the labels, or the file is malformed.
     """
     if choice == "none":
-        return dataset.model_copy(update={"regions": ()})
+        return dataset.changed(regions=())
     regions = _brats_regions(dataset) if choice == "brats" else _stated_regions(dataset, Path(choice))
     fields = {name: getattr(dataset, name) for name in Dataset.model_fields}
     return parse_record(Dataset, {**fields, "regions": regions}, source=f"--regions {choice}", error=InputError)
@@ -76,9 +76,9 @@ def select_channels(dataset: Dataset, names: Sequence[str]) -> Dataset:
         what = f"no channel {', '.join(unknown)}" if unknown or not names else f"{', '.join(repeated)} asked for twice"
         raise InputError(f"{dataset.name}: {what}; channels are {', '.join(known)}; choose among them")
     order = [known.index(name) for name in names]
-    cases = tuple(case.model_copy(update={"images": tuple(case.images[i] for i in order)}) for case in dataset.cases)
+    cases = tuple(case.changed(images=tuple(case.images[i] for i in order)) for case in dataset.cases)
     channels = tuple(dataset.channels[i] for i in order)
-    return dataset.model_copy(update={"channels": channels, "cases": cases, "reading": _reading(dataset, names)})
+    return dataset.changed(channels=channels, cases=cases, reading=_reading(dataset, names))
 
 
 def _reading(dataset: Dataset, names: Sequence[str]) -> Reading:
@@ -91,7 +91,7 @@ def _reading(dataset: Dataset, names: Sequence[str]) -> Reading:
         dataset.name,
         grid,
     )
-    return dataset.reading.model_copy(update={"grid_channel": None})
+    return dataset.reading.changed(grid_channel=None)
 
 
 def _brats_regions(dataset: Dataset) -> tuple[Region, ...]:
@@ -134,7 +134,9 @@ def _stated_regions(dataset: Dataset, file: Path) -> list[dict[str, Any]]:
         if isinstance(label, int):
             return label
         if label not in dataset.labels:
-            raise InputError(f"{file}: found the label {label!r}, expected one of {', '.join(dataset.labels)}; mend it")
+            raise InputError(
+                f"found the label {label!r}, expected one of {', '.join(dataset.labels)}; mend it", file=file
+            )
         return dataset.labels[label]
 
     return [

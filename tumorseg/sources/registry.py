@@ -140,7 +140,7 @@ def open_dataset(
     if (layout := find_layout(path)) is None:
         raise unknown_layout(path)
     dataset = layout.open(path, labels=labels, allow_outside=allow_outside)
-    return dataset.model_copy(update={"name": _registered_name(path) or dataset.name})
+    return dataset.changed(name=_registered_name(path) or dataset.name)
 
 
 def locate_dataset(name: str, data_root: Path) -> Path | None:

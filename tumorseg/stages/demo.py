@@ -41,7 +41,7 @@ CPU_HOURS = 0.075
 
 
 class DemoRequest(Record):
-    """What `demo` is asked for."""
+    """Options of `demo`."""
 
     roots: Roots = Roots()
     """The phantom is made below the work folder; the data root is not used."""
@@ -54,7 +54,7 @@ class DemoRequest(Record):
 
 
 class Demo(NamedTuple):
-    """What the demo leaves behind."""
+    """Result of the demo."""
 
     report: Path
     metrics: MetricsReport

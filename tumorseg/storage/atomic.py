@@ -103,4 +103,4 @@ def umask() -> int:
 def storage_error(path: Path, error: OSError) -> StorageError:
     """Return the error that tells a user what could not be written, why, and what to do."""
     advice = ADVICE.get(error.errno or 0, "check the path, or choose another folder")
-    return StorageError(f"{path}: cannot write: {error.strerror or error}; nothing was changed; {advice}")
+    return StorageError(f"cannot write: {error.strerror or error}; nothing was changed; {advice}", file=path)

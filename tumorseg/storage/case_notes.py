@@ -1,4 +1,4 @@
-"""What was written into a folder for which case, so that a second run does only what is left, and nothing stale stays.
+"""Notes of the files written for each case, so that a second run does only the rest and nothing stale stays.
 
 Each case has a small note in a hidden folder. It is written before the case's files, which it names, and once more after them
 with their sizes and times: a process that is killed in between leaves a note that tells what to remove.
@@ -26,7 +26,7 @@ OWNER = "folder.json"
 
 
 class Owner(Record):
-    """What a folder is for."""
+    """Layout and dataset that a folder is for."""
 
     layout: str
     """In which layout it is written."""
@@ -37,7 +37,7 @@ class Owner(Record):
 
 
 class CaseNote(Record):
-    """What was written for one case."""
+    """Note of the files that were written for one case."""
 
     key: str
     """Says from what; empty while it is being written."""
@@ -66,11 +66,12 @@ def claim_folder(folder: Path, owner: Owner) -> None:
     if path.is_file():
         if (found := read_record(Owner, path)) != owner:
             raise InputError(
-                f"{folder}: holds {found.dataset} from {found.source} as {found.layout}, not {owner.dataset} from {owner.source} as "
-                f"{owner.layout}; give another folder, or remove this one"
+                f"holds {found.dataset} from {found.source} as {found.layout}, not {owner.dataset} from {owner.source} as "
+                f"{owner.layout}; give another folder, or remove this one",
+                file=folder,
             )
     elif folder.exists() and not _is_empty(folder):
-        raise InputError(f"{folder}: is there and was not written by this command; give a new or empty folder")
+        raise InputError("is there and was not written by this command; give a new or empty folder", file=folder)
     else:
         write_record(path, owner)
 

@@ -112,7 +112,7 @@ def make_partial(cases: Path, key: str) -> Path:
 def _move_into_place(partial: Path, final: Path) -> None:
     """Rename; another run may have been first, and then its folder is as good."""
     if not is_stored(partial.parent, partial.name):  # removed as stale while this process was suspended
-        raise StorageError(f"{final}: cannot write: its unfinished folder was removed meanwhile; start again")
+        raise StorageError("cannot write: its unfinished folder was removed meanwhile; start again", file=final)
     if final.is_dir() and not is_stored(final.parent, final.name):
         shutil.rmtree(final, ignore_errors=True)
     try:

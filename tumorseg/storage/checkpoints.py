@@ -11,6 +11,7 @@ from zipfile import BadZipFile, ZipFile
 import torch
 
 from tumorseg.errors import StorageError
+from tumorseg.schema.quantities import gb_text
 from tumorseg.storage.atomic import write_bytes
 
 DAMAGED = (
@@ -26,7 +27,6 @@ DAMAGED = (
     UnpicklingError,
 )
 """What torch raises when it parses a file whose bytes were changed or cut off; the first two also where memory is short."""
-GB = 2**30
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -53,12 +53,12 @@ def load_checkpoint(path: Path, *, is_mapped: bool = False) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError:
-        raise StorageError(f"{path}: there is no checkpoint; train the fold first") from None
+        raise StorageError("there is no checkpoint; train the fold first", file=path) from None
     except (MemoryError, *DAMAGED) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if lacks_memory(path, error):
             raise out_of_memory(path, reason) from error
-        raise StorageError(f"{path}: the checkpoint is damaged ({reason}); delete it and train again") from error
+        raise StorageError(f"the checkpoint is damaged ({reason}); delete it and train again", file=path) from error
     return state if is_mapped else _read_in(path, state)
 
 
@@ -87,9 +87,9 @@ def _is_sound(path: Path) -> bool:
 
 def out_of_memory(path: Path, reason: str) -> StorageError:
     """Return the error for a sound file that memory cannot hold."""
-    size = path.stat().st_size / GB
     return StorageError(
-        f"{path}: memory cannot hold the checkpoint of {size:.2f} GB ({reason}), which is sound; end other processes, or use a larger machine"
+        f"memory cannot hold the checkpoint of {gb_text(path.stat().st_size)} ({reason}), which is sound; end other processes, or use a larger machine",
+        file=path,
     )
 
 

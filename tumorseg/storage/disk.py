@@ -1,13 +1,12 @@
-"""Long writes: room for them, asked for before hours are spent on filling a disk, and words for how far they are."""
+"""Long writes: room for them, asked for before hours are spent on filling a disk."""
 
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from tumorseg.errors import StorageError
+from tumorseg.schema.quantities import bytes_text
 from tumorseg.storage.atomic import storage_error
-
-BYTE_UNITS = (("GB", 2**30), ("MB", 2**20), ("kB", 2**10), ("bytes", 1))
 
 WatchBytes = Callable[[int, int | None, str], None]
 """Told of the bytes that are there, of all (None: not known), and what is worth a line of its own, or nothing."""
@@ -30,14 +29,7 @@ def require_room(folder: Path, num_bytes: int, *, what: str) -> None:
         raise storage_error(folder, error) from error
     if num_bytes > free:
         raise StorageError(
-            f"{folder}: {what} needs {byte_text(num_bytes)}, {byte_text(free)} are free; nothing was written; "
-            "free disk space, or give --data-root on another disk"
+            f"{what} needs {bytes_text(num_bytes)}, {bytes_text(free)} are free; nothing was written; "
+            "free disk space, or give --data-root on another disk",
+            file=folder,
         )
-
-
-def byte_text(done: int, total: int | None = None) -> str:
-    """Return a number of bytes, or how many there are of all, in the largest unit that fits."""
-    unit, size = next((name, size) for name, size in BYTE_UNITS if size <= max(done if total is None else total, 1))
-    digits = 1 if size > 1 else 0
-    all_bytes = "" if total is None else f"/{total / size:.{digits}f}"
-    return f"{done / size:.{digits}f}{all_bytes} {unit}"

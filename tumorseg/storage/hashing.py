@@ -103,7 +103,7 @@ def file_stamp(path: str) -> Stamp:
         found = Path(path).stat()
     except OSError as error:
         raise InputError(
-            f"{path}: cannot be read ({error.strerror}); the dataset names this file; restore it"
+            f"cannot be read ({error.strerror}); the dataset names this file; restore it", file=path
         ) from None
     return _stamp(found)
 
@@ -161,12 +161,12 @@ def _digest(path: str) -> str:
             while block := file.read(1 << 20):
                 digest.update(block)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+        raise InputError(f"cannot be read ({error.strerror})", file=path) from None
     return digest.hexdigest()
 
 
 def _changed(path: str) -> InputError:
-    return InputError(f"{path}: was changed while it was used; give the command again once it is complete")
+    return InputError("was changed while it was used; give the command again once it is complete", file=path)
 
 
 def combine_hashes(case: Case, hashes: Mapping[str, str]) -> str:

@@ -18,6 +18,7 @@ from tumorseg.schema.cases import CaseReading
 from tumorseg.schema.dataset import ImageFile
 from tumorseg.storage.dicom.files import holds_dicom, is_dicom_file
 from tumorseg.storage.dicom.series import open_series
+from tumorseg.storage.file_warnings import warn
 from tumorseg.storage.formats import itk, raster
 from tumorseg.storage.formats.assumed import ADVICE as STATE_ORIENTATION
 from tumorseg.storage.formats.assumed import Doubt, spelled
@@ -25,7 +26,7 @@ from tumorseg.storage.formats.label_values import UNSCALED, as_labels
 from tumorseg.storage.formats.signatures import check_is_file
 from tumorseg.storage.formats.slicer_segments import LABEL_ENDINGS, has_segments
 from tumorseg.storage.formats.stored import NIFTI_ENDINGS, Geometry, Stored
-from tumorseg.storage.named_labels import label_names, paint_labels
+from tumorseg.storage.named_labels import paint_labels
 from tumorseg.types import Affine, Segmentation
 
 logger = logging.getLogger(__name__)
@@ -180,15 +181,6 @@ def has_grid(label: str) -> bool:
     return label.lower().endswith(ENDINGS)
 
 
-def read_label_names(files: Sequence[str]) -> set[str]:
-    """Return the names of the labels in the files of one reference that knows names only.
-
-    Raises:
-        InputError: a file is missing, damaged, or no segmentation.
-    """
-    return label_names(files)
-
-
 def read_reference(
     files: Sequence[str], grid: Geometry, values: Mapping[str, int], reading: CaseReading = NOTHING_STATED
 ) -> Volume:
@@ -209,8 +201,9 @@ def read_reference(
         return read_segmentation(files[0], reading.assumed_orientation)
     if not grid.is_placed:
         raise InputError(
-            f"{', '.join(files)}: its structures lie in the world, but the image states no orientation and no place; restore the "
-            "image's header, or write the structures as a label map on the image's voxels"
+            "its structures lie in the world, but the image states no orientation and no place; restore the "
+            "image's header, or write the structures as a label map on the image's voxels",
+            file=", ".join(files),
         )
     return Volume(paint_labels(files, grid, values, paint_order=reading.paint_order), grid.affine)
 
@@ -249,7 +242,7 @@ def write_segmentation(
     shape, stated = _open(like).geometry[:2]
     if segmentation.shape != shape:
         raise InputError(
-            f"{like.path}: found a grid of {shape} voxels (z, y, x), expected {segmentation.shape}; was it replaced?"
+            f"found a grid of {shape} voxels (z, y, x), expected {segmentation.shape}; was it replaced?", file=like.path
         )
     kind = np.result_type(np.min_scalar_type(segmentation.min()), np.min_scalar_type(segmentation.max()))
     if like.path.lower().endswith(NIFTI_ENDINGS):
@@ -278,7 +271,7 @@ def write_image(path: Path, image: NDArray[Any], *, affine: Affine) -> None:
 
 def _check_nifti(path: Path) -> None:
     if not path.name.lower().endswith(NIFTI_ENDINGS):
-        raise InputError(f"{path}: cannot write this format; expected a name that ends in .nii.gz or .nii")
+        raise InputError("cannot write this format; expected a name that ends in .nii.gz or .nii", file=path)
 
 
 def _open(file: ImageFile, assumed_orientation: str | None = None) -> Stored:
@@ -292,7 +285,8 @@ def _open(file: ImageFile, assumed_orientation: str | None = None) -> Stored:
         return open_series(file)
     if opener is None:
         raise InputError(
-            f"{path}: unsupported image format; expected DICOM, or a file that ends in {', '.join(ENDINGS)}; convert it"
+            f"unsupported image format; expected DICOM, or a file that ends in {', '.join(ENDINGS)}; convert it",
+            file=path,
         )
     return opener(path, assumed_orientation)
 
@@ -301,7 +295,7 @@ def _read(stored: Stored, files: Sequence[ImageFile], assumed_orientation: str |
     """Return volumes of a file as stored, and tell what there is to tell of it."""
     arrays = stored.read([_volume_index(file, stored.geometry) for file in files])
     for remark in stored.remarks:
-        logger.warning("%s: %s", stored.path, remark)
+        warn(stored.path, remark)
     if stored.doubt is not None:
         _tell_doubt(stored, stored.doubt, assumed_orientation)
     return arrays
@@ -313,11 +307,9 @@ def _tell_doubt(stored: Stored, doubt: Doubt, assumed_orientation: str | None) -
     if assumed_orientation is not None:
         logger.info("%s: the orientation is not known: %s; takes %s, as stated", stored.path, doubt.reason, axes)
     elif doubt.is_usual:
-        logger.warning(
-            "%s: the orientation is not known: %s; assumes %s; %s", stored.path, doubt.reason, axes, STATE_ORIENTATION
-        )
+        warn(stored.path, f"the orientation is not known: {doubt.reason}; assumes {axes}; {STATE_ORIENTATION}")
     else:
-        raise InputError(f"{stored.path}: the orientation is not known: {doubt.reason}; {STATE_ORIENTATION}")
+        raise InputError(f"the orientation is not known: {doubt.reason}; {STATE_ORIENTATION}", file=stored.path)
 
 
 def _volume_index(file: ImageFile, geometry: Geometry) -> int:
@@ -331,10 +323,12 @@ def _volume_index(file: ImageFile, geometry: Geometry) -> int:
     elif file.index is None and num_volumes > 1:
         expected = "one; split the file"
         if file.path.lower().endswith(FLAT_ENDINGS):
-            raise InputError(f"{file.path}: found {num_volumes} colour bands, expected one; write it as grey values")
+            fault = f"found {num_volumes} colour bands, expected one; write it as grey values"
+            raise InputError(fault, file=file.path, kind="channel_count")
     if expected is not None:
         volumes = "volume" if num_volumes == 1 else "volumes"
-        raise InputError(f"{file.path}: found {num_volumes} {volumes} along the last axis, expected {expected}")
+        fault = f"found {num_volumes} {volumes} along the last axis, expected {expected}"
+        raise InputError(fault, file=file.path, kind="channel_count")
     return index
 
 

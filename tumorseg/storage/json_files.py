@@ -24,13 +24,15 @@ def read_json(path: Path, error: type[TumorsegError]) -> Any:
             path.read_bytes().decode("utf-8-sig"), parse_constant=_refuse_constant, object_pairs_hook=_once
         )
     except FileNotFoundError:
-        raise error(f"{path}: no such file; expected a JSON file; check the path") from None
+        raise error("no such file; expected a JSON file; check the path", file=path) from None
     except OSError as failure:
-        raise error(f"{path}: cannot be read ({failure.strerror}); expected a JSON file") from None
+        raise error(f"cannot be read ({failure.strerror}); expected a JSON file", file=path) from None
     except UnicodeDecodeError as failure:
-        raise error(f"{path}: found bytes that are not UTF-8 at position {failure.start}; save it as UTF-8") from None
+        raise error(
+            f"found bytes that are not UTF-8 at position {failure.start}; save it as UTF-8", file=path
+        ) from None
     except (ValueError, RecursionError) as failure:
-        raise error(f"{path}: is not JSON ({failure}); mend the file") from None
+        raise error(f"is not JSON ({failure}); mend the file", file=path) from None
 
 
 def _refuse_constant(text: str) -> None:

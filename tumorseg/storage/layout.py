@@ -190,7 +190,7 @@ class NnunetPlanFolder:
 
 @dataclass(frozen=True)
 class FetchFiles:
-    """What lies beside a dataset's folder below the data root while it is fetched."""
+    """Files beside a dataset's folder below the data root while it is fetched."""
 
     target: Path
     """The dataset's folder."""

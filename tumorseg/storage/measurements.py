@@ -1,4 +1,4 @@
-"""What was measured of each case, kept so that an interrupted fingerprint goes on where it stopped."""
+"""Measurements of each case, kept so that an interrupted fingerprint goes on where it stopped."""
 
 import io
 from pathlib import Path

@@ -1,6 +1,5 @@
 """Reference segmentations that know labels by name: DICOM SEG, RTSTRUCT, and 3D Slicer's segments, painted on an image's grid."""
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -9,12 +8,11 @@ from tumorseg.ops.painting import Overlap, OverlapError, Painted, paint_structur
 from tumorseg.schema.dataset import ImageFile, repeated_values
 from tumorseg.storage.dicom.files import is_dicom_file, parts_of
 from tumorseg.storage.dicom.labels import open_label, summarize_label
+from tumorseg.storage.file_warnings import warn
 from tumorseg.storage.formats.slicer_segments import has_segments, open_segments, segment_names
 from tumorseg.storage.formats.stored import Geometry
 from tumorseg.storage.formats.structures import Structures
 from tumorseg.types import Mask, Segmentation
-
-logger = logging.getLogger(__name__)
 
 MOST_WHOLES = 4
 """Structures that are listed as regions at most, and labels of each."""
@@ -54,33 +52,36 @@ def paint_labels(
     """
     opened = [_open(path) for path in _label_parts(files)]
     where = ", ".join(files)
-    _check_names(where, opened, values)
+    _check_names(files, opened, values)
     try:
         painted = paint_structures(_masks(opened, grid, values), values, shape=grid.shape, order=paint_order)
     except OverlapError as error:
-        raise InputError(f"{where}: {error}") from None
-    _report(where, painted)
+        raise InputError(str(error), file=where) from None
+    _report(files, painted)
     return painted.segmentation
 
 
-def _check_names(where: str, opened: Sequence[Structures], values: Mapping[str, int]) -> None:
+def _check_names(files: Sequence[str], opened: Sequence[Structures], values: Mapping[str, int]) -> None:
     """Check that files have what is asked for, and each of it once; tell of what they have besides."""
+    where = ", ".join(files)
     if repeated := repeated_values(name for one in opened for name in one.names):
         raise InputError(
-            f"{where}: found two files with structures called {', '.join(repeated[:5])}, expected one; name the one that is meant in a manifest"
+            f"found two files with structures called {', '.join(repeated[:5])}, expected one; name the one that is meant in a manifest",
+            file=where,
         )
     known = sorted({name for one in opened for name in one.known})
     if opened and not known and all(has_segments(one.path) for one in opened):
-        logger.warning("%s: nothing was drawn in it; it is taken for a reference without any label", where)
+        _warn(files, "nothing was drawn in it; it is taken for a reference without any label")
         return
     if not set(known) & set(values):
         raise InputError(
-            f"{where}: found the structures {', '.join(known) or 'none'}, expected one of {', '.join(values) or 'none'}; "
-            "correct the labels of the dataset, or leave the file out"
+            f"found the structures {', '.join(known) or 'none'}, expected one of {', '.join(values) or 'none'}; "
+            "correct the labels of the dataset, or leave the file out",
+            file=where,
         )
     found = {name for one in opened for name in one.names}
     if unknown := sorted(found - set(values)):
-        logger.warning("%s: structures that are no labels of the dataset are left out: %s", where, ", ".join(unknown))
+        _warn(files, f"structures that are no labels of the dataset are left out: {', '.join(unknown)}")
 
 
 def _masks(opened: list[Structures], grid: Geometry, values: Mapping[str, int]) -> Iterator[tuple[str, Mask]]:
@@ -92,18 +93,22 @@ def _masks(opened: list[Structures], grid: Geometry, values: Mapping[str, int]) 
                 yield name, one.paint(name, grid)
 
 
-def _report(where: str, painted: Painted) -> None:
+def _report(files: Sequence[str], painted: Painted) -> None:
     """Tell what was painted over."""
     for overlap in painted.overlaps:
-        logger.warning("%s: %s", where, _describe(overlap))
+        _warn(files, _describe(overlap))
     for name, uppers in painted.hidden.items():
-        logger.warning("%s: nothing is left of %s, by the stated order, under %s", where, name, ", ".join(uppers))
+        _warn(files, f"nothing is left of {name}, by the stated order, under {', '.join(uppers)}")
     if whole := wholes(overlap for overlap in painted.overlaps if overlap.lower not in painted.hidden):
-        logger.warning(
-            "%s: labels keep what lies around others in them; each whole is predicted with --regions FILE (%s)",
-            where,
-            _shortened([f"{name} = {_shortened([name, *inner], ' + ')}" for name, inner in whole.items()], ", "),
+        regions = _shortened([f"{name} = {_shortened([name, *inner], ' + ')}" for name, inner in whole.items()], ", ")
+        _warn(
+            files,
+            f"labels keep what lies around others in them; each whole is predicted with --regions FILE ({regions})",
         )
+
+
+def _warn(files: Sequence[str], reason: str) -> None:
+    warn(files[0], reason, source=", ".join(files))
 
 
 def _shortened(parts: Sequence[str], between: str) -> str:

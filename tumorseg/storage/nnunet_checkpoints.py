@@ -23,13 +23,13 @@ NUMPY_GLOBALS: tuple[Any, ...] = (
 
 
 class _Arguments(Record, extra="ignore"):
-    """What the trainer was given."""
+    """Arguments of the trainer."""
 
     configuration: str
 
 
 class CheckpointNotes(Record, extra="ignore"):
-    """What an nnU-Net checkpoint says besides its weights."""
+    """Contents of an nnU-Net checkpoint besides its weights."""
 
     trainer_name: str
     """Class that trained it."""
@@ -49,14 +49,14 @@ def load_nnunet_checkpoint(path: Path) -> tuple[dict[str, Tensor], CheckpointNot
         with torch.serialization.safe_globals(list(NUMPY_GLOBALS)):
             found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError:
-        raise StorageError(f"{path}: there is no checkpoint; copy the whole model folder") from None
+        raise StorageError("there is no checkpoint; copy the whole model folder", file=path) from None
     except (MemoryError, *DAMAGED) as error:
         if lacks_memory(path, error):
             raise out_of_memory(path, type(error).__name__) from error
-        raise StorageError(f"{path}: {_reason(str(error) or type(error).__name__)}") from error
+        raise StorageError(_reason(str(error) or type(error).__name__), file=path) from error
     weights = found.get("network_weights") if isinstance(found, dict) else None
     if not isinstance(weights, dict) or not all(map(_is_weight, weights.items())):
-        raise StorageError(f"{path}: found no `network_weights`; expected a checkpoint of nnU-Net v2")
+        raise StorageError("found no `network_weights`; expected a checkpoint of nnU-Net v2", file=path)
     notes = {str(key): value for key, value in found.items() if key != "network_weights"}
     return weights, parse_record(CheckpointNotes, notes, source=str(path), error=StorageError)
 

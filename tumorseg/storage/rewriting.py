@@ -1,6 +1,6 @@
 """Images from file to file, as NIfTI-1: what is read from the new file is what was read from the old one.
 
-A file that is as it has to be is copied byte for byte; any other is written anew, its voxels in their own dtype and order, with
+A file that is as it has to be is copied byte for byte; any other is rewritten, its voxels in their own dtype and order, with
 slope and intercept beside them. The first file of a case gives all others their header, so that no program sees them apart.
 """
 

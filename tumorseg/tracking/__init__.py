@@ -1,1 +1,1 @@
-"""What a run tells while it goes on."""
+"""Reports of a run while it goes on."""

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 import click
 
-from tumorseg.storage.disk import WatchBytes, byte_text
+from tumorseg.schema.quantities import bytes_text, duration_text
+from tumorseg.storage.disk import WatchBytes
 
 LINE_EVERY_S = 10.0
 """Least time between two plain lines."""
@@ -27,7 +28,7 @@ class Advance(Protocol):
 
 
 class _Display:
-    """Whether anything is shown; set once by the command line."""
+    """Switch for all displays; set once by the command line."""
 
     is_quiet = False
 
@@ -58,7 +59,7 @@ def progress(title: str, total: int, done: int = 0) -> Iterator[Advance]:
 
 
 class _Pace:
-    """How far the work is, and how long the rest takes at the pace of this run's own steps."""
+    """Number of steps done, and the time left at the pace of this run's own steps."""
 
     def __init__(self, total: int, done: int) -> None:
         """Start the clock; steps that were finished before say nothing of the pace."""
@@ -69,8 +70,8 @@ class _Pace:
         self.count += 1
         taken = time.monotonic() - self._started
         if self.count >= self._total:
-            return f"took {_duration(taken)}"
-        return f"{_duration(taken / (self.count - self._done) * (self._total - self.count))} left"
+            return f"took {duration_text(taken)}"
+        return f"{duration_text(taken / (self.count - self._done) * (self._total - self.count))} left"
 
 
 def _bar(title: str, total: int, done: int) -> Iterator[Advance]:
@@ -111,7 +112,7 @@ def _lines(title: str, total: int, done: int) -> Callable[..., None]:
 
 @contextmanager
 def progress_of_bytes(title: str) -> Iterator[WatchBytes]:
-    """Show the progress of something that is counted in bytes, and may start anew.
+    """Show the progress of something that is counted in bytes, and may start again.
 
     Args:
         title: what is being done.
@@ -132,7 +133,7 @@ def progress_of_bytes(title: str) -> Iterator[WatchBytes]:
 
 
 class _Flow:
-    """How fast bytes come; what earlier runs brought, or was thrown away, says nothing of it."""
+    """Speed of a download, from the bytes of this run alone."""
 
     def __init__(self) -> None:
         self._first: int | None = None
@@ -145,13 +146,13 @@ class _Flow:
             self._first, self._started = done, now
         self._before, taken = done, now - self._started
         speed = (done - self._first) / taken if taken else 0.0
-        amount = byte_text(done, total)
+        amount = bytes_text(done, total)
         if done == total:
-            return f"{amount}, took {_duration(taken)}"
+            return f"{amount}, took {duration_text(taken)}"
         if not speed:
             return amount
-        left = f", {_duration((total - done) / speed)} left" if total is not None else ""
-        return f"{amount}, {byte_text(round(speed))}/s{left}"
+        left = f", {duration_text((total - done) / speed)} left" if total is not None else ""
+        return f"{amount}, {bytes_text(round(speed))}/s{left}"
 
 
 class _ByteLines:
@@ -203,9 +204,3 @@ def _bar_of_bytes(done: int, total: int | None) -> str:
 def _num_columns() -> int:
     """Return how wide the terminal is; a longer line would wrap, and could not be drawn over."""
     return os.get_terminal_size(sys.stderr.fileno()).columns or 80
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,11 +1,10 @@
-"""What the machine has to offer: cores and memory, as far as the system tells."""
+"""Resources of the machine: cores and memory, as far as the system reports them."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-GB = 2**30
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
 STOPPED = ("T", "t")
@@ -85,7 +84,7 @@ def _kilobytes(path: Path, field: str) -> int | None:
 
 
 class ProcessState(NamedTuple):
-    """What the system says of a running process."""
+    """State of a running process, as the system reports it."""
 
     letter: str
     """`T` or `t`: stopped; `D`: a thread of it waits for a disk or a network; else as the main thread has it (R, S, …)."""

@@ -1,4 +1,4 @@
-"""What becomes of each case that is handed to workers."""
+"""Outcomes of the cases that are handed to workers."""
 
 import logging
 import traceback
@@ -25,7 +25,7 @@ class Failure(NamedTuple):
 
     case_id: str
     message: str
-    """One line: what happened."""
+    """One line: what happened, without the case."""
     traceback: str | None = None
     """Of a bug; None for an error that a user can mend and for a worker that died."""
 
@@ -41,7 +41,7 @@ def attempt(function: Callable[[T], R], case_id: str, argument: T) -> Outcome[R]
     try:
         return Success(case_id, function(argument))
     except TumorsegError as error:
-        return Failure(case_id, str(error))
+        return Failure(case_id, error.text(case_id=case_id))
     except Exception as error:
         return Failure(case_id, f"{type(error).__name__}: {one_line(str(error))}", traceback.format_exc())
 
@@ -52,18 +52,15 @@ def one_line(text: str) -> str:
 
 
 def log_failure(failure: Failure) -> None:
-    """Log a bug at once, with its traceback; what a user can mend is told once, in the table at the end (with -v at once)."""
+    """Log a bug at once, with its traceback; what a user can mend is reported once, in the table at the end (with -v at once)."""
     if failure.traceback:
         _logger.error("%s: %s\n%s", failure.case_id, failure.message, failure.traceback.rstrip())
     else:
         _logger.debug("%s: %s", failure.case_id, failure.message)
 
 
-def failure_table(failures: Iterable[Failure]) -> str:
+def failure_lines(failures: Iterable[Failure]) -> list[str]:
     """Return one line per failed case, sorted by case_id: the id, then the message."""
-    ordered = sorted(failures)
+    ordered = sorted(failures, key=lambda failure: failure[:2])  # tracebacks cannot be compared with None
     width = max((len(failure.case_id) for failure in ordered), default=0)
-    return "\n".join(
-        f"{failure.case_id:<{width}}  {one_line(failure.message).removeprefix(f'case {failure.case_id}: ')}"
-        for failure in ordered
-    )
+    return [f"{failure.case_id:<{width}}  {one_line(failure.message)}" for failure in ordered]

@@ -10,8 +10,9 @@ from contextlib import closing
 from multiprocessing import connection as mp_connection
 from typing import Generic, TypeVar
 
+from tumorseg.schema.quantities import gb_text
 from tumorseg.workers.child import READY, encode
-from tumorseg.workers.machine import GB, available_bytes
+from tumorseg.workers.machine import available_bytes
 from tumorseg.workers.outcomes import Failure, Outcome, Success, attempt, log_failure
 from tumorseg.workers.worker import POLL_S, Worker, describe_death, describe_stop, retire_worker, start_worker
 
@@ -178,8 +179,8 @@ class _Pool(Generic[T, R]):
         if most < self._num_workers and not self._is_short:
             self._is_short = True
             _logger.info(
-                "memory holds %d of %d workers: %.2f GB are free, one needs %.2f GB",
-                *(most, self._num_workers, (free + held) / GB, self._bytes_per_worker / GB),
+                "memory holds %d of %d workers: %s are free, one needs %s",
+                *(most, self._num_workers, gb_text(free + held), gb_text(self._bytes_per_worker)),
             )
         return most
 

@@ -1,4 +1,4 @@
-"""Whether a worker that says nothing gets on: it computes, it waits, or something has stopped it."""
+"""Watch over silent workers: they compute, wait, or have been stopped."""
 
 from dataclasses import dataclass, field
 from time import monotonic
@@ -17,7 +17,7 @@ LEAST_SHARE = 0.02
 
 @dataclass
 class Watch:
-    """What has been seen of a worker since it began its case."""
+    """Observations of a worker since it began its case."""
 
     began_s: float = field(default_factory=monotonic)
     """When the case began; all times are of the monotonic clock."""
@@ -25,7 +25,7 @@ class Watch:
     """How long it has been stopped without a break."""
     looked_s: float = field(default_factory=monotonic)
     """Time of the last look."""
-    told_s: float = field(default_factory=monotonic)
+    reported_s: float = field(default_factory=monotonic)
     """Time of the last word on it, or of its beginning."""
     cpu_s: float = 0.0
     """Processor time that it had taken by then."""
@@ -41,7 +41,7 @@ class Watch:
         return self.stopped_s >= MOST_STOPPED_S
 
     def look(self, state: ProcessState | None, now_s: float) -> str | None:
-        """Note what a worker does, and return what is to be told of one that waits, once a minute.
+        """Note what a worker does, and return what is to be reported of one that waits, once a minute.
 
         Args:
             state: of its process; None where the system does not tell.
@@ -51,11 +51,11 @@ class Watch:
         self.looked_s = now_s
         is_stopped = state is not None and state.letter in STOPPED
         self.stopped_s = self.stopped_s + passed_s if is_stopped else 0.0
-        since_s = now_s - self.told_s
+        since_s = now_s - self.reported_s
         if since_s < TELL_EVERY_S:
             return None
         waits = state is None or state.cpu_s - self.cpu_s < LEAST_SHARE * since_s
-        self.told_s, self.cpu_s = now_s, 0.0 if state is None else state.cpu_s
+        self.reported_s, self.cpu_s = now_s, 0.0 if state is None else state.cpu_s
         return f"a worker has been at it for {now_s - self.began_s:.0f} s{_doing(state)}" if waits else None
 
 

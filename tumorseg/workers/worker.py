@@ -15,9 +15,10 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
+from tumorseg.schema.quantities import gb_text
 from tumorseg.workers import child
 from tumorseg.workers.child import VALUE, encode
-from tumorseg.workers.machine import GB, available_bytes, num_cores, peak_bytes, process_state, resident_bytes
+from tumorseg.workers.machine import available_bytes, num_cores, peak_bytes, process_state, resident_bytes
 from tumorseg.workers.watching import Watch
 
 _SPAWN = multiprocessing.get_context("spawn")  # forking a process that has threads (torch, BLAS) can deadlock
@@ -76,8 +77,8 @@ class Worker:
 
     def look(self) -> None:
         """Look whether the worker gets on, and tell of one that waits."""
-        if told := self.watch.look(process_state(self.process.ident or 0), time.monotonic()):
-            _logger.warning("case %s: %s", self.task[0], told)
+        if remark := self.watch.look(process_state(self.process.ident or 0), time.monotonic()):
+            _logger.warning("case %s: %s", self.task[0], remark)
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
@@ -157,9 +158,9 @@ def describe_stop(worker: Worker, *, num_workers: int) -> str:
 def _figures(worker: Worker, free: int | None, num_workers: int) -> str:
     figures = []
     if worker.peak_memory_bytes:
-        figures.append(f"the worker's peak memory was {worker.peak_memory_bytes / GB:.2f} GB")
+        figures.append(f"the worker's peak memory was {gb_text(worker.peak_memory_bytes)}")
     if free is not None:
-        figures.append(f"{free / GB:.2f} GB of memory are free now")
+        figures.append(f"{gb_text(free)} of memory are free now")
     figures.append(f"{num_workers} workers were asked for")
     return ", ".join(figures)
 

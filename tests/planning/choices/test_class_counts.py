@@ -6,8 +6,9 @@ from tests.planning.measured import case, fingerprint, planned
 from tumorseg.errors import PlanError
 from tumorseg.planning.choices.class_counts import output_voxels
 from tumorseg.planning.memory.counting import MemoryCounter
+from tumorseg.planning.options import Machine, PlanOptions
 from tumorseg.planning.overrides import parse_override
-from tumorseg.planning.planner import Machine, PlanOptions, make_plan
+from tumorseg.planning.planner import make_plan
 from tumorseg.planning.presets import PRESETS
 from tumorseg.schema.targets import targets_of
 

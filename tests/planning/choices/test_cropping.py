@@ -3,7 +3,7 @@ import pytest
 from tests.planning.measured import case, fingerprint, made, planned, with_preset
 from tumorseg.errors import PlanError
 from tumorseg.planning.nnunet.export_plan import export_plan
-from tumorseg.planning.planner import PlanOptions
+from tumorseg.planning.options import PlanOptions
 
 LABELS = {"background": 0, "tumour": 1, "node": 2}
 

@@ -3,9 +3,9 @@ import pytest
 from tests.planning.measured import case, fingerprint, made, planned
 from tumorseg.errors import PlanError
 from tumorseg.planning.evidence.certainty import many_labels
-from tumorseg.planning.planner import PlanOptions
+from tumorseg.planning.options import PlanOptions
 from tumorseg.planning.reading.explanation import explain
-from tumorseg.planning.reading.soundness import check_plan, whole
+from tumorseg.planning.reading.soundness import Parsed, check_plan
 from tumorseg.schema.dataset import DatasetDescription, LabelDoubt
 
 LABELS = {"background": 0, "liver": 1, "tumour": 2, "unknown": 3}
@@ -66,7 +66,7 @@ def test_labels_that_are_certain_need_no_confirming_and_have_no_reason():
 def test_the_reason_is_explained_and_taken_for_one_of_a_field_of_the_plan():
     plan = planned(fingerprint().model_copy(update={"doubts": DOUBTS}), confirm_labels=True)
     assert "--confirm-labels" in str(explain(plan))
-    assert not [found for found in check_plan(whole(plan), {}) if found.kind == "stale_reason"]
+    assert not [found for found in check_plan(Parsed.of(plan), {}) if found.kind == "stale_reason"]
 
 
 def numbered(count):

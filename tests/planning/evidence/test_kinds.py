@@ -1,19 +1,13 @@
-"""Kinds of channels and their normalisation."""
+"""Kinds of channels."""
 
 import re
 
 import pytest
 
 from tests.planning.measured import CT, MR, case, fingerprint, planned
-from tumorseg.planning.evidence.kinds import choose_normalization, decide_kind, kind_from_intensities, kind_from_name
+from tumorseg.planning.evidence.kinds import decide_kind, kind_from_intensities, kind_from_name
 from tumorseg.schema.dataset import Channel
-from tumorseg.schema.preprocessing import (
-    CtNormalization,
-    NoNormalization,
-    RescaleNormalization,
-    RgbNormalization,
-    ZScoreNormalization,
-)
+from tumorseg.schema.preprocessing import CtNormalization, ZScoreNormalization
 
 KINDS = {
     "ct": ["CT", "ct", "CTA", "cect", "abdomen_CT", "CT_portal", "low-dose ct"],
@@ -149,26 +143,3 @@ def test_a_disagreement_is_told_and_changes_nothing(channel, intensities, kind, 
     decision = decide_kind(channel, intensities)
     assert decision.kind == kind
     assert re.search(warning, decision.warning)
-
-
-@pytest.mark.parametrize(
-    ("name", "kind", "expected"),
-    [
-        ("CT", "ct", CtNormalization(lower_hu=-17.0, upper_hu=201.0, mean_hu=99.5, std_hu=39.4)),
-        ("R", "rgb", RgbNormalization()),
-        ("T1", "mr", ZScoreNormalization(masked=False)),
-        ("PET", "pet", ZScoreNormalization(masked=False)),
-        ("x", "other", ZScoreNormalization(masked=False)),
-        ("noNorm", "ct", NoNormalization()),
-        ("rescale_to_0_1", "mr", RescaleNormalization()),
-        ("rgb_to_0_1", "rgb", RgbNormalization()),
-    ],
-)
-def test_the_kind_decides_the_normalisation(name, kind, expected):
-    assert choose_normalization(Channel(name=name), kind, CT, 1.0) == expected
-
-
-@pytest.mark.parametrize(("relative_size", "masked"), [(0.74, True), (0.75, False)])
-def test_z_scores_are_masked_where_cropping_takes_much_away(relative_size, masked):
-    found = choose_normalization(Channel(name="T1"), "mr", MR, relative_size)
-    assert found == ZScoreNormalization(masked=masked)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.planning.measured import case, equal_cases, fingerprint, made, planned, with_preset
 from tumorseg.planning.evidence.laterality import mirror_pairs, mirrored_in_images
-from tumorseg.planning.planner import PlanOptions
+from tumorseg.planning.options import PlanOptions
 from tumorseg.planning.reading.soundness import check_plan, parse_plan
 
 

@@ -5,16 +5,19 @@ import math
 import pytest
 
 from tests.planning.measured import case, fingerprint
-from tumorseg.planning.evidence.sizes import TargetSize, judge, target_sizes
+from tumorseg.planning.evidence.sizes import TargetSize, Wording, judge, target_sizes
 from tumorseg.planning.evidence.spacing import target_grid
 
 LABELS = {"background": 0, "organ": 1, "lesion": 2}
 REGIONS = [{"name": "all", "labels": [1, 2], "value": 1}, {"name": "lesion", "labels": [2], "value": 2}]
 
 
+WORDING = Wording("thickness", "is thick", "thin")
+
+
 def sizes_of(cases, **options):
     measured = fingerprint(cases, **{"labels": LABELS} | options)
-    return {size.name: size for size in target_sizes(measured, target_grid(measured))}
+    return {size.name: size for size in target_sizes(measured, target_grid(measured).value)}
 
 
 def test_thickness_is_in_voxels_of_the_target_grid_along_the_thinnest_axis():
@@ -117,20 +120,20 @@ def judged(*thicknesses):
 
 
 @pytest.mark.parametrize(
-    ("thicknesses", "decides", "told"),
+    ("thicknesses", "decides", "words"),
     [
-        ((), False, "not measured whether a target is thin"),
-        ((None,), False, "not measured whether a target is thin"),
-        ((3.0, 9.0), False, "no target is thin"),
+        ((), False, "thickness was not measured"),
+        ((None,), False, "thickness was not measured"),
+        ((3.0, 9.0), False, "every target is thick"),
         ((2.9,), True, "1 of 1 targets is thin"),
         ((2.9, None, 9.0, 9.0), True, "1 of 3 targets is thin"),
         ((2.9, 9.0, 9.0, 9.0), False, "1 of 4 targets is thin, fewer than one in 3"),
         ((2.9, 9.0, 9.0, 1.0, 9.0), True, "2 of 5 targets are thin"),
     ],
 )
-def test_one_target_in_three_decides(thicknesses, decides, told):
+def test_one_target_in_three_decides(thicknesses, decides, words):
     found = judged(*thicknesses)
-    assert (found.decides, found.told("thin")) == (decides, told)
+    assert (found.decides, found.describe(WORDING)) == (decides, words)
 
 
 def test_the_least_target_is_named_with_its_figure():

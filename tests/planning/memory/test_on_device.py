@@ -7,8 +7,9 @@ import pytest
 
 from tests.planning.measured import equal_cases, fingerprint, planned
 from tumorseg.errors import PlanError
-from tumorseg.planning.memory.counting import CONTEXT_BYTES, GB
+from tumorseg.planning.memory.budgets import CONTEXT_BYTES
 from tumorseg.planning.memory.on_device import fit_to_device, smaller_patches
+from tumorseg.schema.quantities import GB
 
 VRAM = 4 * GB
 

@@ -4,12 +4,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from tests.planning.drawn import fingerprints
-from tests.planning.measured import case, equal_cases, fingerprint
+from tests.planning.measured import case, equal_cases, fingerprint, planned
 from tumorseg.errors import PlanError
-from tumorseg.planning.memory.counting import GB, MemoryCounter, needed_bytes
-from tumorseg.planning.memory.totals import plan_setting
-from tumorseg.planning.planner import Machine, PlanOptions, make_plan
+from tumorseg.planning.memory.budgets import needed_bytes
+from tumorseg.planning.memory.counting import MemoryCounter
+from tumorseg.planning.memory.totals import plan_setting, predict_memory
+from tumorseg.planning.options import Machine, PlanOptions
+from tumorseg.planning.planner import make_plan
 from tumorseg.planning.presets import PRESETS
+from tumorseg.schema.extensions import External
+from tumorseg.schema.plan import Budget
+from tumorseg.schema.quantities import GB
 
 COUNTER = MemoryCounter()
 """A real one."""
@@ -114,3 +119,12 @@ def test_the_largest_batch_that_fits_is_found_where_weights_outweigh_a_patch():
     assert configuration.batch_size < 400
     assert needed_bytes(COUNTER.count(larger, plan_setting(plan))) > plan.budget.vram_bytes
     assert_within(plan)
+
+
+def test_nothing_is_predicted_where_only_another_package_knows_the_network():
+    plan = planned(fingerprint())
+    other = External(name="mine", distribution="pkg", version="1", parameters={})
+    networks = {name: found.changed(network=other) for name, found in plan.configurations.items()}
+    bare = plan.changed(configurations=networks, budget=Budget(vram_bytes=plan.budget.vram_bytes), reasons={})
+    counted = predict_memory(bare, COUNTER)
+    assert (counted.budget.predicted_bytes, counted.budget.counts, counted.reasons) == (None, {}, {})

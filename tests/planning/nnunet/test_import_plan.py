@@ -7,6 +7,7 @@ import pytest
 from tests.nnunet.documents import INTENSITIES, changed, description, imported, plans
 from tumorseg.errors import PlanError
 from tumorseg.planning.folds.split_lists import SplitLists
+from tumorseg.planning.nnunet.import_plan import GivenSplits
 from tumorseg.schema.augmentation import MirrorTransform
 from tumorseg.schema.base import parse_record, to_json
 from tumorseg.schema.losses import DiceLoss
@@ -33,6 +34,10 @@ def old_plans(kind="PlainConvUNet"):
                 "conv_kernel_sizes": kwargs["kernel_sizes"],
             }
     return found
+
+
+def given(held_out, training=None, source="user"):
+    return GivenSplits(SplitLists(held_out=held_out, training=training), source)
 
 
 def test_every_field_is_taken_over():
@@ -89,6 +94,7 @@ def test_every_reason_says_that_it_was_imported():
     plan = imported()
     assert plan.reasons["configurations.2d.patch_size"].rule.startswith("imported from nnU-Net plans")
     assert plan.reasons["configurations.3d_lowres.loss"].rule.startswith("imported from nnU-Net plans")
+    assert {reason.source for reason in plan.reasons.values()} == {"import"}
     known = json.loads(to_json(plan))
     for field in plan.reasons:
         part = known
@@ -97,19 +103,31 @@ def test_every_reason_says_that_it_was_imported():
 
 
 def test_an_imported_plan_is_a_plan():
-    plan = imported(splits=SplitLists(held_out=(("b", "a"), ("c",))))
+    plan = imported(splits=given((("b", "a"), ("c",))))
     assert parse_record(Plan, to_json(plan), source="x", error=PlanError) == plan
     assert (plan.folds, plan.dataset.listed) == ((("b", "a"), ("c",)), None)
     assert imported().folds == ()
 
 
 def test_the_training_lists_of_a_split_file_are_imported():
-    plan = imported(splits=SplitLists(held_out=(("a",), ("c",)), training=(("b",), ("a", "b"))))
+    plan = imported(splits=given((("a",), ("c",)), (("b",), ("a", "b"))))
     assert (plan.folds, plan.kept_from_training) == ((("a",), ("c",)), (("c",), ()))
     assert plan.dataset.listed == ("a", "b", "c")
     assert not plan.dataset.selection().uses("test_case"), "though nnU-Net's plans do not say that there is one"
     with pytest.raises(PlanError, match="trains on cases that it holds out: a"):
-        imported(splits=SplitLists(held_out=(("a",),), training=(("a", "b"),)))
+        imported(splits=given((("a",),), (("a", "b"),)))
+
+
+@pytest.mark.parametrize("source", ["user", "import"])
+def test_reasons_tell_who_gave_the_split_file(source):
+    reasons = imported(splits=given((("a",), ("c",)), (("b",), ("a", "b")), source)).reasons
+    assert {reasons[field].source for field in ("folds", "kept_from_training", "dataset.listed")} == {source}
+    words = "--splits: " if source == "user" else "nnU-Net's splits_final.json beside the plans: "
+    assert all(reasons[field].rule.startswith(words) for field in ("kept_from_training", "dataset.listed"))
+
+
+def test_an_import_predicts_no_memory():
+    assert imported().budget.predicted_bytes is None
 
 
 @pytest.mark.parametrize("reader", ["SimpleITKIO", "NibabelIO"])

@@ -10,7 +10,9 @@ from tests.networks.test_networks_contract import NUM_CHANNELS, NUM_OUTPUTS, SHA
 from tests.planning.measured import fingerprint, planned
 from tumorseg.networks.registry import BUILDERS, build_network
 from tumorseg.networks.unet import UNet
-from tumorseg.planning.reading.anatomy import BYTES, num_channels, plan_anatomy, saved_elements
+from tumorseg.planning.families.base import Ends
+from tumorseg.planning.families.registry import family_of
+from tumorseg.planning.reading.anatomy import BYTES, plan_anatomy
 from tumorseg.schema.extensions import External
 from tumorseg.schema.networks import PlainUNet, ResidualUNet
 
@@ -46,6 +48,11 @@ def plan_with(spec, patch_size, **changes):
 def anatomy_of(spec, patch_size, **changes):
     plan = plan_with(spec, patch_size, **changes)
     return plan_anatomy(plan, plan.default_configuration)
+
+
+def saved_elements(spec, patch_size, *, is_checkpointed):
+    ends = Ends(NUM_CHANNELS, NUM_OUTPUTS, is_checkpointed)
+    return [stage.saved_elements for stage in family_of(spec.name).stages(spec, patch_size, ends)]
 
 
 def stage_modules(network):
@@ -169,12 +176,11 @@ def test_checkpointing_keeps_inputs_of_stages_only():
 def test_a_cascade_is_given_a_channel_for_each_foreground_label(regions, outputs):
     measured = fingerprint(channels=("T1", "T2"), labels={"background": 0, "a": 1, "b": 2}, regions=regions)
     plan = planned(measured)
-    alone = plan.configurations["3d_fullres"]
-    after = alone.model_copy(update={"previous_configuration": "3d_lowres"})
-    assert (num_channels(plan, alone), num_channels(plan, after)) == (2, 4)
-    anatomy = plan_anatomy(plan, "3d_fullres")
-    network = build_network(alone.network, num_channels=2, num_outputs=outputs)
-    assert anatomy.parameters == sum(weight.numel() for weight in network.parameters())
+    for previous, channels in ((None, 2), ("3d_lowres", 4)):
+        changed = plan.configurations["3d_fullres"].model_copy(update={"previous_configuration": previous})
+        anatomy = plan_anatomy(plan.model_copy(update={"configurations": {"3d_fullres": changed}}), "3d_fullres")
+        network = build_network(changed.network, num_channels=channels, num_outputs=outputs)
+        assert anatomy.parameters == sum(weight.numel() for weight in network.parameters())
 
 
 def test_another_packages_network_has_no_known_anatomy():

@@ -154,6 +154,8 @@ def test_what_is_counted_holds_whatever_the_plan_says():
     assert told({}, needed={"2d": predicted // 2, "3d_fullres": predicted}) == set()
     ((kind, message),) = told({}, needed={"2d": round(1.02 * predicted)})
     assert (kind, "the plan was edited" in message) == ("stale_prediction", True)
+    ((kind, message),) = told({"budget/predicted_bytes": None}, needed={"2d": predicted})
+    assert (kind, "budget.predicted_bytes: is null, but" in message) == ("stale_prediction", True)
     found = told({}, needed={"2d": 9 * 2**30, "3d_fullres": predicted})
     assert {kind for kind, _ in found} == {"over_budget", "stale_prediction"}
     assert any("configurations.2d: counted to need 9.00 GB, over the budget of 8.00 GB" in text for _, text in found)

@@ -6,8 +6,9 @@ import pytest
 
 from tests.planning.measured import COUNTER, equal_cases, fingerprint
 from tumorseg.errors import PlanError
+from tumorseg.planning.options import Machine, PlanOptions
 from tumorseg.planning.overrides import parse_override
-from tumorseg.planning.planner import Machine, PlanOptions, make_plan
+from tumorseg.planning.planner import make_plan
 from tumorseg.planning.presets import PRESETS
 from tumorseg.planning.search.cpu_ladder import LEAST_S, MOST_S, RUNGS, USUAL_S, target_seconds
 
@@ -46,6 +47,19 @@ def test_a_step_stays_within_its_time_and_is_written_down():
     assert plan.budget.device == "cpu"
     assert plan.training.precision == "fp32"
     assert {configuration.batch_size for configuration in plan.configurations.values()} == {2}
+
+
+def test_reasons_tell_what_the_cpu_decided():
+    plan = cpu_plan(30)
+    reasons = plan.reasons
+    assert reasons["training"].rule.endswith("; clipping of preset optimized")
+    assert (reasons["training.precision"].source, reasons["training.precision"].rule[:4]) == ("device", "fp32")
+    width = plan.configurations["2d"].network.features_per_stage[0]
+    rung = reasons["budget.step_s"].inputs
+    assert (rung["base_features"], rung["initial_edge_3d"]) in RUNGS
+    assert rung["base_features"] == width
+    assert reasons["configurations.2d.patch_size"].rule.startswith("begin with the CPU's volume")
+    assert reasons["configurations.2d.batch_size"].inputs["batch_by_cpu"] == 2
 
 
 def test_the_slowest_machine_gets_the_narrowest_network():

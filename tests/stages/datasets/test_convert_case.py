@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from tests.sources import layouts
 from tests.stages.conversions import assert_same_cases, assert_same_dataset, convert_to
+from tumorseg.ops.geometry import AxisOrder
 from tumorseg.sources.registry import open_dataset
 from tumorseg.stages.opening.reading import read_case_image
 from tumorseg.storage.images import read_images, read_segmentation
@@ -184,7 +185,7 @@ def test_a_channel_on_another_grid_is_brought_onto_the_first_with_a_warning(tmp_
         found = convert_to(tmp_path / "set", tmp_path / "out", to).cases[0]
     assert "a1.nii.gz is on another grid" in caplog.text
     caplog.clear()
-    expected = read_case_image(original, as_stored=True)
+    expected = read_case_image(original, order=AxisOrder(is_as_stored=True))
     written = read_images(found.images)
     np.testing.assert_array_equal(np.stack([volume.array for volume in written]), expected.image)
     for volume in (*written, read_segmentation(found.label)):

@@ -17,10 +17,10 @@ from tests.sources import layouts
 from tests.storage.web import Web
 from tumorseg.cli.main import run
 from tumorseg.errors import InputError, StorageError, TumorsegError
+from tumorseg.schema.quantities import bytes_text
 from tumorseg.sources.registry import REGISTERED, Archive, open_dataset
 from tumorseg.stages.datasets.fetch import FetchRequest, fetch
 from tumorseg.stages.opening.loaded import Roots
-from tumorseg.storage.disk import byte_text
 from tumorseg.storage.downloads import download
 from tumorseg.storage.layout import FetchFiles
 from tumorseg.storage.locks import hold_folder
@@ -340,7 +340,7 @@ def test_lines_tell_people_what_happens(web, tmp_path, capsys):
     out, err = capsys.readouterr()
     assert out == f"{NAME}: 3 cases in {tmp_path / FOLDER}\n"
     lines = err.splitlines()
-    assert f"fetch {FOLDER}: the connection ended after {byte_text(5000, len(web.content))}; next try in 0 s" in lines
+    assert f"fetch {FOLDER}: the connection ended after {bytes_text(5000, len(web.content))}; next try in 0 s" in lines
     assert [line.split(":")[0] for line in lines if "took" in line] == [
         f"{verb} {FOLDER}" for verb in ("fetch", "verify", "unpack")
     ]

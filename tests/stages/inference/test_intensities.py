@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from tests.stages.test_reading import AFFINE
 
 from tests.planning.measured import CT, case, fingerprint, planned
+from tests.stages.opening.test_reading import AFFINE
 from tumorseg.errors import InputError
 from tumorseg.ops.geometry import AS_STORED
 from tumorseg.schema.fingerprint import ImageDoubt

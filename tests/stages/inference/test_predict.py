@@ -7,16 +7,17 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from tests.stages.test_nnunet_model import write_model
 from torch import nn
 
+from tests.stages.inference.test_nnunet_model import write_model
 from tests.stages.models import AFFINE, SHAPE, Above, small_model, write_image
 from tumorseg.cli.main import run
 from tumorseg.errors import InputError, StorageError
 from tumorseg.sources.inputs import open_inputs
 from tumorseg.stages.inference.method import METHOD_VERSION, PredictOptions
-from tumorseg.stages.inference.models import Model
-from tumorseg.stages.inference.predict import PredictRequest, predict, predict_array, predict_cases
+from tumorseg.stages.inference.predict import PredictRequest, predict, predict_array
+from tumorseg.stages.inference.predict_cases import predict_cases
+from tumorseg.stages.inference.trained_model import Model
 from tumorseg.storage.locks import hold_folder
 
 

@@ -1,6 +1,6 @@
 import pytest
-from tests.stages.test_reading import arrays, save
 
+from tests.stages.opening.test_reading import arrays, save
 from tumorseg.cli.stated import stated_of
 from tumorseg.errors import InputError
 from tumorseg.schema.dataset import Case, Dataset, ImageFile

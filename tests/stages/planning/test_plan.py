@@ -64,3 +64,17 @@ def test_a_fingerprint_holds_the_dataset_already(tmp_path, fields):
 def test_a_plan_needs_a_dataset_or_a_fingerprint():
     with pytest.raises(InputError, match="no dataset"):
         plan(PlanRequest())
+
+
+@pytest.mark.parametrize("stem", [".x", " x", "x" * 201])
+def test_a_name_that_no_plan_can_have_is_refused_before_the_work(tmp_path, stem):
+    with pytest.raises(PlanError, match="a plan cannot be called") as refused:
+        plan(PlanRequest(output=tmp_path / f"{stem}.json", dataset="none"))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_default_name_that_is_too_long_asks_for_another(tmp_path):
+    measured = fingerprint([case("a")], name="x" * 190)
+    write_record(tmp_path / "f.json", measured)
+    with pytest.raises(PlanError, match=r"the name has 208 letters.*; give another -o"):
+        plan(PlanRequest(fingerprint=tmp_path / "f.json", preset="fast_prototyping"))

@@ -10,7 +10,7 @@ from tumorseg.errors import InputError, PlanError, TrainingError
 from tumorseg.networks.registry import BUILDERS
 from tumorseg.planning.memory.counting import MemoryCounter
 from tumorseg.planning.memory.totals import plan_setting
-from tumorseg.planning.planner import PlanOptions
+from tumorseg.planning.options import PlanOptions
 from tumorseg.planning.presets import PRESETS
 from tumorseg.stages.planning.plan import PlanRequest, read_preset
 from tumorseg.stages.planning.plan import plan as plan_stage
@@ -98,23 +98,27 @@ def test_a_device_that_cannot_be_planned_for_is_refused_before_anything_is_read(
 
 def test_a_preset_file_extends_another(tmp_path):
     path = tmp_path / "mine.json"
-    path.write_text('{"extends": "fast_prototyping", "base_features": 8, "training": {"epochs": 3}}')
+    path.write_text(
+        '{"extends": "fast_prototyping", "base_features": 8, "training": {"epochs": 3}, "optimizer.lr": 0.5}'
+    )
     preset = read_preset(str(path))
     assert (preset.name, preset.base_features, preset.training.epochs) == ("mine", 8, 3)
     assert preset.training.iterations_per_epoch == PRESETS["fast_prototyping"].training.iterations_per_epoch
-    assert preset.optimizer == PRESETS["fast_prototyping"].optimizer
+    assert preset.optimizer == PRESETS["fast_prototyping"].optimizer.changed(lr=0.5)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("[1]", "expected a JSON object"),
+        ('{"training": {"epochs": 3}, "training.epochs": 4}', r"training\.epochs is given twice"),
         ('{"extends": "best"}', "extends is 'best'; expected one of optimized"),
         ('{"extends": ["nnunet"]}', "expected one of"),
         ('{"loss": "dice"}', "there is no loss preset 'dice'; known are dice_ce"),
         ('{"extends": "nnunet", "memory": {"elements_2d": 1e6, "elements_3d": 1e6, "vram_gb": 0}}', "memory.vram_gb"),
         ('{"vram_gb": 1e300}', "vram_gb"),
-        ('{"featurez": 3}', "featurez: unknown key"),
+        ('{"featurez": 3}', "featurez: there is no such field; known here: name, "),
+        ('{"base_feature": 3}', r"did you mean base_features\?"),
         ('{"base_features": 0}', "base_features"),
         ('{"name": "../up"}', "name"),
         ('{"training": {"epochs": 0}}', "training.epochs"),

@@ -155,7 +155,8 @@ def test_a_loss_that_is_not_installed_is_told_and_nothing_counted(copied):
     other = {"name": "mine", "distribution": "not-installed", "version": "1", "parameters": {}, "weight": 1.0}
     configurations["2d"]["loss"]["components"][0] = other
     rewrite(copied, configurations=configurations)
-    assert set(found_in(copied, with_data=False)) == {"missing_extension"}
+    # The component that gave way had a reason for its `batch`, which the new one lacks.
+    assert set(found_in(copied, with_data=False)) == {"missing_extension", "stale_reason"}
 
 
 def test_a_plan_without_content_hash_says_what_it_cannot_tell(copied):
@@ -175,6 +176,14 @@ def test_what_is_no_plan_is_a_finding_and_no_file_an_error(copied, tmp_path):
     assert set(found_in(copied)) == {"plan_document"}
     with pytest.raises(PlanError, match="no such file; expected a plan"):
         report_of(copied._replace(plan_path=tmp_path / "none.json"))
+
+
+def test_a_file_that_no_plan_can_be_called_after_is_a_finding(copied):
+    unsound = copied.plan_path.rename(copied.plan_path.with_name(".x.json"))
+    found = report_of(copied._replace(plan_path=unsound)).findings
+    assert [(one.kind, one.message) for one in found] == [
+        ("plan_document", "the name begins with a dot; rename the file")
+    ]
 
 
 def test_the_name_of_a_plan_is_its_files(copied, sound):

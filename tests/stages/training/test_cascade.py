@@ -13,12 +13,17 @@ from tests.stages.conftest import Toy
 from tests.toys import LABELS
 from tumorseg.errors import PlanError
 from tumorseg.planning.choices.augmentation import cascade_augmentation
+from tumorseg.schema.cases import preprocessing_of
 from tumorseg.schema.plan import Plan
-from tumorseg.stages.inference.models import KnownPrevious, Model, load_model
-from tumorseg.stages.inference.predict import PredictOptions, PredictRequest, predict, predict_array, predict_cases
+from tumorseg.stages.inference.method import PredictOptions
+from tumorseg.stages.inference.models import load_model
+from tumorseg.stages.inference.predict import PredictRequest, predict, predict_array
+from tumorseg.stages.inference.predict_cases import predict_cases
 from tumorseg.stages.inference.predictions import mask_hash
+from tumorseg.stages.inference.previous_sources import KnownPrevious
+from tumorseg.stages.inference.trained_model import Model
 from tumorseg.stages.opening.fold_folders import TrainOptions, read_run
-from tumorseg.stages.opening.loaded import Roots, open_planned_dataset, preprocessing_of
+from tumorseg.stages.opening.loaded import Roots, open_planned_dataset
 from tumorseg.stages.training.cascade import known_to
 from tumorseg.stages.training.preprocess import PreprocessRequest, preprocess
 from tumorseg.stages.training.previous_segmentations import keep_previous

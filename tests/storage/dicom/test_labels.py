@@ -16,7 +16,8 @@ from tumorseg.schema.cases import CaseReading
 from tumorseg.schema.dataset import ImageFile
 from tumorseg.storage.dicom.labels import summarize_label
 from tumorseg.storage.formats.stored import Geometry
-from tumorseg.storage.images import read_geometry, read_label_names, read_reference
+from tumorseg.storage.images import read_geometry, read_reference
+from tumorseg.storage.named_labels import label_names
 
 SHAPE = (6, 9, 13)
 VALUES = {"GTV": 3, "node": 7}
@@ -64,7 +65,7 @@ def test_segments_lie_where_highdicom_put_them(tmp_path, series, grid, kind, kee
     found = read(tmp_path / "seg.dcm", grid)
     assert np.array_equal(found.array, painted(masks))
     assert np.array_equal(found.affine, grid.affine)
-    assert read_label_names([str(tmp_path / "seg.dcm")]) == set(VALUES)
+    assert label_names([str(tmp_path / "seg.dcm")]) == set(VALUES)
 
 
 def test_fractions_from_a_half_on_count(tmp_path, series, grid):
@@ -187,7 +188,7 @@ def test_several_files_make_one_reference_and_a_folder_stands_for_its_files(tmp_
     files = [str(tmp_path / "segs" / f"{name}.dcm") for name in masks]
     for paths in (files, [str(tmp_path / "segs")]):
         assert np.array_equal(read_reference(paths, grid, VALUES).array, painted(masks))
-        assert read_label_names(paths) == set(VALUES)
+        assert label_names(paths) == set(VALUES)
     write_seg(tmp_path / "segs" / "again.dcm", series, {"node": masks["node"]})
     with pytest.raises(InputError, match="found two files with structures called node, expected one"):
         read_reference([str(tmp_path / "segs")], grid, VALUES)
@@ -208,7 +209,7 @@ def test_a_background_is_no_structure_and_a_nameless_one_has_its_number(tmp_path
     dataset = pydicom.dcmread(path)
     dataset.SegmentSequence[1].SegmentLabel = ""
     save(dataset, path)
-    assert read_label_names([str(path)]) == {"segment 2"}
+    assert label_names([str(path)]) == {"segment 2"}
 
 
 def test_planes_of_a_segment_off_the_grid_are_refused(tmp_path, series, grid):
@@ -267,7 +268,7 @@ def test_points_and_open_contours_are_left_out_and_told(tmp_path, series, grid, 
     points = write_rtstruct(tmp_path / "b.dcm", series, {"seed": [[(1, 2, 3)]]}, kind="POINT")
     dataset.ROIContourSequence[1].ContourSequence = pydicom.dcmread(points).ROIContourSequence[0].ContourSequence
     save(dataset, path)
-    assert read_label_names([str(path)]) == {"GTV"}
+    assert label_names([str(path)]) == {"GTV"}
     assert "points and open contours enclose nothing and are left out: seed (1)" in caplog.text
     assert (read(path, grid).array == 3).sum() == 28
     with pytest.raises(InputError, match="found the structures seed, expected one of GTV, node"):
@@ -334,4 +335,4 @@ def test_structures_of_one_name_are_joined_and_repeated_contours_count_once(tmp_
 def test_a_structure_without_contours_is_empty_rather_than_missing(tmp_path, series, grid):
     path = write_rtstruct(tmp_path / "a.dcm", series, {"GTV": []})
     assert not read(path, grid).array.any()
-    assert read_label_names([str(path)]) == set()
+    assert label_names([str(path)]) == set()

@@ -14,7 +14,8 @@ from tumorseg.errors import InputError
 from tumorseg.ops.geometry import Orientation, orient, oriented_affine
 from tumorseg.schema.cases import CaseReading
 from tumorseg.storage.formats.stored import Geometry
-from tumorseg.storage.images import knows_names_only, read_label_names, read_reference, read_segmentation, strip_ending
+from tumorseg.storage.images import knows_names_only, read_reference, read_segmentation, strip_ending
+from tumorseg.storage.named_labels import label_names
 
 SHAPE = (5, 9, 13)
 VALUES = {"GTV": 3, "node": 7}
@@ -62,7 +63,7 @@ def test_segments_are_known_by_name_though_values_differ_between_files(tmp_path)
     )
     for path in (one, other):
         assert knows_names_only(str(path))
-        assert read_label_names([str(path)]) == set(VALUES)
+        assert label_names([str(path)]) == set(VALUES)
         volume = read_reference([str(path)], GRID, VALUES)
         assert np.array_equal(volume.array, EXPECTED)
         assert np.array_equal(volume.affine, AFFINE)
@@ -174,7 +175,7 @@ def test_any_nrrd_that_describes_segments_is_known_by_names_and_others_by_number
 def test_names_are_read_as_slicer_writes_them(tmp_path):
     names = ["Läsion  links ", "a\\\\b\\nc", "background"]
     path = write_seg_nrrd(tmp_path / "a.seg.nrrd", np.ones(SHAPE, np.uint8), AFFINE, described(names))
-    assert read_label_names([str(path)]) == {"Läsion links", "a\\b c"}
+    assert label_names([str(path)]) == {"Läsion links", "a\\b c"}
 
 
 def test_segments_of_one_name_are_united_and_unknown_values_left_out_with_a_warning(tmp_path, caplog):
@@ -217,7 +218,7 @@ def test_several_files_make_one_reference_and_a_folder_stands_for_its_files(tmp_
     files = [str(tmp_path / f"{name}.seg.nrrd") for name in VALUES]
     for paths in (files, [str(tmp_path)]):
         assert np.array_equal(read_reference(paths, GRID, VALUES).array, EXPECTED)
-        assert read_label_names(paths) == set(VALUES)
+        assert label_names(paths) == set(VALUES)
     write_seg_nrrd(tmp_path / "again.seg.nrrd", np.zeros(SHAPE, np.uint8), AFFINE, described(["node"]))
     with pytest.raises(InputError, match="found two files with structures called node, expected one"):
         read_reference([str(tmp_path)], GRID, VALUES)
@@ -227,7 +228,7 @@ def test_a_file_in_which_nothing_was_drawn_is_an_empty_reference(tmp_path, caplo
     fields = ["Segmentation_MasterRepresentation:=Binary labelmap", "Segmentation_ContainedRepresentationNames:="]
     path = write_seg_nrrd(tmp_path / "a.seg.nrrd", np.zeros((1, 1, 1), np.uint8), np.eye(4), [], fields=fields)
     assert knows_names_only(str(path))
-    assert read_label_names([str(path)]) == set()
+    assert label_names([str(path)]) == set()
     found = read(path)
     assert found.shape == SHAPE
     assert not found.any()

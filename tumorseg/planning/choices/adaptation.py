@@ -1,4 +1,4 @@
-"""What a dataset's targets and number of cases ask for: loss, sampling, strength of augmentation, length.
+"""Loss, sampling and strength of augmentation, by the size of targets and the number of cases.
 
 An ordinary dataset gets nnU-Net's choices to the letter; what departs from them names the figure that led to it.
 The thresholds and their sources are in docs/decisions/016-choosing-loss-and-length.md.
@@ -9,12 +9,13 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
-from tumorseg.planning.evidence.sizes import TargetSize, judge, target_sizes
+from tumorseg.planning.evidence.independence import FEW_CASES, MANY_CASES, independent_cases
+from tumorseg.planning.evidence.sizes import TargetSize, Wording, judge, target_sizes
 from tumorseg.planning.evidence.spacing import TargetGrid
 from tumorseg.planning.presets import Preset
 from tumorseg.schema.dataset import DatasetDescription
 from tumorseg.schema.fingerprint import Fingerprint
-from tumorseg.schema.plan import Reason, SamplingSpec, Training
+from tumorseg.schema.plan import Reason, SamplingSpec
 from tumorseg.schema.targets import targets_of
 
 THIN_VOXELS = 3.0
@@ -23,25 +24,31 @@ SMALL_SHARE = 0.001
 """Under this share of what is looked at, a target is small."""
 RARE_SHARE = 0.1
 """A target that fewer of the cases hold decides nothing."""
-FEW_CASES, MANY_CASES = 20, 1000
-"""nnU-Net's defaults were developed on sets of 20 to 484 cases."""
-ORDINARY = f"independent cases are neither under {FEW_CASES} nor over {MANY_CASES}"
 STRONGER, WEAKER = 1.5, 0.67
 """Factors of the probabilities of augmentation."""
-SHORTER, LONGER = 0.5, 2.0
-"""Factors of the number of epochs."""
 HALF = 0.5
 """Share of patches centred on foreground where targets are small."""
 
+THIN = Wording("target thickness", f"is at least {THIN_VOXELS:g} voxels across", f"under {THIN_VOXELS:g} voxels across")
+SMALL_IN_PATCH = Wording(
+    "target size", f"fills at least {SMALL_SHARE * 100:g} % of a patch", f"under {SMALL_SHARE * 100:g} % of a patch"
+)
+SMALL_IN_CASE = Wording(
+    "target size", f"fills at least {SMALL_SHARE * 100:g} % of its case", f"under {SMALL_SHARE * 100:g} % of a case"
+)
+"""What reasons say of targets above or under these limits."""
+
 USUAL_SAMPLING = "third of each batch, and at least one patch, centred on foreground"
-OTHER_LOSSES = "another of `losses list`: dice_focal suits small targets, focal_tversky thin ones, at some calibration and false alarms"
+OTHER_LOSSES = (
+    "another of `losses list`: dice_focal suits small targets, focal_tversky thin ones, at the cost of calibration and "
+    "more false positives"
+)
 MORE_FOREGROUND = "half of each batch: the targets are seen more often, background and its false alarms less"
 STRONGER_AUGMENTATION = "likelier transforms: more robust with few cases, slower to fit these"
-HALF_THE_LENGTH = "half of it (--set training.epochs): half the time, a little less accurate"
 
 
 class Adaptation(NamedTuple):
-    """What a plan takes from the fingerprint beyond grid and patch."""
+    """Loss, sampling and strength of augmentation that a plan takes from the fingerprint."""
 
     loss: str
     """Loss preset."""
@@ -49,16 +56,8 @@ class Adaptation(NamedTuple):
     """Share of patches centred on foreground."""
     augmentation_strength: float
     """Factor of the probabilities of augmentation."""
-    length: float
-    """Factor of the number of epochs."""
     reasons: dict[str, Reason]
-    """Of `loss`, `sampling`, `augmentation` and `training`."""
-
-    def lengthen(self, training: Training) -> Training:
-        """Return the training with its number of epochs adapted; a `max_hours` decides by itself."""
-        if training.max_hours is not None:
-            return training
-        return training.model_copy(update={"epochs": max(1, round(training.epochs * self.length))})
+    """Of `loss`, `sampling` and `augmentation`."""
 
 
 def adapt(fingerprint: Fingerprint, target: TargetGrid, preset: Preset) -> Adaptation:
@@ -69,65 +68,60 @@ def adapt(fingerprint: Fingerprint, target: TargetGrid, preset: Preset) -> Adapt
         target: full-resolution grid, in canonical axis order.
         preset: where the plan starts from.
     """
+    outputs = _describe_outputs(fingerprint.dataset)
     if not preset.adapts:
-        return _as_the_preset_says(preset, fingerprint.dataset)
+        return _as_the_preset_says(preset, outputs)
     sizes = target_sizes(fingerprint, target)
-    num_cases = len(fingerprint.cases)
-    common = [size for size in sizes if size.num_cases >= RARE_SHARE * num_cases]
-    loss, loss_reason = _choose_loss(common, preset)
+    common = [size for size in sizes if size.num_cases >= RARE_SHARE * len(fingerprint.cases)]
+    loss, loss_reason = _choose_loss(common, preset, outputs)
     fraction, sampling = _choose_sampling(common)
-    independent = len({case.group or case.case_id for case in fingerprint.cases})
-    strength, augmentation = _choose_strength(independent)
-    length, training = _choose_length(independent, preset)
-    reasons = {"loss": loss_reason, "sampling": sampling, "augmentation": augmentation, "training": training}
-    return Adaptation(loss, fraction, strength, length, _with_outputs(reasons, fingerprint.dataset))
+    strength, augmentation = _choose_strength(independent_cases(fingerprint))
+    reasons = {"loss": loss_reason, "sampling": sampling, "augmentation": augmentation}
+    return Adaptation(loss, fraction, strength, reasons)
 
 
-def _as_the_preset_says(preset: Preset, dataset: DatasetDescription) -> Adaptation:
+def _as_the_preset_says(preset: Preset, outputs: str) -> Adaptation:
+    rule = f"loss preset {preset.loss} of preset {preset.name}{outputs}"
     reasons = {
-        "loss": Reason(rule=f"loss preset {preset.loss} of preset {preset.name}", alternative=OTHER_LOSSES),
+        "loss": Reason(source="preset", rule=rule, alternative=OTHER_LOSSES),
         "sampling": Reason(rule=f"nnU-Net's {USUAL_SAMPLING}", alternative=MORE_FOREGROUND),
         "augmentation": Reason(rule="nnU-Net's probabilities and ranges", alternative=STRONGER_AUGMENTATION),
-        "training": Reason(rule=f"length of preset {preset.name}", alternative=HALF_THE_LENGTH),
     }
-    fraction = SamplingSpec().foreground_fraction
-    return Adaptation(preset.loss, fraction, 1.0, 1.0, _with_outputs(reasons, dataset))
+    return Adaptation(preset.loss, SamplingSpec().foreground_fraction, 1.0, reasons)
 
 
-def _with_outputs(reasons: dict[str, Reason], dataset: DatasetDescription) -> dict[str, Reason]:
-    """Add to the reason for the loss why outputs are sigmoids."""
+def _describe_outputs(dataset: DatasetDescription) -> str:
+    """Return why outputs are sigmoids, to follow the rule of the loss; empty where they are a softmax."""
     members = [index for region in targets_of(dataset).regions for index in region]
     if not members:
-        return reasons
+        return ""
     if len(set(members)) < len(members):
-        outputs = "regions overlap: each is a sigmoid output with binary terms, as a voxel may be in several"
-    else:
-        outputs = "regions share no label: as labels without regions (--regions none) a softmax would keep them apart"
-    loss = reasons["loss"]
-    return reasons | {"loss": loss.model_copy(update={"rule": f"{loss.rule}; {outputs}"})}
+        return "; regions overlap: each is a sigmoid output with binary terms, as a voxel may be in several"
+    return "; regions share no label: as labels without regions (--regions none) a softmax would keep them apart"
 
 
-def _choose_loss(sizes: Sequence[TargetSize], preset: Preset) -> tuple[str, Reason]:
+def _choose_loss(sizes: Sequence[TargetSize], preset: Preset, outputs: str) -> tuple[str, Reason]:
+    """Choose the loss preset; `outputs` follows its rule."""
     thin = judge(sizes, lambda size: size.thickness_voxels, THIN_VOXELS)
     small = judge(sizes, lambda size: size.share_of_view, SMALL_SHARE)
-    are_thin = thin.told(f"under {THIN_VOXELS:g} voxels across")
-    are_small = small.told(f"under {SMALL_SHARE:.1%} of what a patch shows")
+    are_thin = thin.describe(THIN)
+    are_small = small.describe(SMALL_IN_PATCH)
     inputs = thin.inputs("thinnest", "thickness_voxels") | small.inputs("smallest", "share_of_view")
     if thin.decides:
-        rule = f"loss preset focal_tversky: {are_thin}, where each voxel missed costs much of the overlap"
+        rule = f"loss preset focal_tversky: {are_thin}, where each voxel missed costs much of the overlap{outputs}"
         alternative = f"{preset.loss}: fewer false alarms, more of the thin structures missed"
         return "focal_tversky", Reason(rule=rule, inputs=inputs, alternative=alternative)
     if small.decides:
         rule = f"loss preset dice_focal: {are_small}, so that easy background would outweigh it in the cross-entropy"
         alternative = f"{preset.loss}: better calibrated probabilities, more of the small structures missed"
-        return "dice_focal", Reason(rule=rule, inputs=inputs, alternative=alternative)
-    rule = f"loss preset {preset.loss} of preset {preset.name}: {are_thin}; {are_small}"
-    return preset.loss, Reason(rule=rule, inputs=inputs, alternative=OTHER_LOSSES)
+        return "dice_focal", Reason(rule=rule + outputs, inputs=inputs, alternative=alternative)
+    rule = f"loss preset {preset.loss} of preset {preset.name}: {are_thin}; {are_small}{outputs}"
+    return preset.loss, Reason(source="preset", rule=rule, inputs=inputs, alternative=OTHER_LOSSES)
 
 
 def _choose_sampling(sizes: Sequence[TargetSize]) -> tuple[float, Reason]:
     small = judge(sizes, lambda size: size.share_of_case, SMALL_SHARE)
-    are_small = small.told(f"under {SMALL_SHARE:.1%} of a case")
+    are_small = small.describe(SMALL_IN_CASE)
     inputs = small.inputs("smallest", "share_of_case")
     if small.decides:
         rule = f"half of each batch centred on foreground: {are_small}, so that a random patch seldom shows it"
@@ -142,32 +136,14 @@ def _choose_sampling(sizes: Sequence[TargetSize]) -> tuple[float, Reason]:
 def _choose_strength(num_cases: int) -> tuple[float, Reason]:
     inputs: dict[str, JsonValue] = {"independent_cases": num_cases}
     if num_cases < FEW_CASES:
-        rule = f"nnU-Net's ranges, {STRONGER:g} times as likely: under {FEW_CASES} independent cases are soon known by heart"
+        why = f"under {FEW_CASES} independent cases are soon known by heart"
+        rule = f"nnU-Net's ranges, {STRONGER:g} times as likely: {why}"
         alternative = "nnU-Net's probabilities: images closer to real ones, sooner overfitted"
         return STRONGER, Reason(rule=rule, inputs=inputs, alternative=alternative)
     if num_cases > MANY_CASES:
-        rule = f"nnU-Net's ranges, {WEAKER:g} times as likely: over {MANY_CASES} independent cases vary enough by themselves"
+        why = f"over {MANY_CASES} independent cases vary enough by themselves"
+        rule = f"nnU-Net's ranges, {WEAKER:g} times as likely: {why}"
         alternative = "nnU-Net's probabilities: more robust to other scanners, slower to fit so many cases"
         return WEAKER, Reason(rule=rule, inputs=inputs, alternative=alternative)
-    rule = f"nnU-Net's probabilities and ranges: {ORDINARY}"
+    rule = f"nnU-Net's probabilities and ranges: independent cases are neither under {FEW_CASES} nor over {MANY_CASES}"
     return 1.0, Reason(rule=rule, inputs=inputs, alternative=STRONGER_AUGMENTATION)
-
-
-def _choose_length(num_cases: int, preset: Preset) -> tuple[float, Reason]:
-    inputs: dict[str, JsonValue] = {"independent_cases": num_cases, "preset_epochs": preset.training.epochs}
-    of_preset = f"the length of preset {preset.name}"
-    if num_cases < FEW_CASES:
-        rule = f"{SHORTER:g} times {of_preset}: under {FEW_CASES} independent cases, more steps fit their noise"
-        alternative = f"{of_preset}: twice the time, more overfitting"
-        return SHORTER, Reason(rule=rule, inputs=inputs, alternative=alternative)
-    if num_cases > MANY_CASES:
-        rule = f"{LONGER:g} times {of_preset}: over {MANY_CASES} independent cases are seen too seldom in less"
-        alternative = f"{of_preset}: half the time, less of the data used"
-        return LONGER, Reason(rule=rule, inputs=inputs, alternative=alternative)
-    rule = f"{of_preset}: {ORDINARY}"
-    return 1.0, Reason(rule=rule, inputs=inputs, alternative=HALF_THE_LENGTH)
-
-
-def extended(reason: Reason, more: str) -> Reason:
-    """Return a reason whose rule says more."""
-    return reason.model_copy(update={"rule": f"{reason.rule}; {more}"})

@@ -12,11 +12,17 @@ from tumorseg.schema.augmentation import (
     PreviousMorphology,
     PreviousRemoval,
 )
+from tumorseg.schema.plan import Reason
 
 THICK_PATCH = 3.0
 """A patch over this many times longer in some axis than in its first is augmented in its planes only."""
 LONG_PATCH_2D = 1.5
 """A 2D patch longer than this against its other edge is turned little, so that little leaves it."""
+CORRUPTION_REASON = Reason(
+    rule="the previous segmentation is corrupted now and then, so that its mistakes are not believed",
+    alternative="none: the network would copy the previous segmentation, mistakes included",
+)
+"""Why a cascade has transforms of its own."""
 Likely = AffineTransform | GaussianNoise | Brightness | Contrast
 """Transforms that are applied with a probability that may be changed."""
 HALF_TURN_DEG, SMALL_DEG_3D, SMALL_DEG_2D = 180.0, 30.0, 15.0
@@ -44,6 +50,41 @@ def cascade_augmentation(augmentation: AugmentationSpec) -> AugmentationSpec:
     return AugmentationSpec(transforms=(*augmentation.transforms, PreviousMorphology(), PreviousRemoval()))
 
 
+def cascade_reasons(augmentation: AugmentationSpec) -> dict[str, Reason]:
+    """Return the reasons of the transforms that only a cascade has, by field of its configuration."""
+    return {
+        f"augmentation.transforms.{number}": CORRUPTION_REASON
+        for number, transform in enumerate(augmentation.transforms)
+        if isinstance(transform, PreviousMorphology | PreviousRemoval)
+    }
+
+
+def rotation_reasons(augmentation: AugmentationSpec, patch_size: Sequence[int]) -> dict[str, Reason]:
+    """Return the reason of the rotation's axes, by field of the configuration."""
+    return {
+        f"augmentation.transforms.{number}.rotation_deg": _rotation_reason(patch_size)
+        for number, transform in enumerate(augmentation.transforms)
+        if isinstance(transform, AffineTransform)
+    }
+
+
+def _rotation_reason(patch_size: Sequence[int]) -> Reason:
+    if is_thick(patch_size):
+        elongation = f"over {THICK_PATCH:g} times longer than thick ({max(patch_size)} to {patch_size[0]})"
+        return Reason(
+            rule=f"in-plane rotation alone, the patch being {elongation}: slices are not mixed",
+            alternative="about all axes: mixes slices that lie far apart",
+        )
+    if len(patch_size) == 2:
+        return Reason(
+            rule="in-plane rotation: a patch has one plane", alternative="none: images turned in use look new"
+        )
+    return Reason(
+        rule="about all axes: the patch is about as thick as long",
+        alternative="in-plane rotation alone: tilted images look new",
+    )
+
+
 def is_thick(patch_size: Sequence[int]) -> bool:
     """Return whether a 3D patch is to be augmented plane by plane (nnU-Net's dummy 2D augmentation)."""
     return len(patch_size) == 3 and max(patch_size) / patch_size[0] > THICK_PATCH
@@ -54,7 +95,7 @@ def _strengthened(transform: Likely, strength: float) -> Likely:
     probabilities = {
         name: min(1.0, round(value * strength, 4)) for name, value in transform if name.endswith("probability")
     }
-    return transform.model_copy(update=probabilities)
+    return transform.changed(**probabilities)
 
 
 def _choose_affine(patch_size: Sequence[int], *, has_lateral_axis: bool) -> AffineTransform:

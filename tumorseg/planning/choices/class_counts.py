@@ -1,4 +1,4 @@
-"""Voxels of the dataset in losses that weigh classes by how many they have."""
+"""Voxel counts of the dataset, for losses that weight classes by frequency."""
 
 import math
 
@@ -22,7 +22,7 @@ def with_class_counts(plan: Plan, fingerprint: Fingerprint) -> Plan:
         if any(map(_lacks_counts, configuration.loss.components)):
             counts = counts or output_voxels(fingerprint, targets_of(plan.dataset))
             changed[name] = _filled(configuration, counts)
-    return plan.model_copy(update={"configurations": plan.configurations | changed}) if changed else plan
+    return plan.changed(configurations=plan.configurations | changed) if changed else plan
 
 
 def output_voxels(fingerprint: Fingerprint, targets: Targets) -> tuple[float, ...]:
@@ -52,8 +52,6 @@ def _filled(configuration: Configuration, counts: tuple[float, ...]) -> Configur
     components = []
     for component in configuration.loss.components:
         if isinstance(component, EntropyLoss) and component.class_weights is not None and _lacks_counts(component):
-            weights = component.class_weights.model_copy(update={"voxels": counts})
-            component = component.model_copy(update={"class_weights": weights})
+            component = component.changed(class_weights=component.class_weights.changed(voxels=counts))
         components.append(component)
-    loss = configuration.loss.model_copy(update={"components": tuple(components)})
-    return configuration.model_copy(update={"loss": loss})
+    return configuration.changed(loss=configuration.loss.changed(components=tuple(components)))

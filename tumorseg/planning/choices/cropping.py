@@ -1,4 +1,4 @@
-"""Whether images are cropped to what is not zero: not where that would take labels along."""
+"""Cropping to the box of nonzero voxels, unless that would cut labels off."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,7 +14,7 @@ MOST_LISTED = 5
 
 
 class Cropping(NamedTuple):
-    """What is decided."""
+    """The choice, its reason, and what follows from it."""
 
     is_cropped: bool
     reason: Reason
@@ -24,7 +24,7 @@ class Cropping(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """What cropping takes of one label of one case."""
+    """Share of one label of one case that cropping would remove."""
 
     case_id: str
     label: str
@@ -90,5 +90,5 @@ def _share(share: float) -> str:
 
 
 def _uncropped(fingerprint: Fingerprint) -> Fingerprint:
-    cases = tuple(case.model_copy(update={"shape_after_crop": case.shape}) for case in fingerprint.cases)
-    return fingerprint.model_copy(update={"cases": cases, "median_relative_size_after_cropping": 1.0})
+    cases = tuple(case.changed(shape_after_crop=case.shape) for case in fingerprint.cases)
+    return fingerprint.changed(cases=cases, median_relative_size_after_cropping=1.0)

@@ -1,1 +1,1 @@
-"""What a dataset is, as far as planning needs to know."""
+"""Evidence: the facts about a dataset that planning uses."""

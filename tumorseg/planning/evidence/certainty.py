@@ -1,4 +1,4 @@
-"""Whether a dataset's labels are certain enough to plan for: none that is doubtful, none that is in no case."""
+"""Doubtful and absent labels: refused unless the user confirms them."""
 
 from collections.abc import Collection, Iterable, Sequence
 
@@ -14,8 +14,24 @@ MOST_LISTED = 8
 """Labels that a message lists at most."""
 
 
-def judge_labels(fingerprint: Fingerprint, *, is_confirmed: bool) -> Reason | None:
-    """Return why labels that are not certain are planned for; None where all are certain.
+def check_learnable(fingerprint: Fingerprint) -> None:
+    """Refuse a dataset without foreground.
+
+    Raises:
+        PlanError: it has no label besides the background, or every case was counted and holds none.
+    """
+    dataset = fingerprint.dataset
+    if not set(dataset.labels.values()) - {0, dataset.ignore_label}:
+        raise PlanError(f"{dataset.name}: the dataset has no label besides the background; there is nothing to learn")
+    counts = [case.label_voxels for case in fingerprint.cases]
+    if all(found is not None and not any(found.values()) for found in counts):
+        raise PlanError(
+            f"{dataset.name}: every case is all background; there is nothing to learn; check the label files"
+        )
+
+
+def judge_labels(fingerprint: Fingerprint, *, is_confirmed: bool) -> dict[str, Reason]:
+    """Return why labels that are not certain are planned for, by dotted field; nothing where all are certain.
 
     Labels count as absent only where every case tells which it holds.
 
@@ -31,14 +47,16 @@ def judge_labels(fingerprint: Fingerprint, *, is_confirmed: bool) -> Reason | No
     absent = [] if None in counts else absent_labels(dataset, held)
     fault = describe_uncertain(fingerprint.doubts, absent)
     if not fault:
-        return None
+        return {}
     if not is_confirmed:
         raise PlanError(f"{dataset.name}: {fault}")
-    return Reason(
+    reason = Reason(
+        source="user",
         rule="--confirm-labels: the user says that the labels are meant as they are",
         inputs={"doubts": [doubt.message for doubt in fingerprint.doubts], "absent": absent},
         alternative="other labels, stated in a manifest with label:NAME=VALUE headings",
     )
+    return {"dataset.labels": reason}
 
 
 def absent_labels(dataset: DatasetDescription, held: Iterable[Collection[str]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What speaks against labels that were found in files and stated nowhere: one structure that is written in several ways.
+"""Doubts about labels that were found in files and stated nowhere: one structure written in several ways.
 
 What each case holds is all that is looked at. Nothing is decided here: a person says what is meant.
 """
@@ -45,7 +45,7 @@ FAULTS: dict[FileFault, tuple[str, str]] = {
 
 
 class Held(NamedTuple):
-    """What the label files of one case hold."""
+    """Contents of the label files of one case."""
 
     case_id: str
     labels: frozenset[Label]

@@ -1,4 +1,4 @@
-"""What a plan says of images that are doubtful, and of voxels that they do not cover."""
+"""Warnings of doubtful images and uncovered voxels, and reasons for how files are read."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -21,18 +21,15 @@ WARNINGS = {
 
 def with_named_kinds(description: DatasetDescription) -> DatasetDescription:
     """Return a dataset whose channels have the kinds that their names state, as far as nothing else states them."""
-    channels = [
-        channel.model_copy(update={"kind": channel.kind or kind_from_name(channel.name)})
-        for channel in description.channels
-    ]
-    return description.model_copy(update={"channels": tuple(channels)})
+    channels = [channel.changed(kind=channel.kind or kind_from_name(channel.name)) for channel in description.channels]
+    return description.changed(channels=tuple(channels))
 
 
 def with_outside_value(channel: Channel) -> Channel:
     """Return a channel whose value where it covers nothing is decided: air for CT; null for others, whose least value counts."""
     if channel.outside_value is not None or channel.kind != "ct":
         return channel
-    return channel.model_copy(update={"outside_value": OUTSIDE_CT})
+    return channel.changed(outside_value=OUTSIDE_CT)
 
 
 def reading_reasons(dataset: DatasetDescription, unplaced: Sequence[str]) -> dict[str, Reason]:
@@ -52,11 +49,13 @@ def reading_reasons(dataset: DatasetDescription, unplaced: Sequence[str]) -> dic
         )
     if reading.assumed_orientation is not None:
         reasons["dataset.reading.assumed_orientation"] = Reason(
+            source="user",
             rule="stated by --assume-orientation or a manifest, for files that state no orientation",
             alternative="what their format takes for usual, with a warning for each file",
         )
     if reading.paint_order:
         reasons["dataset.reading.paint_order"] = Reason(
+            source="user",
             rule="stated by --paint-order or a manifest, for structures that overlap",
             alternative="the smaller of two on top, which is refused where it is not beyond doubt",
         )

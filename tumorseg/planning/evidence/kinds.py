@@ -1,19 +1,11 @@
-"""What made a channel's intensities, and the normalisation that follows."""
+"""Channel kinds (CT, MR, PET, …): stated, named, or shown by the intensities."""
 
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from tumorseg.schema.dataset import Channel, ChannelKind
-from tumorseg.schema.fingerprint import IntensityStatistics
-from tumorseg.schema.preprocessing import (
-    CtNormalization,
-    NoNormalization,
-    NormalizationSpec,
-    RescaleNormalization,
-    RgbNormalization,
-    ZScoreNormalization,
-)
+from tumorseg.schema.fingerprint import Fingerprint, IntensityStatistics
 
 NAME_PATTERNS: dict[ChannelKind, str] = {
     "ct": r"(^|[^a-z])(ct|cta|cect|ncct|cbct)([^a-z]|$)",
@@ -22,12 +14,6 @@ NAME_PATTERNS: dict[ChannelKind, str] = {
     "mr": r"mr|(^|[^a-z]|ce)t[12](w|c|ce|gd|n|f|map|post|_|[^a-z]|$)|flair|dwi|adc|dce|swi|dixon|cine|perf|bold|(^|[^a-z])pd([^a-z]|$)",
 }
 """What a channel's name (lower case) says; the first that matches counts."""
-NNUNET_SCHEMES: dict[str, NormalizationSpec] = {
-    "nonorm": NoNormalization(),
-    "rescale_to_0_1": RescaleNormalization(),
-    "rgb_to_0_1": RgbNormalization(),
-}
-"""Channel names that nnU-Net reads as a normalisation."""
 EDGES_HU = ((-1300.0, -900.0), (-2200.0, -1900.0), (-3200.0, -2900.0))
 """Where the least intensity of a CT lies: air, or padding of -2000, -2048, -3000, -3024, blurred by interpolation."""
 MOST_CASES = 0.9
@@ -40,8 +26,6 @@ MIDDLE_HU = (-1000.0, 1500.0)
 """Where the middle of it lies: between lung and bone."""
 GREATEST_HU = 100_000.0
 """No CT has more."""
-CROPPED_SHARE = 0.75
-"""Z-scores are taken inside the non-zero mask where cropping left less than this share of a median case."""
 
 
 class KindDecision(NamedTuple):
@@ -87,10 +71,24 @@ def _is_edge(minimum: float) -> bool:
     return any(low <= minimum <= high for low, high in EDGES_HU)
 
 
+def decide_kinds(fingerprint: Fingerprint) -> list[KindDecision]:
+    """Decide the kind of every channel of a dataset."""
+    return [
+        decide_kind(channel, fingerprint.intensities[channel.name], _channel_minima(fingerprint, channel.name))
+        for channel in fingerprint.dataset.channels
+    ]
+
+
+def _channel_minima(fingerprint: Fingerprint, channel: str) -> list[float]:
+    """Return the least intensity of each case's image, as far as it was measured."""
+    measured = [case.channel_minima for case in fingerprint.cases if case.channel_minima is not None]
+    return [minima[channel] for minima in measured if channel in minima]
+
+
 def decide_kind(channel: Channel, intensities: IntensityStatistics, minima: Sequence[float] = ()) -> KindDecision:
     """Decide a channel's kind: what the dataset states, else its name, else its intensities.
 
-    A disagreement between statement and intensities does not change the decision, but is told.
+    A disagreement between statement and intensities becomes a warning, and does not change the decision.
 
     Args:
         channel: it may state its kind.
@@ -105,9 +103,9 @@ def decide_kind(channel: Channel, intensities: IntensityStatistics, minima: Sequ
     rule = "stated by the dataset" if channel.kind else f"the channel is called {channel.name}"
     warning = _disagreement(channel, stated, shown, intensities)
     # Whole images that were measured are judged one by one: see ops/units.py.
-    return KindDecision(
-        stated, rule, warning or (None if minima else _doubtful_foreground(channel, stated, intensities))
-    )
+    if warning is None and not minima:
+        warning = _doubtful_foreground(channel, stated, intensities)
+    return KindDecision(stated, rule, warning)
 
 
 def _disagreement(
@@ -129,28 +127,3 @@ def _doubtful_foreground(channel: Channel, stated: ChannelKind, intensities: Int
 
 def _span(intensities: IntensityStatistics) -> str:
     return f"foreground intensities from {intensities.min:g} to {intensities.max:g}"
-
-
-def choose_normalization(
-    channel: Channel, kind: ChannelKind, intensities: IntensityStatistics, relative_size: float
-) -> NormalizationSpec:
-    """Return a channel's normalisation.
-
-    Args:
-        channel: its name may be one of nnU-Net's schemes.
-        kind: as decided.
-        intensities: over foreground, of the whole dataset.
-        relative_size: median of cropped over stored voxels.
-    """
-    if (scheme := NNUNET_SCHEMES.get(channel.name.casefold())) is not None:
-        return scheme
-    if kind == "ct":
-        return CtNormalization(
-            lower_hu=intensities.percentile_00_5,
-            upper_hu=intensities.percentile_99_5,
-            mean_hu=intensities.mean,
-            std_hu=intensities.std,
-        )
-    if kind == "rgb":
-        return RgbNormalization()
-    return ZScoreNormalization(masked=relative_size < CROPPED_SHARE)

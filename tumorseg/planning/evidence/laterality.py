@@ -1,4 +1,4 @@
-"""Labels that only their side tells apart, by name or in the images: mirrored across it, they would become each other."""
+"""Left/right label pairs, by name or in the images, which mirroring would swap."""
 
 import re
 import unicodedata
@@ -9,10 +9,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tumorseg.schema.dataset import DatasetDescription
 from tumorseg.schema.fingerprint import CaseMeasurement
 from tumorseg.schema.planned_dataset import MirroredLabels
 from tumorseg.types import Mask
 
+LATERAL_AXIS = 2
+"""Canonical axis X, which runs from left to right."""
 WORDS = (
     ("left lft", "right rgt"),
     ("link links linker", "recht rechts rechter"),
@@ -75,8 +78,13 @@ def mirror_pairs(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
     )
 
 
+def sided_pairs(dataset: DatasetDescription) -> tuple[tuple[str, str], ...]:
+    """Return the (left, right) pairs among the labels and regions of a dataset, by their names."""
+    return mirror_pairs((*dataset.labels, *(region.name for region in dataset.regions)))
+
+
 def _readings(name: str) -> Iterator[_Reading]:
-    """Yield what is left of a name without its side; one that is told twice, as in `left kidney (LK)`, is taken away twice."""
+    """Yield what is left of a name without its side; one that is named twice, as in `left kidney (LK)`, is removed twice."""
     words = tuple(_words(name))
     for is_right in (False, True):
         seen: set[tuple[str, ...]] = set()
@@ -159,7 +167,7 @@ def _without_accents(name: str) -> str:
 
 
 class _Places(NamedTuple):
-    """Where labels lie in one case, in canonical orientation."""
+    """Centres and extents of the labels of one case, in canonical orientation."""
 
     numbers: NDArray[np.int64]
     """(N,): positions of their names."""

@@ -1,4 +1,4 @@
-"""How large targets are on the grid of a plan, as the rules look at them."""
+"""Sizes of targets on the grid of a plan."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -32,8 +32,19 @@ class TargetSize(NamedTuple):
     """Share of the voxels of a patch, or of a smaller case, that shows all of it."""
 
 
+class Wording(NamedTuple):
+    """A figure of targets in words, and what lies on either side of its limit."""
+
+    figure: str
+    """Such as "target thickness"."""
+    above: str
+    """Of targets that reach the limit, such as "is at least 3 voxels across"."""
+    under: str
+    """Of others, behind "is" or "are", such as "under 3 voxels across"."""
+
+
 class Judgement(NamedTuple):
-    """How many targets are under a limit."""
+    """Number of targets under a limit, and the least one."""
 
     least: str | None
     """Name of the least target; None if none was measured."""
@@ -47,15 +58,15 @@ class Judgement(NamedTuple):
         """Return whether enough targets are under the limit to choose by them."""
         return self.num_under > 0 and ONE_IN * self.num_under >= self.num_measured
 
-    def told(self, limit: str) -> str:
-        """Return it in words, `limit` being those after "is", such as "under 3 voxels across"."""
+    def describe(self, wording: Wording) -> str:
+        """Return the judgement in words."""
         if not self.num_measured:
-            return f"not measured whether a target is {limit}"
+            return f"{wording.figure} was not measured"
         if not self.num_under:
-            return f"no target is {limit}"
+            return f"every target {wording.above}"
         verb = "is" if self.num_under == 1 else "are"
         too_few = "" if self.decides else f", fewer than one in {ONE_IN}"
-        return f"{self.num_under} of {self.num_measured} targets {verb} {limit}{too_few}"
+        return f"{self.num_under} of {self.num_measured} targets {verb} {wording.under}{too_few}"
 
     def inputs(self, least: str, figure: str) -> dict[str, JsonValue]:
         """Return the figures that it was made from, under these names."""

@@ -4,17 +4,23 @@ References:
     nnU-Net's `determine_fullres_target_spacing` and `determine_transpose`.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 from tumorseg.ops.resampling import resampled_shape
+from tumorseg.planning.decided import Decided
+from tumorseg.planning.evidence.laterality import LATERAL_AXIS
 from tumorseg.schema.fingerprint import Fingerprint
+from tumorseg.schema.plan import Reason
 
 ANISOTROPY = 3.0
 """An axis is coarse above this many times the other spacings, with this many times fewer voxels."""
 COARSE_PERCENTILE = 10
 """Percentile of a coarse axis's spacings that becomes the target."""
+ISOTROPIC = 2.0
+"""Up to this ratio of spacings all axes are treated alike, as in nnU-Net's pooling."""
 
 
 class TargetGrid(NamedTuple):
@@ -26,8 +32,11 @@ class TargetGrid(NamedTuple):
     """Median voxels on that grid."""
     transpose: tuple[int, int, int]
     """The plan's axis order."""
-    rule: str
-    """Where the spacing comes from, in words."""
+
+    @property
+    def lateral_axis(self) -> int:
+        """Return the axis from left to right, in the plan's order."""
+        return self.transpose.index(LATERAL_AXIS)
 
     def in_plan_order(self) -> "TargetGrid":
         """Return the same grid with its axes in the plan's order."""
@@ -36,8 +45,12 @@ class TargetGrid(NamedTuple):
         return self._replace(spacing_mm=spacing, median_shape=shape)
 
 
-def target_grid(fingerprint: Fingerprint) -> TargetGrid:
-    """Return the full-resolution grid: the median spacing, a coarse axis taken finer than the median."""
+def target_grid(fingerprint: Fingerprint) -> Decided[TargetGrid]:
+    """Return the full-resolution grid: the median spacing, a coarse axis taken finer than the median.
+
+    Returns:
+        The grid in canonical axis order, with the reasons of `spacing_mm` and `median_shape` in a configuration.
+    """
     spacings = np.array([case.spacing_mm for case in fingerprint.cases])
     shapes = np.array([case.shape_after_crop for case in fingerprint.cases])
     target = np.percentile(spacings, 50, axis=0)
@@ -56,7 +69,40 @@ def target_grid(fingerprint: Fingerprint) -> TargetGrid:
             target[coarse], rule = finest + 1e-5, f"{rule}, but no finer than the other axes"
     new_shapes = [resampled_shape(s, e, target) for s, e in zip(shapes, spacings, strict=True)]
     median = np.median(new_shapes, axis=0)
-    return TargetGrid(tuple(target.tolist()), tuple(median.tolist()), axis_order(target, shapes), rule)
+    grid = TargetGrid(tuple(target.tolist()), tuple(median.tolist()), axis_order(target, shapes))
+    return Decided(grid, _reasons(grid.in_plan_order(), rule))
+
+
+def _reasons(planned: TargetGrid, rule: str) -> dict[str, Reason]:
+    """Return why the grid is what it is; `rule` says where its spacing comes from."""
+    spacing = planned.spacing_mm
+    ratio = max(spacing) / min(spacing)
+    alternative = (
+        "twice as coarse a grid: an eighth of the voxels (of planes a quarter), in which small structures are lost"
+    )
+    if ratio > ISOTROPIC:
+        growth = math.prod(edge / min(spacing) for edge in spacing)
+        alternative = f"the finest spacing on every axis: {growth:.1f} times the voxels, most of them interpolated"
+    return {
+        "spacing_mm": Reason(
+            rule=rule,
+            inputs={"target_spacing_mm": list(spacing), "spacing_ratio": ratio},
+            alternative=alternative,
+        ),
+        "median_shape": Reason(
+            rule="median over cases of the voxels left by cropping, on the target spacing",
+            inputs={"median_shape": list(planned.median_shape)},
+        ),
+    }
+
+
+def transpose_reason(grid: TargetGrid) -> Reason:
+    """Return why the axes of a plan stand in their order."""
+    return Reason(
+        rule="coarse (or flat) axis first",
+        inputs={"target_spacing_mm": list(grid.spacing_mm)},
+        alternative="another axis first: the planes of 2d would lie across the coarsest axis, where there is one",
+    )
 
 
 def axis_order(spacing_mm: np.ndarray, shapes: np.ndarray) -> tuple[int, int, int]:

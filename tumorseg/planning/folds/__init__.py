@@ -1,1 +1,1 @@
-"""Which cases train and which are held out, fold by fold."""
+"""Folds: the cases that are trained on and held out."""

@@ -1,14 +1,19 @@
-"""Which cases each fold trains on and holds out, which are not used at all, and what a plan says of that."""
+"""Folds of a plan, with the reasons for them and for the cases that are left out."""
 
+from pydantic import JsonValue
+
+from tumorseg.planning.decided import Decided
 from tumorseg.planning.folds.patients import describe_patients, parted_patients, suggest_patients
 from tumorseg.planning.folds.split_lists import Division, SplitLists, divide
 from tumorseg.planning.folds.splits import NAMED_SPLITS, split_folds
 from tumorseg.schema.fingerprint import Fingerprint
-from tumorseg.schema.plan import Plan, Reason
-from tumorseg.schema.planned_dataset import PlannedDataset
+from tumorseg.schema.plan import Plan, Reason, ReasonSource
+from tumorseg.schema.planned_dataset import CaseLists, PlannedDataset
+
+NO_OTHER_FOLDS = "none: a single case cannot be held out"
 
 
-def choose_folds(fingerprint: Fingerprint, splits: SplitLists | str | None) -> Division:
+def choose_folds(fingerprint: Fingerprint, splits: SplitLists | str | None) -> Decided[Division]:
     """Return the folds that are asked for.
 
     Args:
@@ -18,11 +23,41 @@ def choose_folds(fingerprint: Fingerprint, splits: SplitLists | str | None) -> D
     Raises:
         PlanError: the lists are unsound, or the dataset does not say what the named split needs.
     """
+    inputs: dict[str, JsonValue] = {"num_cases": len(fingerprint.cases)}
+    if splits is None:
+        folds, rule, alternative = _choose_random(fingerprint)
+        return Decided(Division(folds), {"folds": Reason(rule=rule, inputs=inputs, alternative=alternative)})
     if isinstance(splits, SplitLists):
-        return divide(splits, [case.case_id for case in fingerprint.cases])
-    if splits is not None:
-        return Division(NAMED_SPLITS[splits].split(fingerprint.cases))
-    return Division(split_folds(_groups(fingerprint)))
+        division, rule = divide(splits, [case.case_id for case in fingerprint.cases]), "--splits: the lists of a file"
+    else:
+        division, rule = Division(NAMED_SPLITS[splits].split(fingerprint.cases)), _named_rule(fingerprint, splits)
+    alternative = "nnU-Net's five random folds (no --splits), which are comparable with its own"
+    if len(fingerprint.cases) == 1:
+        alternative = NO_OTHER_FOLDS
+    reason = Reason(source="user", rule=rule, inputs=inputs, alternative=alternative)
+    return Decided(division, {"folds": reason} | kept_reasons(division))
+
+
+def _choose_random(fingerprint: Fingerprint) -> tuple[CaseLists, str, str]:
+    """Return random folds, of whole groups if there are any, with their rule and the next-best choice."""
+    groups = _groups(fingerprint)
+    rule = "nnU-Net's five folds (shuffled with seed 12345), fewer for fewer cases"
+    alternative = (
+        "--splits with a file of one's own: where cases of one patient or site are alike, random folds score too well"
+    )
+    if any(groups.values()):
+        rule, alternative = f"{rule}, of whole groups", "--splits with a file of one's own"
+    if len(groups) == 1:
+        alternative = NO_OTHER_FOLDS
+    return split_folds(groups), rule, alternative
+
+
+def _named_rule(fingerprint: Fingerprint, name: str) -> str:
+    rule = f"--splits {name}: {NAMED_SPLITS[name].rule}"
+    if name != "group" or any(_groups(fingerprint).values()):
+        return rule
+    patients = describe_patients(suggested_patients(fingerprint))
+    return f"{rule}; the dataset states none, so that case ids tell: {patients}"
 
 
 def _groups(fingerprint: Fingerprint) -> dict[str, str | None]:
@@ -35,67 +70,48 @@ def suggested_patients(fingerprint: Fingerprint) -> dict[str, str]:
     return {} if any(groups.values()) else suggest_patients(groups)
 
 
-def fold_reason(fingerprint: Fingerprint, splits: SplitLists | str | None) -> Reason:
-    """Return why folds are what they are; arguments are those of `choose_folds`."""
-    has_groups = any(_groups(fingerprint).values())
-    if isinstance(splits, SplitLists):
-        rule = "--splits: the lists of a file"
-    elif splits is not None:
-        rule = f"--splits {splits}: {NAMED_SPLITS[splits].rule}"
-    else:
-        rule = "nnU-Net's five folds (shuffled with seed 12345), fewer for fewer cases"
-        rule += ", of whole groups" if has_groups else ""
-    if splits == "group" and not has_groups:
-        rule += (
-            f"; the dataset states none, so that case ids tell: {describe_patients(suggested_patients(fingerprint))}"
-        )
-    return Reason(
-        rule=rule,
-        inputs={"num_cases": len(fingerprint.cases)},
-        alternative=_other_folds(fingerprint, is_given=splits is not None, has_groups=has_groups),
+def kept_reasons(division: Division, lists: str = "--splits", source: ReasonSource = "user") -> dict[str, Reason]:
+    """Return why folds keep cases from training; nothing where none does.
+
+    Args:
+        division: the folds.
+        lists: what to call the lists of cases.
+        source: who gave the lists of cases.
+    """
+    if not division.kept_from_training:
+        return {}
+    reason = Reason(
+        source=source,
+        rule=f"{lists}: in neither list of a fold; --fold all, which leaves nothing out, trains on them",
+        inputs={"num_cases": [len(cases) for cases in division.kept_from_training]},
     )
+    return {"kept_from_training": reason}
 
 
-def _other_folds(fingerprint: Fingerprint, *, is_given: bool, has_groups: bool) -> str:
-    if len(fingerprint.cases) == 1:
-        return "none: a single case cannot be held out"
-    if is_given:
-        return "nnU-Net's five random folds (no --splits), which are comparable with its own"
-    if has_groups:
-        return "--splits with a file of one's own"
-    return (
-        "--splits with a file of one's own: where cases of one patient or site are alike, random folds score too well"
-    )
-
-
-def usage_reasons(dataset: PlannedDataset, division: Division) -> dict[str, Reason]:
-    """Return why cases are not used, or not trained on, by dotted field.
+def unused_reasons(
+    dataset: PlannedDataset, lists: str = "--splits", source: ReasonSource = "user"
+) -> dict[str, Reason]:
+    """Return why cases of a dataset are not used, by dotted field.
 
     Args:
         dataset: of the plan.
-        division: the folds.
+        lists: what to call the lists of cases.
+        source: who gave the lists of cases.
     """
     rules = {
         "excluded": "--exclude: nothing reads these cases, whatever becomes of their files",
-        "kept_back": "--splits: in no list of the file, as a test set is; neither statistics nor --fold all have them",
-        "listed": "--splits: the file has `train` lists, so that a case which it does not name is not used",
+        "kept_back": f"{lists}: in no list of the file, as a test set is; neither statistics nor --fold all have them",
+        "listed": f"{lists}: the file has `train` lists, so that a case which it does not name is not used",
     }
-    counts = {field: len(getattr(dataset, field) or ()) for field in rules}
-    reasons = {
-        f"dataset.{field}": Reason(rule=rule, inputs={"num_cases": counts[field]})
-        for field, rule in rules.items()
-        if counts[field]
-    }
-    if division.kept_from_training:
-        reasons["kept_from_training"] = Reason(
-            rule="--splits: in neither list of a fold; --fold all, which leaves nothing out, trains on them",
-            inputs={"num_cases": [len(cases) for cases in division.kept_from_training]},
-        )
+    reasons = {}
+    for field, rule in rules.items():
+        if cases := getattr(dataset, field):
+            reasons[f"dataset.{field}"] = Reason(source=source, rule=rule, inputs={"num_cases": len(cases)})
     return reasons
 
 
 def fold_warnings(fingerprint: Fingerprint, plan: Plan) -> list[str]:
-    """Tell of groups, and of patients that case ids suggest, on both sides of a fold.
+    """Return warnings of groups, and of patients that case ids suggest, on both sides of a fold.
 
     Args:
         fingerprint: of the cases that are used.

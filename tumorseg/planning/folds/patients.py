@@ -1,4 +1,4 @@
-"""Which cases may be of one patient, by what their ids have in common; used only where a dataset states no groups."""
+"""Patients guessed from case ids, used only where a dataset states no groups."""
 
 import re
 from collections import defaultdict

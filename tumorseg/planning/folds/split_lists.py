@@ -1,4 +1,4 @@
-"""Lists of cases that a user gives for folds: whom each holds out and, where the file says so, whom it trains on.
+"""Split files: the cases that each fold holds out and, where the file says so, those it trains on.
 
 Two forms are read: a list of lists of held-out case_ids, in which every other case is trained on; and nnU-Net's `splits_final.json`,
 whose `train` lists are honoured: a case in neither list of a fold is kept from its training, and one in no list at all is not used.
@@ -14,7 +14,7 @@ from tumorseg.schema.planned_dataset import CaseLists
 
 
 class SplitLists(Record):
-    """What a split file says."""
+    """Contents of a split file."""
 
     held_out: CaseLists
     """case_ids, fold by fold."""

@@ -1,4 +1,4 @@
-"""Dealing out rows of a table so that every part holds a like share of every column."""
+"""Iterative stratification: parts that hold similar shares of every column of a table."""
 
 from collections.abc import Sequence
 

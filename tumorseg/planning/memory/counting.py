@@ -10,43 +10,18 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from tumorseg.engine.averaging import Views, averaged_forward
+from tumorseg.engine.averaging import NetworkForward
 from tumorseg.engine.sliding_window import predict_slabs, tiling_of
 from tumorseg.planning.memory.allocations import AllocationTracker
+from tumorseg.planning.memory.budgets import part_size
 from tumorseg.planning.memory.cuda_autocast import CudaRules
-from tumorseg.planning.memory.rehearsal import Rehearsal, SavedActivations, Setting
+from tumorseg.planning.memory.rehearsal import Rehearsal, Setting, StepCount
 from tumorseg.schema.base import content_hash
 from tumorseg.schema.losses import SurfaceDiceLoss
 from tumorseg.schema.plan import Configuration, MemoryCount
 
-GB = 2**30
-"""Bytes in a GB, as everywhere in tumorseg."""
-CONTEXT_BYTES = 600 * 2**20
-"""What a process needs on a GPU before its first tensor: CUDA's context and the code of torch's kernels."""
-MARGIN = 0.10
-"""Reserved beyond what is allocated, because free blocks do not always fit."""
 MOST_REHEARSALS = 6
 """Networks that are kept for the next count."""
-
-
-def reserved_bytes(allocated: int) -> int:
-    """Return the GPU memory that a process holds whose tensors need so much at their peak."""
-    return math.ceil(allocated * (1 + MARGIN)) + CONTEXT_BYTES
-
-
-def needed_bytes(count: MemoryCount) -> int:
-    """Return the GPU memory that training and inference need, context and margin included."""
-    return reserved_bytes(max(count.peak_bytes, count.inference_bytes))
-
-
-def allocatable_bytes(vram_bytes: int) -> int:
-    """Return the most that tensors may need at once within a budget; it may be negative."""
-    return math.floor((vram_bytes - CONTEXT_BYTES) / (1 + MARGIN))
-
-
-def part_size(configuration: Configuration, num_gpus: int) -> int:
-    """Return the patches that go through the network at once on one GPU."""
-    return math.ceil(configuration.batch_size / (configuration.gradient_accumulation * num_gpus))
 
 
 class MemoryCounter:
@@ -54,7 +29,7 @@ class MemoryCounter:
 
     def __init__(self) -> None:
         self._rehearsals: dict[str, Rehearsal] = {}
-        self._steps: dict[str, MemoryCount] = {}
+        self._steps: dict[str, StepCount] = {}
         self._inferences: dict[str, int] = {}
 
     def count(self, configuration: Configuration, setting: Setting, *, num_gpus: int = 1) -> MemoryCount:
@@ -72,23 +47,14 @@ class MemoryCounter:
             PlanError: a network or loss of another package is not installed in the plan's version.
         """
         step = content_hash([_about_step(configuration), repr(setting), num_gpus])
+        inference = content_hash([_about_inference(configuration), repr(setting)])
         if step not in self._steps:
             rehearsal = self._rehearsal(configuration, setting)
             self._steps[step] = rehearsal.train(configuration, part_size(configuration, num_gpus))
-        inference = content_hash([_about_inference(configuration), repr(setting)])
         if inference not in self._inferences:
             rehearsal = self._rehearsal(configuration, setting)
             self._inferences[inference] = _count_inference(rehearsal, configuration, setting)
-        return self._steps[step].model_copy(update={"inference_bytes": self._inferences[inference]})
-
-    def saved(self, configuration: Configuration, setting: Setting, *, num_gpus: int = 1) -> SavedActivations:
-        """Count what a forward pass keeps for the backward pass, by part of the network.
-
-        Raises:
-            PlanError: a network or loss of another package is not installed in the plan's version.
-        """
-        rehearsal = self._rehearsal(configuration, setting)
-        return rehearsal.saved(configuration, part_size(configuration, num_gpus))
+        return MemoryCount(**self._steps[step]._asdict(), inference_bytes=self._inferences[inference])
 
     def _rehearsal(self, configuration: Configuration, setting: Setting) -> Rehearsal:
         key = content_hash([_about_parts(configuration), repr(setting)])
@@ -122,9 +88,10 @@ def _count_inference(rehearsal: Rehearsal, configuration: Configuration, setting
     tiling = tiling_of(configuration)
     # Each further mirrored view only takes the place of the one before.
     axes = configuration.inference.mirroring_axes[:1] if configuration.inference.mirroring else ()
-    views = Views([rehearsal.network.eval()], axes, configuration.num_axes, rehearsal.autocast(), torch.device("cpu"))
+    networks = [rehearsal.network.eval()]
+    forward = NetworkForward(networks, axes, configuration.num_axes, rehearsal.autocast(), torch.device("cpu"))
     with rehearsal.mode, AllocationTracker() as tracker, CudaRules():
-        averaged_forward(views)(torch.empty(setting.num_channels, *tiling.patch_size))
+        forward(torch.empty(1, setting.num_channels, *tiling.patch_size))
     tile: int = rehearsal.parameters_bytes + tracker.peak_bytes
     if configuration.inference.accumulate_on == "cpu":
         return tile
@@ -139,7 +106,7 @@ def _count_accumulators(configuration: Configuration, num_outputs: int) -> int:
     tiling = tiling_of(configuration)
     depth, *plane = tiling.patch_size
     with FakeTensorMode(), AllocationTracker() as tracker:
-        logits = torch.empty(num_outputs, *tiling.patch_size)
+        logits = torch.empty(1, num_outputs, *tiling.patch_size)
         image = torch.empty(0, depth + max(1, depth // 2), *plane)
         kept: Tensor | None = None
         for slab in predict_slabs(image, lambda _: logits, tiling, num_outputs=num_outputs):

@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from tumorseg.errors import PlanError
-from tumorseg.planning.memory.counting import CONTEXT_BYTES, GB
-from tumorseg.schema.networks import UNetTopology
+from tumorseg.planning.memory.budgets import CONTEXT_BYTES
+from tumorseg.schema.extensions import External
 from tumorseg.schema.plan import Configuration
+from tumorseg.schema.quantities import GB
 
 Measure = Callable[[Configuration], int | None]
 """Returns the peak of reserved bytes of two training steps and an inference tile; None if they do not fit the device."""
@@ -34,13 +35,11 @@ def fit_to_device(configuration: Configuration, measure: Measure, *, vram_bytes:
     limit = vram_bytes - CONTEXT_BYTES
     unit = num_gpus * configuration.gradient_accumulation
     sizes = range(max(unit, 2), configuration.batch_size + 1, unit)
-    smaller = [
-        configuration.model_copy(update={"batch_size": size}) for size in sizes if size < configuration.batch_size
-    ]
+    smaller = [configuration.changed(batch_size=size) for size in sizes if size < configuration.batch_size]
     if found := _largest([*smaller, configuration], measure, limit):
         return found
     least = smaller[0] if smaller else configuration
-    patches = [least.model_copy(update={"patch_size": patch}) for patch in smaller_patches(least)]
+    patches = [least.changed(patch_size=patch) for patch in smaller_patches(least)]
     if found := _largest(patches[::-1], measure, limit):
         return found
     raise PlanError(
@@ -52,7 +51,7 @@ def fit_to_device(configuration: Configuration, measure: Measure, *, vram_bytes:
 def smaller_patches(configuration: Configuration) -> list[tuple[int, ...]]:
     """Return the patches below a configuration's that its network takes, each smaller than the one before."""
     network, patch = configuration.network, list(configuration.patch_size)
-    if not isinstance(network, UNetTopology):
+    if isinstance(network, External):
         return []
     divisors = network.divisors
     found: list[tuple[int, ...]] = []
@@ -62,8 +61,8 @@ def smaller_patches(configuration: Configuration) -> list[tuple[int, ...]]:
             return found
         axis = max(axes, key=lambda axis: patch[axis] / configuration.median_shape[axis])
         patch[axis] -= divisors[axis]
-        if all(size == divisor for size, divisor in zip(patch, divisors, strict=True)):
-            return found  # one voxel at the bottleneck
+        if network.patch_problem(tuple(patch)) is not None:
+            return found  # such as one voxel at the bottleneck
         found.append(tuple(patch))
 
 

@@ -1,11 +1,11 @@
 """A training step without voxels: network, loss and optimizer as the learner puts them together, on fake tensors."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tumorseg.engine.schedules import build_optimizer
@@ -13,14 +13,14 @@ from tumorseg.losses.registry import build_loss
 from tumorseg.networks.registry import build_network
 from tumorseg.planning.memory.allocations import AllocationTracker
 from tumorseg.planning.memory.cuda_autocast import CudaRules
-from tumorseg.schema.plan import Configuration, MemoryCount
+from tumorseg.schema.plan import Configuration
 from tumorseg.schema.targets import Targets, num_inputs
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class Setting(NamedTuple):
-    """What a network is trained on and in."""
+    """Channels, targets and precision of a training."""
 
     num_channels: int
     """C, input channels of the network."""
@@ -35,13 +35,15 @@ def setting_of(setting: Setting, configuration: Configuration) -> Setting:
     return setting._replace(num_channels=num_inputs(configuration, setting.targets))
 
 
-class SavedActivations(NamedTuple):
-    """What the forward pass of network and loss keeps for the backward pass."""
+class StepCount(NamedTuple):
+    """Memory of a training step; what each field means is said at `MemoryCount`."""
 
-    total_bytes: int
-    """Each storage once, parameters left out."""
-    by_module: dict[str, int]
-    """By the network's own parts, such as `stages.0`, in the order of the pass; `loss` for the loss."""
+    parameters_bytes: int
+    gradients_bytes: int
+    optimizer_bytes: int
+    activations_bytes: int
+    workspace_bytes: int
+    peak_bytes: int
 
 
 class _Batch(NamedTuple):
@@ -69,15 +71,12 @@ class Rehearsal:
             self.optimizer_bytes = tracker.live_bytes - self.parameters_bytes
         self._optimizer = optimizer  # keeps its state alive
 
-    def train(self, configuration: Configuration, part_size: int) -> MemoryCount:
+    def train(self, configuration: Configuration, part_size: int) -> StepCount:
         """Count a training step.
 
         Args:
             configuration: patch, and whether activations are checkpointed.
             part_size: patches that go through the network at once.
-
-        Returns:
-            The count, but for inference.
         """
         static = self.parameters_bytes + self.optimizer_bytes
         with self.mode, AllocationTracker() as tracker, CudaRules():
@@ -85,7 +84,7 @@ class Rehearsal:
             held = self._hold_gradients(batch, part_size)
             loss_peak = tracker.peak_bytes
             tracker.restart()
-            saved = self._forward_and_backward(batch, part_size, held)
+            activations_bytes = self._forward_and_backward(batch, part_size, held)
             del batch, held
             # Parameters without influence, such as a head whose output has no weight, have none.
             gradients = [parameter.grad for parameter in self.network.parameters() if parameter.grad is not None]
@@ -93,23 +92,14 @@ class Rehearsal:
             # Parts after the first meet the gradients of those before.
             earlier = gradients_bytes if configuration.gradient_accumulation > 1 else 0
         self.network.zero_grad(set_to_none=True)
-        return MemoryCount(
+        return StepCount(
             parameters_bytes=self.parameters_bytes,
             gradients_bytes=gradients_bytes,
             optimizer_bytes=self.optimizer_bytes,
-            activations_bytes=saved.total_bytes,
+            activations_bytes=activations_bytes,
             workspace_bytes=tracker.workspace_bytes,
             peak_bytes=static + max(loss_peak, earlier + tracker.peak_bytes, self._step_bytes),
-            inference_bytes=0,
         )
-
-    def saved(self, configuration: Configuration, part_size: int) -> SavedActivations:
-        """Count what the forward pass keeps; arguments as for `train`."""
-        with self.mode, CudaRules():
-            batch = self._batch(configuration, part_size)
-            saved = self._forward_and_backward(batch, part_size, self._hold_gradients(batch, part_size))
-        self.network.zero_grad(set_to_none=True)
-        return saved
 
     def autocast(self) -> torch.autocast | nullcontext[None]:
         """Return the context of forward passes."""
@@ -137,14 +127,17 @@ class Rehearsal:
         _run_backward([self._value(logits, weights, batch.segmentations)])
         return [level.grad for level in logits]
 
-    def _forward_and_backward(self, batch: _Batch, part_size: int, held: list[Tensor | None]) -> SavedActivations:
-        """Run a part forward and backward: from its loss, or from the gradients of its logits that are held."""
-        saved = _SavedTensors(self.network)
+    def _forward_and_backward(self, batch: _Batch, part_size: int, held: list[Tensor | None]) -> int:
+        """Run a part forward and backward: from its loss, or from the gradients of its logits that are held.
+
+        Returns:
+            Bytes that the forward pass of network and loss keeps for the backward pass.
+        """
+        saved = _SavedTensors(self.network.parameters())
         gradients: list[Tensor] = []
-        with saved.noted():
+        with torch.autograd.graph.saved_tensors_hooks(saved.add, lambda tensor: tensor):
             with self.autocast():
                 outputs, weights = self._loss.pair(self.network(batch.images[:part_size]))
-            saved.enter("loss")
             if held:
                 reached = [
                     (root, gradient) for root, gradient in zip(outputs, held, strict=True) if gradient is not None
@@ -156,7 +149,7 @@ class Rehearsal:
                 roots = [self._value(outputs, weights, batch.segmentations)]
         del outputs
         _run_backward(roots, gradients)
-        return SavedActivations(sum(saved.by_module.values()), saved.by_module)
+        return saved.num_bytes
 
     def _value(self, outputs: Sequence[Tensor], weights: Sequence[float], segmentations: Tensor) -> Tensor:
         has_ignored = self._setting.targets.ignore_value is not None
@@ -179,49 +172,23 @@ def _count_step(optimizer: torch.optim.Optimizer, tracker: AllocationTracker) ->
 
 
 def _run_backward(roots: Sequence[Tensor], gradients: Sequence[Tensor] = ()) -> None:
-    """Run autograd's engine itself: `backward()` would switch `CudaRules` off for stages computed anew."""
+    """Run autograd's engine itself: `backward()` would switch `CudaRules` off for recomputed stages."""
     given = tuple(gradients) or tuple(torch.ones_like(root) for root in roots)
     engine = torch.autograd.Variable._execution_engine
     engine.run_backward(tuple(roots), given, False, False, (), allow_unreachable=True, accumulate_grad=True)
 
 
 class _SavedTensors:
-    """Notes what autograd saves, and which part of the network was at work."""
+    """Adds up what autograd saves, each storage once, parameters left out."""
 
-    def __init__(self, network: nn.Module) -> None:
-        self.by_module: dict[str, int] = {}
-        self._network, self._inside = network, ""
-        self._seen = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
-
-    @contextmanager
-    def noted(self) -> Iterator[None]:
-        handles = [module.register_forward_pre_hook(self._entering(name)) for name, module in _parts(self._network)]
-        try:
-            with torch.autograd.graph.saved_tensors_hooks(self.add, lambda tensor: tensor):
-                yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def enter(self, name: str) -> None:
-        self._inside = name
-
-    def _entering(self, name: str) -> Callable[..., None]:
-        return lambda *_: self.enter(name)
+    def __init__(self, parameters: Iterable[Tensor]) -> None:
+        self.num_bytes = 0
+        self._seen = {parameter.untyped_storage()._cdata for parameter in parameters}
 
     def add(self, tensor: Tensor) -> Tensor:
         """Note a tensor that is kept."""
         storage = tensor.untyped_storage()
         if storage._cdata not in self._seen:
             self._seen.add(storage._cdata)
-            self.by_module[self._inside] = self.by_module.get(self._inside, 0) + storage.nbytes()
+            self.num_bytes += storage.nbytes()
         return tensor
-
-
-def _parts(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the network's parts: its children, and those of its lists."""
-    for name, child in network.named_children():
-        if isinstance(child, nn.ModuleList):
-            yield from ((f"{name}.{number}", part) for number, part in enumerate(child))
-        else:
-            yield name, child

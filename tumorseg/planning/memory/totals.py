@@ -1,22 +1,31 @@
 """The memory that a whole plan needs, against its budget."""
 
-from tumorseg.planning.memory.counting import MemoryCounter, needed_bytes
+from tumorseg.planning.memory.budgets import CONTEXT_BYTES, MARGIN, needed_bytes
+from tumorseg.planning.memory.counting import MemoryCounter
 from tumorseg.planning.memory.rehearsal import Setting, setting_of
 from tumorseg.schema.extensions import External
-from tumorseg.schema.plan import MemoryCount, Plan
+from tumorseg.schema.plan import MemoryCount, Plan, Reason
 from tumorseg.schema.targets import targets_of
+
+COUNTED_REASON = Reason(
+    rule="allocations of a training step and of inference, followed on the networks themselves, for the configuration "
+    f"that needs most; {MARGIN:.0%} for unused blocks and {CONTEXT_BYTES >> 20} MiB for CUDA's context on top",
+    inputs={"margin": MARGIN, "context_bytes": CONTEXT_BYTES},
+)
+"""Why a plan predicts the memory that it does."""
 
 
 def predict_memory(plan: Plan, counter: MemoryCounter) -> Plan:
-    """Return the plan with the memory counted for what it holds now; another package's network may know better.
+    """Return the plan with the memory counted for what it holds now, which is none where only other packages know its networks.
 
     Raises:
         PlanError: another package's loss is not installed in the plan's version.
     """
     counts = count_configurations(plan, counter)
-    predicted = max((needed_bytes(count) for count in counts.values()), default=1)
+    predicted = max((needed_bytes(count) for count in counts.values()), default=None)
     update = {"counts": counts, "predicted_bytes": predicted}
-    return plan.model_copy(update={"budget": plan.budget.model_copy(update=update)})
+    reasons = plan.reasons if predicted is None else plan.reasons | {"budget.predicted_bytes": COUNTED_REASON}
+    return plan.changed(budget=plan.budget.changed(**update), reasons=reasons)
 
 
 def count_configurations(plan: Plan, counter: MemoryCounter) -> dict[str, MemoryCount]:

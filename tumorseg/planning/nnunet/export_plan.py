@@ -16,7 +16,6 @@ from tumorseg.planning.nnunet.networks import write_network
 from tumorseg.schema.dataset import DatasetDescription, Region
 from tumorseg.schema.fingerprint import IntensityStatistics
 from tumorseg.schema.losses import OverlapLoss
-from tumorseg.schema.networks import PlainUNet, ResidualUNet
 from tumorseg.schema.nnunet import RESAMPLING_FUNCTION
 from tumorseg.schema.plan import Configuration, Plan
 from tumorseg.schema.preprocessing import CtNormalization, NormalizationSpec, ResamplingSpec, ZScoreNormalization
@@ -117,6 +116,7 @@ def _configuration(plan: Plan, name: str) -> dict[str, Any]:
     following = {"next_stage": next_stages[0] if len(next_stages) == 1 else next_stages} if next_stages else {}
     if configuration.previous_configuration is None:
         return _alone(name, configuration) | following
+    # Not `changed`: its transforms are those of a cascade, so that it would be unsound without one.
     single = configuration.model_copy(update={"previous_configuration": None})
     parent = next((other for other, found in plan.configurations.items() if found == single), None)
     stage = {"previous_stage": configuration.previous_configuration}
@@ -124,11 +124,6 @@ def _configuration(plan: Plan, name: str) -> dict[str, Any]:
 
 
 def _alone(name: str, configuration: Configuration) -> dict[str, Any]:
-    network = configuration.network
-    if not isinstance(network, PlainUNet | ResidualUNet):
-        raise PlanError(
-            f"configurations.{name}: nnU-Net's plans cannot express the network {network.name}; only plain_unet and residual_unet"
-        )
     resampling, normalization = configuration.resampling, configuration.normalization
     overlaps = [component for component in configuration.loss.components if isinstance(component, OverlapLoss)]
     return {
@@ -146,7 +141,7 @@ def _alone(name: str, configuration: Configuration) -> dict[str, Any]:
         "resampling_fn_seg_kwargs": _resampling(resampling, resampling.label_order, is_seg=True),
         "resampling_fn_probabilities": RESAMPLING_FUNCTION,
         "resampling_fn_probabilities_kwargs": _resampling(resampling, resampling.logit_order),
-        "architecture": write_network(network),
+        "architecture": write_network(configuration.network, f"configurations.{name}"),
         "batch_dice": any(component.batch for component in overlaps),
     }
 

@@ -13,40 +13,29 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tumorseg.errors import PlanError
-from tumorseg.losses.presets import deep_supervision_weights, loss_preset
-from tumorseg.planning.choices.augmentation import choose_augmentation
-from tumorseg.planning.choices.reasons import sided_names
+from tumorseg.planning.decided import Decided
 from tumorseg.planning.evidence.images import with_outside_value
 from tumorseg.planning.evidence.kinds import kind_from_name
-from tumorseg.planning.evidence.laterality import mirror_pairs
-from tumorseg.planning.folds.fold_choice import usage_reasons
+from tumorseg.planning.evidence.laterality import sided_pairs
+from tumorseg.planning.folds.fold_choice import kept_reasons, unused_reasons
 from tumorseg.planning.folds.split_lists import Division, SplitLists, divide
-from tumorseg.planning.memory.counting import GB
-from tumorseg.planning.nnunet.networks import modernized, read_network
+from tumorseg.planning.nnunet.import_configuration import (
+    INTENSITIES,
+    TRAINER_REASON,
+    Outputs,
+    import_configuration,
+    plans_reason,
+)
+from tumorseg.planning.nnunet.networks import modernized
 from tumorseg.planning.presets import PRESETS
 from tumorseg.schema.base import content_hash, parse_record
 from tumorseg.schema.dataset import Channel, DatasetDescription
 from tumorseg.schema.fingerprint import IntensityStatistics
-from tumorseg.schema.nnunet import READERS, ChannelIntensities, NnunetConfiguration, NnunetPlans
-from tumorseg.schema.plan import (
-    Budget,
-    Configuration,
-    FingerprintSummary,
-    InferenceSpec,
-    Plan,
-    Reason,
-    SamplingSpec,
-)
+from tumorseg.schema.nnunet import READERS, NnunetConfiguration, NnunetPlans
+from tumorseg.schema.plan import Budget, Configuration, FingerprintSummary, Plan, Reason, ReasonSource
 from tumorseg.schema.planned_dataset import PlannedDataset
-from tumorseg.schema.preprocessing import (
-    CtNormalization,
-    NoNormalization,
-    NormalizationSpec,
-    ResamplingSpec,
-    RescaleNormalization,
-    RgbNormalization,
-    ZScoreNormalization,
-)
+from tumorseg.schema.preprocessing import NormalizationSpec
+from tumorseg.schema.quantities import GB
 
 PLANNER_GB = {
     "ExperimentPlanner": 8,
@@ -56,23 +45,14 @@ PLANNER_GB = {
     "nnUNetPlannerResEncXL": 40,
 }
 """Memory that nnU-Net's planners aim at, in GB (2^30 bytes)."""
-PLAIN_SCHEMES: dict[str, NormalizationSpec] = {
-    "NoNormalization": NoNormalization(),
-    "RescaleTo01Normalization": RescaleNormalization(),
-    "RGBTo01Normalization": RgbNormalization(),
-}
-"""Normalisations without parameters."""
 USUAL_GB = 8
 """What nnU-Net's default planner aims at."""
-OLD_INTENSITIES, INTENSITIES = (
-    "foreground_intensity_properties_by_modality",
-    "foreground_intensity_properties_per_channel",
-)
-"""What plans call the channels' intensities, in nnU-Net's first versions and now."""
+OLD_INTENSITIES = "foreground_intensity_properties_by_modality"
+"""What plans of nnU-Net's first versions call the channels' intensities."""
 
 
 class NnunetSource(NamedTuple):
-    """What an import reads."""
+    """Contents of the files that an import reads."""
 
     plans: Any
     """JSON of the plans."""
@@ -84,8 +64,16 @@ class NnunetSource(NamedTuple):
     """What to call the plans in an error."""
 
 
+class GivenSplits(NamedTuple):
+    """Contents of a split file, and who gave it."""
+
+    lists: SplitLists
+    source: ReasonSource
+    """`user`, or `import` for a file that lies beside the plans."""
+
+
 def import_plan(
-    found: NnunetSource, name: str, *, configurations: Sequence[str] = (), splits: SplitLists | None = None
+    found: NnunetSource, name: str, *, configurations: Sequence[str] = (), splits: GivenSplits | None = None
 ) -> Plan:
     """Return nnU-Net's plans as a plan.
 
@@ -96,19 +84,18 @@ def import_plan(
         splits: what a split file says, if there is one.
 
     Returns:
-        The plan; the memory of its configurations is yet to be counted.
+        The plan; the memory of its configurations is yet to be counted, and its budget predicts none.
 
     Raises:
         PlanError: something that a plan cannot express, or a document that nnU-Net would not take either.
     """
     _check_labels(found)
     plans = _parse_plans(found)
-    wanted = _wanted(plans, configurations, found.source)
-    imported = {key: _configuration(plans, key, found) for key in wanted}
+    imported = _configurations(plans, configurations, found)
+    default = _choose_default(list(imported))
     division, listed = _divided(splits)
-    default = next((key for key in ("3d_fullres", "2d") if key in imported), wanted[0])
-    vram_gb = PLANNER_GB.get(plans.experiment_planner_used, USUAL_GB)
-    dataset = _planned_dataset(found.dataset, imported[default], listed)
+    dataset = _planned_dataset(found.dataset, imported[default.value].value, listed)
+    folds, budget = _fold_reasons(division, dataset, splits), _choose_budget(plans)
     fields = {
         "name": name,
         "dataset": dataset,
@@ -116,22 +103,68 @@ def import_plan(
         "transpose": plans.transpose_forward,
         "cropping": True,
         "fingerprint": _summary(plans, found),
-        "budget": Budget(vram_bytes=vram_gb * GB, predicted_bytes=1),
-        "default_configuration": default,
-        "configurations": imported,
+        "budget": budget.value,
+        "default_configuration": default.value,
+        "configurations": {key: decided.value for key, decided in imported.items()},
         "training": PRESETS["nnunet"].training,
         "folds": division.folds,
         "kept_from_training": division.kept_from_training,
-        "reasons": _reasons(plans, imported, has_folds=splits is not None) | usage_reasons(dataset, division),
+        "reasons": _document_reasons(plans) | folds | budget.reasons | default.reasons | _nested_reasons(imported),
     }
     return parse_record(Plan, fields, source=found.source, error=PlanError)
 
 
-def _divided(splits: SplitLists | None) -> tuple[Division, tuple[str, ...] | None]:
-    """Return the folds, and the cases that a split file lists; which others the dataset has, nnU-Net's plans do not say."""
-    if splits is None or (listed := splits.listed()) is None:
-        return Division(() if splits is None else splits.held_out), None
-    return divide(splits, listed), tuple(sorted(listed))
+def _configurations(plans: NnunetPlans, names: Sequence[str], found: NnunetSource) -> dict[str, Decided[Configuration]]:
+    outputs = Outputs(bool(found.dataset.regions), bool(sided_pairs(found.dataset)))
+    imported = {}
+    for name in _wanted(plans, names, found.source):
+        where = f"{found.source}: configurations.{name}"
+        merged = modernized(_inherited(plans, name, found.source), where)
+        theirs = parse_record(NnunetConfiguration, merged, source=where, error=PlanError)
+        imported[name] = import_configuration(theirs, plans, outputs, where)
+    return imported
+
+
+def _choose_default(names: Sequence[str]) -> Decided[str]:
+    chosen = next((name for name in ("3d_fullres", "2d") if name in names), names[0])
+    reason = Reason(source="import", rule="3d_fullres if it is there, else 2d")
+    return Decided(chosen, {"default_configuration": reason})
+
+
+def _choose_budget(plans: NnunetPlans) -> Decided[Budget]:
+    """Return the memory that the planner aims at; what the plan needs is not counted yet."""
+    planner = plans.experiment_planner_used
+    reason = Reason(
+        source="import",
+        rule=f"what nnU-Net's planner aims at; {USUAL_GB} GB of one that is unknown",
+        inputs={"experiment_planner_used": planner},
+    )
+    return Decided(Budget(vram_bytes=PLANNER_GB.get(planner, USUAL_GB) * GB), {"budget.vram_bytes": reason})
+
+
+def _divided(splits: GivenSplits | None) -> tuple[Division, tuple[str, ...] | None]:
+    """Return the folds, and the cases that a split file lists."""
+    # Which other cases the dataset has, nnU-Net's plans do not say: the lists alone can be divided.
+    if splits is None:
+        return Division(()), None
+    listed = splits.lists.listed()
+    if listed is None:
+        return Division(splits.lists.held_out), None
+    return divide(splits.lists, listed), tuple(sorted(listed))
+
+
+def _fold_reasons(division: Division, dataset: PlannedDataset, splits: GivenSplits | None) -> dict[str, Reason]:
+    if splits is None:
+        rule = "nnU-Net plans hold none; only --fold all can be trained"
+        return {"folds": Reason(source="import", rule=rule)}
+    source = splits.source
+    if source == "user":
+        lists, rule = "--splits", "--splits: the lists of a file"
+    else:
+        lists = "nnU-Net's splits_final.json beside the plans"
+        rule = f"the lists of {lists}"
+    folds = {"folds": Reason(source=source, rule=rule)}
+    return folds | unused_reasons(dataset, lists, source) | kept_reasons(division, lists, source)
 
 
 def _check_labels(found: NnunetSource) -> None:
@@ -175,101 +208,25 @@ def _inherited(plans: NnunetPlans, name: str, source: str, children: tuple[str, 
     return own if parent is None else _inherited(plans, parent, source, (*children, name)) | own
 
 
-def _configuration(plans: NnunetPlans, name: str, found: NnunetSource) -> Configuration:
-    where = f"{found.source}: configurations.{name}"
-    merged = modernized(_inherited(plans, name, found.source), where)
-    theirs = parse_record(NnunetConfiguration, merged, source=where, error=PlanError)
-    num_axes, dataset = len(theirs.patch_size), found.dataset
-    network = read_network(theirs.architecture, num_axes, where)
-    axes = () if mirror_pairs(sided_names(dataset)) else tuple(range(num_axes))
-    weights = deep_supervision_weights(network.num_stages - 1)
-    has_regions, preset = bool(dataset.regions), PRESETS["nnunet"]
-    fields = {
-        "spacing_mm": theirs.spacing,
-        "median_shape": tuple(max(1, round(size)) for size in theirs.median_image_size_in_voxels),
-        "patch_size": theirs.patch_size,
-        "batch_size": theirs.batch_size,
-        "normalization": _normalization(theirs, plans, where),
-        "resampling": _resampling(theirs, where),
-        "network": network,
-        "augmentation": choose_augmentation(theirs.patch_size, axes),
-        "loss": loss_preset(
-            preset.loss, has_regions=has_regions, batch_dice=theirs.batch_dice, deep_supervision_weights=weights
-        ),
-        "optimizer": preset.optimizer,
-        "schedule": preset.schedule,
-        "sampling": SamplingSpec(),
-        "inference": InferenceSpec(mirroring=bool(axes), mirroring_axes=axes),
-        "previous_configuration": theirs.previous_stage,
-    }
-    return parse_record(Configuration, fields, source=where, error=PlanError)
-
-
-def _normalization(theirs: NnunetConfiguration, plans: NnunetPlans, where: str) -> tuple[NormalizationSpec, ...]:
-    schemes, masks = theirs.normalization_schemes, theirs.use_mask_for_norm
-    if len(schemes) != len(masks):
-        raise PlanError(f"{where}: {len(schemes)} normalization_schemes, but {len(masks)} entries in use_mask_for_norm")
-    measured = plans.foreground_intensity_properties_per_channel
-    return tuple(
-        _scheme(scheme, masked, measured.get(channel), where)
-        for channel, (scheme, masked) in enumerate(zip(schemes, masks, strict=True))
-    )
-
-
-def _scheme(scheme: str, masked: bool, measured: ChannelIntensities | None, where: str) -> NormalizationSpec:
-    if scheme in PLAIN_SCHEMES:
-        return PLAIN_SCHEMES[scheme]
-    if scheme == "ZScoreNormalization":
-        return ZScoreNormalization(masked=masked)
-    if scheme != "CTNormalization":
-        known = ", ".join(["CTNormalization", "ZScoreNormalization", *PLAIN_SCHEMES])
-        raise PlanError(f"{where}: normalisation {scheme} cannot be imported; known are {known}")
-    if measured is None:
-        raise PlanError(f"{where}: {INTENSITIES} lacks a channel of CTNormalization")
-    fields = {
-        "lower_hu": measured.percentile_00_5,
-        "upper_hu": measured.percentile_99_5,
-        "mean_hu": measured.mean,
-        "std_hu": measured.std,
-    }
-    return parse_record(CtNormalization, fields, source=where, error=PlanError)
-
-
-def _resampling(theirs: NnunetConfiguration, where: str) -> ResamplingSpec:
-    image, label = theirs.resampling_fn_data_kwargs, theirs.resampling_fn_seg_kwargs
-    logits = theirs.resampling_fn_probabilities_kwargs
-    shared = {(found.order_z, found.separate_z_anisotropy_threshold) for found in (image, label, logits)}
-    if len(shared) > 1:
-        raise PlanError(f"{where}: order_z or the threshold of anisotropy differs between images, labels and logits")
-    ((order_z, threshold),) = shared
-    fields = {
-        "image_order": image.order,
-        "label_order": label.order,
-        "logit_order": logits.order,
-        "separate_axis_order": order_z,
-        "separate_axis_ratio": threshold,
-    }
-    return parse_record(ResamplingSpec, fields, source=f"{where}.resampling", error=PlanError)
-
-
 def _planned_dataset(
     dataset: DatasetDescription, configuration: Configuration, listed: tuple[str, ...] | None
 ) -> PlannedDataset:
-    """Return the dataset with the kinds that normalisations and names of channels tell."""
+    """Return the dataset with the kinds that normalisations and names of channels show."""
     channels = dataset.channels
-    if len(channels) == len(configuration.normalization):  # else the plan's own check tells
+    # Where their numbers differ, the plan's own check refuses them.
+    if len(channels) == len(configuration.normalization):
         channels = tuple(map(with_outside_value, map(_with_kind, channels, configuration.normalization)))
     fields = {name: getattr(dataset, name) for name in DatasetDescription.model_fields}
     return PlannedDataset(**(fields | {"channels": channels}), listed=listed)
 
 
 def _with_kind(channel: Channel, normalization: NormalizationSpec) -> Channel:
-    told = {"ct": "ct", "rgb_to_0_1": "rgb"}.get(normalization.name)
-    return channel.model_copy(update={"kind": told or kind_from_name(channel.name) or "other"})
+    shown = {"ct": "ct", "rgb_to_0_1": "rgb"}.get(normalization.name)
+    return channel.changed(kind=shown or kind_from_name(channel.name) or "other")
 
 
 def _summary(plans: NnunetPlans, found: NnunetSource) -> FingerprintSummary:
-    """Return what the plans tell of the images, in the axis order before the transpose."""
+    """Return what the plans say of the images, in the axis order before the transpose."""
     back = plans.transpose_backward
     spacing, shape = plans.original_median_spacing_after_transp, plans.original_median_shape_after_transp
     intensities = {
@@ -293,39 +250,29 @@ def _summary(plans: NnunetPlans, found: NnunetSource) -> FingerprintSummary:
     return parse_record(FingerprintSummary, fields, source=found.source, error=PlanError)
 
 
-def _reasons(plans: NnunetPlans, imported: dict[str, Configuration], *, has_folds: bool) -> dict[str, Reason]:
-    said = Reason(rule=f"imported from nnU-Net plans {plans.plans_name} of {plans.dataset_name}")
-    trainer = Reason(
-        rule="imported from nnU-Net plans, which leave it to the trainer: as nnUNetTrainer does, of which preset nnunet is the copy"
+def _document_reasons(plans: NnunetPlans) -> dict[str, Reason]:
+    """Return the reasons of what the plans say as a whole."""
+    orientation = Reason(
+        source="import",
+        rule="imported from nnU-Net plans: what their image reader does",
+        inputs={"image_reader_writer": plans.image_reader_writer},
     )
-    own = ("spacing_mm", "median_shape", "patch_size", "batch_size", "normalization", "resampling", "network")
-    trained = ("augmentation", "loss", "optimizer", "schedule", "sampling", "inference")
-    sided = Reason(
-        rule="all axes, as nnUNetTrainer does; none where labels differ by their side, for stored axes do not tell the sides"
+    cropping = Reason(
+        source="import",
+        rule="the box of what is not 0 in some channel, as nnU-Net always crops, whatever it takes of labels",
     )
-    reasons = {
-        "orientation": Reason(
-            rule="imported from nnU-Net plans: what their image reader does",
-            inputs={"image_reader_writer": plans.image_reader_writer},
-        ),
-        "transpose": said,
-        "cropping": Reason(
-            rule="the box of what is not 0 in some channel, as nnU-Net always crops, whatever it takes of labels"
-        ),
-        "fingerprint.median_relative_size_after_cropping": Reason(rule="not in nnU-Net plans; 1 stands for unknown"),
-        "budget.vram_bytes": Reason(
-            rule=f"what nnU-Net's planner aims at; {USUAL_GB} GB of one that is unknown",
-            inputs={"experiment_planner_used": plans.experiment_planner_used},
-        ),
-        "budget.predicted_bytes": Reason(
-            rule="allocations of a training step and of inference, followed on the networks themselves"
-        ),
-        "default_configuration": Reason(rule="3d_fullres if it is there, else 2d"),
-        "training": trainer,
-        "folds": Reason(rule="of --splits" if has_folds else "nnU-Net plans hold none; only --fold all can be trained"),
+    unknown = Reason(source="import", rule="not in nnU-Net plans; 1 stands for unknown")
+    return {
+        "orientation": orientation,
+        "transpose": plans_reason(plans),
+        "cropping": cropping,
+        "fingerprint.median_relative_size_after_cropping": unknown,
+        "training": TRAINER_REASON,
     }
-    for name in imported:
-        prefix = f"configurations.{name}."
-        reasons |= {prefix + field: said for field in own} | {prefix + field: trainer for field in trained}
-        reasons |= {prefix + "inference.mirroring_axes": sided, prefix + "previous_configuration": said}
+
+
+def _nested_reasons(imported: dict[str, Decided[Configuration]]) -> dict[str, Reason]:
+    reasons: dict[str, Reason] = {}
+    for name, decided in imported.items():
+        reasons |= {f"configurations.{name}.{field}": reason for field, reason in decided.reasons.items()}
     return reasons

@@ -3,21 +3,11 @@
 from typing import Any
 
 from tumorseg.errors import PlanError
+from tumorseg.planning.families.registry import nnunet_names
 from tumorseg.schema.base import parse_record
-from tumorseg.schema.networks import Axes, PlainUNet, ResidualUNet
-from tumorseg.schema.nnunet import (
-    PLAIN_CLASSES,
-    RESIDUAL_CLASSES,
-    Architecture,
-    OldNetwork,
-    PerStage,
-    PlainArguments,
-    ResidualArguments,
-    UNetArguments,
-)
+from tumorseg.schema.networks import NETWORKS, Axes, Network, NetworkSpec, UNetTopology
+from tumorseg.schema.nnunet import Architecture, OldNetwork, PerStage, ResidualArguments, UNetArguments
 
-OLD_CLASSES = {"PlainConvUNet": PLAIN_CLASSES[0], "ResidualEncoderUNet": RESIDUAL_CLASSES[0]}
-"""What plans from before the key `architecture` call the networks."""
 OLD_KEYS = tuple(key for key in OldNetwork.model_fields if key != "patch_size")
 """Of a configuration, in plans from before the key `architecture`."""
 DEFAULT_SLOPE = 0.01
@@ -39,23 +29,26 @@ def modernized(configuration: dict[str, Any], source: str) -> dict[str, Any]:
     if "architecture" in configuration:
         return configuration
     if missing := [key for key in OLD_KEYS if key not in configuration and key != "num_pool_per_axis"]:
-        raise PlanError(f"{source}: found neither `architecture` nor the older {', '.join(missing)}; plan it anew")
+        raise PlanError(
+            f"{source}: found neither `architecture` nor the older {', '.join(missing)}; plan it again with nnU-Net"
+        )
     old = parse_record(OldNetwork, configuration, source=source, error=PlanError)
-    kind, num_stages = old.UNet_class_name, len(old.n_conv_per_stage_encoder)
+    own = next(names for names in nnunet_names().values() if names.short == old.UNet_class_name)
+    num_stages = len(old.n_conv_per_stage_encoder)
     features = [min(old.UNet_base_num_features * 2**stage, old.unet_max_num_features) for stage in range(num_stages)]
     arguments = _arguments(len(old.patch_size)) | {
         "n_stages": num_stages,
         "features_per_stage": features,
         "kernel_sizes": old.conv_kernel_sizes,
         "strides": old.pool_op_kernel_sizes,
-        _depth_key(kind): old.n_conv_per_stage_encoder,
+        own.their_units: old.n_conv_per_stage_encoder,
         "n_conv_per_stage_decoder": old.n_conv_per_stage_decoder,
     }
     others = {key: value for key, value in configuration.items() if key not in OLD_KEYS}
-    return others | {"architecture": {"network_class_name": OLD_CLASSES[kind], "arch_kwargs": arguments}}
+    return others | {"architecture": {"network_class_name": own.classes[0], "arch_kwargs": arguments}}
 
 
-def read_network(architecture: Architecture, num_axes: int, source: str) -> PlainUNet | ResidualUNet:
+def read_network(architecture: Architecture, num_axes: int, source: str) -> Network:
     """Return the network of a configuration.
 
     Args:
@@ -66,25 +59,36 @@ def read_network(architecture: Architecture, num_axes: int, source: str) -> Plai
     Raises:
         PlanError: a class or an argument that a plan cannot express.
     """
-    name, where = architecture.network_class_name, f"{source}.architecture.arch_kwargs"
-    if name in PLAIN_CLASSES:
-        plain = parse_record(PlainArguments, architecture.arch_kwargs, source=where, error=PlanError)
-        depth = {"convs_per_stage": _spread(plain.n_conv_per_stage, plain.n_stages)}
-        return parse_record(PlainUNet, _topology(plain, num_axes, where) | depth, source=where, error=PlanError)
-    if name not in RESIDUAL_CLASSES:
-        raise PlanError(f"{source}: the network is {name}; only PlainConvUNet and ResidualEncoderUNet can be imported")
-    residual = parse_record(ResidualArguments, architecture.arch_kwargs, source=where, error=PlanError)
-    topology = _topology(residual, num_axes, where)
-    if residual.stem_channels not in (None, topology["features_per_stage"][0]):
-        raise PlanError(f"{where}: stem_channels is {residual.stem_channels}; expected as many as the first stage has")
-    depth = {"blocks_per_stage": _spread(residual.n_blocks_per_stage, residual.n_stages)}
-    return parse_record(ResidualUNet, topology | depth, source=where, error=PlanError)
+    known, called = nnunet_names(), architecture.network_class_name
+    name = next((name for name, names in known.items() if called in names.classes), None)
+    if name is None:
+        possible = " and ".join(names.short for names in known.values())
+        raise PlanError(f"{source}: the network is {called}; only {possible} can be imported")
+    own, where = known[name], f"{source}.architecture.arch_kwargs"
+    arguments = parse_record(own.arguments, architecture.arch_kwargs, source=where, error=PlanError)
+    topology = _topology(arguments, num_axes, where)
+    stem = arguments.stem_channels if isinstance(arguments, ResidualArguments) else None
+    if stem not in (None, topology["features_per_stage"][0]):
+        raise PlanError(f"{where}: stem_channels is {stem}; expected as many as the first stage has")
+    units = _spread(getattr(arguments, own.their_units), arguments.n_stages)
+    return parse_record(NETWORKS[name], topology | {own.our_units: units}, source=where, error=PlanError)
 
 
-def write_network(network: PlainUNet | ResidualUNet) -> dict[str, Any]:
-    """Return a plan's network as the value of `architecture`."""
-    kind = "PlainConvUNet" if isinstance(network, PlainUNet) else "ResidualEncoderUNet"
-    depth = network.convs_per_stage if isinstance(network, PlainUNet) else network.blocks_per_stage
+def write_network(network: NetworkSpec, source: str) -> dict[str, Any]:
+    """Return a plan's network as the value of `architecture`.
+
+    Args:
+        network: of a configuration.
+        source: what to call the configuration in an error.
+
+    Raises:
+        PlanError: nnU-Net has no such network.
+    """
+    known = nnunet_names()
+    if network.name not in known or not isinstance(network, UNetTopology):
+        possible = " and ".join(known)
+        raise PlanError(f"{source}: nnU-Net's plans cannot express the network {network.name}; only {possible}")
+    own = known[network.name]
     slope = {} if network.negative_slope == DEFAULT_SLOPE else {"negative_slope": network.negative_slope}
     shared = _arguments(network.num_axes)
     arguments = shared | {
@@ -92,20 +96,16 @@ def write_network(network: PlainUNet | ResidualUNet) -> dict[str, Any]:
         "features_per_stage": list(network.features_per_stage),
         "kernel_sizes": [list(kernel) for kernel in network.kernel_sizes],
         "strides": [list(stride) for stride in network.strides],
-        _depth_key(kind): list(depth),
+        own.their_units: list(getattr(network, own.our_units)),
         "n_conv_per_stage_decoder": list(network.decoder_convs_per_stage),
         "norm_op_kwargs": {"eps": network.norm_eps, "affine": True},
         "nonlin_kwargs": shared["nonlin_kwargs"] | slope,
     }
     return {
-        "network_class_name": OLD_CLASSES[kind],
+        "network_class_name": own.classes[0],
         "arch_kwargs": arguments,
         "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
     }
-
-
-def _depth_key(kind: str) -> str:
-    return "n_conv_per_stage" if kind == "PlainConvUNet" else "n_blocks_per_stage"
 
 
 def _arguments(num_axes: int) -> dict[str, Any]:

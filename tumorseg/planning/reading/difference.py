@@ -1,4 +1,4 @@
-"""What differs between two plans, field by field."""
+"""Differences between two plans, field by field."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from tumorseg.schema.base import Record
 from tumorseg.schema.plan import Plan, Reason
 
 BY_NAME = ("channels", "regions", "transforms", "components")
-"""Lists whose entries are told by their names; others are told by their places."""
+"""Lists whose entries are compared by name; others are compared by position."""
 ONE_BY_ONE = ("folds", "kept_from_training")
 """Lists of lists of which each is compared by itself; others are one value, such as `strides`."""
 TOLD_IN_NOTES = ("dataset.name", "dataset.content_hash", "fingerprint.hash")
@@ -35,7 +35,7 @@ class Difference(Record):
 
 
 class PlanDiff(Record):
-    """What differs between two plans; their names make no difference."""
+    """Differences between two plans; their names make none."""
 
     before: str
     """Name of the first plan."""
@@ -55,7 +55,7 @@ class PlanDiff(Record):
 
 
 class _Place(NamedTuple):
-    """Where a value stands: as it is shown, and dotted in each plan."""
+    """Path of a value: as it is shown, and dotted in each plan."""
 
     shown: str
     first: str
@@ -164,13 +164,9 @@ def _by_name(entries: Sequence[dict[str, Any]]) -> dict[str, tuple[int, dict[str
 
 
 def _with_rules(place: _Place, entry: Difference, before: Plan, after: Plan) -> Difference:
-    rules = [
-        reason.rule if (reason := _nearest(plan.reasons, field)) else None
-        for plan, field in ((before, place.first), (after, place.second))
-    ]
-    if rules[0] == rules[1]:
-        return entry
-    return entry.model_copy(update={"rule_before": rules[0], "rule_after": rules[1]})
+    first, second = _nearest(before.reasons, place.first), _nearest(after.reasons, place.second)
+    rules = {"rule_before": first.rule if first else None, "rule_after": second.rule if second else None}
+    return entry if rules["rule_before"] == rules["rule_after"] else entry.changed(**rules)
 
 
 def _nearest(reasons: Mapping[str, Reason], field: str) -> Reason | None:

@@ -173,7 +173,7 @@ def _record_parts(plan: Plan, field: str, record: Record) -> Iterator[Explained]
 
 
 def _is_divided(plan: Plan, field: str, entries: Iterable[Any]) -> bool:
-    """Return whether entries are told one by one: records, and those that have a reason of their own."""
+    """Return whether entries are explained one by one: records, and those that have a reason of their own."""
     return any(isinstance(entry, Record) for entry in entries) or any(
         reason.startswith(f"{field}.") for reason in plan.reasons
     )

@@ -1,4 +1,4 @@
-"""Whether a plan can be trusted as it stands: what its schema alone does not see."""
+"""Checks of a plan by itself, beyond those of its schema."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -6,17 +6,15 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter, ValidationError
 
 from tumorseg.errors import PlanError
-from tumorseg.planning.evidence.laterality import mirror_pairs
+from tumorseg.planning.evidence.laterality import LATERAL_AXIS, sided_pairs
 from tumorseg.schema.augmentation import MirrorTransform
 from tumorseg.schema.extensions import External, load_external
 from tumorseg.schema.findings import Finding, finding
 from tumorseg.schema.plan import Configuration, Plan
 from tumorseg.schema.preprocessing import CtNormalization
+from tumorseg.schema.quantities import gb_text
 from tumorseg.schema.wording import problems_of, shown
 
-GB = 2**30
-LATERAL_AXIS = 2
-"""Canonical axis X, which runs from left to right."""
 MOST_DEVIATION = 0.01
 """Share by which a prediction may differ from what is counted now."""
 COUNTED_PARTS = frozenset(("budget", "configurations", "dataset", "training"))
@@ -34,6 +32,11 @@ class Parsed(NamedTuple):
     findings: tuple[Finding, ...]
     """What is wrong with the other parts."""
 
+    @classmethod
+    def of(cls, plan: Plan) -> "Parsed":
+        """Return a plan that is sound as a record."""
+        return cls(plan, frozenset(Plan.model_fields), ())
+
 
 def parse_plan(document: Any) -> Parsed:
     """Read a plan part by part, so that what is wrong with one hides nothing of the others."""
@@ -41,16 +44,11 @@ def parse_plan(document: Any) -> Parsed:
         wrong = finding("plan_document", f"found {shown(document)}, expected an object; is this a plan?")
         return parsed_parts({}, wrong)
     try:
-        return whole(Plan.model_validate(document))
+        return Parsed.of(Plan.model_validate(document))
     except ValidationError as invalid:
         problems = [(field, message) for field, message in problems_of(invalid, document) if field]
     found = (finding("plan_document", f"{field}: {message}") for field, message in problems)
     return parsed_parts(dict(_sound_parts(document)), *found)
-
-
-def whole(plan: Plan) -> Parsed:
-    """Return a plan that is already read."""
-    return Parsed(plan, frozenset(Plan.model_fields), ())
 
 
 def parsed_parts(parts: Mapping[str, Any], *findings: Finding) -> Parsed:
@@ -97,7 +95,7 @@ def _check_budget(plan: Plan) -> Iterator[Finding]:
     budget = plan.budget
     for what, needed in (("predicted", budget.predicted_bytes), ("measured", budget.measured_bytes)):
         if needed is not None and needed > budget.vram_bytes:
-            message = f"budget: {what} to need {needed / GB:.2f} GB, over its {budget.vram_bytes / GB:.2f} GB; {REMEDY}"
+            message = f"budget: {what} to need {gb_text(needed)}, over its {gb_text(budget.vram_bytes)}; {REMEDY}"
             yield finding("over_budget", message)
 
 
@@ -106,13 +104,16 @@ def _check_counts(plan: Plan, needed: Mapping[str, int]) -> Iterator[Finding]:
     budget = plan.budget
     for name, count in needed.items():
         if count > budget.vram_bytes:
-            message = f"configurations.{name}: counted to need {count / GB:.2f} GB, over the budget of {budget.vram_bytes / GB:.2f} GB; {REMEDY}"
+            message = f"configurations.{name}: counted to need {gb_text(count)}, over the budget of {gb_text(budget.vram_bytes)}; {REMEDY}"
             yield finding("over_budget", message)
-    most = max(needed.values(), default=budget.predicted_bytes)
-    if abs(most - budget.predicted_bytes) > MOST_DEVIATION * most:
+    most, predicted = max(needed.values(), default=None), budget.predicted_bytes
+    if most is None:
+        return
+    if predicted is None or abs(most - predicted) > MOST_DEVIATION * most:
+        stated = "null" if predicted is None else gb_text(predicted)
         message = (
-            f"budget.predicted_bytes: is {budget.predicted_bytes / GB:.2f} GB, but the networks of this plan are counted to need "
-            f"{most / GB:.2f} GB; the plan was edited, or made by another version"
+            f"budget.predicted_bytes: is {stated}, but the networks of this plan are counted to need {gb_text(most)}; "
+            "the plan was edited, or made by another version"
         )
         yield finding("stale_prediction", message)
 
@@ -191,21 +192,20 @@ def _check_cascades(plan: Plan) -> Iterator[Finding]:
 
 def _check_sides(plan: Plan) -> Iterator[Finding]:
     """Yield configurations that mirror left and right, although labels differ by their side only."""
-    told = _told_of_sides(plan)
-    if told is None or sorted(plan.transpose) != [0, 1, 2]:
+    sides = _stated_sides(plan)
+    if sides is None or sorted(plan.transpose) != [0, 1, 2]:
         return
     for name, configuration in plan.configurations.items():
         lateral = plan.transpose.index(LATERAL_AXIS) - (3 - configuration.num_axes)
         if lateral in _mirrored_axes(configuration):
             yield finding(
-                "mirrors_sides", f"configurations.{name}: mirrors left and right (axis {lateral}), although {told}"
+                "mirrors_sides", f"configurations.{name}: mirrors left and right (axis {lateral}), although {sides}"
             )
 
 
-def _told_of_sides(plan: Plan) -> str | None:
+def _stated_sides(plan: Plan) -> str | None:
     """Return which labels differ by their side only, by name or else in the images; None if there are none."""
-    pairs = mirror_pairs([*plan.dataset.labels, *(region.name for region in plan.dataset.regions)])
-    if pairs:
+    if pairs := sided_pairs(plan.dataset):
         return f"{' and '.join(pairs[0])} differ by their side only"
     if not plan.dataset.mirrored_labels:
         return None

@@ -1,33 +1,60 @@
-"""One configuration: the search's result and everything that goes with it."""
+"""One configuration: the search's result and everything that goes with it, each with its reason."""
 
 from typing import NamedTuple
 
 from tumorseg.losses.presets import deep_supervision_weights, loss_preset
 from tumorseg.planning.choices.adaptation import Adaptation
-from tumorseg.planning.choices.augmentation import cascade_augmentation, choose_augmentation
-from tumorseg.planning.memory.counting import GB, MemoryCounter
+from tumorseg.planning.choices.augmentation import (
+    cascade_augmentation,
+    cascade_reasons,
+    choose_augmentation,
+    rotation_reasons,
+)
+from tumorseg.planning.families.base import Grid, Sized
+from tumorseg.planning.families.registry import network_reason
+from tumorseg.planning.memory.counting import MemoryCounter
 from tumorseg.planning.memory.rehearsal import Setting
 from tumorseg.planning.presets import Preset
 from tumorseg.planning.search.counted_rule import CountedRule, with_sums_on_cpu
 from tumorseg.planning.search.cpu_ladder import AnyFits
-from tumorseg.planning.search.lowres import find_lowres
-from tumorseg.planning.search.patch import Candidate, Found, Grid, MemoryRule, search
+from tumorseg.planning.search.lowres import find_lowres, lowres_reasons
+from tumorseg.planning.search.patch import Candidate, Found, Limits, MemoryRule, search, search_reasons
 from tumorseg.planning.search.published_rule import PublishedRule
-from tumorseg.planning.search.reasons import (
-    CASCADE_REASON,
-    SPOILED_RULE,
-    SearchFacts,
-    configuration_reasons,
-    lowres_reasons,
-)
+from tumorseg.planning.search.relief import relief_reasons
+from tumorseg.schema.losses import LossSpec, OverlapLoss
 from tumorseg.schema.plan import Configuration, InferenceSpec, Reason, SamplingSpec
 from tumorseg.schema.preprocessing import NormalizationSpec, ResamplingSpec
+from tumorseg.schema.quantities import GB
 
 FULL, LOWRES, CASCADE = "3d_fullres", "3d_lowres", "3d_cascade_fullres"
 
+ALONE_REASON = Reason(
+    rule="none: this one works from the images alone",
+    alternative="a coarser 3D configuration where there is one, whose segmentation is one more input: to be trained on "
+    "every fold first",
+)
+CASCADE_REASON = Reason(
+    rule="3d_fullres once more, shown what 3d_lowres found: where a patch sees little of a case, that tells it where it is",
+    alternative="3d_fullres alone, which needs no training of 3d_lowres first",
+)
+SUPERVISION_REASON = Reason(
+    rule="deep supervision weights halve at each coarser output; the coarsest is 0",
+    alternative="equal weights: coarse outputs, which miss thin structures, pull as hard as the finest one",
+)
+OTHER_OPTIMIZERS = {
+    "sgd": "adamw: twice the optimizer state, converges faster in short trainings",
+    "adamw": "sgd: half of the optimizer state, for trainings of full length",
+}
+"""Next-best optimizer by name."""
+OTHER_SCHEDULES = {
+    "poly": "plateau: keeps the learning rate for as long as the training loss falls, but for the last part of the training",
+    "plateau": "poly: falls by the number of epochs, whatever the loss does",
+}
+"""Next-best schedule by name."""
+
 
 class Subject(NamedTuple):
-    """What all configurations of a plan share."""
+    """Properties that all configurations of a plan share."""
 
     grid: Grid
     """Full-resolution grid of three axes in the plan's order."""
@@ -42,7 +69,7 @@ class Subject(NamedTuple):
 
 
 class Brief(NamedTuple):
-    """What a plan is made for and within."""
+    """Task of the planner: dataset, preset, and the budget to keep."""
 
     subject: Subject
     preset: Preset
@@ -53,6 +80,8 @@ class Brief(NamedTuple):
     num_gpus: int
     """GPUs among which a batch is divided."""
     counter: MemoryCounter
+    limits: Limits = "preset"
+    """What limits width, patch and batch apart from memory."""
 
 
 class Planned(NamedTuple):
@@ -87,7 +116,7 @@ def plan_volumes(brief: Brief) -> dict[str, Planned]:
     if lowres is None or not brief.preset.cascade:
         return {FULL: full}
     coarse = _settle(brief, lowres.grid, lowres.found, rule, batch_dice=False)
-    coarse = coarse._replace(reasons=coarse.reasons | lowres_reasons(grid, lowres))
+    coarse = coarse._replace(reasons=coarse.reasons | lowres_reasons(grid))
     return {FULL: full, LOWRES: coarse, CASCADE: _plan_cascade(brief, full)}
 
 
@@ -98,7 +127,7 @@ def draft_default(brief: Brief) -> Configuration:
 
 
 def _plan_cascade(brief: Brief, full: Planned) -> Planned:
-    """Plan full resolution once more, with the coarse segmentation as further channels; searched anew if they do not fit."""
+    """Plan full resolution once more, with the coarse segmentation as further channels; search again if they do not fit."""
     cascade = _cascaded(full)
     rule = _rule(brief, previous=LOWRES)
     if isinstance(rule, CountedRule) and not rule.holds(cascade.configuration):
@@ -110,13 +139,11 @@ def _plan_cascade(brief: Brief, full: Planned) -> Planned:
 
 
 def _cascaded(full: Planned) -> Planned:
-    """Return a configuration with the previous segmentation as an input, and the transforms that spoil it in training."""
+    """Return a configuration with the previous segmentation as an input, and the transforms that corrupt it in training."""
     augmentation = cascade_augmentation(full.configuration.augmentation)
     update = {"previous_configuration": LOWRES, "augmentation": augmentation}
-    before = full.reasons["augmentation"]
-    spoiled = before.model_copy(update={"rule": f"{before.rule}; {SPOILED_RULE}"})
-    reasons = full.reasons | {"previous_configuration": CASCADE_REASON, "augmentation": spoiled}
-    return Planned(full.configuration.model_copy(update=update), reasons)
+    reasons = full.reasons | {"previous_configuration": CASCADE_REASON, **cascade_reasons(augmentation)}
+    return Planned(full.configuration.changed(**update), reasons)
 
 
 def _rule(brief: Brief, *, previous: str | None = None) -> MemoryRule:
@@ -126,7 +153,7 @@ def _rule(brief: Brief, *, previous: str | None = None) -> MemoryRule:
 
     def draft(candidate: Candidate, grid: Grid) -> Configuration:
         drafted = _configuration(brief, grid, candidate, batch_dice=len(grid.spacing_mm) == 2)
-        return drafted.model_copy(update={"previous_configuration": previous})
+        return drafted.changed(previous_configuration=previous)
 
     return CountedRule(draft, brief.counter, brief.setting, vram_bytes=brief.vram_bytes, num_gpus=brief.num_gpus)
 
@@ -135,8 +162,7 @@ def _settle(brief: Brief, grid: Grid, found: Found, rule: MemoryRule, *, batch_d
     configuration = _configuration(brief, grid, found.candidate, batch_dice=batch_dice)
     if isinstance(rule, CountedRule) and not rule.holds(configuration):
         configuration = with_sums_on_cpu(configuration)
-    facts = SearchFacts(found, grid, rule, brief.subject.adaptation)
-    return Planned(configuration, configuration_reasons(configuration, facts, brief.preset, batch_dice=batch_dice))
+    return Planned(configuration, _reasons(brief, grid, found, rule, configuration))
 
 
 def _configuration(brief: Brief, grid: Grid, candidate: Candidate, *, batch_dice: bool) -> Configuration:
@@ -144,7 +170,7 @@ def _configuration(brief: Brief, grid: Grid, candidate: Candidate, *, batch_dice
     num_axes = len(grid.spacing_mm)
     subject, preset = brief.subject, brief.preset
     axes = _mirroring_axes(num_axes, subject.lateral_axis) if preset.mirroring else ()
-    weights = deep_supervision_weights(candidate.network.num_stages - 1)
+    weights = deep_supervision_weights(candidate.network.num_supervised)
     adapted = subject.adaptation
     return Configuration(
         spacing_mm=grid.spacing_mm,
@@ -164,6 +190,49 @@ def _configuration(brief: Brief, grid: Grid, candidate: Candidate, *, batch_dice
         inference=InferenceSpec(mirroring=bool(axes), mirroring_axes=axes),
         gradient_accumulation=candidate.relief.gradient_accumulation,
         activation_checkpointing=candidate.relief.activation_checkpointing,
+    )
+
+
+def _reasons(
+    brief: Brief, grid: Grid, found: Found, rule: MemoryRule, configuration: Configuration
+) -> dict[str, Reason]:
+    """Return the reasons of a configuration of its own, by field within it."""
+    preset, adapted = brief.preset, brief.subject.adaptation.reasons
+    network, patch_size, _, relief = found.candidate
+    optimizer, schedule = configuration.optimizer.name, configuration.schedule.name
+    of_preset = f"of preset {preset.name}"
+    return {
+        **search_reasons(found, grid, preset, rule, brief.limits),
+        "network": network_reason(Sized(network, patch_size), grid, preset),
+        **relief_reasons(configuration, is_smaller=not relief.keeps_patch and len(rule.reliefs) > 1),
+        "loss": adapted["loss"],
+        **_loss_reasons(configuration.loss),
+        "augmentation": adapted["augmentation"],
+        **rotation_reasons(configuration.augmentation, patch_size),
+        "previous_configuration": ALONE_REASON,
+        "optimizer": Reason(source="preset", rule=of_preset, alternative=OTHER_OPTIMIZERS.get(optimizer)),
+        "schedule": Reason(source="preset", rule=of_preset, alternative=OTHER_SCHEDULES.get(schedule)),
+    }
+
+
+def _loss_reasons(loss: LossSpec) -> dict[str, Reason]:
+    """Return the reasons of what a loss holds beyond its preset."""
+    reasons = {"loss.deep_supervision_weights": SUPERVISION_REASON} if len(loss.deep_supervision_weights) > 1 else {}
+    for number, component in enumerate(loss.components):
+        if isinstance(component, OverlapLoss):
+            reasons[f"loss.components.{number}.batch"] = _dice_reason(over_batch=component.batch)
+    return reasons
+
+
+def _dice_reason(*, over_batch: bool) -> Reason:
+    if over_batch:
+        return Reason(
+            rule="over the batch: a patch sees little of a case",
+            alternative="per patch: targets that few patches show weigh more",
+        )
+    return Reason(
+        rule="per patch: a patch sees enough of a case",
+        alternative="over the batch: steadier where many patches show no target",
     )
 
 

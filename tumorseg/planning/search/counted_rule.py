@@ -3,19 +3,23 @@
 import math
 from collections.abc import Callable
 
-from tumorseg.planning.memory.counting import GB, MemoryCounter, allocatable_bytes, needed_bytes, reserved_bytes
+from tumorseg.planning.families.base import Grid
+from tumorseg.planning.families.registry import family_of
+from tumorseg.planning.memory.budgets import allocatable_bytes, needed_bytes, reserved_bytes
+from tumorseg.planning.memory.counting import MemoryCounter
 from tumorseg.planning.memory.rehearsal import Setting, setting_of
-from tumorseg.planning.search.patch import Candidate, Grid, Relief
-from tumorseg.planning.search.published_rule import feature_map_elements
+from tumorseg.planning.search.patch import Candidate
+from tumorseg.planning.search.relief import Relief
 from tumorseg.schema.base import content_hash
 from tumorseg.schema.plan import Configuration, MemoryCount
+from tumorseg.schema.quantities import GB
 
 Draft = Callable[[Candidate, Grid], Configuration]
 """Returns the whole configuration around a candidate."""
 
 
 class CountedRule:
-    """Counts candidates; what is surely too large is told from a count of the same network on another patch.
+    """Counts candidates; what is surely too large is known from a count of the same network on another patch.
 
     A step's peak is the largest of several straight lines in the number of voxels, one for each of its moments, none of
     which begins below weights and optimizer. For a smaller patch it lies above the line through two counts, and above the
@@ -108,7 +112,10 @@ class CountedRule:
         """Return the bytes of feature maps alone: without checkpointing each is kept for its norm's backward pass."""
         if candidate.relief.activation_checkpointing:
             return 0
-        elements = feature_map_elements(candidate.network, candidate.patch_size, grid.num_outputs)
+        family = family_of(candidate.network.name)
+        elements = family.feature_maps(candidate.network, candidate.patch_size, grid.num_outputs)
+        if elements is None:
+            return 0  # no bound is known
         size = 4 if self._setting.precision == "fp32" else 2
         return size * elements * math.ceil(candidate.batch_size / self.num_gpus)
 
@@ -130,8 +137,8 @@ def _extrapolated(load: int, known: dict[int, MemoryCount]) -> float:
 
 def with_sums_on_cpu(configuration: Configuration) -> Configuration:
     """Return the configuration with the logits of tiles added up in main memory."""
-    inference = configuration.inference.model_copy(update={"accumulate_on": "cpu"})
-    return configuration.model_copy(update={"inference": inference})
+    inference = configuration.inference.changed(accumulate_on="cpu")
+    return configuration.changed(inference=inference)
 
 
 def _key(candidate: Candidate) -> str:

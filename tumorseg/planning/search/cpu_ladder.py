@@ -1,11 +1,13 @@
-"""How wide a network and how large a patch a CPU can train, from steps that were timed on it."""
+"""Widths and patches that a CPU can train, from steps timed on it."""
 
 import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+from tumorseg.planning.families.base import Grid
 from tumorseg.planning.presets import Preset
-from tumorseg.planning.search.patch import Candidate, Grid, Relief
+from tumorseg.planning.search.patch import Candidate
+from tumorseg.planning.search.relief import Relief
 from tumorseg.schema.plan import Configuration
 
 RUNGS = ((8, 32), (8, 48), (12, 48), (12, 64), (16, 64), (16, 96), (24, 96), (24, 128), (32, 128))
@@ -89,6 +91,6 @@ def _limited(preset: Preset, features: int, edge: int) -> Preset:
         "initial_edge_3d": min(edge, preset.initial_edge_3d),
         "initial_edge_2d": min(EDGE_2D * edge, preset.initial_edge_2d),
         "max_batch_size": BATCH_SIZE,
-        "training": preset.training.model_copy(update={"precision": "fp32"}),
+        "training": preset.training.changed(precision="fp32"),
     }
-    return preset.model_copy(update=update)
+    return preset.changed(**update)

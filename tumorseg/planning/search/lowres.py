@@ -1,4 +1,4 @@
-"""Whether cases are so much larger than a patch that a coarser grid would see more of them.
+"""The coarser grid of `3d_lowres`, for cases that are much larger than a patch.
 
 References:
     nnU-Net's rule for `3d_lowres`.
@@ -8,9 +8,13 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from pydantic import JsonValue
+
 from tumorseg.errors import PlanError
+from tumorseg.planning.families.base import Grid
 from tumorseg.planning.presets import Preset
-from tumorseg.planning.search.patch import Found, Grid, MemoryRule, search, search_patch
+from tumorseg.planning.search.patch import Found, MemoryRule, search, search_patch
+from tumorseg.schema.plan import Reason
 
 SHARE_SEEN = 0.25
 """A coarser grid is wanted while a patch covers less than this share of a median case."""
@@ -44,6 +48,20 @@ def find_lowres(grid: Grid, patch_size: tuple[int, ...], preset: Preset, rule: M
         return None
     gain = math.prod(grid.median_shape) / math.prod(_exact_shape(grid, coarser.grid.spacing_mm))
     return coarser if gain >= LEAST_GAIN else None
+
+
+def lowres_reasons(full: Grid) -> dict[str, Reason]:
+    """Return the reasons of the coarser grid beside a full-resolution one, by field of its configuration."""
+    inputs: dict[str, JsonValue] = {"full_median_shape": list(full.median_shape)}
+    return {
+        "spacing_mm": Reason(
+            rule=f"full-resolution spacing, made coarser in steps of {STEP - 1:.0%}, fine axes first, until a patch covers "
+            f"{SHARE_SEEN:.0%} of a median case",
+            inputs={"full_spacing_mm": list(full.spacing_mm), **inputs},
+            alternative="3d_fullres, whose patch sees less of a case",
+        ),
+        "median_shape": Reason(rule="full-resolution median, scaled to the coarser spacing", inputs=inputs),
+    }
 
 
 def _coarsen(grid: Grid, preset: Preset, rule: MemoryRule) -> Lowres:

@@ -1,51 +1,32 @@
-"""The largest patch, and then the largest batch, that a memory budget allows.
+"""The largest patch, and then the largest batch, that a memory budget allows, and why they are no larger.
 
 References:
     nnU-Net's `ExperimentPlanner.get_plans_for_configuration` and its ResEnc planners.
 """
 
 import math
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from tumorseg.errors import PlanError
+from tumorseg.planning.families.base import Grid, Sized, initial_edge, initial_patch
+from tumorseg.planning.families.registry import family_of
 from tumorseg.planning.presets import Preset
-from tumorseg.planning.search.topology import MIN_EDGE, Topology, choose_topology
-from tumorseg.schema.networks import PlainUNet, ResidualUNet
+from tumorseg.planning.search.relief import Relief
+from tumorseg.schema.networks import KnownNetwork
+from tumorseg.schema.plan import Reason
 
 MIN_BATCH_SIZE = 2
-BLOCKS_PER_STAGE = (1, 3, 4, 6)
-"""Residual blocks of the first stages; the last number goes on."""
 WORTHWHILE_2D, WORTHWHILE_3D = 1 / 256, 1 / 64
 """Share of the volume with which the search begins, below which other ways to save memory come before a smaller patch:
 128 x 128 and 64 x 64 x 64 voxels for presets that begin with nnU-Net's."""
-
-
-class Grid(NamedTuple):
-    """What the search looks at: a voxel grid and what lies on it, in the plan's axis order."""
-
-    spacing_mm: tuple[float, ...]
-    """Per axis."""
-    median_shape: tuple[float, ...]
-    """Median voxels of a case per axis."""
-    dataset_voxels: float
-    """Voxels of all cases together."""
-    num_outputs: int
-    """Classes with background, as nnU-Net counts them."""
-
-
-class Relief(NamedTuple):
-    """What is done, beside a smaller patch, to keep a budget."""
-
-    activation_checkpointing: bool = False
-    gradient_accumulation: int = 1
-    keeps_patch: bool = True
-    """Whether the patch stays worthwhile."""
+Limits = Literal["preset", "CPU"]
+"""What limits patch and batch apart from memory."""
 
 
 class Candidate(NamedTuple):
-    """What a memory rule judges."""
+    """Network, patch and batch that a memory rule judges."""
 
-    network: PlainUNet | ResidualUNet
+    network: KnownNetwork
     patch_size: tuple[int, ...]
     batch_size: int
     relief: Relief
@@ -83,7 +64,7 @@ class MemoryRule(Protocol):
 
 
 class Found(NamedTuple):
-    """What the search settled on."""
+    """Result of the search."""
 
     candidate: Candidate
     initial_patch_size: tuple[int, ...]
@@ -132,25 +113,20 @@ def search_patch(grid: Grid, preset: Preset, rule: MemoryRule) -> tuple[int, ...
 
 
 def _find_patch(grid: Grid, preset: Preset, rule: MemoryRule, *, is_rough: bool) -> _Fitted:
-    initial = choose_topology(grid.spacing_mm, initial_patch(grid, preset))
-    if initial.num_stages < 2:
-        raise PlanError(
-            f"the median case of {[round(size) for size in grid.median_shape]} voxels is too small for a U-Net, which needs "
-            f"{2 * MIN_EDGE} voxels in two axes of like spacing, or {3 * MIN_EDGE} in one; plan a finer grid, or larger images"
-        )
+    larger: Candidate | None = None
     for relief in rule.reliefs:
         if preset.max_batch_size and 1 < relief.gradient_accumulation > preset.max_batch_size // rule.num_gpus:
             continue  # there are not as many patches
-        topology: Topology | None = initial
-        larger: Candidate | None = None
-        while topology is not None:
-            candidate = _candidate(topology, preset, rule, relief)
+        larger = None
+        for sized in family_of(preset.network).networks(grid, preset):
+            # The first patch is tried whatever its size.
+            if larger is not None and relief.keeps_patch and not _is_worthwhile(sized.patch_size, grid, preset):
+                break
+            candidate = _candidate(sized, preset, rule, relief)
             if rule.fits(candidate, grid, is_rough=is_rough):
                 return _Fitted(candidate, larger)
-            larger, topology = candidate, _shrink(topology, grid)
-            if topology is not None and relief.keeps_patch and not _is_worthwhile(topology, grid, preset):
-                topology = None
-    assert larger is not None
+            larger = candidate
+    assert larger is not None  # a family yields one network at least, and the first relief is open to every preset
     raise PlanError(
         f"a budget of {rule.vram_gb:.3g} GB is too small for any patch of preset {preset.name}: the smallest, "
         f"{list(larger.patch_size)}, needs "
@@ -158,71 +134,62 @@ def _find_patch(grid: Grid, preset: Preset, rule: MemoryRule, *, is_rough: bool)
     )
 
 
-def _candidate(topology: Topology, preset: Preset, rule: MemoryRule, relief: Relief) -> Candidate:
-    """Return a topology with the smallest batch: two patches for each GPU, or as many as the preset allows."""
+def _candidate(sized: Sized, preset: Preset, rule: MemoryRule, relief: Relief) -> Candidate:
+    """Return a network with the smallest batch: two patches for each GPU, or as many as the preset allows."""
     batch_size = MIN_BATCH_SIZE * rule.num_gpus if relief.gradient_accumulation == 1 else MIN_BATCH_SIZE
     batch_size = min(batch_size, preset.max_batch_size or batch_size)
     batch_size = max(batch_size, rule.num_gpus * relief.gradient_accumulation)
-    return Candidate(build_topology(topology, preset), topology.patch_size, batch_size, relief)
+    return Candidate(sized.network, sized.patch_size, batch_size, relief)
 
 
-def initial_patch(grid: Grid, preset: Preset) -> tuple[float, ...]:
-    """Return a patch of equal edges in mm and the preset's volume, clipped to the median case."""
-    num_axes = len(grid.spacing_mm)
-    product = 1.0
-    for spacing in grid.spacing_mm:
-        product /= spacing
-    scale = (_initial_edge(grid, preset) ** num_axes / product) ** (1 / num_axes)
-    edges = (round(scale / spacing) for spacing in grid.spacing_mm)
-    return tuple(min(size, median) for size, median in zip(edges, grid.median_shape, strict=True))
-
-
-def _initial_edge(grid: Grid, preset: Preset) -> int:
-    return preset.initial_edge_2d if len(grid.spacing_mm) == 2 else preset.initial_edge_3d
-
-
-def _is_worthwhile(topology: Topology, grid: Grid, preset: Preset) -> bool:
+def _is_worthwhile(patch_size: tuple[int, ...], grid: Grid, preset: Preset) -> bool:
     num_axes = len(grid.spacing_mm)
     share = WORTHWHILE_2D if num_axes == 2 else WORTHWHILE_3D
-    least = min(_initial_edge(grid, preset) ** num_axes * share, math.prod(grid.median_shape))
-    return bool(math.prod(topology.patch_size) >= least)
+    least = min(initial_edge(grid, preset) ** num_axes * share, math.prod(grid.median_shape))
+    return bool(math.prod(patch_size) >= least)
 
 
-def _shrink(topology: Topology, grid: Grid) -> Topology | None:
-    """Return the next smaller patch, or None if there is none."""
-    patch = topology.patch_size
-    order = sorted(range(len(patch)), key=lambda axis: patch[axis] / grid.median_shape[axis])
-    for axis in reversed(order):
-        smaller = list(patch)
-        smaller[axis] -= topology.divisors[axis]
-        if smaller[axis] <= 0:
-            continue
-        step = choose_topology(grid.spacing_mm, smaller).divisors[axis]
-        if patch[axis] - step >= min(MIN_EDGE, grid.median_shape[axis]):
-            smaller[axis] = patch[axis] - step
-            shrunk = choose_topology(grid.spacing_mm, smaller)
-            if shrunk.num_stages > 1:
-                return shrunk
-    return None
+def search_reasons(
+    found: Found, grid: Grid, preset: Preset, rule: MemoryRule, limits: Limits = "preset"
+) -> dict[str, Reason]:
+    """Return the reasons of patch and batch, by field of the configuration; arguments are those of `search`."""
+    return {
+        "patch_size": _patch_reason(found, grid, rule, limits),
+        "batch_size": _batch_reason(found, grid, preset, rule, limits),
+    }
 
 
-def build_topology(topology: Topology, preset: Preset) -> PlainUNet | ResidualUNet:
-    """Return the preset's network on a topology."""
-    stages = topology.num_stages
-    most = preset.max_features_2d if len(topology.patch_size) == 2 else preset.max_features_3d
-    features = tuple(min(preset.base_features * 2**stage, most) for stage in range(stages))
-    if preset.network == "plain_unet":
-        return PlainUNet(
-            features_per_stage=features,
-            strides=topology.strides,
-            kernel_sizes=topology.kernel_sizes,
-            convs_per_stage=(2,) * stages,
-            decoder_convs_per_stage=(2,) * (stages - 1),
-        )
-    return ResidualUNet(
-        features_per_stage=features,
-        strides=topology.strides,
-        kernel_sizes=topology.kernel_sizes,
-        blocks_per_stage=tuple(BLOCKS_PER_STAGE[min(stage, len(BLOCKS_PER_STAGE) - 1)] for stage in range(stages)),
-        decoder_convs_per_stage=(1,) * (stages - 1),
+def _patch_reason(found: Found, grid: Grid, rule: MemoryRule, limits: Limits) -> Reason:
+    network, patch = found.candidate.network, found.candidate.patch_size
+    if found.larger is None:
+        alternative = f"none larger: this one holds a median case, or the volume that the {limits} begins with"
+    else:
+        needed = rule.needed_gb(found.larger, grid, is_rough=True)
+        edges = " x ".join(map(str, found.larger.patch_size))
+        alternative = f"{edges} voxels, which would need about {needed:.2f} GB"
+    return Reason(
+        rule=f"begin with the {limits}'s volume shaped like a median case; shrink what is largest until the budget holds",
+        inputs={
+            "initial": list(found.initial_patch_size),
+            "median_shape": list(grid.median_shape),
+            "feature_map_elements": family_of(network.name).feature_maps(network, patch, grid.num_outputs),
+        },
+        alternative=alternative,
+    )
+
+
+def _batch_reason(found: Found, grid: Grid, preset: Preset, rule: MemoryRule, limits: Limits) -> Reason:
+    unit = rule.num_gpus * found.candidate.relief.gradient_accumulation
+    larger = found.candidate._replace(batch_size=found.candidate.batch_size + unit)
+    needed = rule.needed_gb(larger, grid, is_rough=True)
+    return Reason(
+        rule=f"what memory, the size of the dataset ({preset.max_dataset_covered:.0%} of its voxels in a batch) and the "
+        f"{limits} allow, at least {MIN_BATCH_SIZE}",
+        inputs={
+            "batch_by_memory": found.batch_by_memory,
+            "batch_by_dataset": found.batch_by_dataset,
+            f"batch_by_{limits.lower()}": preset.max_batch_size,
+            "num_gpus": rule.num_gpus,
+        },
+        alternative=f"{larger.batch_size} patches, which would need about {needed:.2f} GB",
     )

@@ -1,7 +1,5 @@
 """Look for everything that is wrong with a dataset, before hours are spent on it."""
 
-import logging
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -9,31 +7,23 @@ from typing import NamedTuple
 from tumorseg.errors import InputError
 from tumorseg.schema.base import Record
 from tumorseg.schema.dataset import Case, Dataset
-from tumorseg.schema.findings import CheckReport, Finding, count_findings, finding, order_of
-from tumorseg.sources.folders import collecting
+from tumorseg.schema.findings import CheckReport, Finding, count_findings, finding, finding_of, order_of
+from tumorseg.sources.folders import Problem, collecting
 from tumorseg.sources.registry import locate_dataset
-from tumorseg.stages.datasets.checking.case import CaseFacts, CheckTask, check_case
+from tumorseg.stages.datasets.checking.case import CaseFacts, CheckedCase, CheckTask, check_case
 from tumorseg.stages.datasets.checking.cohort import check_cohort
 from tumorseg.stages.datasets.checking.facts import dataset_facts
 from tumorseg.stages.datasets.checking.fix import check_fix_target, write_fixed
+from tumorseg.stages.opening.each_case import Steps, each_case
 from tumorseg.stages.opening.loaded import Roots
 from tumorseg.stages.opening.reading import expected_bytes, largest_first
 from tumorseg.stages.opening.stated import Stated, open_stated
 from tumorseg.storage.atomic import HTML_ENDINGS, require_file_name
 from tumorseg.storage.hashing import case_files
-from tumorseg.tracking.progress import progress
-from tumorseg.workers.machine import num_cores
-from tumorseg.workers.outcomes import Failure
-from tumorseg.workers.pool import run_cases
-
-logger = logging.getLogger(__name__)
-
-CASE_PREFIX = re.compile(r"^case (\S.*?): ")
-"""How a source begins to tell of one case."""
 
 
 class CheckRequest(Record):
-    """What `data check` is asked for."""
+    """Options of `data check`."""
 
     roots: Roots = Roots()
     """Data and work folder."""
@@ -50,7 +40,7 @@ class CheckRequest(Record):
 
 
 class Checked(NamedTuple):
-    """What `data check` found and wrote."""
+    """Result of `data check`."""
 
     report: CheckReport
     fixed: dict[str, tuple[str, ...]]
@@ -101,8 +91,8 @@ def _open(request: CheckRequest) -> _Opened:
         except InputError as error:
             if not is_there:
                 raise
-            findings = [finding("unreadable_dataset", line.strip()) for line in str(error).splitlines()]
-    findings += map(entry_finding, collected.lines)
+            findings = [finding_of(error, "unreadable_dataset")]
+    findings += map(entry_finding, collected.problems)
     if dataset is None:
         return _Opened(None, (), findings)
     if not any(case.label for case in dataset.cases):
@@ -115,10 +105,9 @@ def _open(request: CheckRequest) -> _Opened:
     return _Opened(dataset, cases, findings)
 
 
-def entry_finding(line: str) -> Finding:
-    """Return what a source tells of an entry of the dataset."""
-    match = CASE_PREFIX.match(line)
-    return finding("dataset_entry", line, cases=(match[1],) if match else ())
+def entry_finding(problem: Problem) -> Finding:
+    """Return the finding that a problem of a source becomes."""
+    return finding("dataset_entry", problem.text, cases=problem.cases)
 
 
 def _check_targets(request: CheckRequest, opened: _Opened, place: Path | None) -> None:
@@ -146,17 +135,18 @@ def _check_cases(opened: _Opened, jobs: int | None) -> tuple[list[CaseFacts], li
     findings: list[Finding] = []
     if any(case.label for case in opened.dataset.cases):
         findings += _without_label(opened.cases)
-    num_workers = min(jobs or num_cores(), len(opened.cases))
-    expected = expected_bytes(opened.cases) if num_workers > 1 else 0
-    with progress("check", len(opened.cases)) as advance:
-        for outcome in run_cases(check_case, _tasks(opened), num_workers=num_workers, expected_bytes=expected):
-            if isinstance(outcome, Failure):
-                findings.append(finding("check_failed", outcome.message, cases=(outcome.case_id,)))
-            else:
-                findings += outcome.value.findings
-                if outcome.value.facts is not None:
-                    facts[outcome.case_id] = outcome.value.facts
-            advance()
+
+    def take(case_id: str, checked: CheckedCase) -> None:
+        findings.extend(checked.findings)
+        if checked.facts is not None:
+            facts[case_id] = checked.facts
+
+    num_cases, expected = len(opened.cases), expected_bytes(opened.cases)
+    steps = Steps("check", num_cases)
+    failures = each_case(
+        check_case, _tasks(opened), take, num_cases=num_cases, expected_bytes=expected, jobs=jobs, steps=steps
+    )
+    findings += (finding("check_failed", failure.message, cases=(failure.case_id,)) for failure in failures)
     return [facts[case.case_id] for case in opened.cases if case.case_id in facts], findings
 
 

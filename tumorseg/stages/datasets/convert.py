@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from tumorseg.errors import InputError, StorageError, TumorsegError
+from tumorseg.errors import InputError, StorageError, TumorsegError, with_advice
 from tumorseg.planning.evidence.certainty import absent_labels
 from tumorseg.planning.evidence.images import with_named_kinds
 from tumorseg.planning.evidence.kinds import kind_from_name
@@ -23,8 +23,9 @@ from tumorseg.sources.registry import locate_dataset
 from tumorseg.sources.writers import WRITERS
 from tumorseg.stages.datasets.convert_case import ConvertTask, conversion_key, convert_case
 from tumorseg.stages.opening.case_grids import common_grid
+from tumorseg.stages.opening.each_case import Steps, each_case
 from tumorseg.stages.opening.loaded import Roots, failed_cases
-from tumorseg.stages.opening.reading import expected_bytes
+from tumorseg.stages.opening.reading import case_bytes, expected_bytes
 from tumorseg.stages.opening.stated import Stated, open_stated
 from tumorseg.storage.atomic import write_text
 from tumorseg.storage.case_notes import (
@@ -37,10 +38,7 @@ from tumorseg.storage.case_notes import (
 )
 from tumorseg.storage.hashing import case_files
 from tumorseg.storage.locks import hold_folder
-from tumorseg.tracking.progress import progress
-from tumorseg.workers.machine import num_cores
 from tumorseg.workers.outcomes import Failure
-from tumorseg.workers.pool import run_cases
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +47,7 @@ NNUNET_NAME = re.compile(r"Dataset\d{3}_.+")
 
 
 class ConvertRequest(Record):
-    """What `data import` is asked for."""
+    """Options of `data import`."""
 
     roots: Roots = Roots()
     """Where the dataset is looked for."""
@@ -66,7 +64,7 @@ class ConvertRequest(Record):
 
 
 class Converted(NamedTuple):
-    """What was written."""
+    """Result of a conversion."""
 
     name: str
     """Of the dataset."""
@@ -86,6 +84,11 @@ class _Source(NamedTuple):
     """With the label values that it had before it was first converted."""
     training: tuple[Case, ...]
     tests: tuple[Case, ...]
+
+    @property
+    def num_cases(self) -> int:
+        """Return how many cases there are to write."""
+        return len(self.training) + len(self.tests)
 
 
 def convert(request: ConvertRequest) -> Converted:
@@ -129,7 +132,7 @@ def _open_source(request: ConvertRequest) -> _Source:
     original = dataset.description() if kept is None else kept.description()
     training = tuple(case for case in dataset.cases if case.label is not None)
     # the written files leave nothing open: all lie on one grid, structures are painted, stated orientations in headers
-    written = original.model_copy(update={"reading": Reading()})
+    written = original.changed(reading=Reading())
     return _Source(path, dataset, written, training, _tests(path, dataset, training, request.stated))
 
 
@@ -178,10 +181,10 @@ def _check_apart(output: Path, source: _Source) -> None:
     """Refuse to write into the dataset, or where its files lie: what is stale there is removed."""
     inside = output.resolve()
     if source.path.is_dir() and inside.is_relative_to(source.path.resolve()):
-        raise InputError(f"{output}: lies in the dataset {source.path} itself; give a folder beside it")
+        raise InputError(f"lies in the dataset {source.path} itself; give a folder beside it", file=output)
     files = (Path(path) for case in (*source.training, *source.tests) for path in case_files(case))
     if taken := next((path for path in files if path.resolve().is_relative_to(inside)), None):
-        raise InputError(f"{output}: holds {taken}, a file of the dataset that is read; give another folder")
+        raise InputError(f"holds {taken}, a file of the dataset that is read; give another folder", file=output)
 
 
 def _warn(request: ConvertRequest, source: _Source) -> None:
@@ -214,7 +217,6 @@ def _warn(request: ConvertRequest, source: _Source) -> None:
 
 def _write_cases(request: ConvertRequest, source: _Source, writer: Writer) -> list[Failure]:
     """Write what is left to be written, after what is stale has been removed; return the cases that failed."""
-    failures: list[Failure] = []
     tasks, unread = _tasks(request.output, source, writer)
     if unread and not tasks:  # the disk that it lies on may be away: nothing is removed for it
         raise failed_cases(unread, len(unread), f"import of {source.dataset.name}")
@@ -232,20 +234,18 @@ def _write_cases(request: ConvertRequest, source: _Source, writer: Writer) -> li
         )
     for name, note in stale.items():
         discard_case(request.output, name, note)
-    failures += unread
-    num_workers = min(request.jobs or num_cores(), max(1, len(pending)))
-    expected = expected_bytes(task.case for task in pending) if num_workers > 1 else 0
-    total = len(source.training) + len(source.tests)
-    with progress("import", total, len(done) + len(unread)) as advance:
-        named = ((task.case.case_id, task) for task in pending)
-        for outcome in run_cases(convert_case, named, num_workers=num_workers, expected_bytes=expected):
-            if isinstance(outcome, Failure):
-                failures.append(outcome)
-            advance(outcome.case_id)
+    failures = each_case(
+        convert_case,
+        ((task.case.case_id, task) for task in sorted(pending, key=lambda task: case_bytes(task.case), reverse=True)),
+        num_cases=len(pending),
+        expected_bytes=expected_bytes(task.case for task in pending),
+        jobs=request.jobs,
+        steps=Steps("import", source.num_cases, len(done) + len(unread), are_named=True),
+    )
     for name, note in read_notes(request.output).items():
         if not note.key:  # failed half-way
             discard_case(request.output, name, note)
-    return failures
+    return [*unread, *failures]
 
 
 def _tasks(folder: Path, source: _Source, writer: Writer) -> tuple[list[ConvertTask], list[Failure]]:
@@ -261,7 +261,7 @@ def _tasks(folder: Path, source: _Source, writer: Writer) -> tuple[list[ConvertT
             try:
                 key = conversion_key(case, files, read=read, written=written, reading=reading)
             except InputError as error:
-                failures.append(Failure(case.case_id, str(error)))
+                failures.append(Failure(case.case_id, error.text(case_id=case.case_id)))
             else:
                 tasks.append(ConvertTask(case, read, written, folder, files, name, key, reading))
     return tasks, failures
@@ -280,8 +280,7 @@ def _write_documents(folder: Path, writer: Writer, conversion: Conversion) -> No
 
 
 def _failed(failures: Sequence[Failure], source: _Source, folder: Path) -> TumorsegError:
-    num_cases = len(source.training) + len(source.tests)
-    told = failed_cases(list(failures), num_cases, f"import of {source.dataset.name} to {folder}")
-    return TumorsegError(
-        f"{told}\nmend them and give the same command again; until then the folder is a dataset of the others"
+    error = failed_cases(list(failures), source.num_cases, f"import of {source.dataset.name} to {folder}")
+    return with_advice(
+        error, "mend them and give the same command again; until then the folder is a dataset of the others"
     )

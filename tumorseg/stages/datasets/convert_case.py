@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from tumorseg.ops.geometry import AxisOrder
 from tumorseg.ops.labels import count_values, to_values
 from tumorseg.schema.base import content_hash
 from tumorseg.schema.cases import CaseReading
@@ -22,7 +23,7 @@ CONVERSION_VERSION = 2
 
 
 class ConvertTask(NamedTuple):
-    """What a worker needs to write one case."""
+    """Input of a worker that writes one case."""
 
     case: Case
     read: Targets
@@ -60,7 +61,7 @@ def convert_case(task: ConvertTask) -> None:
     """
     case, label = task.case, task.case.label
     stamps = {path: file_stamp(path) for path in case_files(case)}
-    found = read_case_image(case, task.reading, as_stored=True)
+    found = read_case_image(case, task.reading, AxisOrder(is_as_stored=True))
     indices = None if label is None else read_case_indices(case, found, task.read, task.reading)
     names = [*task.files.images, *([] if label is None else [task.files.label])]
     begin_case(task.folder, task.name, names)

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class FetchRequest(Record):
-    """What `data fetch` is asked for."""
+    """Options of `data fetch`."""
 
     roots: Roots = Roots()
     """Datasets come below the data root; the work folder is not used."""
@@ -62,8 +62,10 @@ def fetch(request: FetchRequest) -> list[Fetched]:
     if len(names) == 1 and failures:
         raise failures[names[0]]
     if failures:
-        table = "".join(f"\n  {name}: {error}" for name, error in failures.items())
-        raise TumorsegError(f"{len(failures)} of {len(names)} datasets failed, the others are there:{table}")
+        raise TumorsegError(
+            f"{len(failures)} of {len(names)} datasets failed, the others are there:",
+            lines=[f"  {name}: {error}" for name, error in failures.items()],
+        )
     return fetched
 
 
@@ -112,7 +114,8 @@ def _get(archive: Archive, files: FetchFiles, keep_archive: bool) -> None:
     """Download, check, unpack and open an archive, and put its folder in place."""
     if files.target.is_symlink() or (files.target.exists() and not files.target.is_dir()):
         raise InputError(
-            f"{files.target}: found a link or file where the dataset's folder belongs; remove it, or give --data-root where the data shall lie"
+            "found a link or file where the dataset's folder belongs; remove it, or give --data-root where the data shall lie",
+            file=files.target,
         )
     found = _archive_of_user(archive, files) or _downloaded(archive, files, keep_archive)
     with (
@@ -145,8 +148,9 @@ def _archive_of_user(archive: Archive, files: FetchFiles) -> Path | None:
         return None
     if (found := _md5(files.archive, files)) != archive.md5:
         raise InputError(
-            f"{files.archive}: its MD5 is {found}, expected {archive.md5}: it is damaged, or another version; "
-            "move it away, and the right one is downloaded"
+            f"its MD5 is {found}, expected {archive.md5}: it is damaged, or another version; "
+            "move it away, and the right one is downloaded",
+            file=files.archive,
         )
     return files.archive
 

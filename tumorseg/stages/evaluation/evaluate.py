@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 class EvaluateRequest(Record):
-    """What `evaluate` is asked for."""
+    """Options of `evaluate`."""
 
     roots: Roots = Roots()
     """Data and work folder."""
@@ -73,7 +73,7 @@ def evaluate(request: EvaluateRequest) -> MetricsReport:
 def _check_replaceable(path: Path) -> None:
     """Refuse to write over a file that is no result of evaluate."""
     if os.path.lexists(path) and not _holds_scores(path):
-        raise InputError(f"{path}: is there already and holds no scores; move it elsewhere, or give another -o")
+        raise InputError("is there already and holds no scores; move it elsewhere, or give another -o", file=path)
 
 
 def _holds_scores(path: Path) -> bool:
@@ -196,6 +196,6 @@ def _values_in(segmentations: Iterable[tuple[str, ...]], unread: list[str]) -> s
         values |= found - {0} if len(found) < MOST_VALUES else set()
     if named and not values:
         raise InputError(
-            f"{named[0]}: found labels that have names but no values; give -d DATASET so that their values are known"
+            "found labels that have names but no values; give -d DATASET so that their values are known", file=named[0]
         )
     return values

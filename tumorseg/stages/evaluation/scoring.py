@@ -1,11 +1,10 @@
 """Score pairs of prediction and reference, in processes of their own, and write what comes of it."""
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tumorseg.errors import InputError, TumorsegError
+from tumorseg.errors import InputError, TumorsegError, with_advice
 from tumorseg.ops.geometry import orient, orientation_of, spacing_of
 from tumorseg.ops.labels import to_indices
 from tumorseg.ops.metrics import case_metrics, score_segmentation
@@ -13,22 +12,20 @@ from tumorseg.ops.summaries import metrics_report
 from tumorseg.reports.tables import metrics_csv
 from tumorseg.schema.cases import CaseReading
 from tumorseg.schema.metrics import CaseMetrics, MetricsReport, Missing
+from tumorseg.schema.quantities import GB
 from tumorseg.schema.targets import Targets
 from tumorseg.stages.opening.case_grids import lay_label
+from tumorseg.stages.opening.each_case import Steps, each_case
 from tumorseg.stages.opening.loaded import failed_cases
+from tumorseg.stages.opening.reading import file_bytes
 from tumorseg.storage.atomic import write_text
 from tumorseg.storage.formats.stored import Geometry
 from tumorseg.storage.images import Volume, has_grid, knows_names_only, read_geometry, read_reference
 from tumorseg.storage.json_files import write_record
-from tumorseg.tracking.progress import progress
 from tumorseg.types import Segmentation
-from tumorseg.workers.machine import num_cores
 from tumorseg.workers.outcomes import Failure
-from tumorseg.workers.pool import run_cases
 
-logger = logging.getLogger(__name__)
-
-EXPECTED_BYTES = 2**30
+EXPECTED_BYTES = GB
 """What a worker may need, until a case has been measured."""
 SERIAL_CASES = 4
 """So few cases are scored here rather than in processes that have to start."""
@@ -41,7 +38,7 @@ Pair = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 class Scoring(NamedTuple):
-    """How pairs are read and scored."""
+    """Rules for reading and scoring pairs."""
 
     targets: Targets
     tolerance_mm: float = 1.0
@@ -53,7 +50,7 @@ class Scoring(NamedTuple):
 
 
 class ScoreTask(NamedTuple):
-    """What a worker needs to score one case."""
+    """Input of a worker that scores one case."""
 
     case_id: str
     prediction: tuple[str, ...]
@@ -107,7 +104,7 @@ def score_pairs(
         "missing": tuple(missing),
         "is_complete": every <= scored.keys(),
     }
-    report = report.model_copy(update=unscored)
+    report = report.changed(**unscored)
     write_scores(report, output)
     if scoring.missing == "refuse":
         failures += (Failure(case_id, "found no prediction") for case_id in missing)
@@ -120,7 +117,7 @@ def _failed(failures: list[Failure], num_cases: int, report: MetricsReport, outp
     marked = "" if report.is_complete else ", marked as incomplete"
     advice = f"; {PREDICT_TOO}" if report.missing and not report.is_complete else ""
     error = failed_cases(failures, num_cases, "evaluation")
-    return TumorsegError(f"{error}\nthe scores are written to {output}{marked}{advice}")
+    return with_advice(error, f"the scores are written to {output}{marked}{advice}")
 
 
 def is_scores_file(output: Path) -> bool:
@@ -148,23 +145,22 @@ def write_scores(report: MetricsReport, output: Path) -> None:
 
 def _score(tasks: Sequence[ScoreTask], jobs: int | None) -> tuple[dict[str, tuple[CaseMetrics, ...]], list[Failure]]:
     """Return the scores of each case, and the failures, also of predictions that count as empty masks."""
-    scored: dict[str, tuple[CaseMetrics, ...]] = {}
-    failures: list[Failure] = []
-    num_workers = jobs or (1 if len(tasks) <= SERIAL_CASES else num_cores())
+    scored: dict[str, Scored] = {}
+    failures = each_case(
+        score_case,
+        ((task.case_id, task) for task in sorted(tasks, key=_size, reverse=True)),
+        scored.__setitem__,
+        num_cases=len(tasks),
+        expected_bytes=EXPECTED_BYTES,
+        jobs=jobs or (1 if len(tasks) <= SERIAL_CASES else None),
+        steps=Steps("evaluate", len(tasks)),
+    )
+    failures += (Failure(case_id, one.problem) for case_id, one in scored.items() if one.problem is not None)
+    return {case_id: one.metrics for case_id, one in scored.items()}, failures
 
-    def items() -> Iterator[tuple[str, ScoreTask]]:
-        for task in tasks:
-            yield task.case_id, task
 
-    with progress("evaluate", len(tasks)) as advance:
-        for outcome in run_cases(score_case, items(), num_workers=num_workers, expected_bytes=EXPECTED_BYTES):
-            if isinstance(outcome, Failure):
-                failures.append(outcome)
-            else:
-                scored[outcome.case_id], problem = outcome.value
-                failures += [] if problem is None else [Failure(outcome.case_id, problem)]
-            advance()
-    return scored, failures
+def _size(task: ScoreTask) -> int:
+    return sum(map(file_bytes, (*task.prediction, *task.reference)))
 
 
 def score_case(task: ScoreTask) -> Scored:
@@ -179,7 +175,7 @@ def score_case(task: ScoreTask) -> Scored:
     except InputError as error:
         if task.scoring.missing != "worst" or not task.prediction:
             raise
-        problem = f"{error}; scored as an empty mask"
+        problem = f"{error.text(case_id=task.case_id)}; scored as an empty mask"
     # What fails without the prediction as well is the reference's fault.
     return Scored(_score_files(task._replace(prediction=())), problem)
 
@@ -208,11 +204,12 @@ def _grid_of(task: ScoreTask) -> Geometry:
         return read_geometry(given[0][0], task.scoring.reading.assumed_orientation)
     if task.prediction:
         raise InputError(
-            f"case {task.case_id}: both segmentations are DICOM; expected one of a format with a grid; convert it"
+            "both segmentations are DICOM; expected one of a format with a grid; convert it", case_id=task.case_id
         )
     raise InputError(
-        f"case {task.case_id}: the reference is DICOM, and there is no prediction whose grid it could be drawn on; expected a format with "
-        "a grid; convert it, or give --missing skip"
+        "the reference is DICOM, and there is no prediction whose grid it could be drawn on; expected a format with "
+        "a grid; convert it, or give --missing skip",
+        case_id=task.case_id,
     )
 
 
@@ -231,4 +228,4 @@ def _to_indices(path: str, segmentation: Segmentation, targets: Targets) -> Segm
     try:
         return to_indices(segmentation, targets)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(str(error), file=path) from None

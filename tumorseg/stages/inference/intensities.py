@@ -1,4 +1,4 @@
-"""Whether an image that is to be segmented has intensities of the kind that the model was trained on."""
+"""Check that the intensities of an image are of the kind that the model was trained on."""
 
 import logging
 
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 def check_intensities(plan: Plan, case_id: str, found: CaseImage) -> None:
-    """Refuse an image in which there is nothing to see, or whose CT is not in the unit that was planned; warn of lesser doubts.
+    """Refuse an empty image, or CT that is not in the unit that was planned; warn of lesser doubts.
 
     Args:
         plan: the model's.
@@ -23,7 +23,8 @@ def check_intensities(plan: Plan, case_id: str, found: CaseImage) -> None:
         found: (C, Z, Y, X), channels as planned.
 
     Raises:
-        InputError: every channel holds one single value, or CT cannot be in Hounsfield units, though the planned images were.
+        InputError: every channel holds one single value, or CT cannot be in Hounsfield units, though the planned images
+            were.
     """
     channels = plan.dataset.channels
     if len(channels) != len(found.image):  # refused by whoever segments it
@@ -33,7 +34,8 @@ def check_intensities(plan: Plan, case_id: str, found: CaseImage) -> None:
     constant = [number for number, one in enumerate(voxels) if not one.size or np.ptp(one) == 0]
     if len(constant) == len(channels):
         raise InputError(
-            f"case {case_id}: found one single value in every voxel ({found.image.flat[0]:g}), expected an image; restore the file"
+            f"found one single value in every voxel ({found.image.flat[0]:g}), expected an image; restore the file",
+            case_id=case_id,
         )
     for number in constant:
         logger.warning(
@@ -51,15 +53,18 @@ def _check_hounsfield(plan: Plan, case_id: str, channel: Channel, image: FloatAr
     doubt = ct_doubt(image)
     if doubt is None or not doubt.is_impossible:
         return
-    fault = f"case {case_id}: {channel.name} cannot be in Hounsfield units: {doubt.message}"
+    fault = f"{channel.name} cannot be in Hounsfield units: {doubt.message}"
     if not _was_hounsfield(plan, channel.name):
         logger.warning(
-            "%s; whether all images of the model's dataset were in Hounsfield units is not known either", fault
+            "case %s: %s; whether all images of the model's dataset were in Hounsfield units is not known either",
+            case_id,
+            fault,
         )
         return
     raise InputError(
-        f"{fault}; the model was planned for Hounsfield units; give the image as the scanner's slope and intercept make it, not masked, "
-        "windowed or cut down to a part without tissue"
+        f"{fault}; the model was planned for Hounsfield units; give the image as the scanner's slope and intercept make "
+        "it, not masked, windowed or cut down to a part without tissue",
+        case_id=case_id,
     )
 
 

@@ -1,12 +1,14 @@
-"""What shapes a mask beside the files of its case, as one hash: masks of equal hashes are results of the same thing."""
+"""The hash of everything that shapes a mask beside the files of its case.
+
+Masks of equal hashes are results of the same thing.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from tumorseg.schema.base import content_hash
-from tumorseg.schema.cases import CaseReading, reading_of
+from tumorseg.schema.cases import CaseReading, preprocessing_of, reading_of
 from tumorseg.schema.plan import Configuration, Plan
-from tumorseg.stages.opening.loaded import preprocessing_of
 
 METHOD_VERSION = 1
 """Raised when the same model, options and files would give another mask."""
@@ -43,7 +45,7 @@ NOT_OF_CONFIGURATION: dict[str, bool | set[str]] = {
 
 
 class PredictOptions(NamedTuple):
-    """How cases are segmented."""
+    """Options of a prediction that change its masks."""
 
     mirroring: bool | None = None
     """Whether mirrored views are averaged, by a cascade's previous model too; as each one's plan says if None."""
@@ -73,7 +75,7 @@ def reading_for(plan: Plan, options: PredictOptions) -> CaseReading:
     """Return how files are read: as the options say, else as the plan says."""
     planned = reading_of(plan.dataset)
     orientation = options.assumed_orientation or planned.assumed_orientation
-    return planned.model_copy(update={"assumed_orientation": orientation})
+    return planned.changed(assumed_orientation=orientation)
 
 
 def method_hash(
@@ -84,7 +86,9 @@ def method_hash(
     options: PredictOptions,
     previous: str | None = None,
 ) -> str:
-    """Return the hash of everything that shapes a mask beside the files of its case. Rounding, of a device or of half precision, is nothing.
+    """Return the hash of everything that shapes a mask beside the files of its case.
+
+    Rounding, of a device or of half precision, does not count.
 
     Args:
         plan: the model's.

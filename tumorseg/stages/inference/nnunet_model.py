@@ -1,21 +1,21 @@
-"""Model folders of nnU-Net v2: which network they hold, and its weights."""
+"""Model folders of nnU-Net v2: their plan, their folds and the weights under our names."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from tumorseg.errors import PlanError, StorageError
 from tumorseg.networks.nnunet_weights import from_nnunet
-from tumorseg.planning.choices.reasons import sided_names
-from tumorseg.planning.evidence.laterality import mirror_pairs
+from tumorseg.planning.evidence.laterality import sided_pairs
 from tumorseg.planning.nnunet.import_plan import NnunetSource, import_plan
 from tumorseg.schema.base import parse_record
-from tumorseg.schema.networks import PlainUNet, ResidualUNet
+from tumorseg.schema.networks import UNetTopology
 from tumorseg.schema.plan import Configuration, Plan
 from tumorseg.sources.nnunet import describe_nnunet
+from tumorseg.stages.inference.trained_model import Model, load_networks
 from tumorseg.storage.json_files import read_json
 from tumorseg.storage.layout import ALL_CASES, NNUNET_CHECKPOINTS, NnunetModel
 from tumorseg.storage.nnunet_checkpoints import load_nnunet_checkpoint
@@ -23,13 +23,13 @@ from tumorseg.storage.nnunet_checkpoints import load_nnunet_checkpoint
 logger = logging.getLogger(__name__)
 
 
-class ImportedModel(NamedTuple):
-    """Folds of one model of nnU-Net."""
+class _Imported(NamedTuple):
+    """All but the weights of one model of nnU-Net."""
 
     plan: Plan
     """Imported, with the mirroring that the checkpoints allow."""
-    configuration: str
-    """Which one was trained."""
+    configuration: Configuration
+    """The one that was trained."""
     checkpoints: tuple[Path, ...]
     """One per fold."""
 
@@ -53,61 +53,59 @@ def read_nnunet_source(plans: Path, dataset: Path) -> NnunetSource:
     """
     document = read_json(plans, PlanError)
     if not isinstance(document, dict) or not isinstance(document.get("dataset_name"), str):
-        raise PlanError(f"{plans}: found no `dataset_name`; expected plans of nnU-Net v2")
+        raise PlanError("found no `dataset_name`; expected plans of nnU-Net v2", file=plans)
     description, num_cases = describe_nnunet(dataset, document["dataset_name"])
     return NnunetSource(document, description, num_cases, str(plans))
 
 
-def read_nnunet_model(paths: Sequence[Path], folds: Sequence[str]) -> ImportedModel:
-    """Read all but the weights of a model.
+def load_nnunet_model(paths: Sequence[Path], device: str, folds: Sequence[str]) -> Model:
+    """Load the networks of a model.
 
     Args:
         paths: the model's folder, or folders of its folds.
+        device: where to compute.
         folds: which folds of a model folder; all finished ones if empty.
 
     Raises:
-        PlanError: folders of several models, folds that are not there, or a model that cannot be imported.
-        InputError: dataset.json is malformed.
+        PlanError: folders of several models, folds that are not there, weights of another network, or a model that
+            cannot be imported.
+        InputError: dataset.json is malformed, or a checkpoint was replaced while it was loaded.
         StorageError: a checkpoint is missing or damaged.
     """
-    models = {(path.parent if _is_fold(path) else path) for path in (path.resolve() for path in paths)}
+    found = _read_model(paths, folds)
+    network_spec = found.configuration.network
+    assert isinstance(network_spec, UNetTopology)  # an import makes no other
+
+    def read(path: Path, network: nn.Module) -> dict[str, Tensor]:
+        try:
+            return from_nnunet(load_nnunet_checkpoint(path)[0], network.state_dict(), network_spec.num_stages)
+        except PlanError as error:
+            raise PlanError(str(error), file=path) from None
+
+    return load_networks(found.plan, found.configuration, found.checkpoints, device, read)
+
+
+def _read_model(paths: Sequence[Path], folds: Sequence[str]) -> _Imported:
+    resolved = [path.resolve() for path in paths]
+    models = {path.parent if _is_fold(path) else path for path in resolved}
     if len(models) > 1:
         listed = ", ".join(sorted(map(str, models)))
         raise PlanError(f"the models given are several: {listed}; give folds of one model")
     model = NnunetModel(models.pop())
-    checkpoints = list(dict.fromkeys(file for path in paths for file in _checkpoints(path.resolve(), folds)))
+    checkpoints = list(dict.fromkeys(file for path in resolved for file in _checkpoints(path, folds)))
     name, axes = _agreed(checkpoints)
     source = read_nnunet_source(model.plans, model.dataset)
     plan = import_plan(source, source.plans.get("plans_name") or model.root.name, configurations=(name,))
     configuration = plan.configurations[name]
     if (previous := configuration.previous_configuration) is not None:
         raise PlanError(
-            f"{model.root}: {name} needs the segmentation of {previous} as an input; predicting with an nnU-Net cascade is not "
-            "supported; use its 3d_fullres"
+            f"{name} needs the segmentation of {previous} as an input; predicting with an nnU-Net cascade is not "
+            "supported; use its 3d_fullres",
+            file=model.root,
         )
     mirrored = _with_mirroring(configuration, axes, str(model.root))
     _warn_of_sides(plan, axes)
-    return ImportedModel(plan.model_copy(update={"configurations": {name: mirrored}}), name, tuple(checkpoints))
-
-
-def nnunet_weights(path: Path, configuration: Configuration, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a checkpoint's weights under our names.
-
-    Args:
-        path: a checkpoint of nnU-Net.
-        configuration: the imported one.
-        own: state dict of our network for it.
-
-    Raises:
-        PlanError: they are those of another network.
-        StorageError: the checkpoint is missing or damaged.
-    """
-    network = configuration.network
-    assert isinstance(network, PlainUNet | ResidualUNet)  # an import makes no other
-    try:
-        return from_nnunet(load_nnunet_checkpoint(path)[0], own, network.num_stages)
-    except PlanError as error:
-        raise PlanError(f"{path}: {error}") from None
+    return _Imported(plan.changed(configurations={name: mirrored}), mirrored, tuple(checkpoints))
 
 
 def _checkpoints(path: Path, folds: Sequence[str]) -> list[Path]:
@@ -132,7 +130,7 @@ def _checkpoint(fold: Path) -> Path:
     """Return the checkpoint to predict with."""
     found = next((fold / name for name in NNUNET_CHECKPOINTS if (fold / name).is_file()), None)
     if found is None:
-        raise StorageError(f"{fold}: found none of {', '.join(NNUNET_CHECKPOINTS)}; copy the whole model folder")
+        raise StorageError(f"found none of {', '.join(NNUNET_CHECKPOINTS)}; copy the whole model folder", file=fold)
     if found.name != NNUNET_CHECKPOINTS[0]:
         logger.warning("%s holds no %s; %s predicts", fold, NNUNET_CHECKPOINTS[0], found.name)
     return found
@@ -144,7 +142,7 @@ def _agreed(checkpoints: Sequence[Path]) -> tuple[str, tuple[int, ...]]:
     found = {(note.init_args.configuration, tuple(note.inference_allowed_mirroring_axes or ())) for note in notes}
     if len(found) > 1:
         listed = ", ".join(f"{name} mirrored along {list(axes)}" for name, axes in sorted(found))
-        raise PlanError(f"{checkpoints[0].parent.parent}: the folds differ: {listed}; give folds of one model")
+        raise PlanError(f"the folds differ: {listed}; give folds of one model", file=checkpoints[0].parent.parent)
     return found.pop()
 
 
@@ -156,7 +154,7 @@ def _with_mirroring(configuration: Configuration, axes: tuple[int, ...], source:
 
 
 def _warn_of_sides(plan: Plan, axes: tuple[int, ...]) -> None:
-    if axes and (pairs := mirror_pairs(sided_names(plan.dataset))):
+    if axes and (pairs := sided_pairs(plan.dataset)):
         logger.warning(
             "the model averages mirrored views, as it was trained, although %s differ by their side only; "
             "--no-mirroring leaves them out",

@@ -1,4 +1,4 @@
-"""A folder of predictions: which masks in it are results of what, and which may be replaced."""
+"""A folder of predictions, and its record of which masks are results of what and which may be replaced."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -29,7 +29,7 @@ class Made(Record):
 
 
 class Predictions(Record):
-    """What made the masks in a folder, and of which inputs."""
+    """Record of the method and the inputs that made the masks in a folder."""
 
     schema_version: Literal[2] = 2
     """Of this document's form."""
@@ -48,8 +48,8 @@ class Predictions(Record):
     cases: dict[str, Made] = Field(default_factory=dict)
     """What is done, by case_id."""
     replaceable: dict[str, str | None] = Field(default_factory=dict)
-    """Masks that are no results of this: the hash of the file that another model, other options or other inputs made; null for one that
-    was being written."""
+    """Masks that are no results of this: the hash of the file that another model, other options or other inputs made;
+    null for one that was being written."""
 
 
 def read_predictions(path: Path, error: type[TumorsegError]) -> Predictions:
@@ -62,8 +62,9 @@ def read_predictions(path: Path, error: type[TumorsegError]) -> Predictions:
     found = document.get("schema_version", 1) if isinstance(document, dict) else None
     if found != RECORD_VERSION:
         raise error(
-            f"{path}: found a record of form {found}, expected {RECORD_VERSION}: another version of tumorseg made these masks; move "
-            f"{path.parent} aside, or give another folder"
+            f"found a record of form {found}, expected {RECORD_VERSION}: another version of tumorseg made these masks; "
+            f"move {path.parent} aside, or give another folder",
+            file=path,
         )
     return parse_record(Predictions, document, source=str(path), error=error)
 
@@ -71,7 +72,8 @@ def read_predictions(path: Path, error: type[TumorsegError]) -> Predictions:
 class PredictionFolder:
     """Masks and the record of what made them, which one process at a time holds.
 
-    A kill at any moment leaves them in agreement: the record first says that a file may be replaced, then that it is done.
+    A kill at any moment leaves them in agreement: the record first says that a file may be replaced, then that it is
+    done.
     """
 
     def __init__(self, root: Path, made_by: Predictions, stale: Sequence[Path] = ()) -> None:
@@ -91,9 +93,8 @@ class PredictionFolder:
         before = read_predictions(path, InputError) if path.is_file() else made_by
         masks = before.replaceable | {case_id: made.mask_hash for case_id, made in before.cases.items()}
         is_same = before.method_hash == made_by.method_hash
-        self._record = made_by.model_copy(
-            update={"cases": before.cases, "replaceable": before.replaceable} if is_same else {"replaceable": masks}
-        )
+        kept = {"cases": before.cases, "replaceable": before.replaceable} if is_same else {"replaceable": masks}
+        self._record = made_by.changed(**kept)
 
     def mask(self, case_id: str) -> Path:
         """Return the file of a case."""
@@ -109,7 +110,8 @@ class PredictionFolder:
         foreign = [self.mask(case_id) for case_id in case_ids if case_id not in ours]
         if found := [path for path in foreign if os.path.lexists(path)]:
             raise InputError(
-                f"{found[0]} is there already and no result of predict ({PREDICTIONS} does not name it); give another -o"
+                f"{found[0]} is there already and no result of predict ({PREDICTIONS} does not name it); "
+                "give another -o"
             )
 
     def of_others(self, case_ids: Iterable[str]) -> list[str]:
@@ -131,8 +133,9 @@ class PredictionFolder:
         written = self._record.replaceable[case_id] if made is None else made.mask_hash
         if written is not None and mask_hash(path) != written:
             raise InputError(
-                f"case {case_id}: {path} was changed since predict wrote it, so it is no result and is left alone; move it elsewhere, or "
-                "delete it, and give the command again"
+                f"{path} was changed since predict wrote it, so it is no result and is left alone; move it elsewhere, "
+                "or delete it, and give the command again",
+                case_id=case_id,
             )
         return made is not None and made.input_hash == input_hash
 
@@ -154,7 +157,7 @@ class PredictionFolder:
         remove_leftovers(self.root, {PREDICTIONS, *(self.mask(case_id).name for case_id in case_ids)})
 
     def _note(self, cases: dict[str, Made], replaceable: dict[str, str | None]) -> None:
-        self._record = self._record.model_copy(update={"cases": cases, "replaceable": replaceable})
+        self._record = self._record.changed(cases=cases, replaceable=replaceable)
         write_record(self.root / PREDICTIONS, self._record)
 
 

@@ -1,1 +1,1 @@
-"""What every verb begins with: a plan, a dataset, a case, a device, a fold's folder."""
+"""Opening steps common to all verbs: a plan, a dataset, a case, a device, a fold's folder."""

@@ -78,8 +78,9 @@ def grid_number(case: Case, files: Sequence[Volume | Geometry], *, reading: Case
     found = [number for number, file in enumerate(files) if _lies_on(label, file, is_part=is_part, reading=reading)]
     if len(found) > 1 and not are_shared([files[number] for number in found], reading=reading):
         raise InputError(
-            f"case {case.case_id}: {case.label} states no orientation and fits {' and '.join(case.images[n].path for n in found)}, which "
-            "lie apart; state the channel that it lies on as grid_channel in a manifest"
+            f"{case.label} states no orientation and fits {' and '.join(case.images[n].path for n in found)}, which "
+            "lie apart; state the channel that it lies on as grid_channel in a manifest",
+            case_id=case.case_id,
         )
     return found[0] if found else 0
 
@@ -111,7 +112,7 @@ def common_grid(dataset: Dataset, reading: CaseReading) -> CaseReading:
             found.setdefault(dataset.channels[number].name, []).append(case.case_id)
     check_one_grid(dataset.name, found)
     names = [channel.name for channel in dataset.channels]
-    return reading.model_copy(update={"grid": names.index(next(iter(found)))}) if found else reading
+    return reading.changed(grid=names.index(next(iter(found)))) if found else reading
 
 
 def _apart_grid(case: Case, reading: CaseReading) -> int | None:
@@ -164,15 +165,15 @@ def lay_channel(case: Case, volumes: Sequence[Volume], *, number: int, grid: int
         return Laid(orient(volume.array, orientation), is_moved=orientation != AS_STORED)
     path, other = case.images[number].path, case.images[grid].path
     if not (volume.is_placed and onto.is_placed):
-        raise InputError(
-            f"case {case.case_id}: {path} does not lie on {other}: {grid_fault(volume, onto, reading=reading)}"
-        )
+        fault = grid_fault(volume, onto, reading=reading)
+        raise InputError(f"{path} does not lie on {other}: {fault}", case_id=case.case_id)
     covered = covered_voxels(grid_of(onto), grid_of(volume))
     if (shared := shared_part(grid_of(onto), grid_of(volume), covered)) < LEAST_SHARED:
         raise InputError(
-            f"case {case.case_id}: {path} and {other} have {shared:.0%} of the smaller one's field of view in common (at least "
+            f"{path} and {other} have {shared:.0%} of the smaller one's field of view in common (at least "
             f"{LEAST_SHARED:.0%} is expected); {describe_mismatch(grid_of(volume), grid_of(onto))}; are they of one study? look at "
-            "both in a viewer, and register or replace the one that is off"
+            "both in a viewer, and register or replace the one that is off",
+            case_id=case.case_id,
         )
     outside = outside_value(volume, number, reading=reading)
     num_outside = int(covered.size - covered.sum())
@@ -215,7 +216,8 @@ def lay_label(
     """
     orientation = way_onto(volume, onto, reading=reading)
     if orientation is None:
-        raise InputError(f"case {case_id}: {path} does not lie on {other}: {grid_fault(volume, onto, reading=reading)}")
+        fault = grid_fault(volume, onto, reading=reading)
+        raise InputError(f"{path} does not lie on {other}: {fault}", case_id=case_id)
     return orient(volume.array, orientation)
 
 

@@ -1,4 +1,4 @@
-"""Which device to compute on."""
+"""Choice of the device to compute on."""
 
 import torch
 
@@ -23,8 +23,3 @@ def choose_device(name: str | None) -> str:
         found = f"{torch.cuda.device_count()} CUDA devices" if torch.cuda.is_available() else "no CUDA device"
         raise InputError(f"--device {name}: this machine has {found}; give --device cpu or leave the option out")
     return name
-
-
-def device_name(device: str) -> str:
-    """Return what a CUDA device calls itself."""
-    return torch.cuda.get_device_name(device)

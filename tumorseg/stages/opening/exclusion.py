@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from tumorseg.errors import InputError, TumorsegError
+from tumorseg.errors import InputError, TumorsegError, with_advice
 from tumorseg.planning.folds.split_lists import SplitLists, check_known
 from tumorseg.schema.dataset import Dataset
 from tumorseg.schema.planned_dataset import Selection
@@ -104,9 +104,7 @@ def offering(error: TumorsegError, case_ids: Collection[str]) -> TumorsegError:
     """Return an error that offers to leave out the cases that it is about, if there are any."""
     if not case_ids:
         return error
-    told = str(error)
-    separator = "\n" if "\n" in told else "; "
-    return type(error)(f"{told}{separator}or leave {_it(case_ids)} out: {exclusion_of(case_ids)}")
+    return with_advice(error, f"or leave {_it(case_ids)} out: {exclusion_of(case_ids)}")
 
 
 def exclusion_of(case_ids: Collection[str]) -> str:

@@ -32,7 +32,7 @@ class TrainOptions(Record):
 
 
 class Run(Record):
-    """What a fold's folder was begun with."""
+    """Plan, options and version with which a fold's folder was begun."""
 
     plan_name: str
     """Name of the plan that train was given."""
@@ -81,14 +81,14 @@ def move_aside(folder: FoldFolder) -> None:
         logger.info("moved the earlier training to %s", aside)
 
 
-def is_begun(folder: FoldFolder, run: Run) -> bool:
-    """Return whether this run was begun in a folder before; options that are not given are those of then.
+def check_begun(folder: FoldFolder, run: Run) -> None:
+    """Check that a run can go on in a folder, if a training was begun there; options that are not given are those of then.
 
     Raises:
-        PlanError: it holds another plan's training, or one with other options.
+        PlanError: the folder holds another plan's training, or one with other options.
     """
     if not is_fold_folder(folder.root):
-        return False
+        return
     before = read_record(Run, folder.run, error=PlanError)
     if before.plan_hash != run.plan_hash:
         raise PlanError(
@@ -106,7 +106,6 @@ def is_begun(folder: FoldFolder, run: Run) -> bool:
             f"{folder.root} was begun with {_given(before.options)}, now {_given(run.options)} is asked for; "
             "give the same options or none to continue, or --restart to move the earlier training aside"
         )
-    return True
 
 
 def _given(options: TrainOptions) -> str:
@@ -123,7 +122,7 @@ def resolve_options(plan: Plan, options: TrainOptions) -> Plan:
     given = {names[name]: value for name, value in options.model_dump(exclude_none=True).items()}
     if {"epochs", "iterations_per_epoch"} & given.keys():
         given.setdefault("max_hours", None)
-    return plan.model_copy(update={"training": plan.training.model_copy(update=given)})
+    return plan.changed(training=plan.training.changed(**given))
 
 
 def write_run(folder: FoldFolder, plan: Plan, run: Run) -> None:

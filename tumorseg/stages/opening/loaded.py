@@ -1,4 +1,4 @@
-"""What every verb after `plan` begins with: the plan, and the dataset that it was made for."""
+"""Opening a plan and the dataset that it was made for, as every verb after `plan` does."""
 
 import logging
 import os
@@ -8,8 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from tumorseg.errors import InputError, PlanError, TumorsegError
-from tumorseg.schema.base import Record
-from tumorseg.schema.cases import Preprocessing, reading_of
+from tumorseg.schema.base import Record, parse_record
 from tumorseg.schema.dataset import Case, Dataset, DatasetDescription
 from tumorseg.schema.plan import Configuration, Plan
 from tumorseg.sources.leaving_out import leaving_out
@@ -20,7 +19,7 @@ from tumorseg.storage.json_files import read_record, write_record
 from tumorseg.storage.layout import WorkFolder, work_folder
 from tumorseg.tracking.progress import progress
 from tumorseg.workers.machine import num_cores
-from tumorseg.workers.outcomes import Failure, failure_table
+from tumorseg.workers.outcomes import Failure, failure_lines
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ class Roots(Record):
 
 
 class SourceNote(Record):
-    """Where `plan` read a dataset."""
+    """Place where `plan` read a dataset."""
 
     dataset: str
     """Absolute path of the folder or manifest."""
@@ -72,7 +71,10 @@ def read_plan(path: Path) -> Plan:
         PlanError: it is missing or malformed; the message names every offending field.
     """
     plan = read_record(Plan, path, error=PlanError)
-    return plan if plan.name == path.stem else plan.model_copy(update={"name": path.stem})
+    if plan.name == path.stem:
+        return plan
+    fields = {field: getattr(plan, field) for field in Plan.model_fields}
+    return parse_record(Plan, {**fields, "name": path.stem}, source=str(path), error=PlanError)
 
 
 def choose_configuration(plan: Plan, name: str | None) -> tuple[str, Configuration]:
@@ -89,19 +91,6 @@ def choose_configuration(plan: Plan, name: str | None) -> tuple[str, Configurati
     return chosen, plan.configurations[chosen]
 
 
-def preprocessing_of(plan: Plan, configuration: Configuration) -> Preprocessing:
-    """Return the part of a plan that decides a preprocessed case."""
-    return Preprocessing(
-        reading=reading_of(plan.dataset),
-        cropping=plan.cropping,
-        orientation=plan.orientation,
-        transpose=plan.transpose,
-        spacing_mm=configuration.spacing_mm,
-        normalization=configuration.normalization,
-        resampling=configuration.resampling,
-    )
-
-
 def open_planned_dataset(plan: Plan, roots: Roots, dataset: str | None = None) -> Dataset:
     """Find the dataset of a plan: where `-d` says, else where `plan` read it, else by its name below the data root.
 
@@ -113,7 +102,7 @@ def open_planned_dataset(plan: Plan, roots: Roots, dataset: str | None = None) -
     if problems := dataset_mismatches(plan, found):
         raise PlanError("; ".join(problems))
     planned = {name: getattr(plan.dataset, name) for name in DatasetDescription.model_fields}
-    return found.model_copy(update=planned)
+    return found.changed(**planned)
 
 
 def find_planned_dataset(plan: Plan, roots: Roots, dataset: str | None = None) -> Dataset:
@@ -182,7 +171,8 @@ def check_apart(dataset: Dataset, roots: Roots) -> None:
     work = work_folder(roots.work, dataset.name).root.resolve()
     if dataset.cases and Path(dataset.cases[0].images[0].path).resolve().is_relative_to(work):
         raise InputError(
-            f"--work {roots.work} would put derived files into the dataset's own folder {work}; give another"
+            f"--work {roots.work} would put derived files into the dataset's own folder {work}; give another",
+            kind="work_in_dataset",
         )
 
 
@@ -271,5 +261,5 @@ def _read_ahead(cases: Sequence[Case]) -> Generator[dict[str, FileState]]:
 
 def failed_cases(failures: list[Failure], num_cases: int, what: str) -> TumorsegError:
     """Return the error that ends a stage of which some cases failed: one line for each."""
-    table = failure_table(sorted(failures))
-    return TumorsegError(f"{what}: {len(failures)} of {num_cases} cases failed, the others are finished:\n{table}")
+    reason = f"{what}: {len(failures)} of {num_cases} cases failed, the others are finished:"
+    return TumorsegError(reason, lines=failure_lines(failures))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from tumorseg.errors import InputError
-from tumorseg.ops.geometry import CANONICAL, Orientation, orient, orientation_of, spacing_of, stored_orientation
+from tumorseg.ops.geometry import AxisOrder, Orientation, orient, spacing_of
 from tumorseg.ops.labels import to_indices
 from tumorseg.schema.cases import CaseReading
 from tumorseg.schema.dataset import Case
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+CANONICAL_ORDER = AxisOrder()
 BYTES_OF_A_WORKER = 150 * 2**20
 """What a worker holds beside its case."""
 BYTES_PER_FILE_BYTE = 20
@@ -62,28 +63,28 @@ class CaseImage(NamedTuple):
 
 def largest_first(cases: Iterable[Case]) -> list[Case]:
     """Return cases in the order in which workers take them: then the first ones show what memory any of them takes."""
-    return sorted(cases, key=lambda case: (-_case_bytes(case), case.case_id))
+    return sorted(cases, key=lambda case: (-case_bytes(case), case.case_id))
 
 
 def expected_bytes(cases: Iterable[Case]) -> int:
     """Return roughly what a worker needs for the largest of the cases, going by its files; missing ones count nothing."""
-    return BYTES_OF_A_WORKER + BYTES_PER_FILE_BYTE * max(map(_case_bytes, cases), default=0)
+    return BYTES_OF_A_WORKER + BYTES_PER_FILE_BYTE * max(map(case_bytes, cases), default=0)
 
 
-def _case_bytes(case: Case) -> int:
-    return sum(_file_bytes(path) for path in case_files(case))
+def case_bytes(case: Case) -> int:
+    """Return the bytes of a case's files; missing ones count nothing."""
+    return sum(file_bytes(path) for path in case_files(case))
 
 
-def _file_bytes(path: str) -> int:
+def file_bytes(path: str) -> int:
+    """Return the bytes of a file; 0 where there is none."""
     try:
         return Path(path).stat().st_size
     except OSError:
         return 0
 
 
-def read_case_image(
-    case: Case, reading: CaseReading | None = None, *, transpose: Sequence[int] = CANONICAL, as_stored: bool = False
-) -> CaseImage:
+def read_case_image(case: Case, reading: CaseReading | None = None, order: AxisOrder = CANONICAL_ORDER) -> CaseImage:
     """Read and check the channels of a case, all on the grid of one of them.
 
     One whose axes are stored otherwise is reoriented; one on a grid of its own is interpolated, with a warning.
@@ -91,8 +92,7 @@ def read_case_image(
     Args:
         case: where the files lie.
         reading: what is done where files leave it open.
-        transpose: axis order after canonical orientation, or of the stored axes.
-        as_stored: bring axes into no canonical orientation first.
+        order: of the image's axes.
 
     Raises:
         InputError: a file cannot be read, a channel lies elsewhere in the world than the others, or voxels are not finite.
@@ -107,7 +107,7 @@ def read_case_image(
     arrays = [one.array for one in laid]
     image = np.stack(arrays) if len(arrays) > 1 else arrays[0][None]
     _check_finite(case, image)
-    orientation = stored_orientation(transpose) if as_stored else orientation_of(onto.affine, transpose)
+    orientation = order.orientation(onto.affine)
     return CaseImage(
         orient(image, orientation),
         spacing_of(onto.affine, orientation),
@@ -139,7 +139,7 @@ def read_case_indices(
         InputError: there is none, it does not lie on the image's grid, or it holds unknown values.
     """
     if case.label is None:
-        raise InputError(f"case {case.case_id}: there is no label file; the dataset must name one for training")
+        raise InputError("there is no label file; the dataset must name one for training", case_id=case.case_id)
     reading = reading or CaseReading()
     z, y, x = found.stored_shape
     grid = Geometry((z, y, x), found.affine, 1, found.is_placed)
@@ -150,7 +150,7 @@ def read_case_indices(
     try:
         indices = to_indices(array, targets)
     except InputError as error:
-        raise InputError(f"case {case.case_id}: {case.label}: {error}") from None
+        raise InputError(str(error), case_id=case.case_id, file=case.label) from None
     return np.ascontiguousarray(orient(indices, found.orientation))
 
 
@@ -188,8 +188,9 @@ def _check_finite(case: Case, image: Image) -> None:
     for file, channel in zip(case.images, image, strict=True):
         if not np.isfinite(channel.sum(dtype=np.float64)) and (bad := int((~np.isfinite(channel)).sum())):
             raise InputError(
-                f"case {case.case_id}: {file.path} has {bad} voxels that are NaN or infinite; expected finite "
-                "intensities; replace them, for example by the background's value"
+                f"{file.path} has {bad} voxels that are NaN or infinite; expected finite "
+                "intensities; replace them, for example by the background's value",
+                case_id=case.case_id,
             )
 
 
@@ -201,5 +202,5 @@ def read_previous(
     Raises:
         InputError: it cannot be read, does not lie on the image's grid, or holds unknown values.
     """
-    predicted = case.model_copy(update={"label": str(prediction), "more_labels": ()})
+    predicted = case.changed(label=str(prediction), more_labels=())
     return read_case_indices(predicted, found, targets, reading)

@@ -1,4 +1,4 @@
-"""What a user states of a dataset where its files leave it open, and the dataset as it is read then."""
+"""Facts that a user states where a dataset's files leave them open, and the dataset read with them."""
 
 from collections.abc import Mapping
 
@@ -60,6 +60,6 @@ def with_stated(dataset: Dataset, stated: Stated) -> Dataset:
         raise InputError(
             f"--paint-order: {dataset.name} has no label {', '.join(unknown)}; expected some of {known}; correct the names"
         )
-    reading = dataset.reading.model_copy(update=changes)
+    reading = dataset.reading.changed(**changes)
     fields = {field: getattr(dataset, field) for field in Dataset.model_fields}
     return parse_record(Dataset, {**fields, "reading": reading}, source=dataset.name, error=InputError)

@@ -9,7 +9,7 @@ from tumorseg.storage.atomic import HTML_ENDINGS, require_file_name, write_bytes
 
 
 class ExplainPlanRequest(Record):
-    """What `plan explain` is asked for."""
+    """Options of `plan explain`."""
 
     plan: Plan
     """The plan."""

@@ -25,7 +25,7 @@ COMPARED = ("channel_names", "labels", "regions_class_order")
 
 
 class PlanExportRequest(Record):
-    """What `plan export` is asked for."""
+    """Options of `plan export`."""
 
     plan: Path
     """The plan."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tumorseg.planning.memory.counting import MemoryCounter
 from tumorseg.planning.memory.totals import predict_memory
-from tumorseg.planning.nnunet.import_plan import NnunetSource, import_plan
+from tumorseg.planning.nnunet.import_plan import GivenSplits, NnunetSource, import_plan
 from tumorseg.schema.base import Record
 from tumorseg.stages.inference.nnunet_model import read_nnunet_source
 from tumorseg.stages.opening.loaded import Roots
@@ -14,7 +14,7 @@ from tumorseg.storage.layout import NnunetPlanFolder, work_folder
 
 
 class PlanImportRequest(Record):
-    """What `plan import` is asked for."""
+    """Options of `plan import`."""
 
     plans: Path
     """`nnUNetPlans.json`, or a model's `plans.json`."""
@@ -41,14 +41,19 @@ def import_nnunet_plan(request: PlanImportRequest) -> WrittenPlan:
     """
     beside = NnunetPlanFolder(request.plans.parent)
     found = read_nnunet_source(request.plans, request.dataset_json or beside.dataset)
-    splits = request.splits or (beside.splits if beside.splits.is_file() else None)
     output = request.output or Path("plans") / f"{found.dataset.name}__{_plans_name(found)}.json"
-    lists = read_splits(splits) if splits else None
-    plan = import_plan(found, output.stem, configurations=request.configurations, splits=lists)
+    splits = _splits(request, beside)
+    plan = import_plan(found, output.stem, configurations=request.configurations, splits=splits)
     plan = predict_memory(plan, MemoryCounter())
     place = Place(output, work_folder(request.roots.work, plan.dataset.name), request.plans)
     write_plan(plan, place, force=request.force)
     return WrittenPlan(plan, output)
+
+
+def _splits(request: PlanImportRequest, beside: NnunetPlanFolder) -> GivenSplits | None:
+    if request.splits is not None:
+        return GivenSplits(read_splits(request.splits), "user")
+    return GivenSplits(read_splits(beside.splits), "import") if beside.splits.is_file() else None
 
 
 def _plans_name(found: NnunetSource) -> str:

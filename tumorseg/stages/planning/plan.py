@@ -1,4 +1,4 @@
-"""Decide everything once: fingerprint a dataset, or take a fingerprint, and write the plan."""
+"""Fingerprint a dataset, or read a fingerprint, plan, and write the plan."""
 
 import logging
 from pathlib import Path
@@ -8,8 +8,9 @@ from tumorseg.errors import InputError, PlanError
 from tumorseg.planning.folds.split_lists import SplitLists, parse_splits
 from tumorseg.planning.folds.splits import NAMED_SPLITS
 from tumorseg.planning.memory.counting import MemoryCounter
+from tumorseg.planning.options import Machine, PlanOptions, check_plan_name
 from tumorseg.planning.overrides import Override
-from tumorseg.planning.planner import Machine, PlanOptions, make_plan
+from tumorseg.planning.planner import make_plan
 from tumorseg.planning.presets import PRESETS, Preset, extend_preset, preset_named
 from tumorseg.schema.base import Record, parse_record
 from tumorseg.schema.fingerprint import Fingerprint
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 class PlanRequest(Record):
-    """What `plan` is asked for."""
+    """Options of `plan`."""
 
     roots: Roots = Roots()
     """Data and work folder."""
@@ -90,6 +91,7 @@ def plan(request: PlanRequest) -> WrittenPlan:
     preset = read_preset(request.preset)
     _check_device(request)
     if request.output is not None:
+        check_plan_name(request.output.stem)
         check_writable(request.output)
     excluded, splits = excluded_ids(request.exclude), _splits(request.splits)
     if isinstance(splits, SplitLists):
@@ -97,6 +99,7 @@ def plan(request: PlanRequest) -> WrittenPlan:
     measured, kept_back = _measure(request, splits if isinstance(splits, SplitLists) else None)
     excluded = tuple(sorted({*excluded, *measured.excluded}))
     output = request.output or Path("plans") / f"{measured.dataset.name}__{preset.name}.json"
+    check_plan_name(output.stem)
     counter = MemoryCounter()
     options = PlanOptions(
         preset=preset,
@@ -106,6 +109,8 @@ def plan(request: PlanRequest) -> WrittenPlan:
         max_hours=request.max_hours,
         network=request.network,
         splits=splits,
+        channels=request.channels,
+        regions=request.regions,
         excluded=excluded,
         kept_back=kept_back,
         overrides=tuple(map(_with_loss_file, request.overrides)),
@@ -164,7 +169,7 @@ def _with_loss_file(override: Override) -> Override:
     if not isinstance(found, dict):
         raise PlanError(f"{path}: expected a JSON object with components, and perhaps name, when, source and weighting")
     preset = parse_record(LossPreset, {"name": path.stem, **found}, source=str(path), error=PlanError)
-    return override.model_copy(update={"value": preset.model_dump(mode="json", exclude_unset=True)})
+    return override.changed(value=preset.model_dump(mode="json", exclude_unset=True))
 
 
 def _measure(request: PlanRequest, splits: SplitLists | None) -> Fingerprinted:
@@ -173,7 +178,7 @@ def _measure(request: PlanRequest, splits: SplitLists | None) -> Fingerprinted:
             raise InputError("no dataset: give -d DATASET or --fingerprint FILE")
         given = {name: getattr(request, name) for name in FingerprintRequest.model_fields}
         return measure(FingerprintRequest(**given), require_labels=True, splits=splits)
-    if request.stated.model_copy(update={"confirm_labels": False}) != Stated():
+    if request.stated.changed(confirm_labels=False) != Stated():
         raise InputError(
             "--fingerprint was measured already; give --assume-orientation, --paint-order and --allow-outside to `fingerprint`, which "
             "reads the files"

@@ -6,8 +6,8 @@ from multiprocessing.connection import Connection
 
 import torch
 
-from tumorseg.engine.averaging import Views, averaged_forward
-from tumorseg.engine.learner import Learner
+from tumorseg.engine.averaging import NetworkForward
+from tumorseg.engine.learner import Inputs, Learner
 from tumorseg.engine.sliding_window import tiling_of
 from tumorseg.errors import TrainingError
 from tumorseg.planning.memory.rehearsal import Setting
@@ -23,11 +23,11 @@ PATIENCE_S = 600.0
 
 def step_seconds(configuration: Configuration, setting: Setting) -> float:
     """Return the median time of a training step on the CPU, in seconds."""
-    learner, images, segmentations = noise_learner(configuration, setting, "cpu")
+    learner, inputs = noise_learner(configuration, setting, "cpu")
     times = []
     for number in range(WARM_UP + TIMED):
         started = time.perf_counter()
-        learner.step(images, segmentations, 0)
+        learner.step(inputs, 0)
         if number >= WARM_UP:
             times.append(time.perf_counter() - started)
     return sorted(times)[len(times) // 2]
@@ -80,20 +80,18 @@ def _measure(sending: Connection, configuration: Configuration, setting: Setting
 
 def _reserved_peak(configuration: Configuration, setting: Setting, device: str) -> int:
     torch.cuda.set_device(device)
-    learner, images, segmentations = noise_learner(configuration, setting, device)
+    learner, inputs = noise_learner(configuration, setting, device)
     for number in range(VERIFIED):
-        learner.step(images, segmentations, number)
-    del images, segmentations
+        learner.step(inputs, number)
+    del inputs
     learner.network.eval()
     axes = configuration.inference.mirroring_axes[:1] if configuration.inference.mirroring else ()
-    views = Views([learner.network], axes, configuration.num_axes, learner.autocast(), learner.device)
-    averaged_forward(views)(torch.randn(setting.num_channels, *tiling_of(configuration).patch_size))
+    forward = NetworkForward([learner.network], axes, configuration.num_axes, learner.autocast(), learner.device)
+    forward(torch.randn(1, setting.num_channels, *tiling_of(configuration).patch_size))
     return torch.cuda.max_memory_reserved(device)
 
 
-def noise_learner(
-    configuration: Configuration, setting: Setting, device: str
-) -> tuple[Learner, torch.Tensor, torch.Tensor]:
+def noise_learner(configuration: Configuration, setting: Setting, device: str) -> tuple[Learner, Inputs]:
     """Return a learner, and a batch of noise and random labels on its device."""
     training = Training(epochs=1, iterations_per_epoch=10, validation_iterations=1, precision=setting.precision)
     learner = Learner(
@@ -103,4 +101,4 @@ def noise_learner(
     shape = (configuration.batch_size, *configuration.patch_size)
     images = torch.randn(shape[0], setting.num_channels, *shape[1:], generator=generator)
     segmentations = torch.randint(setting.targets.num_classes, shape, generator=generator)
-    return learner, images.to(device), segmentations.to(device)
+    return learner, Inputs(images.to(device), segmentations.to(device), has_ignored=False)

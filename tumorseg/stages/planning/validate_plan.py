@@ -7,8 +7,8 @@ from typing import NamedTuple
 from tumorseg.errors import InputError, PlanError, TumorsegError
 from tumorseg.planning.reading.soundness import COUNTED_PARTS, Parsed, check_plan, parse_plan, parsed_parts
 from tumorseg.schema.base import Record, record_hash
-from tumorseg.schema.dataset import Dataset
-from tumorseg.schema.findings import Finding, PlanReport, count_findings, finding, order_of
+from tumorseg.schema.dataset import Dataset, name_fault
+from tumorseg.schema.findings import Finding, PlanReport, count_findings, finding, finding_of, order_of
 from tumorseg.schema.fingerprint import Fingerprint
 from tumorseg.schema.plan import Plan
 from tumorseg.sources.folders import collecting
@@ -28,7 +28,7 @@ from tumorseg.storage.layout import work_folder
 
 
 class ValidatePlanRequest(Record):
-    """What `plan validate` is asked for."""
+    """Options of `plan validate`."""
 
     roots: Roots = Roots()
     """Data and work folder."""
@@ -75,16 +75,21 @@ def _parse(path: Path) -> Parsed:
     try:
         parsed = parse_plan(read_json(path, PlanError))
     except PlanError as error:
-        return parsed_parts({}, finding("plan_document", str(error), file=str(path)))
-    named = parsed.plan.model_copy(update={"name": path.stem})
-    return parsed._replace(plan=named)
+        return parsed_parts({}, finding_of(error, "plan_document", file=str(path)))
+    # Not `changed`: parts of an unsound plan are missing, and the name may be unsound too.
+    named = parsed._replace(plan=parsed.plan.model_copy(update={"name": path.stem}))
+    if (fault := name_fault(path.stem)) is None:
+        return named
+    wrong = finding("plan_document", f"the name {fault}; rename the file", file=str(path))
+    return named._replace(parts=parsed.parts - {"name"}, findings=(*parsed.findings, wrong))
 
 
 def _count_memory(parsed: Parsed) -> dict[str, int]:
-    """Return the bytes that each configuration needs, or nothing where something stands in the way, which is told."""
+    """Return the bytes that each configuration needs, or nothing where something prevents it, which is reported."""
     if not parsed.parts.issuperset(COUNTED_PARTS):
         return {}
-    from tumorseg.planning.memory.counting import MemoryCounter, needed_bytes
+    from tumorseg.planning.memory.budgets import needed_bytes
+    from tumorseg.planning.memory.counting import MemoryCounter
     from tumorseg.planning.memory.totals import count_configurations
 
     try:
@@ -113,9 +118,9 @@ def _find(plan: Plan, request: ValidatePlanRequest) -> _Found:
         try:
             dataset = find_planned_dataset(plan, request.roots, request.dataset)
         except InputError as error:
-            lines = [*collected.lines, *str(error).splitlines()]
-            return _Found(None, [finding("dataset_not_found", line.strip()) for line in lines])
-    findings = [entry_finding(line) for line in collected.lines]
+            findings = [finding("dataset_not_found", problem.line) for problem in collected.problems]
+            return _Found(None, [*findings, finding_of(error, "dataset_not_found")])
+    findings = [entry_finding(problem) for problem in collected.problems]
     for case in dataset.cases:
         if case.case_id not in collected.closed:
             for path in missing_files(case):
@@ -146,12 +151,12 @@ def _check_content(parsed: Parsed, dataset: Dataset, roots: Roots) -> Iterator[F
     """Yield whether files are not those that were planned; all that changed since they were last hashed are read."""
     plan = parsed.plan
     expected = plan.dataset.content_hash
-    planned = dataset.model_copy(update={"name": plan.dataset.name})
+    planned = dataset.changed(name=plan.dataset.name)
     try:
         check_apart(planned, roots)
         hashes = hash_dataset(planned, roots)
     except TumorsegError as error:
-        yield finding("work_in_dataset" if "--work" in str(error) else "unreadable_file", str(error))
+        yield finding_of(error, error.kind or "unreadable_file")
         return
     if expected is None:
         message = "dataset.content_hash: is null, as the plan was made without the images; whether they are those measured is not known"

@@ -3,13 +3,16 @@
 import logging
 import math
 
+import torch
+
 from tumorseg.errors import InputError
-from tumorseg.planning.memory.counting import GB, MemoryCounter
+from tumorseg.planning.memory.counting import MemoryCounter
 from tumorseg.planning.memory.on_device import Verified, fit_to_device
 from tumorseg.planning.memory.rehearsal import setting_of
 from tumorseg.planning.memory.totals import plan_setting, predict_memory
 from tumorseg.schema.plan import Configuration, Plan, Reason
-from tumorseg.stages.opening.devices import choose_device, device_name
+from tumorseg.schema.quantities import gb_text
+from tumorseg.stages.opening.devices import choose_device
 from tumorseg.stages.planning.rehearse import measure_reserved, versions
 
 logger = logging.getLogger(__name__)
@@ -21,7 +24,7 @@ def verify(plan: Plan, device: str | None, counter: MemoryCounter) -> Plan:
     Args:
         plan: as predicted.
         device: such as `cuda:1`; the first GPU if None.
-        counter: for predicting anew what was changed.
+        counter: for predicting again what was changed.
 
     Returns:
         The plan with what was measured in its budget, and with a reason for each batch or patch that was made smaller.
@@ -33,19 +36,17 @@ def verify(plan: Plan, device: str | None, counter: MemoryCounter) -> Plan:
     """
     chosen = verification_device(device)
     found = {name: _verify(plan, name, configuration, chosen) for name, configuration in plan.configurations.items()}
-    verified = plan.model_copy(
-        update={
-            "configurations": {name: one.configuration for name, one in found.items()},
-            "reasons": plan.reasons | _reasons(plan, found),
-        }
+    verified = plan.changed(
+        configurations={name: one.configuration for name, one in found.items()},
+        reasons=plan.reasons | _reasons(plan, found),
     )
     verified = predict_memory(verified, counter)
     update = {
         "measured_bytes": max(one.measured_bytes for one in found.values()),
-        "device": device_name(chosen),
+        "device": torch.cuda.get_device_name(chosen),
         "versions": versions(),
     }
-    return verified.model_copy(update={"budget": verified.budget.model_copy(update=update)})
+    return verified.changed(budget=verified.budget.changed(**update))
 
 
 def verification_device(device: str | None) -> str:
@@ -68,9 +69,9 @@ def _verify(plan: Plan, name: str, configuration: Configuration, device: str) ->
 
     def measure(tried: Configuration) -> int | None:
         # One GPU takes its own share of the batch, part by part.
-        alone = tried.model_copy(update={"batch_size": math.ceil(tried.batch_size / num_gpus)})
+        alone = tried.changed(batch_size=math.ceil(tried.batch_size / num_gpus))
         reserved = measure_reserved(alone, setting, device)
-        shown = "does not fit the device" if reserved is None else f"reserves {reserved / GB:.2f} GB"
+        shown = "does not fit the device" if reserved is None else f"reserves {gb_text(reserved)}"
         logger.info("%s: patch %s, batch %d %s", name, list(tried.patch_size), tried.batch_size, shown)
         return reserved
 
@@ -87,8 +88,9 @@ def _reasons(plan: Plan, found: dict[str, Verified]) -> dict[str, Reason]:
             if was != now:
                 planned = list(was) if isinstance(was, tuple) else was
                 reasons[f"configurations.{name}.{field}"] = Reason(
+                    source="device",
                     rule="the largest that held the budget when it was measured on the device",
                     inputs={"planned": planned, "measured_bytes": one.measured_bytes},
-                    alternative="the planned one, with a larger --vram",
+                    alternative="the planned size, if --vram is raised",
                 )
     return reasons

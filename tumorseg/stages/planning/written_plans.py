@@ -32,7 +32,7 @@ class WrittenPlans(Record):
 
 
 class Place(NamedTuple):
-    """Where a plan goes."""
+    """Destination of a plan."""
 
     output: Path
     """The file."""

@@ -2,8 +2,8 @@
 
 import time
 
-from tumorseg.engine.batches import TRAINING
-from tumorseg.engine.loop import Fit
+from tumorseg.engine.feed import PatchFeed
+from tumorseg.engine.learner import Learner
 from tumorseg.schema.plan import Training
 
 WARM_UP, MOST_STEPS, TIMED_S = 2, 12, 12.0
@@ -18,14 +18,17 @@ EPOCH_OVERHEAD_S = 1.0
 SAFETY = 0.95
 
 
-def seconds_per_step(fit: Fit) -> float:
-    """Time training steps, reading and augmentation included. They change the weights of `fit`, which is thrown away."""
-    learner, configuration = fit.learner, fit.configuration
+def seconds_per_step(learner: Learner, feed: PatchFeed) -> float:
+    """Return the mean time of a training step, reading and augmentation included.
+
+    Args:
+        learner: whose weights the steps change.
+        feed: patches of the training.
+    """
     times: list[float] = []
     for number in range(WARM_UP + MOST_STEPS):
         started = time.perf_counter()
-        images, segmentations, distances = fit.inputs(fit.load(number), configuration.augmentation, TRAINING, number)
-        float(learner.step(images, segmentations, 0, distances).total)
+        learner.step(feed.inputs(feed.load(number)), 0)
         times.append(time.perf_counter() - started)
         if number >= WARM_UP and sum(times[WARM_UP:]) > TIMED_S:
             break
@@ -54,4 +57,4 @@ def fit_to_hours(training: Training, step_s: float, *, has_validation: bool) -> 
         steps = max(1, min(steps, int((budget - EPOCH_OVERHEAD_S) / cost)))
     validation = max(1, round(share * steps))
     length = {"epochs": epochs, "iterations_per_epoch": steps, "validation_iterations": validation}
-    return training.model_copy(update=length)
+    return training.changed(**length)

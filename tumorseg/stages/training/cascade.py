@@ -1,4 +1,4 @@
-"""What a cascade needs of its previous configuration: segmentations of every case as unseen, and the model itself."""
+"""Inputs of a cascade from its previous configuration: out-of-fold segmentations of all cases, and the model."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,9 +7,10 @@ from typing import NamedTuple
 from tumorseg.errors import PlanError
 from tumorseg.schema.base import content_hash
 from tumorseg.schema.plan import Plan
+from tumorseg.stages.inference.folds import is_finished
 from tumorseg.stages.inference.method import AS_PLANNED, method_hash
-from tumorseg.stages.inference.models import KnownPrevious, is_finished
 from tumorseg.stages.inference.predictions import mask_hash, read_predictions
+from tumorseg.stages.inference.previous_sources import KnownPrevious
 from tumorseg.stages.opening.fold_folders import Run, fold_plan, read_run
 from tumorseg.storage.hashing import hash_files
 from tumorseg.storage.layout import ALL_CASES, FoldFolder, fold_folder, is_fold_folder, previous_model

@@ -11,31 +11,27 @@ import numpy as np
 
 from tumorseg.errors import InputError
 from tumorseg.ops.labels import class_locations, count_values
-from tumorseg.ops.preprocessing import prepare_image, prepare_segmentation
+from tumorseg.ops.preprocessing import axis_order, prepare_image, prepare_segmentation
 from tumorseg.schema.base import Record
-from tumorseg.schema.cases import Preprocessing, StoredCase
+from tumorseg.schema.cases import Preprocessing, StoredCase, preprocessing_of
 from tumorseg.schema.dataset import Case, Dataset
 from tumorseg.schema.plan import Plan
 from tumorseg.schema.targets import Targets, targets_of
-from tumorseg.stages.opening.captured_warnings import hearing
+from tumorseg.stages.opening.each_case import Steps, each_case
 from tumorseg.stages.opening.loaded import (
     Roots,
     check_content,
     choose_configuration,
     failed_cases,
     open_planned_dataset,
-    preprocessing_of,
 )
 from tumorseg.stages.opening.reading import expected_bytes, largest_first, read_case_image, read_case_indices
 from tumorseg.storage.cases import CaseArrays, case_key, is_stored, remove_stale, store_case
+from tumorseg.storage.file_warnings import captured_warnings
 from tumorseg.storage.hashing import FileState, HashCache, check_unchanged
 from tumorseg.storage.images import knows_names_only
 from tumorseg.storage.layout import work_folder
-from tumorseg.tracking.progress import progress
 from tumorseg.types import Segmentation, Spacing
-from tumorseg.workers.machine import num_cores
-from tumorseg.workers.outcomes import Failure
-from tumorseg.workers.pool import run_cases
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +43,7 @@ T = TypeVar("T")
 
 
 class PreprocessRequest(Record):
-    """What `preprocess` is asked for."""
+    """Options of `preprocess`."""
 
     roots: Roots = Roots()
     """Data and work folder."""
@@ -62,7 +58,7 @@ class PreprocessRequest(Record):
 
 
 class StoredCases(NamedTuple):
-    """Where the preprocessed cases of a configuration are."""
+    """Folder and keys of the preprocessed cases of a configuration."""
 
     folder: Path
     keys: dict[str, str]
@@ -70,7 +66,7 @@ class StoredCases(NamedTuple):
 
 
 class PreprocessTask(NamedTuple):
-    """What a worker needs to preprocess one case."""
+    """Input of a worker that preprocesses one case."""
 
     case: Case
     preprocessing: Preprocessing
@@ -79,16 +75,16 @@ class PreprocessTask(NamedTuple):
     key: str
     states: Mapping[str, FileState]
     """Its files as they were hashed."""
-    is_told: bool = False
+    is_reported: bool = False
     """Whether this command has read the case before, so that what there is to say of its files has been said."""
 
 
 class Seen(NamedTuple):
-    """What this command knows of the files already."""
+    """Facts about the files that this command knows already."""
 
     states: Mapping[str, Mapping[str, FileState]]
     """Each case's files as they were hashed."""
-    told: Set[str]
+    reported: Set[str]
     """Cases of which has been said what there is to say."""
 
 
@@ -112,13 +108,13 @@ def preprocess(request: PreprocessRequest) -> dict[str, StoredCases]:
     remove_stale(folder)
     stored: dict[str, StoredCases] = {}
     done: set[str] = set()
-    told: set[str] = set()
+    reported: set[str] = set()
     for name, configuration in chosen:
         preprocessing = preprocessing_of(plan, configuration)
         keys = _keys(dataset, hashes, preprocessing)
         stored[name] = StoredCases(folder, keys)
         if not done.issuperset(keys.values()):
-            told |= _fill(dataset, stored[name], preprocessing, jobs=request.jobs, seen=Seen(states, told))
+            reported |= _fill(dataset, stored[name], preprocessing, jobs=request.jobs, seen=Seen(states, reported))
             done.update(keys.values())
     return stored
 
@@ -153,8 +149,12 @@ def _fill(
 
     def tasks() -> Iterator[tuple[str, PreprocessTask]]:
         for case in missing:
-            key, states, is_told = stored.keys[case.case_id], seen.states[case.case_id], case.case_id in seen.told
-            yield case.case_id, PreprocessTask(case, preprocessing, targets, stored.folder, key, states, is_told)
+            key, states, is_reported = (
+                stored.keys[case.case_id],
+                seen.states[case.case_id],
+                case.case_id in seen.reported,
+            )
+            yield case.case_id, PreprocessTask(case, preprocessing, targets, stored.folder, key, states, is_reported)
 
     fill_store(preprocess_case, tasks(), missing, dataset, jobs=jobs)
     return {case.case_id for case in missing}
@@ -182,21 +182,15 @@ def fill_store(
     """
     if not missing:
         return
-    failures: list[Failure] = []
-    done = len(dataset.cases) - len(missing)
-    num_workers = min(jobs or num_cores(), len(missing))
-    expected = expected_bytes(missing) if num_workers > 1 else 0
-    with progress("preprocess", len(dataset.cases), done) as advance:
-        for outcome in run_cases(work, tasks, num_workers=num_workers, expected_bytes=expected):
-            if isinstance(outcome, Failure):
-                failures.append(outcome)
-            advance(outcome.case_id)
-    if failures:
+    total = len(dataset.cases)
+    steps = Steps("preprocess", total, total - len(missing), are_named=True)
+    expected = expected_bytes(missing)
+    if failures := each_case(work, tasks, num_cases=len(missing), expected_bytes=expected, jobs=jobs, steps=steps):
         raise failed_cases(failures, len(dataset.cases), f"preprocessing of {dataset.name}")
 
 
 class Volumes(NamedTuple):
-    """What a case's labels take up."""
+    """Volumes of a case's labels."""
 
     voxels: Mapping[int, int]
     """By class index."""
@@ -237,9 +231,8 @@ def preprocess_case(task: PreprocessTask) -> None:
         StorageError: the store cannot be written.
     """
     spec = task.preprocessing
-    as_stored = spec.orientation == "as_stored"
-    with hearing() if task.is_told else nullcontext():
-        found = read_case_image(task.case, spec.reading, transpose=spec.transpose, as_stored=as_stored)
+    with captured_warnings() if task.is_reported else nullcontext():
+        found = read_case_image(task.case, spec.reading, axis_order(spec))
         labelled = read_case_indices(task.case, found, task.targets, spec.reading)
     prepared = prepare_image(found.image, found.spacing_mm, spec, covered=found.covered)
     indices = prepare_segmentation(labelled, prepared.grid, spec, image=found.image, covered=found.covered)

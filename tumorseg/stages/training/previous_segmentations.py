@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tumorseg.errors import PlanError
-from tumorseg.ops.preprocessing import network_grid, prepare_segmentation
+from tumorseg.ops.preprocessing import axis_order, network_grid, prepare_segmentation
 from tumorseg.schema.cases import Preprocessing
 from tumorseg.schema.dataset import Case, Dataset
 from tumorseg.schema.targets import Targets, targets_of
@@ -16,7 +16,7 @@ from tumorseg.storage.hashing import FileState, check_unchanged, hash_files
 
 
 class PreviousTask(NamedTuple):
-    """What a worker needs to bring one previous segmentation to the network's grid."""
+    """Input of a worker that brings one previous segmentation to the network's grid."""
 
     case: Case
     prediction: Path
@@ -81,8 +81,7 @@ def previous_case(task: PreviousTask) -> None:
         StorageError: the store cannot be written.
     """
     spec = task.preprocessing
-    as_stored = spec.orientation == "as_stored"
-    found = read_case_image(task.case, spec.reading, transpose=spec.transpose, as_stored=as_stored)
+    found = read_case_image(task.case, spec.reading, axis_order(spec))
     indices = read_previous(task.case, task.prediction, found, targets=task.targets, reading=spec.reading)
     grid = network_grid(found.image, found.spacing_mm, spec, covered=found.covered)
     prepared = prepare_segmentation(indices, grid, spec, image=found.image, covered=found.covered)

@@ -1,19 +1,18 @@
 """Train one fold: sequence preprocessing, the fit loop, its files, and validation."""
 
 import logging
-import math
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from tumorseg.engine.feed import Data, open_feeds
 from tumorseg.engine.learner import Learner
-from tumorseg.engine.loop import Data, Fit, Hooks
+from tumorseg.engine.loop import Fit
 from tumorseg.errors import TrainingError
-from tumorseg.reports.figures import progress_png
 from tumorseg.schema.base import Record
-from tumorseg.schema.logs import EpochLog
+from tumorseg.schema.cases import preprocessing_of
 from tumorseg.schema.metrics import MetricsReport
 from tumorseg.schema.plan import Plan
 from tumorseg.schema.targets import num_inputs, targets_of
@@ -22,32 +21,33 @@ from tumorseg.stages.opening.fold_folders import (
     Run,
     TrainOptions,
     begin_run,
+    check_begun,
     fold_plan,
-    is_begun,
     move_aside,
     read_run,
     resolve_options,
     write_run,
 )
-from tumorseg.stages.opening.loaded import Roots, choose_configuration, open_planned_dataset, preprocessing_of
+from tumorseg.stages.opening.loaded import Roots, choose_configuration, open_planned_dataset
 from tumorseg.stages.training.calibrate import fit_to_hours, seconds_per_step
 from tumorseg.stages.training.cascade import OutOfFold, keep_model, out_of_fold
+from tumorseg.stages.training.observers import Checkpoints, LogFile, Messages, StepBar
 from tumorseg.stages.training.preprocess import PreprocessRequest, StoredCases, preprocess
 from tumorseg.stages.training.previous_segmentations import keep_previous
 from tumorseg.stages.training.validate import ValidateRequest, validate
-from tumorseg.storage.atomic import remove_leftovers, write_bytes
+from tumorseg.storage.atomic import remove_leftovers
 from tumorseg.storage.cases import CaseStore
-from tumorseg.storage.checkpoints import load_checkpoint, save_checkpoint
-from tumorseg.storage.layout import ALL_CASES, FoldFolder, fold_folder, work_folder
+from tumorseg.storage.checkpoints import load_checkpoint
+from tumorseg.storage.layout import ALL_CASES, FoldFolder, fold_folder, is_fold_folder, work_folder
 from tumorseg.storage.locks import hold_folder
-from tumorseg.tracking.epochs import append_epoch, read_epochs, truncate_epochs
+from tumorseg.tracking.epochs import truncate_epochs
 from tumorseg.tracking.progress import progress
 
 logger = logging.getLogger(__name__)
 
 
 class TrainRequest(Record):
-    """What `train` is asked for."""
+    """Options of `train`."""
 
     roots: Roots = Roots()
     """Data and work folder."""
@@ -72,7 +72,7 @@ class TrainRequest(Record):
 
 
 class Trained(NamedTuple):
-    """What came of a training."""
+    """Result of a training."""
 
     folder: FoldFolder
     is_finished: bool
@@ -96,10 +96,10 @@ def train(request: TrainRequest) -> Trained:
     model = work_folder(request.roots.work, request.plan.dataset.name).model(request.plan.name, name)
     previous = out_of_fold(request.plan, name, model)
     if previous is not None:
-        run = run.model_copy(update={"previous": previous.identity})
+        run = run.changed(previous=previous.identity)
     folder = fold_folder(model, request.fold)
     if not request.restart:
-        is_begun(folder, run)  # before the work of preprocessing
+        check_begun(folder, run)  # before the work of preprocessing
     data = _open_data(request, name, previous)
     with hold_folder(folder.root, doing="trained", error=TrainingError):
         if request.restart:
@@ -107,7 +107,9 @@ def train(request: TrainRequest) -> Trained:
         remove_leftovers(folder.root)
         if previous is not None:
             keep_model(previous, model)
-        fit = _continue(folder, data, device) if is_begun(folder, run) else _begin(request, run, folder, data, device)
+        check_begun(folder, run)  # again, now that no other process can begin one
+        is_begun = is_fold_folder(folder.root)
+        fit = _continue(folder, data, device) if is_begun else _begin(request, run, folder, data, device)
         if not _run_fit(fit, folder):
             return Trained(folder, False, None)
         if not request.has_validation or request.fold == ALL_CASES:
@@ -141,9 +143,9 @@ def _begin(request: TrainRequest, run: Run, folder: FoldFolder, data: Data, devi
     plan = resolve_options(request.plan, request.options)
     fit = _build_fit(plan, run.configuration, data, device)
     if plan.training.max_hours is not None:
-        step_s = seconds_per_step(fit)  # changes its weights; it is built anew below
+        step_s = seconds_per_step(fit.learner, fit.feeds.training)  # changes the weights, which are built again below
         training = fit_to_hours(plan.training, step_s, has_validation=data.validation is not None)
-        plan = plan.model_copy(update={"training": training})
+        plan = plan.changed(training=training)
         logger.info("%.3f s a step: %d epochs of %d", step_s, training.epochs, training.iterations_per_epoch)
         fit = _build_fit(plan, run.configuration, data, device)
     write_run(folder, plan, run)
@@ -161,9 +163,9 @@ def _continue(folder: FoldFolder, data: Data, device: str) -> Fit:
 
 def _build_fit(plan: Plan, name: str, data: Data, device: str) -> Fit:
     configuration = plan.configurations[name]
-    # One device takes the parts of all GPUs that the plan counts on, one after the other.
+    # One device takes the share of every GPU that the plan counts on, by gradient accumulation.
     parts = configuration.gradient_accumulation * plan.budget.num_gpus
-    configuration = configuration.model_copy(update={"gradient_accumulation": parts})
+    configuration = configuration.changed(gradient_accumulation=parts)
     targets = targets_of(plan.dataset)
     learner = Learner(
         configuration,
@@ -172,44 +174,16 @@ def _build_fit(plan: Plan, name: str, data: Data, device: str) -> Fit:
         targets=targets,
         device=device,
     )
-    return Fit(learner, configuration, plan.training, data, _NO_HOOKS)
+    return Fit(learner, plan.training, open_feeds(data, configuration, plan.training, learner))
 
 
 def _run_fit(fit: Fit, folder: FoldFolder) -> bool:
     """Run to the planned end; False if a signal asked to stop before it."""
-    length = fit.training.iterations_per_epoch
-    truncate_epochs(folder.log, fit.progress.iteration // length)
+    truncate_epochs(folder.log, fit.progress.iteration // fit.training.iterations_per_epoch)
     with progress("train", fit.num_iterations, fit.progress.iteration) as advance, _stop_on_signal() as should_stop:
-
-        def on_iteration(iteration: int, loss: float) -> None:
-            advance(f"epoch {(iteration - 1) // length + 1}/{fit.training.epochs}, loss {loss:.3f}")
-
-        def on_epoch(log: EpochLog, state: dict[str, Any], is_best: bool) -> None:
-            _keep_epoch(folder, log, state, is_best=is_best)
-
-        fit.hooks = Hooks(
-            on_iteration, on_epoch, should_stop, lambda state: save_checkpoint(folder.latest, state), _tell_skip
-        )
+        fit.observers = (StepBar(advance, fit.training), LogFile(folder), Messages(), Checkpoints(folder))
+        fit.should_stop = should_stop
         return fit.run()
-
-
-def _keep_epoch(folder: FoldFolder, log: EpochLog, state: dict[str, Any], *, is_best: bool) -> None:
-    """Write log, picture and checkpoints; the latest checkpoint last, since it makes the epoch count."""
-    append_epoch(folder.log, log)
-    write_bytes(folder.progress, progress_png(read_epochs(folder.log)))
-    if is_best:
-        save_checkpoint(folder.best, {"network": state["network"], "iteration": log.iteration})
-    save_checkpoint(folder.latest, state)
-    logger.debug("epoch %d: loss %.4f, dsc %s", log.epoch, log.train_loss, log.dsc)
-
-
-def _tell_skip(iteration: int, loss: float, case_ids: tuple[str, ...]) -> None:
-    """Name the cases whose loss is not finite; a gradient alone that is not is everyday life of a gradient scaler."""
-    if math.isfinite(loss):
-        logger.debug("iteration %d: step not taken, as the gradient is not finite", iteration)
-    else:
-        cases = ", ".join(case_ids)
-        logger.warning("iteration %d: step not taken, as the loss became %s on cases %s", iteration, loss, cases)
 
 
 @contextmanager
@@ -224,6 +198,3 @@ def _stop_on_signal() -> Iterator[Callable[[], bool]]:
         yield asked.is_set
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-_NO_HOOKS = Hooks(lambda *_: None, lambda *_: None, lambda: False, lambda _: None)

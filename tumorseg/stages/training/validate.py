@@ -1,6 +1,5 @@
 """Predict and score a fold's held-out cases at full resolution."""
 
-import logging
 from pathlib import Path
 
 from tumorseg.errors import PlanError, StorageError
@@ -10,7 +9,7 @@ from tumorseg.schema.metrics import MetricsReport
 from tumorseg.schema.targets import targets_of
 from tumorseg.stages.evaluation.scoring import Scoring, score_pairs
 from tumorseg.stages.inference.models import load_model
-from tumorseg.stages.inference.predict import predict_cases
+from tumorseg.stages.inference.predict_cases import predict_cases
 from tumorseg.stages.opening.devices import choose_device
 from tumorseg.stages.opening.fold_folders import Run, read_run
 from tumorseg.stages.opening.loaded import Roots, check_content, open_planned_dataset
@@ -18,11 +17,9 @@ from tumorseg.stages.training.cascade import known_to
 from tumorseg.storage.layout import ALL_CASES, FoldFolder
 from tumorseg.storage.locks import hold_folder
 
-logger = logging.getLogger(__name__)
-
 
 class ValidateRequest(Record):
-    """What `validate` is asked for."""
+    """Options of `validate`."""
 
     roots: Roots = Roots()
     """Data and work folder."""

@@ -15,6 +15,7 @@ from tumorseg.errors import InputError
 from tumorseg.ops.contours import Contour, Filled, fill_contours
 from tumorseg.ops.geometry import spacing_of
 from tumorseg.storage.dicom.frames import LPS_TO_RAS
+from tumorseg.storage.file_warnings import warn
 from tumorseg.storage.formats.stored import Geometry
 from tumorseg.types import Mask
 
@@ -64,14 +65,15 @@ def read_contours(dataset: Any, path: str) -> dict[str, list[list[Contour]]]:
             found.setdefault(name, []).append(closed)
     if open_ones:
         listed = ", ".join(f"{name} ({count})" for name, count in sorted(open_ones.items()))
-        logger.warning("%s: points and open contours enclose nothing and are left out: %s", path, listed)
+        warn(path, f"points and open contours enclose nothing and are left out: {listed}")
     return found
 
 
 def _check_corners(path: str, name: str, points: NDArray[np.float64]) -> None:
     if (off := points[~(np.abs(points) <= FARTHEST_MM)]).size:
         raise InputError(
-            f"{path}: {name}: found the coordinate {off[0]:g} in a contour, expected mm from {-FARTHEST_MM:g} to {FARTHEST_MM:g}; mend it"
+            f"{name}: found the coordinate {off[0]:g} in a contour, expected mm from {-FARTHEST_MM:g} to {FARTHEST_MM:g}; mend it",
+            file=path,
         )
 
 
@@ -102,26 +104,26 @@ def paint_contours(path: str, name: str, contours: list[Contour], *, grid: Geome
     _, rows, columns = grid.shape
     corners = np.concatenate([contour.points[:, :2] for contour in moved])
     if (corners < -1).any() or (corners > [columns, rows]).any():
-        logger.warning("%s: %s: contours reach beyond the image and are cut off there", path, name)
+        warn(path, f"{name}: contours reach beyond the image and are cut off there")
     return filled.mask
 
 
 def _tell(path: str, name: str, filled: Filled) -> None:
     """Tell of what was not simply filled, so that nothing goes in silence."""
-    what, counts = f"{path}: {name}", filled.counts._asdict()
+    counts = filled.counts._asdict()
     if counts["copies"]:
-        logger.warning("%s: contours that stand twice count once: %s (%d)", path, name, counts["copies"])
+        warn(path, f"contours that stand twice count once: {name} ({counts['copies']})")
     for kind, said in DOUBTS.items():
         if counts[kind]:
-            logger.warning("%s: %d contours %s", what, counts[kind], said)
+            warn(path, f"{name}: {counts[kind]} contours {said}")
     if counts["holes"]:
-        logger.debug("%s: %d contours lie inside others and are holes", what, counts["holes"])
+        logger.debug("%s: %s: %d contours lie inside others and are holes", path, name, counts["holes"])
     if not filled.mask.any():
-        logger.warning("%s: no voxel is inside, the structure is empty", what)
+        warn(path, f"{name}: no voxel is inside, the structure is empty")
     if filled.num_dropped:
-        logger.warning("%s: %d planes of contours lie between slices and are left out", what, filled.num_dropped)
+        warn(path, f"{name}: {filled.num_dropped} planes of contours lie between slices and are left out")
     if filled.widest_gap > 1:
-        logger.warning("%s: contours are on every %d. slice only; those between stay empty", what, filled.widest_gap)
+        warn(path, f"{name}: contours are on every {filled.widest_gap}. slice only; those between stay empty")
 
 
 def _check_planes(path: str, name: str, contours: list[NDArray[np.float64]], *, grid: Geometry) -> None:
@@ -130,12 +132,14 @@ def _check_planes(path: str, name: str, contours: list[NDArray[np.float64]], *, 
     spread = max(float(np.abs(contour[:, 2] - height).max()) for contour, height in zip(contours, heights, strict=True))
     if spread > MOST_OUTSIDE:
         raise InputError(
-            f"{path}: {name}: found a contour whose points are {spread * edge_mm:.3g} mm off its plane along the slices' normal (at "
-            f"most {MOST_OUTSIDE * edge_mm:.3g} mm), expected contours parallel to the slices; are they of another series?"
+            f"{name}: found a contour whose points are {spread * edge_mm:.3g} mm off its plane along the slices' normal (at "
+            f"most {MOST_OUTSIDE * edge_mm:.3g} mm), expected contours parallel to the slices; are they of another series?",
+            file=path,
         )
     outside = max(-float(heights.min()), float(heights.max()) - (grid.shape[0] - 1))
     if outside > MOST_OUTSIDE + 1e-3:
         raise InputError(
-            f"{path}: {name}: found a contour {outside * edge_mm:.3g} mm beyond the outer slices (at most half a slice, "
-            f"{MOST_OUTSIDE * edge_mm:.3g} mm), expected it inside; are slices missing, or is it of another series?"
+            f"{name}: found a contour {outside * edge_mm:.3g} mm beyond the outer slices (at most half a slice, "
+            f"{MOST_OUTSIDE * edge_mm:.3g} mm), expected it inside; are slices missing, or is it of another series?",
+            file=path,
         )

@@ -73,8 +73,9 @@ def one_place(where: str, frames: Sequence[Frame], num_same: int) -> InputError:
     if _is_other_copy(first, second):
         others = " and the others like it" if num_same > 1 else ""
         return InputError(
-            f"{where}: found {num_same} planes in the place of another, expected one plane a place; {second.path} is a copy of {first.path} "
-            f"under another {INSTANCE}; remove it{others}"
+            f"found {num_same} planes in the place of another, expected one plane a place; {second.path} is a copy of {first.path} "
+            f"under another {INSTANCE}; remove it{others}",
+            file=where,
         )
     facts, other = dict(first.facts), dict(second.facts)
     differing = _differing(first, second)
@@ -83,9 +84,10 @@ def one_place(where: str, frames: Sequence[Frame], num_same: int) -> InputError:
     if first.path != second.path:
         names = f"{first.path} and {second.path}"
     return InputError(
-        f"{where}: found {num_same} planes in the place of another, expected one plane a place; {names} differ in "
+        f"found {num_same} planes in the place of another, expected one plane a place; {names} differ in "
         f"{said or 'nothing that their headers say of echo, phase or acquisition'}; are there several phases, echoes or repetitions? give each a "
-        "folder of its own"
+        "folder of its own",
+        file=where,
     )
 
 

@@ -109,7 +109,7 @@ def _entries(folder: str, seen: set[tuple[int, int]]) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as found:
             return sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
     except OSError as error:
-        raise InputError(f"{folder}: cannot be read ({error.strerror}); allow it, or move the folder away") from None
+        raise InputError(f"cannot be read ({error.strerror}); allow it, or move the folder away", file=folder) from None
 
 
 def parts_of(file: ImageFile) -> list[str]:
@@ -162,7 +162,7 @@ def read_dataset(path: str, *, has_pixels: bool = True, tags: Sequence[str] | No
 
     check_is_file(path)
     if not is_dicom_file(Path(path)):
-        raise InputError(f"{path}: is no DICOM file; expected one; remove it, or convert it")
+        raise InputError("is no DICOM file; expected one; remove it, or convert it", file=path)
     wanted = None if tags is None else list(tags)
     dataset = pydicom.dcmread(path, stop_before_pixels=not has_pixels, specific_tags=wanted, force=True)
     if "TransferSyntaxUID" not in dataset.file_meta:

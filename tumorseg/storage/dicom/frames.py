@@ -1,4 +1,4 @@
-"""Where each plane of a DICOM file lies in the patient, and what turns its pixels into values.
+"""Positions of the planes of a DICOM file in the patient, and the scaling of its pixels to values.
 
 An old kind of file is one plane; in an enhanced file, and in a segmentation, each frame says so for itself or all share it.
 
@@ -79,17 +79,19 @@ def frames_of(dataset: Any, path: str) -> list[Frame]:
     if "Rows" not in dataset:
         raise damaged(path, KIND, "its header ends early")
     if int(dataset.get("SamplesPerPixel") or 1) != 1:
-        raise InputError(f"{path}: found a colour image, expected one of grey values; leave it out, or convert it")
+        raise InputError("found a colour image, expected one of grey values; leave it out, or convert it", file=path)
     if "PerFrameFunctionalGroupsSequence" in dataset:
         shared = (dataset.get("SharedFunctionalGroupsSequence") or [{}])[0]
         groups = dataset.PerFrameFunctionalGroupsSequence
         if len(groups) != num_frames(dataset):
             raise InputError(
-                f"{path}: found places of {len(groups)} of its {num_frames(dataset)} frames; export it again"
+                f"found places of {len(groups)} of its {num_frames(dataset)} frames; export it again", file=path
             )
         return [_frame(_Grouped(own, shared), dataset, path, number=number) for number, own in enumerate(groups)]
     if num_frames(dataset) > 1:
-        raise InputError(f"{path}: found {num_frames(dataset)} frames without a place each; export it as single slices")
+        raise InputError(
+            f"found {num_frames(dataset)} frames without a place each; export it as single slices", file=path
+        )
     return [_frame(_Flat(dataset), dataset, path, number=0)]
 
 
@@ -120,11 +122,12 @@ def _frame(place: _Flat | _Grouped, dataset: Any, path: str, *, number: int) -> 
     directions = cosines.reshape(2, 3)
     if np.abs(directions @ directions.T - np.eye(2)).max() > PERPENDICULAR:
         raise InputError(
-            f"{path}: found ImageOrientationPatient {cosines.tolist()}, expected two perpendicular unit vectors; mend the header"
+            f"found ImageOrientationPatient {cosines.tolist()}, expected two perpendicular unit vectors; mend the header",
+            file=path,
         )
     if min(row_mm, column_mm) <= 0:
         raise InputError(
-            f"{path}: found PixelSpacing {[float(row_mm), float(column_mm)]}, expected millimetres; mend the header"
+            f"found PixelSpacing {[float(row_mm), float(column_mm)]}, expected millimetres; mend the header", file=path
         )
     between = [place.find("PixelMeasuresSequence", name) for name in ("SpacingBetweenSlices", "SliceThickness")]
     return Frame(
@@ -151,14 +154,16 @@ def _numbers(place: _Flat | _Grouped, group: str, name: str, *, count: int, path
     if values.size != count or not np.isfinite(values).all():
         state = "no" if found is None else f"{values.tolist()} as"
         raise InputError(
-            f"{path}: found {state} {name}, expected {count} numbers; without it no plane has a place; mend it"
+            f"found {state} {name}, expected {count} numbers; without it no plane has a place; mend it", file=path
         )
     return values
 
 
 def _scaling(place: _Flat | _Grouped, dataset: Any, path: str) -> tuple[float, float]:
     if "ModalityLUTSequence" in dataset:
-        raise InputError(f"{path}: found a table of values (Modality LUT), expected a rescale slope; convert the image")
+        raise InputError(
+            "found a table of values (Modality LUT), expected a rescale slope; convert the image", file=path
+        )
     names = ("RescaleSlope", "RescaleIntercept")
     found = [place.find("PixelValueTransformationSequence", name) for name in names]
     if found == [None, None]:  # some enhanced files say it once for all, against the standard
@@ -167,5 +172,7 @@ def _scaling(place: _Flat | _Grouped, dataset: Any, path: str) -> tuple[float, f
         default if value is None else float(value) for value, default in zip(found, (1.0, 0.0), strict=True)
     )
     if not slope or not np.isfinite([slope, intercept]).all():
-        raise InputError(f"{path}: found RescaleSlope {slope}, RescaleIntercept {intercept}; expected others; mend it")
+        raise InputError(
+            f"found RescaleSlope {slope}, RescaleIntercept {intercept}; expected others; mend it", file=path
+        )
     return slope, intercept

@@ -1,4 +1,4 @@
-"""What the headers of DICOM files say of patient, study and series; voxels are not read.
+"""Patient, study and series from the headers of DICOM files; voxels are not read.
 
 References:
     DICOM PS3.3, C.7.1 to C.7.3: the patient, study and series of every object.
@@ -20,6 +20,7 @@ from tumorseg.storage.dicom.files import (
     reading,
     walk_files,
 )
+from tumorseg.storage.file_warnings import warn
 from tumorseg.storage.formats.stored import damaged
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ HEADER_TAGS = (
 
 
 class Header(NamedTuple):
-    """What one file says of itself; texts are empty where it says nothing."""
+    """Header fields of one file; texts are empty where it says nothing."""
 
     path: str
     sop_class: str = ""
@@ -107,13 +108,13 @@ def read_headers(path: Path) -> Iterator[Header]:
             noted = time.monotonic()
             logger.info("%s: %d files looked at, now in %s", path, number, file.parent)
         if file.name.lower().endswith(BARE_ENDINGS) and file.stat().st_size == 0:
-            logger.warning("%s: is empty", file)
+            warn(file, "is empty")
             yield Header(str(file))
         elif is_dicom_file(file):
             try:
                 yield read_header(str(file))
             except InputError as error:
-                logger.warning("%s", error)
+                warn(file, error.text(file=str(file)))
                 yield Header(str(file))
 
 

@@ -18,7 +18,7 @@ from tumorseg.types import Mask
 
 
 class LabelSummary(NamedTuple):
-    """What a file says of its structures."""
+    """Structures of a file, and the images that they refer to."""
 
     names: tuple[str, ...]
     """Sorted, without the background's."""
@@ -54,7 +54,7 @@ def summarize_label(path: str) -> LabelSummary:
 def _read_label(path: str, *, has_pixels: bool) -> Any:
     dataset = read_dataset(path, has_pixels=has_pixels)
     if str(dataset.get("SOPClassUID", "")) not in LABEL_CLASSES:
-        raise InputError(f"{path}: found another kind of DICOM, expected SEG or RTSTRUCT; name the segmentation")
+        raise InputError("found another kind of DICOM, expected SEG or RTSTRUCT; name the segmentation", file=path)
     return dataset
 
 

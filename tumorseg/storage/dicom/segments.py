@@ -6,7 +6,6 @@ References:
     DICOM PS3.3, C.8.20: segmentations, binary, fractional and label maps.
 """
 
-import logging
 from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
@@ -19,11 +18,10 @@ from tumorseg.ops.grids import Grid
 from tumorseg.ops.placement import Placement, find_placement, place
 from tumorseg.storage.dicom.frames import Frame, frames_of
 from tumorseg.storage.dicom.pixels import read_bits, read_frames
+from tumorseg.storage.file_warnings import warn
 from tumorseg.storage.formats.stored import Geometry
 from tumorseg.storage.formats.structures import plain_name
 from tumorseg.types import Mask
-
-logger = logging.getLogger(__name__)
 
 
 class Segments(NamedTuple):
@@ -58,7 +56,7 @@ def open_segments(dataset: Any, path: str) -> Segments:
     frames = frames_of(dataset, path)
     numbers = None if kind == "LABELMAP" else [_number(dataset, index) for index in range(len(frames))]
     if unnamed := sorted(set(numbers or ()) - segment_names(dataset).keys()):
-        logger.warning("%s: segments that nothing describes are left out: %s", path, ", ".join(map(str, unnamed)))
+        warn(path, f"segments that nothing describes are left out: {', '.join(map(str, unnamed))}")
     if int(dataset.BitsAllocated) == 1 and not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
         return Segments(
             path, segment_names(dataset), frames, numbers, lambda index: read_bits(dataset, path, index), threshold
@@ -88,8 +86,9 @@ def paint_segments(segments: Segments, name: str, grid: Geometry) -> Mask:
         placement = _placement(segments.path, name, frame, grid=grid)
         if outside := place(inside[None], placement, mask):
             raise InputError(
-                f"{segments.path}: {name}: found {outside} voxels of a plane outside the image, expected them inside; are slices of the "
-                "image missing, or is it of another series?"
+                f"{name}: found {outside} voxels of a plane outside the image, expected them inside; are slices of the "
+                "image missing, or is it of another series?",
+                file=segments.path,
             )
     return mask
 
@@ -114,6 +113,7 @@ def _placement(path: str, name: str, frame: Frame, *, grid: Geometry) -> Placeme
         return find_placement(Grid((1, *frame.shape), affine), Grid(grid.shape, grid.affine), what="a plane")
     except InputError as error:
         raise InputError(
-            f"{path}: {name}: {error}, expected a segmentation on the image's own grid; is it of another series? resample it onto "
-            "this one"
+            f"{name}: {error}, expected a segmentation on the image's own grid; is it of another series? resample it onto "
+            "this one",
+            file=path,
         ) from None

@@ -7,7 +7,6 @@ References:
     DICOM PS3.3, C.7.6.2.1.1: where a pixel lies; x and y of DICOM's patient are turned to RAS.
 """
 
-import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,10 +29,9 @@ from tumorseg.storage.dicom.files import (
 from tumorseg.storage.dicom.frames import Frame, frames_of
 from tumorseg.storage.dicom.headers import read_headers
 from tumorseg.storage.dicom.pixels import read_frames
+from tumorseg.storage.file_warnings import warn
 from tumorseg.storage.formats.stored import Geometry, Stored, check_affine, damaged
 from tumorseg.types import Affine, Image
-
-logger = logging.getLogger(__name__)
 
 MOST_UNEVEN = 0.1
 """Share of the distance between planes by which one may be off its place; where one is missing it is a third or more."""
@@ -107,21 +105,22 @@ def _image_parts(file: ImageFile) -> list[str]:
     if len(found) != 1:
         listed = f": {', '.join(sorted(found.values()))}" if found else ""
         raise InputError(
-            f"{file.path}: found {len(found)} image series{listed}; expected a folder of one DICOM series; "
-            "give each a folder of its own"
+            f"found {len(found)} image series{listed}; expected a folder of one DICOM series; "
+            "give each a folder of its own",
+            file=file.path,
         )
     return [header.path for header in images] + broken
 
 
 def _check_class(path: str, sop_class: str) -> None:
     if sop_class in LABEL_CLASSES:
-        raise InputError(f"{path}: found a DICOM segmentation, expected an image; name it as the label")
+        raise InputError("found a DICOM segmentation, expected an image; name it as the label", file=path)
     if not sop_class:
         raise damaged(path, KIND, "its header ends early")
     if sop_class not in IMAGE_CLASSES:
         from pydicom.uid import UID
 
-        raise InputError(f"{path}: found {UID(sop_class).name}, expected a DICOM image of CT, MR or PET")
+        raise InputError(f"found {UID(sop_class).name}, expected a DICOM image of CT, MR or PET", file=path)
 
 
 def _check_alike(where: str, frames: Sequence[Frame]) -> None:
@@ -132,18 +131,21 @@ def _check_alike(where: str, frames: Sequence[Frame]) -> None:
     for frame in frames:
         if frame.shape != first.shape:
             raise InputError(
-                f"{where}: found planes of {_by(first.shape)} and of {_by(frame.shape)} pixels, expected one size; "
-                f"remove what is not of the series, such as {frame.path}"
+                f"found planes of {_by(first.shape)} and of {_by(frame.shape)} pixels, expected one size; "
+                f"remove what is not of the series, such as {frame.path}",
+                file=where,
             )
         if not np.allclose(np.linalg.norm(frame.axes, axis=0), sizes, rtol=MOST_TURNED):
             raise InputError(
-                f"{where}: found pixels of {_mm(first)} and of {_mm(frame)} mm, expected one size; "
-                f"remove what is not of the series, such as {frame.path}"
+                f"found pixels of {_mm(first)} and of {_mm(frame)} mm, expected one size; "
+                f"remove what is not of the series, such as {frame.path}",
+                file=where,
             )
         if np.abs(frame.axes / sizes - first.axes / sizes).max() > 2 * MOST_TURNED:
             raise InputError(
-                f"{where}: found planes that are not parallel, as in a localizer, expected one stack; "
-                f"remove what is not of the series, such as {frame.path}"
+                f"found planes that are not parallel, as in a localizer, expected one stack; "
+                f"remove what is not of the series, such as {frame.path}",
+                file=where,
             )
 
 
@@ -171,9 +173,10 @@ def _step(where: str, ordered: Sequence[Frame], normal: NDArray[np.float64]) -> 
     if off > allowed:
         worst = int(np.abs(gaps - typical).argmax())
         raise InputError(
-            f"{where}: found planes {gaps[worst]:.4g} mm apart between {ordered[worst].path} and {ordered[worst + 1].path}, "
+            f"found planes {gaps[worst]:.4g} mm apart between {ordered[worst].path} and {ordered[worst + 1].path}, "
             f"expected {typical:.4g} mm as elsewhere (planes are up to {off:.3g} mm off a regular stack, at most {allowed:.3g} mm "
-            "are allowed); slices are missing, or do not belong; restore the series"
+            "are allowed); slices are missing, or do not belong; restore the series",
+            file=where,
         )
     return step
 
@@ -181,17 +184,14 @@ def _step(where: str, ordered: Sequence[Frame], normal: NDArray[np.float64]) -> 
 def _warn(where: str, affine: Affine, copies: dict[str, str]) -> None:
     """Tell of what does not keep a series from being read."""
     if copies:
-        logger.warning("%s: %s", where, told_copies(copies))
+        warn(where, told_copies(copies))
     normal = np.cross(affine[:3, 0], affine[:3, 1])
     step = affine[:3, 2]
     cosine = abs(float(step @ normal)) / float(np.linalg.norm(step) * np.linalg.norm(normal))
     angle = float(np.arccos(min(cosine, 1.0)))
     if np.tan(angle) > SLANT:
-        logger.warning(
-            "%s: the planes are stacked aslant by %.3g degrees (a tilted gantry); the volume keeps this shear",
-            where,
-            np.degrees(angle),
-        )
+        degrees = f"{np.degrees(angle):.3g} degrees"
+        warn(where, f"the planes are stacked aslant by {degrees} (a tilted gantry); the volume keeps this shear")
 
 
 def _read_volume(ordered: Sequence[Frame]) -> Image:

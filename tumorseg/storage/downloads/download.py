@@ -15,8 +15,9 @@ from typing import IO, NamedTuple
 
 from tumorseg.errors import StorageError
 from tumorseg.schema.base import Record
+from tumorseg.schema.quantities import bytes_text
 from tumorseg.storage.atomic import ADVICE, storage_error
-from tumorseg.storage.disk import WatchBytes, byte_text, require_room
+from tumorseg.storage.disk import WatchBytes, require_room
 from tumorseg.storage.downloads.addresses import one_line, open_address
 from tumorseg.storage.json_files import read_record, write_record
 from tumorseg.storage.layout import FetchFiles
@@ -32,12 +33,12 @@ CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
 class Version(Record):
-    """Which version of which file a partial download is of."""
+    """Version of the file that a partial download is of."""
 
     url: str
     """Where it comes from."""
     validator: str | None
-    """The server's strong ETag, else its date of change; without one a download cannot go on, only start anew."""
+    """The server's strong ETag, else its date of change; without one a download cannot go on, only start again."""
     total: int | None
     """Bytes of the whole file, if the server says so."""
 
@@ -57,7 +58,7 @@ class _CutError(Exception):
 def download(url: str, files: FetchFiles, *, watch: WatchBytes) -> None:
     """Download a file to `files.partial`, going on where an earlier start was cut or killed.
 
-    It starts anew where the server's file has changed meanwhile or the server sends no parts. A connection that is
+    It starts again where the server's file has changed meanwhile or the server sends no parts. A connection that is
     cut is taken up again as long as tries bring new bytes, and five times more; pauses grow.
 
     Args:
@@ -75,7 +76,7 @@ def download(url: str, files: FetchFiles, *, watch: WatchBytes) -> None:
         furthest = max(here, furthest)
         if barren > len(PAUSES_S):
             raise StorageError(
-                f"{url}: {cut}; {barren} tries in a row brought nothing new; {byte_text(here)} are kept; check the "
+                f"{url}: {cut}; {barren} tries in a row brought nothing new; {bytes_text(here)} are kept; check the "
                 "connection, and give the same command again to go on"
             )
         pause = PAUSES_S[max(barren - 1, 0)]
@@ -181,7 +182,7 @@ def _receive(response: http.client.HTTPResponse, part: _Part, files: FetchFiles,
             done += len(block)
             watch(done, total, "")
     if total is not None and done < total:
-        raise _CutError(f"the connection ended after {byte_text(done, total)}")
+        raise _CutError(f"the connection ended after {bytes_text(done, total)}")
 
 
 def _open_partial(partial: Path) -> IO[bytes]:

@@ -13,7 +13,7 @@ ADVICE = "state it with --assume-orientation CODE or in a manifest"
 
 
 class Doubt(NamedTuple):
-    """Why the orientation of a file is in doubt."""
+    """Doubt about the orientation of a file."""
 
     reason: str
     """What is missing, or contradicts itself, in the words of the format."""

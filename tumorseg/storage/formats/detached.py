@@ -37,7 +37,7 @@ def data_files(path: str) -> list[str]:
         return []
     for name in names:
         if not name or Path(name).is_absolute() or ".." in Path(name).parts or "\\" in name:
-            raise InputError(f"{path}: found the data file {name!r}, expected one beside the header; move it there")
+            raise InputError(f"found the data file {name!r}, expected one beside the header; move it there", file=path)
     return [str(Path(path).parent / name) for name in names]
 
 
@@ -69,8 +69,9 @@ def _numbered(path: str, words: Sequence[str]) -> list[str]:
     count = (numbers[1] - numbers[0]) // step + 1 if numbers and step else 0
     if not NUMBERED.fullmatch(words[0]) or not 0 < count <= MOST_FILES:
         raise InputError(
-            f"{path}: found the data files {' '.join(words)[:80]!r}, expected a name such as slice%03d.raw, its first and last "
-            "number, and the step; mend the header"
+            f"found the data files {' '.join(words)[:80]!r}, expected a name such as slice%03d.raw, its first and last "
+            "number, and the step; mend the header",
+            file=path,
         )
     return [words[0] % (numbers[0] + step * number) for number in range(count)]
 

@@ -65,7 +65,7 @@ def integers(path: str, key: str, text: str, count: int | None = None) -> list[i
         found = []
     if not found or count not in (None, len(found)):
         raise InputError(
-            f"{path}: found {key} {text[:60]!r}, expected {count or 'one or more'} integers; mend the header"
+            f"found {key} {text[:60]!r}, expected {count or 'one or more'} integers; mend the header", file=path
         )
     return found
 
@@ -81,7 +81,7 @@ def numbers(path: str, key: str, text: str, count: int) -> list[float]:
     except ValueError:
         found = []
     if len(found) != count:
-        raise InputError(f"{path}: found {key} {text[:60]!r}, expected {count} numbers; mend the header")
+        raise InputError(f"found {key} {text[:60]!r}, expected {count} numbers; mend the header", file=path)
     return found
 
 
@@ -100,7 +100,7 @@ def millimetres(path: str, key: str, units: Sequence[str]) -> list[float]:
         # Mm is no millimetre; words may be in capitals
         if factor is None or not (is_word or name in (plain, "MM", "µm")):
             raise InputError(
-                f"{path}: found {key} {name!r}, expected a unit of length, such as mm or um; mend the header"
+                f"found {key} {name!r}, expected a unit of length, such as mm or um; mend the header", file=path
             )
         found.append(factor)
     return found

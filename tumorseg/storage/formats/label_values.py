@@ -78,21 +78,23 @@ def as_labels(path: str, array: NDArray[Any], scaling: tuple[float, float]) -> S
     """
     if is_coarse(array, scaling):
         raise InputError(
-            f"{path}: found labels stored with a slope of {scaling[0]}, which cannot tell every integer from the next; expected "
-            "integers without slope; store them anew from where they come from"
+            f"found labels stored with a slope of {scaling[0]}, which cannot tell every integer from the next; expected "
+            "integers without slope; store them anew from where they come from",
+            file=path,
         )
     if array.dtype.kind == "f" or scaling != UNSCALED:
         rounded = round_labels(array, scaling)
         if rounded.is_off.any():
             raise InputError(
-                f"{path}: found the value {rounded.values[rounded.is_off][0]!s}, expected integer labels; is this an intensity image, "
-                "or was it interpolated? store labels as integers"
+                f"found the value {rounded.values[rounded.is_off][0]!s}, expected integer labels; is this an intensity image, "
+                "or was it interpolated? store labels as integers",
+                file=path,
             )
         array = rounded.labels
     lowest, highest = int(array.min()), int(array.max())
     kind = next((k for k in (np.int16, np.int32) if np.iinfo(k).min <= lowest and highest <= np.iinfo(k).max), None)
     if kind is None:
         raise InputError(
-            f"{path}: found label values from {lowest} to {highest}; expected them to fit 32 bits; renumber"
+            f"found label values from {lowest} to {highest}; expected them to fit 32 bits; renumber", file=path
         )
     return array.astype(kind)

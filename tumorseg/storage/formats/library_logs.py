@@ -1,6 +1,6 @@
-"""What libraries say while they read a file: only here is it known which file they speak of.
+"""Messages that libraries log while they read a file, matched to that file.
 
-Their own lines would reach the user without a name. In a block that reads one file they are kept, per thread, and told of once
+Their own lines would reach the user without a name. In a block that reads one file they are kept, per thread, and reported once
 the file is read; outside of such blocks they go where they always went.
 """
 

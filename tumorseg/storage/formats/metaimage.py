@@ -100,7 +100,7 @@ def _read_header(path: str) -> MetaHeader:
     except UNREADABLE as error:
         raise damaged(path, KIND, error) from None
     if (kind := fields.get("ObjectType", IMAGE)) != IMAGE:
-        raise InputError(f"{path}: found the ObjectType {kind[:40]!r}, expected {IMAGE}; convert it")
+        raise InputError(f"found the ObjectType {kind[:40]!r}, expected {IMAGE}; convert it", file=path)
     if LAST_KEY not in fields:
         raise damaged(path, KIND, f"its header does not end with {LAST_KEY}")
     count = integers(path, "NDims", fields.get("NDims", ""), 1)[0]
@@ -108,11 +108,13 @@ def _read_header(path: str) -> MetaHeader:
     check_shape(path, size)
     if not 2 <= count <= 3:
         raise InputError(
-            f"{path}: found {count} axes, expected 2 or 3, channels as components of a voxel; split the file"
+            f"found {count} axes, expected 2 or 3, channels as components of a voxel; split the file", file=path
         )
     num_channels = integers(path, "ElementNumberOfChannels", fields.get("ElementNumberOfChannels", "1"), 1)[0]
     if num_channels < 1:
-        raise InputError(f"{path}: found ElementNumberOfChannels {num_channels}, expected at least 1; mend the header")
+        raise InputError(
+            f"found ElementNumberOfChannels {num_channels}, expected at least 1; mend the header", file=path
+        )
     return MetaHeader(path, fields, end, size, num_channels)
 
 
@@ -154,12 +156,13 @@ def _packing(header: MetaHeader) -> Packing:
     kind = TYPES.get(name.removesuffix(ARRAY))
     if kind is None:
         raise InputError(
-            f"{path}: found the ElementType {name[:40]!r}, expected one of {', '.join(TYPES)}; convert the file"
+            f"found the ElementType {name[:40]!r}, expected one of {', '.join(TYPES)}; convert the file", file=path
         )
     for key, plain in INTENSITY:
         if key in fields and numbers(path, key, fields[key], 1) != [plain]:
             raise InputError(
-                f"{path}: found {key} {fields[key][:40]}, which most programs ignore; expected {plain:g}; store intensities"
+                f"found {key} {fields[key][:40]}, which most programs ignore; expected {plain:g}; store intensities",
+                file=path,
             )
     is_big = any(_is_true(header, key) for key in ("BinaryDataByteOrderMSB", "ElementByteOrderMSB"))
     encoding = "zlib" if _is_true(header, "CompressedData") else "raw"

@@ -215,7 +215,7 @@ def load_header(path: str) -> Header:
     mended.set_slope_inter(None, None)
     check_shape(path, mended.get_data_shape())
     if mended.get_data_dtype().kind not in "biuf":
-        raise InputError(f"{path}: found voxels of type {mended.get_value_label('datatype')}, expected real numbers")
+        raise InputError(f"found voxels of type {mended.get_value_label('datatype')}, expected real numbers", file=path)
     return Header(mended, offset, scaling, raw, (remark("nibabel", said),) if said else ())
 
 
@@ -230,7 +230,7 @@ def _read_header(path: str) -> Any:
             if raw["magic"].item() == raw.single_magic:
                 return raw
             raise InputError(
-                f"{path}: is the header of a pair of files (.hdr and .img); expected both in one; convert it"
+                "is the header of a pair of files (.hdr and .img); expected both in one; convert it", file=path
             )
     raise EOFError("it does not begin like that")
 

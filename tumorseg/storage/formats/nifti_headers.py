@@ -1,4 +1,4 @@
-"""What NIfTI headers say twice of where a grid lies, and mending it: every byte that is not of the grid stays as it is."""
+"""The two affines of a NIfTI header, and mending the grid without changing any other byte."""
 
 import gzip
 from pathlib import Path
@@ -18,7 +18,7 @@ MOST_FORM_MISMATCH = 0.1
 
 
 class FormMismatch(NamedTuple):
-    """How the two affines of one file differ; the sform is the one that is used."""
+    """Difference between the two affines of one file; the sform is the one that is used."""
 
     distance_mm: float
     """Between the two places of a voxel, at the worst corner of the grid."""

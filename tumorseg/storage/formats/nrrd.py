@@ -86,7 +86,7 @@ def _packing(header: NrrdHeader) -> Packing:
     order = ENDIANS.get(fields.get("endian", "").lower())
     if order is None and kind[1] != "1" and encoding != "ascii":
         raise InputError(
-            f"{path}: found no endian, expected little or big for numbers of several bytes; mend the header"
+            "found no endian, expected little or big for numbers of several bytes; mend the header", file=path
         )
     skips = (integers(path, name, fields.get(name, "0"), 1)[0] for name in ("lineskip", "byteskip"))
     return Packing(encoding, np.dtype((order or "<") + kind), *skips)
@@ -97,7 +97,7 @@ def _known(path: str, key: str, text: str, names: dict[str, tuple[str, ...]]) ->
     found = next((known for known, spellings in names.items() if text.lower() in spellings), None)
     if found is None:
         listed = ", ".join(spellings[0] for spellings in names.values())
-        raise InputError(f"{path}: found the {key} {text[:60]!r}, expected one of {listed}; convert the file")
+        raise InputError(f"found the {key} {text[:60]!r}, expected one of {listed}; convert the file", file=path)
     return found
 
 

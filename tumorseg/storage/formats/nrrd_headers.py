@@ -1,4 +1,4 @@
-"""What a NRRD header says of its axes, and where they lie in the world.
+"""Axes of a NRRD header and their directions in the world.
 
 References:
     The NRRD format (teem.sourceforge.net/nrrd/format.html), sections 3 to 5.
@@ -53,7 +53,7 @@ class NrrdHeader(NamedTuple):
 
 
 class NrrdAxes(NamedTuple):
-    """Which axes are x, y and z."""
+    """Spatial axes of a NRRD file, and the axis of its channels."""
 
     spatial: tuple[int, ...]
     """Two or three."""
@@ -86,14 +86,14 @@ def read_header(path: str) -> NrrdHeader:
             key = name.replace(" ", "").lower()
             if key in fields:
                 raise InputError(
-                    f"{path}: found the field {name!r} twice in its header, expected it once; mend the header"
+                    f"found the field {name!r} twice in its header, expected it once; mend the header", file=path
                 )
             fields[key] = value.strip()
     count = integers(path, "dimension", fields.get("dimension", ""), 1)[0]
     sizes = integers(path, "sizes", fields.get("sizes", ""), count)
     if min(sizes) < 1:
         raise InputError(
-            f"{path}: found the sizes {sizes}, expected at least one voxel along each axis; mend the header"
+            f"found the sizes {sizes}, expected at least one voxel along each axis; mend the header", file=path
         )
     return NrrdHeader(path, fields, end, sizes)
 
@@ -112,11 +112,12 @@ def axes_of(header: NrrdHeader) -> NrrdAxes:
         spatial = tuple(axis for axis, kind in enumerate(kinds[: len(header.sizes)]) if kind in DOMAIN_KINDS)
     others = [axis for axis in range(len(header.sizes)) if axis not in spatial]
     if "complex" in kinds:
-        raise InputError(f"{header.path}: found complex numbers, expected real ones; store their magnitude")
+        raise InputError("found complex numbers, expected real ones; store their magnitude", file=header.path)
     if len(spatial) not in (2, 3) or len(others) > 1:
         raise InputError(
-            f"{header.path}: found {len(header.sizes)} axes, {len(spatial)} of them of space; expected 2 or 3, and at most one of "
-            "the numbers of a voxel (`kinds`: list, vector, …); split the file, or mend the header"
+            f"found {len(header.sizes)} axes, {len(spatial)} of them of space; expected 2 or 3, and at most one of "
+            "the numbers of a voxel (`kinds`: list, vector, …); split the file, or mend the header",
+            file=header.path,
         )
     return NrrdAxes(spatial, others[0] if others else None)
 
@@ -132,10 +133,10 @@ def affine_of(header: NrrdHeader, axes: NrrdAxes) -> tuple[Affine, Doubt | None]
     path, fields = header.path, header.fields
     space = fields.get("space", "").lower()
     if space.endswith(TIMED) or space in TIMED_SHORT:
-        raise InputError(f"{path}: found the space {space}, expected one without time; split the file")
+        raise InputError(f"found the space {space}, expected one without time; split the file", file=path)
     if space and space not in SPACES and space not in NOT_THE_PATIENTS:
         known = ", ".join((*SPACES, *NOT_THE_PATIENTS))
-        raise InputError(f"{path}: found the space {space[:60]!r}, expected one of {known}; mend the header")
+        raise InputError(f"found the space {space[:60]!r}, expected one of {known}; mend the header", file=path)
     _space_dimension(header)  # must make sense even where nothing is measured by it
     directions = _directions(header)
     if directions is None:
@@ -162,7 +163,8 @@ def _directions(header: NrrdHeader) -> list[list[float] | None] | None:
     words = VECTOR.findall(text)
     if len(words) != len(header.sizes):
         raise InputError(
-            f"{header.path}: found {len(words)} space directions, expected one for each of {len(header.sizes)} axes; mend the header"
+            f"found {len(words)} space directions, expected one for each of {len(header.sizes)} axes; mend the header",
+            file=header.path,
         )
     return [None if word == "none" else _vector(header, "space directions", word) for word in words]
 
@@ -176,7 +178,7 @@ def _space_dimension(header: NrrdHeader) -> int:
     stated = header.fields.get("spacedimension")
     count = 3 if stated is None else integers(header.path, "space dimension", stated, 1)[0]
     if count not in (2, 3):
-        raise InputError(f"{header.path}: found a space of {count} dimensions, expected 2 or 3; split the file")
+        raise InputError(f"found a space of {count} dimensions, expected 2 or 3; split the file", file=header.path)
     return count
 
 
@@ -187,10 +189,10 @@ def _oriented_grid(header: NrrdHeader, directions: Sequence[list[float]]) -> tup
     units = QUOTED.findall(fields.get("spaceunits", ""))
     if "spaceunits" in fields and len(units) != count:
         raise InputError(
-            f"{path}: found space units {fields['spaceunits'][:60]}, expected {count} in quotes; mend the header"
+            f"found space units {fields['spaceunits'][:60]}, expected {count} in quotes; mend the header", file=path
         )
     if any(_units(header, list(range(len(header.sizes))))):
-        raise InputError(f"{path}: found units beside space directions, expected space units; mend the header")
+        raise InputError("found units beside space directions, expected space units; mend the header", file=path)
     factors = np.array(millimetres(path, "space units", units) or [1.0] * count)
     stated = fields.get("spaceorigin", "none")
     origin = [0.0] * count if stated == "none" else _vector(header, "space origin", stated)
@@ -211,7 +213,7 @@ def _scalar_grid(header: NrrdHeader, axes: NrrdAxes) -> tuple[Affine, Affine]:
         if math.isnan(step):
             step = (most[axis] - least[axis]) / steps_between
         if math.isnan(step) and "spacings" in header.fields and header.sizes[axis] > 1:
-            raise InputError(f"{header.path}: found the spacing nan along axis {axis}, expected mm; mend the header")
+            raise InputError(f"found the spacing nan along axis {axis}, expected mm; mend the header", file=header.path)
         step = 1.0 if math.isnan(step) else step
         start = 0.0 if math.isnan(least[axis]) else least[axis] + (0 if is_node else step / 2)
         steps.append(factor * step)
@@ -224,7 +226,7 @@ def _units(header: NrrdHeader, axes: Sequence[int]) -> list[str]:
     units = QUOTED.findall(header.fields.get("units", ""))
     if "units" in header.fields and len(units) != len(header.sizes):
         raise InputError(
-            f"{header.path}: found {len(units)} units in quotes, expected one for each axis; mend the header"
+            f"found {len(units)} units in quotes, expected one for each axis; mend the header", file=header.path
         )
     return [units[axis] for axis in axes] if units else []
 

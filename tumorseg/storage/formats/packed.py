@@ -37,7 +37,7 @@ ZLIB_OR_GZIP = 47
 
 
 class Packing(NamedTuple):
-    """How voxels lie in a file."""
+    """Encoding and offset of the voxels in a file."""
 
     encoding: str
     """`ascii`, or one of `MOST_PACKED`."""
@@ -69,11 +69,13 @@ def read_values(
     """
     share, rest = divmod(count, len(places))
     if rest:
-        raise InputError(f"{path}: found {len(places)} data files for {count} numbers, expected an equal share in each")
+        raise InputError(
+            f"found {len(places)} data files for {count} numbers, expected an equal share in each", file=path
+        )
     parts = []
     for file, start in places:
         if (fault := path_fault(file)) is not None:
-            raise InputError(f"{path}: its data file {Path(file).name}: {fault}")
+            raise InputError(f"its data file {Path(file).name}: {fault}", file=path)
         try:
             parts.append(_read_share(file, start, packing, share))
         except UNREADABLE as error:

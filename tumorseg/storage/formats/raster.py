@@ -50,12 +50,12 @@ def open_raster(path: str) -> Stored:
         if picture.format != "TIFF" and _orientation(picture, path) in TURNED:
             width, height = height, width
     if pages > 1:
-        raise InputError(f"{path}: found {pages} pages, expected one; split the file, or write it as NIfTI")
+        raise InputError(f"found {pages} pages, expected one; split the file, or write it as NIfTI", file=path)
     if mode not in MODES:
-        raise InputError(f"{path}: found pixels of kind {mode}, expected grey or RGB; convert the picture")
+        raise InputError(f"found pixels of kind {mode}, expected grey or RGB; convert the picture", file=path)
     if is_deep:
         raise InputError(
-            f"{path}: found RGB of 16 bits a band, of which 8 would be lost; expected 8; write it as NIfTI"
+            "found RGB of 16 bits a band, of which 8 would be lost; expected 8; write it as NIfTI", file=path
         )
     return Stored(
         path,
@@ -95,7 +95,9 @@ def _opened(path: str) -> Iterator[tuple[Any, list[str]]]:
         raise damaged(path, KIND, f"none of {', '.join(FORMATS)} is found in it") from None
     except Image.DecompressionBombError:
         most = f"{2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000} million"
-        raise InputError(f"{path}: found more than {most} pixels; expected fewer; cut the picture into parts") from None
+        raise InputError(
+            f"found more than {most} pixels; expected fewer; cut the picture into parts", file=path
+        ) from None
     except (OSError, ValueError, TypeError, SyntaxError, EOFError) as error:
         raise damaged(path, KIND, error) from None
 

@@ -1,4 +1,4 @@
-"""What a file is by its first bytes, where its name says otherwise, and what is at a path where no file is."""
+"""File types recognised by first bytes, where names are wrong, and errors for paths without a file."""
 
 import os
 import stat
@@ -125,7 +125,7 @@ def check_is_file(path: str) -> None:
         InputError: it is not; the message says what is there instead.
     """
     if (fault := path_fault(path)) is not None:
-        raise InputError(f"{path}: {fault}")
+        raise InputError(fault, file=path)
 
 
 def path_fault(path: str) -> str | None:

@@ -8,7 +8,6 @@ References:
     The NRRD format, section 5: key/value pairs, and what is escaped in them.
 """
 
-import logging
 import math
 import re
 from collections import Counter
@@ -24,12 +23,11 @@ from tumorseg.errors import InputError
 from tumorseg.ops.grids import Grid
 from tumorseg.ops.labels import count_values
 from tumorseg.ops.placement import Placement, find_placement, place
+from tumorseg.storage.file_warnings import warn
 from tumorseg.storage.formats.itk import open_itk
 from tumorseg.storage.formats.stored import Geometry, Stored
 from tumorseg.storage.formats.structures import BACKGROUND, Structures, foreground, plain_name
 from tumorseg.types import Mask
-
-logger = logging.getLogger(__name__)
 
 ENDING = ".nrrd"
 LABEL_ENDINGS = (".seg.nrrd",)
@@ -98,7 +96,7 @@ def open_segments(path: str) -> Structures:
     fields = dict(_fields(path))
     segments = _segments(path, fields)
     if any(fields.get(key, "").casefold() == FRACTIONAL for key in REPRESENTATIONS):
-        raise InputError(f"{path}: found a fractional labelmap, expected a binary one; convert it in 3D Slicer")
+        raise InputError("found a fractional labelmap, expected a binary one; convert it in 3D Slicer", file=path)
     names = foreground(segment.name for segment in segments)
     if _is_one_voxel(stored):
         return Structures(path, (), names, lambda _, grid: np.zeros(grid.shape, np.bool_))
@@ -123,7 +121,8 @@ def _paint(
     for segment in segments:
         if segment.name == name and (outside := place(_inside(segment, layers), placement, mask)):
             raise InputError(
-                f"{stored.path}: {name}: found {outside} voxels outside the image, expected them inside; is it of another image?"
+                f"{name}: found {outside} voxels outside the image, expected them inside; is it of another image?",
+                file=stored.path,
             )
     return mask
 
@@ -132,15 +131,17 @@ def _placement(stored: Stored, grid: Geometry) -> Placement:
     own = Grid(stored.geometry.shape, stored.geometry.affine)
     if stored.doubt is not None:
         raise InputError(
-            f"{stored.path}: it is not known where its segments lie: {stored.doubt.reason}; expected a space of the patient, with directions "
-            "and an origin, which --assume-orientation cannot tell; mend the header in the program that wrote it"
+            f"it is not known where its segments lie: {stored.doubt.reason}; expected a space of the patient, with directions "
+            "and an origin, which --assume-orientation cannot tell; mend the header in the program that wrote it",
+            file=stored.path,
         )
     try:
         return find_placement(own, Grid(grid.shape, grid.affine))
     except InputError as error:
         raise InputError(
-            f"{stored.path}: {error}, expected segments on the image's own voxels; is it of another image? in 3D Slicer, set the "
-            "image as the segmentation's source geometry"
+            f"{error}, expected segments on the image's own voxels; is it of another image? in 3D Slicer, set the "
+            "image as the segmentation's source geometry",
+            file=stored.path,
         ) from None
 
 
@@ -162,7 +163,7 @@ def _segment(path: str, number: int, stated: dict[str, str], *, place: int) -> _
     name = plain_name(stated.get("Name", "")) or plain_name(stated.get("ID", "")) or f"segment {number}"
     value = _integer(path, f"Segment{number}_LabelValue", stated["LabelValue"]) if "LabelValue" in stated else None
     if value == 0:
-        raise InputError(f"{path}: {name}: found the label value 0, which is the background; save it again")
+        raise InputError(f"{name}: found the label value 0, which is the background; save it again", file=path)
     layer = _integer(path, f"Segment{number}_Layer", stated.get("Layer", "0" if value is not None else str(place)))
     return _Segment(name, layer, value)
 
@@ -171,7 +172,7 @@ def _integer(path: str, key: str, text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise InputError(f"{path}: found {key} {text[:40]!r}, expected an integer; save it again") from None
+        raise InputError(f"found {key} {text[:40]!r}, expected an integer; save it again", file=path) from None
 
 
 def _check_layers(path: str, segments: Sequence[_Segment], stored: Stored) -> None:
@@ -181,14 +182,15 @@ def _check_layers(path: str, segments: Sequence[_Segment], stored: Stored) -> No
         name, layer, value = beyond[0]
         missing = "" if value is not None else ", nor a label value in another"
         raise InputError(
-            f"{path}: {name}: found no layer {layer}{missing}: the file has {count} layer(s); expected one for it; save it again"
+            f"{name}: found no layer {layer}{missing}: the file has {count} layer(s); expected one for it; save it again",
+            file=path,
         )
 
 
 def _warn_of_repeated(path: str, segments: Sequence[_Segment]) -> None:
     counts = Counter(segment.name for segment in segments if segment.name.casefold() != BACKGROUND)
     if repeated := [f"{name} ({count})" for name, count in sorted(counts.items()) if count > 1]:
-        logger.warning("%s: segments of one name are united: %s", path, ", ".join(repeated))
+        warn(path, f"segments of one name are united: {', '.join(repeated)}")
 
 
 def _as_integers(path: str, layer: NDArray[Any]) -> NDArray[Any]:
@@ -198,7 +200,7 @@ def _as_integers(path: str, layer: NDArray[Any]) -> NDArray[Any]:
         is_off = ~((layer == np.rint(layer)) & (np.abs(layer) < 2**31))
     if is_off.any():
         raise InputError(
-            f"{path}: found the value {layer[is_off][0]:g}, expected integers; save it again as a segmentation"
+            f"found the value {layer[is_off][0]:g}, expected integers; save it again as a segmentation", file=path
         )
     return layer.astype(np.int32)
 
@@ -214,11 +216,12 @@ def _check_values(path: str, segments: Sequence[_Segment], layers: Sequence[NDAr
             unknown += nameless
         elif len(nameless) > 1:
             raise InputError(
-                f"{path}: {bare}: found the values {_listed(nameless)} in its layer and no label value of its own, expected one of the "
-                "two; save it again with a newer version of 3D Slicer"
+                f"{bare}: found the values {_listed(nameless)} in its layer and no label value of its own, expected one of the "
+                "two; save it again with a newer version of 3D Slicer",
+                file=path,
             )
     if unknown:
-        logger.warning("%s: values that no segment has are left out: %s", path, _listed(sorted(set(unknown))))
+        warn(path, f"values that no segment has are left out: {_listed(sorted(set(unknown)))}")
 
 
 def _listed(values: Sequence[int]) -> str:

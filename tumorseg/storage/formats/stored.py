@@ -1,4 +1,4 @@
-"""What every image format tells of a file before its voxels are read, and how its faults are put."""
+"""Header information common to all image formats, and the error for a damaged file."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -17,12 +17,8 @@ NIFTI_ENDINGS = (".nii.gz", ".nii")
 """How the name of a NIfTI file may end."""
 
 
-class AffineError(InputError):
-    """A file's affine maps no voxel grid to the world; its voxels may be sound."""
-
-
 class Geometry(NamedTuple):
-    """What a header says of the voxel grid."""
+    """Voxel grid according to a header."""
 
     shape: tuple[int, int, int]
     """Voxels (Z, Y, X); a 2D image has Z = 1."""
@@ -47,7 +43,7 @@ class Stored:
     doubt: Doubt | None = None
     """Why its orientation is in doubt."""
     remarks: tuple[str, ...] = ()
-    """What the user is to be told once the voxels are read, without the file's name."""
+    """What is reported to the user once the voxels are read, without the file's name."""
     not_image: str | None = None
     """Why its values can be labels but no intensities, and what to do."""
 
@@ -58,20 +54,22 @@ class Stored:
             InputError: they can only be labels.
         """
         if self.not_image is not None:
-            raise InputError(f"{self.path}: {self.not_image}")
+            raise InputError(self.not_image, file=self.path)
 
 
 def check_affine(path: str, affine: Affine) -> Affine:
     """Return an affine that maps voxels to the world.
 
     Raises:
-        AffineError: a voxel edge is 0, not finite, or lies in the plane of the others.
+        InputError: a voxel edge is 0, not finite, or lies in the plane of the others.
     """
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.isfinite(affine).all() or (lengths == 0).any():
-        raise AffineError(f"{path}: found voxel sizes of zero or no number in {affine.tolist()}; mend the header")
+        fault = f"found voxel sizes of zero or no number in {affine.tolist()}; mend the header"
+        raise InputError(fault, file=path, kind="bad_affine")
     if abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-6:
-        raise AffineError(f"{path}: the affine {affine.tolist()} is singular, expected three independent axes; mend it")
+        fault = f"the affine {affine.tolist()} is singular, expected three independent axes; mend it"
+        raise InputError(fault, file=path, kind="bad_affine")
     return affine
 
 
@@ -83,13 +81,13 @@ def check_shape(path: str, shape: Sequence[int]) -> None:
     """
     if len(shape) < 2 or min(shape) < 1 or math.prod(shape[4:]) > 1:
         raise InputError(
-            f"{path}: found shape {tuple(shape)}; expected 2D, 3D, or 4D with the channels last; reshape it"
+            f"found shape {tuple(shape)}; expected 2D, 3D, or 4D with the channels last; reshape it", file=path
         )
 
 
 def damaged(path: str, kind: str, cause: object) -> InputError:
     """Return the error for a file that its format's reader gave up on; if it is of another format, that is said."""
     if (found := misnamed(path)) is not None:
-        return InputError(f"{path}: {found}")
+        return InputError(found, file=path)
     reason = " ".join(str(cause).split()) or type(cause).__name__
-    return InputError(f"{path}: cannot be read as {kind} ({reason}); expected a whole file; {RESTORE}")
+    return InputError(f"cannot be read as {kind} ({reason}); expected a whole file; {RESTORE}", file=path)

@@ -1,4 +1,4 @@
-"""What a file tells of structures that it knows by name: labels have names there, but no values that other files share."""
+"""Named structures of one file: labels there have names, but no values shared with other files."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple

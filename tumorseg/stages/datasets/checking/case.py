@@ -1,6 +1,7 @@
 """One case: everything that is wrong with it, not only the first thing, and what is to be compared with other cases."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,12 +16,12 @@ from tumorseg.ops.labels import count_values
 from tumorseg.planning.evidence.laterality import mirror_pairs
 from tumorseg.schema.cases import reading_of
 from tumorseg.schema.dataset import Case, DatasetDescription
-from tumorseg.schema.findings import Finding
+from tumorseg.schema.findings import Finding, finding
 from tumorseg.stages.datasets.checking.channels import ReadChannel, check_channels, read_channels
 from tumorseg.stages.datasets.checking.crop import check_crop
 from tumorseg.stages.datasets.checking.label import check_label, label_faults, read_label
-from tumorseg.stages.opening.captured_warnings import heard_findings, hearing
 from tumorseg.stages.opening.case_grids import grid_number, way_onto
+from tumorseg.storage.file_warnings import FileWarning, captured_warnings
 from tumorseg.storage.images import Volume, knows_names_only
 from tumorseg.types import Image, Segmentation
 
@@ -29,14 +30,14 @@ NOWHERE = Volume(np.empty((1, 1, 1), np.float32), np.eye(4))
 
 
 class CheckTask(NamedTuple):
-    """What a worker needs to check one case."""
+    """Input of a worker that checks one case."""
 
     case: Case
     description: DatasetDescription
 
 
 class LabelFacts(NamedTuple):
-    """What is compared of the labels of cases."""
+    """Facts about a case's label that are compared between cases."""
 
     voxels: dict[int, int]
     """Voxels of each value that is found."""
@@ -47,7 +48,7 @@ class LabelFacts(NamedTuple):
 
 
 class CaseFacts(NamedTuple):
-    """What is compared between cases; a few kB, whatever the size of the images."""
+    """Facts about a case that are compared between cases; a few kB, whatever the size of the images."""
 
     case_id: str
     spacing_mm: tuple[float, float, float]
@@ -69,7 +70,7 @@ class CaseFacts(NamedTuple):
 
 
 class CheckedCase(NamedTuple):
-    """What a worker found."""
+    """Result of a worker that checked one case."""
 
     findings: tuple[Finding, ...]
     facts: CaseFacts | None
@@ -78,9 +79,20 @@ class CheckedCase(NamedTuple):
 
 def check_case(task: CheckTask) -> CheckedCase:
     """Check one case; called in a worker process."""
-    with hearing() as heard:
+    with captured_warnings() as captured:
         found = _check_case(task)
-    return found._replace(findings=(*found.findings, *heard_findings(task.case, heard)))
+    return found._replace(findings=(*found.findings, *_warnings(task.case, captured)))
+
+
+def _warnings(case: Case, captured: Sequence[FileWarning]) -> Iterator[Finding]:
+    """Yield each warning that reading raised once, with the file or folder of the case that it is about."""
+    files = {file: Path(file) for file in (*(image.path for image in case.images), *case.label_files)}
+    for warning in dict.fromkeys(captured):
+        about = Path(warning.file)
+        holding = [file for file, path in files.items() if about == path or path in about.parents]
+        file = max(holding, key=len, default=None)
+        message = warning.reason if warning.source == file else warning.text
+        yield finding("reading", message, cases=(case.case_id,), file=file)
 
 
 def _check_case(task: CheckTask) -> CheckedCase:

@@ -1,4 +1,4 @@
-"""What the image files of one case say of themselves and of each other."""
+"""Checks of one case's image files, each by itself and against each other."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -17,11 +17,10 @@ from tumorseg.ops.units import ct_doubt
 from tumorseg.planning.evidence.kinds import kind_from_name
 from tumorseg.schema.cases import CaseReading, reading_of
 from tumorseg.schema.dataset import Case, Channel, DatasetDescription, ImageFile
-from tumorseg.schema.findings import Finding, finding
+from tumorseg.schema.findings import Finding, finding, finding_of
 from tumorseg.stages.opening.case_grids import LEAST_SHARED, grid_fault, grid_of, way_onto
 from tumorseg.stages.opening.reading import describe_forms
-from tumorseg.storage.formats.stored import AffineError
-from tumorseg.storage.images import Volume, read_geometry, read_images
+from tumorseg.storage.images import Volume, read_images
 
 PET_NOISE = -1.0
 """Uptake below this is no noise around zero."""
@@ -47,27 +46,16 @@ def read_channels(case: Case, description: DatasetDescription) -> tuple[list[Rea
             read = read_images(files, description.reading.assumed_orientation)
             volumes.update(zip(files, read, strict=True))
         except InputError as error:
-            findings.append(finding(fault(files[0], error), str(error), cases=(case.case_id,), file=path))
+            findings.append(finding_of(error, fault(path, error), cases=(case.case_id,), file=path))
     return [
         ReadChannel(channel, file, volumes[file], measure_channel(volumes[file].array)) if file in volumes else None
         for channel, file in zip(description.channels, case.images, strict=True)
     ], findings
 
 
-def fault(file: ImageFile, error: InputError) -> str:
+def fault(path: str, error: InputError) -> str:
     """Return what kind of fault kept a file from being read."""
-    if isinstance(error, AffineError):
-        return "bad_affine"
-    if not os.path.lexists(file.path):
-        return "missing_file"
-    if file.parts or Path(file.path).is_dir():  # DICOM
-        return "unreadable_file"
-    try:
-        count = read_geometry(file.path).num_volumes
-    except InputError:
-        return "unreadable_file"
-    is_other = file.num_volumes not in (None, count) or (file.index is None and count > 1)
-    return "channel_count" if is_other or (file.index or 0) >= count else "unreadable_file"
+    return error.kind or ("unreadable_file" if os.path.lexists(path) else "missing_file")
 
 
 def check_channels(

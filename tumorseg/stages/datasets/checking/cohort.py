@@ -171,8 +171,8 @@ def _check_certainty(dataset: Dataset, facts: Sequence[CaseFacts], *, is_confirm
     for name in absent_labels(dataset, held) if held else []:
         message = f"the label {name} ({dataset.labels[name]}) is in no {where}, so that it cannot be learnt; correct the labels or remove it"
         absent = finding("absent_label", message)
-        found.append(absent if is_certain else absent.model_copy(update={"severity": "warning"}))
-    yield from (one.model_copy(update={"severity": "warning"}) for one in found) if is_confirmed else found
+        found.append(absent if is_certain else absent.changed(severity="warning"))
+    yield from (one.changed(severity="warning") for one in found) if is_confirmed else found
     yield from (finding("many_labels", message) for message in many_labels(dataset))
 
 

@@ -1,4 +1,4 @@
-"""Cases that are copies of each other, and whether cross-validation would learn from one what it is asked about the other."""
+"""Duplicate cases, and whether they leak between folds."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence

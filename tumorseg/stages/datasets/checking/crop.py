@@ -1,4 +1,4 @@
-"""What cropping to what is not zero would take of a case's labels."""
+"""Check of the label voxels that cropping to nonzero voxels would remove."""
 
 from collections.abc import Iterator, Sequence
 

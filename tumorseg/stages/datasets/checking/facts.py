@@ -1,4 +1,4 @@
-"""What a dataset looks like as a whole, in a few lines."""
+"""Summary of a dataset in a few lines."""
 
 from collections import Counter
 from collections.abc import Sequence

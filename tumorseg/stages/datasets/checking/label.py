@@ -1,4 +1,4 @@
-"""What the label file of one case says of itself, and against the images."""
+"""Checks of one case's label file, by itself and against the images."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from tumorseg.ops.integrity import TINY_VOXELS, TinyComponents, find_tiny_compon
 from tumorseg.ops.labels import count_values
 from tumorseg.schema.cases import reading_of
 from tumorseg.schema.dataset import Case, DatasetDescription, ImageFile
-from tumorseg.schema.findings import Finding, finding
+from tumorseg.schema.findings import Finding, finding, finding_of
 from tumorseg.schema.targets import targets_of
 from tumorseg.stages.datasets.checking.channels import ReadChannel, check_forms, fault, is_copy
 from tumorseg.stages.opening.case_grids import grid_fault, way_onto
@@ -47,7 +47,7 @@ def label_faults(case: Case, error: InputError, channels: Sequence[ReadChannel |
     if knows_names_only(case.label or ""):
         missing = next((path for path in case.label_files if not os.path.lexists(path)), None)
         kind = "missing_file" if missing else "unreadable_file"
-        return [finding(kind, str(error), cases=(case.case_id,), file=missing or case.label)]
+        return [finding_of(error, kind, cases=(case.case_id,), file=missing or case.label)]
     return list(_label_faults(case, error, channels))
 
 
@@ -58,13 +58,13 @@ def _label_faults(case: Case, error: InputError, channels: Sequence[ReadChannel 
     try:
         stored = read_stored(ImageFile(path=path))
     except InputError as unreadable:
-        yield tell(fault(ImageFile(path=path), unreadable), str(unreadable))
+        yield finding_of(unreadable, fault(path, unreadable), cases=(case.case_id,), file=path)
         return
     yield from _check_copies(case, real_values(stored.array, stored.scaling), channels)
     rounded = round_labels(stored.array, stored.scaling)
     found, counts = np.unique(rounded.values[rounded.is_off], return_counts=True, equal_nan=True)
     if is_coarse(stored.array, stored.scaling) or not found.size:  # or too large for any integer type
-        yield tell("non_integer_label", str(error))
+        yield finding_of(error, "non_integer_label", cases=(case.case_id,), file=path)
         return
     # in full: 1.0039 as 1 would be no reason
     listed = _listed([f"{value!s} ({count} voxels)" for value, count in zip(found, counts, strict=True)])

@@ -14,16 +14,14 @@ from tumorseg.reports.thumbnails import thumbnail_png
 from tumorseg.schema.dataset import Case, DatasetDescription, ImageFile
 from tumorseg.schema.findings import CheckReport
 from tumorseg.stages.datasets.checking.label import read_label
+from tumorseg.stages.opening.each_case import each_case
 from tumorseg.stages.opening.reading import expected_bytes
 from tumorseg.storage.images import Volume, read_image
 from tumorseg.types import Segmentation
-from tumorseg.workers.machine import num_cores
-from tumorseg.workers.outcomes import Success
-from tumorseg.workers.pool import run_cases
 
 
 class ThumbnailTask(NamedTuple):
-    """What a worker needs to draw one case."""
+    """Input of a worker that draws one case."""
 
     case: Case
     files: tuple[ImageFile, ...]
@@ -41,22 +39,21 @@ def draw_flagged(report: CheckReport, cases: Sequence[Case], jobs: int | None) -
     chosen = [(known[case_id], file) for case_id, file in flagged.items() if case_id in known][:MOST_THUMBNAILS]
     if report.dataset is None or not chosen:
         return []
-    num_workers = min(jobs or num_cores(), len(chosen))
-    drawn = {
-        outcome.case_id: outcome.value
-        for outcome in run_cases(
-            draw_case,
-            _tasks(chosen, report.dataset),
-            num_workers=num_workers,
-            expected_bytes=expected_bytes(case for case, _ in chosen),
-        )
-        if isinstance(outcome, Success) and outcome.value is not None
-    }
-    kinds = {case.case_id: _kinds(report, case.case_id) for case, _ in chosen}
+    drawn: dict[str, bytes | None] = {}
+    each_case(
+        draw_case,
+        _tasks(chosen, report.dataset),
+        drawn.__setitem__,
+        num_cases=len(chosen),
+        expected_bytes=expected_bytes(case for case, _ in chosen),
+        jobs=jobs,
+        steps=None,
+    )
+    pictures = [(case.case_id, drawn.get(case.case_id)) for case, _ in chosen]
     return [
-        Picture(f"{case.case_id}: {kinds[case.case_id]}", drawn[case.case_id])
-        for case, _ in chosen
-        if case.case_id in drawn
+        Picture(f"{case_id}: {_kinds(report, case_id)}", picture)
+        for case_id, picture in pictures
+        if picture is not None
     ]
 
 

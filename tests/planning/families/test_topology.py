@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tumorseg.planning.search.topology import choose_topology
+from tumorseg.planning.families.topology import choose_topology
 
 
 def test_isotropic_axes_are_halved_together_until_4_voxels_are_left():

@@ -62,6 +62,32 @@ def choose_topology(spacing_mm: Spacing, patch_size: Sequence[float], min_edge: 
     return Topology(tuple(strides), tuple(kernels), padded)
 
 
+def shrunk(topology: Topology, spacing_mm: Spacing, median_shape: Sequence[float]) -> Topology | None:
+    """Return the topology on the next smaller patch, or None if there is none.
+
+    Args:
+        topology: that of the patch so far.
+        spacing_mm: per axis.
+        median_shape: median voxels of a case; the axis that is largest against it shrinks.
+    """
+    patch = topology.patch_size
+    order = sorted(range(len(patch)), key=lambda axis: patch[axis] / median_shape[axis])
+    for axis in reversed(order):
+        smaller = list(patch)
+        smaller[axis] -= topology.divisors[axis]
+        if smaller[axis] <= 0:
+            continue
+        # The smaller patch may be pooled less often, so that its own divisor is the step.
+        step = choose_topology(spacing_mm, smaller).divisors[axis]
+        if patch[axis] - step < min(MIN_EDGE, median_shape[axis]):
+            continue
+        smaller[axis] = patch[axis] - step
+        found = choose_topology(spacing_mm, smaller)
+        if found.num_stages > 1:
+            return found
+    return None
+
+
 def _axes_to_pool(spacing: list[float], size: list[float], min_edge: int) -> list[int]:
     """Return the axes that are large enough and nearly as fine as the finest of those."""
     large = [axis for axis, edge in enumerate(size) if edge >= 2 * min_edge]

@@ -1,0 +1,70 @@
+"""Progress of a training and the scores of its epochs, in plain values that a checkpoint keeps."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from tumorseg.engine.learner import StepResult
+
+BEST_DECAY = 0.9
+"""Weight of the past in the running mean that decides the best epoch, as in nnU-Net."""
+
+
+class EpochMeans(NamedTuple):
+    """Mean training losses of an epoch, over steps whose loss was finite."""
+
+    loss: float
+    components: dict[str, float]
+    """By name, in alphabetical order."""
+
+
+@dataclass
+class Progress:
+    """State of a training between two steps; its fields are those of the checkpoint."""
+
+    iteration: int = 0
+    losses: list[float] = field(default_factory=list)
+    """Finite ones of the present epoch."""
+    components: dict[str, float] = field(default_factory=dict)
+    """Their sums in the present epoch."""
+    running: float | None = None
+    """Running mean of the validation DSC, or of the negative training loss."""
+    best: float = -math.inf
+    """Best value of it."""
+    skipped: int = 0
+    """Steps in a row, up to the latest, that were not taken."""
+
+    def add(self, result: StepResult) -> None:
+        """Count a step; its loss counts if it is finite."""
+        if math.isfinite(result.total):
+            self.losses.append(result.total)
+            for name, value in result.components.items():
+                self.components[name] = self.components.get(name, 0.0) + value
+        self.skipped = 0 if result.has_stepped else self.skipped + 1
+        self.iteration += 1
+
+    def means(self) -> EpochMeans:
+        """Return the means of the present epoch so far, which has a finite loss."""
+        count = len(self.losses)
+        components = {name: total / count for name, total in sorted(self.components.items())}
+        return EpochMeans(sum(self.losses) / count, components)
+
+    def end_epoch(self, train_loss: float, dsc: Mapping[str, float | None] | None) -> bool:
+        """Begin a new epoch; return whether the running mean of what makes an epoch good is the best so far.
+
+        Args:
+            train_loss: of the epoch, which decides where there are no held-out cases.
+            dsc: of each label or region on held-out patches, None where there was nothing to score; None without held-out
+                cases.
+        """
+        self.losses, self.components = [], {}
+        value = -train_loss if dsc is None else _mean([value for value in dsc.values() if value is not None])
+        self.running = value if self.running is None else BEST_DECAY * self.running + (1 - BEST_DECAY) * value
+        is_best = self.running > self.best
+        self.best = max(self.best, self.running)
+        return is_best
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else 0.0

@@ -1,0 +1,54 @@
+"""Loss and pooled DSC on held-out patches, the same ones each time."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tumorseg.engine.feed import PatchFeed
+from tumorseg.engine.learner import Learner
+from tumorseg.engine.scores import PooledDice
+from tumorseg.errors import TrainingError
+
+
+class Validation(NamedTuple):
+    """Loss and DSC of the present weights on held-out patches."""
+
+    loss: float | None
+    """Mean over batches, those whose loss was not finite left out; None without held-out cases."""
+    dsc: dict[str, float | None]
+    """Of each label or region over all patches; None where there was nothing to find and nothing found."""
+
+
+def validate(learner: Learner, feed: PatchFeed | None, *, num_batches: int, iteration: int) -> Validation:
+    """Score the network on held-out patches.
+
+    Args:
+        learner: the network and its loss.
+        feed: held-out patches, if there are any.
+        num_batches: how many, from the first one on.
+        iteration: steps of the training so far, for the error.
+
+    Raises:
+        TrainingError: the loss of no batch is finite.
+    """
+    if feed is None:
+        return Validation(None, {})
+    pooled, totals = PooledDice(learner.targets), list[Tensor]()
+    learner.network.eval()
+    with torch.inference_mode():
+        for batch in feed.batches(range(num_batches)):
+            with learner.autocast():
+                logits = learner.network(batch.inputs.images)
+            totals.append(learner.loss_of(logits, batch.inputs).total)
+            pooled.add(logits, batch.inputs.segmentations)
+        # The device is waited for after all batches, not at each.
+        losses = torch.stack(totals).tolist()
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    if not finite:
+        raise TrainingError(
+            f"the validation loss became {losses[-1]} on every batch after iteration {iteration}; look at the held-out cases "
+            "for extreme intensities, or set a lower optimizer.lr; earlier checkpoints are untouched"
+        )
+    return Validation(sum(finite) / len(finite), pooled.dsc())

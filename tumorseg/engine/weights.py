@@ -1,0 +1,62 @@
+"""A network's weights: how they begin, where they lie, and how they are taken up."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from tumorseg.errors import TrainingError
+from tumorseg.networks.registry import build_network
+from tumorseg.schema.plan import Configuration
+
+CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+def initial_network(
+    configuration: Configuration, *, num_channels: int, num_outputs: int, seed: int, device: torch.device
+) -> nn.Module:
+    """Return the network of a configuration with weights that follow from the seed.
+
+    Args:
+        configuration: names the network.
+        num_channels: C, input channels.
+        num_outputs: K, output channels.
+        seed: of the training.
+        device: where it is to run.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build_network(
+            configuration.network,
+            num_channels=num_channels,
+            num_outputs=num_outputs,
+            activation_checkpointing=configuration.activation_checkpointing,
+        )
+    return place(network, device)
+
+
+def place(network: nn.Module, device: torch.device) -> nn.Module:
+    """Move a network to a device; on the CPU the weights of convolutions are put channels last.
+
+    With few channels, as in networks that a CPU can train, convolutions are then about a quarter faster (measured on
+    12 features, 40 x 56 x 40, two cores); results differ by rounding only.
+    """
+    network = network.to(device)
+    if device.type == "cpu":
+        for module in network.modules():
+            if isinstance(module, CONVOLUTIONS):
+                order = torch.channels_last_3d if module.weight.ndim == 5 else torch.channels_last
+                module.weight.data = module.weight.data.contiguous(memory_format=order)
+    return network
+
+
+def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Take up the weights of a checkpoint.
+
+    Raises:
+        TrainingError: they belong to another network.
+    """
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise TrainingError(f"the checkpoint does not fit the plan's network: {str(error).splitlines()[-1]}") from None

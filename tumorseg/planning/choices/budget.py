@@ -1,0 +1,55 @@
+"""GPU memory that a plan may use, GPUs that share a batch, or the CPU that trains."""
+
+from tumorseg.planning.decided import Decided
+from tumorseg.planning.presets import Preset
+from tumorseg.schema.plan import Budget, Reason
+from tumorseg.schema.quantities import GB
+
+
+def choose_vram(preset: Preset, vram_gb: float | None) -> Decided[int]:
+    """Return the budget of each GPU in bytes; `vram_gb` is the user's, if any."""
+    preset_bytes = _bytes(preset.vram_gb)
+    alternative = "--vram with more, where the GPU has it: larger patches, then larger batches, and longer steps"
+    if vram_gb is None:
+        rule = f"preset {preset.name}: {preset.purpose}"
+        reason = Reason(source="preset", rule=rule, alternative=alternative)
+        return Decided(preset_bytes, {"budget.vram_bytes": reason})
+    reason = Reason(source="user", rule="--vram", inputs={"planned": preset_bytes}, alternative=alternative)
+    return Decided(_bytes(vram_gb), {"budget.vram_bytes": reason})
+
+
+def _bytes(vram_gb: float) -> int:
+    # Shares of a budget of none would be divisions by zero; one of a byte is refused as too small for any patch.
+    return max(1, round(vram_gb * GB))
+
+
+def choose_budget(vram: Decided[int], preset: Preset, *, num_gpus: int, step_s: float | None) -> Decided[Budget]:
+    """Return the budget of a plan whose memory is not counted yet.
+
+    Args:
+        vram: budget of each GPU in bytes.
+        preset: limited to what the CPU trains, if one is to.
+        num_gpus: GPUs among which a batch is divided.
+        step_s: seconds of a training step, timed on the CPU that trains; None for GPUs.
+    """
+    reasons = vram.reasons | {"budget.num_gpus": _gpus_reason(num_gpus)}
+    if step_s is None:
+        return Decided(Budget(vram_bytes=vram.value, num_gpus=num_gpus), reasons)
+    reasons["budget.device"] = Reason(
+        source="user",
+        rule="--device cpu: width and patch are chosen by steps that were timed on this machine",
+        alternative="a GPU (no --device): width and patch of the preset, by memory",
+    )
+    reasons["budget.step_s"] = Reason(
+        source="device",
+        rule="timed on this machine, with the widest features and the largest patch to begin with that it trains in time",
+        inputs={"base_features": preset.base_features, "initial_edge_3d": preset.initial_edge_3d},
+    )
+    return Decided(Budget(vram_bytes=vram.value, num_gpus=num_gpus, device="cpu", step_s=step_s), reasons)
+
+
+def _gpus_reason(num_gpus: int) -> Reason:
+    if num_gpus == 1:
+        return Reason(rule="one, which takes the whole batch", alternative="--num-gpus with more: larger batches")
+    alternative = "1: a smaller batch, or more time for the same one"
+    return Reason(source="user", rule="--num-gpus", inputs={"planned": 1}, alternative=alternative)

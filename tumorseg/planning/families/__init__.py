@@ -1,0 +1,1 @@
+"""Families of networks: what the planner asks of each."""

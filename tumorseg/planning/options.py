@@ -1,0 +1,142 @@
+"""Options of the planner: their contradictions are refused before anything is decided."""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from tumorseg.errors import PlanError
+from tumorseg.planning.decided import Decided
+from tumorseg.planning.families.registry import family_of
+from tumorseg.planning.folds.split_lists import SplitLists
+from tumorseg.planning.memory.counting import MemoryCounter
+from tumorseg.planning.memory.rehearsal import Setting
+from tumorseg.planning.overrides import Override
+from tumorseg.planning.presets import PRESETS, Preset
+from tumorseg.schema.base import Record
+from tumorseg.schema.dataset import name_fault
+from tumorseg.schema.plan import Configuration, Reason
+
+MOST_SHOWN = 60
+"""Letters of an unsound name."""
+
+
+class PlanOptions(Record):
+    """Options of the planner."""
+
+    preset: Preset = PRESETS["optimized"]
+    """Where the plan starts from."""
+    vram_gb: float | None = None
+    """Budget in GB (2^30 bytes); the preset's if None."""
+    device: Literal["cpu"] | None = None
+    """`cpu` chooses width and patch by steps timed there; None plans for GPUs."""
+    num_gpus: int = 1
+    """GPUs of that budget each, among which a batch is divided."""
+    max_hours: float | None = None
+    """Time for one fold's training."""
+    network: str | None = None
+    """A network of the planner; the preset's if None."""
+    splits: SplitLists | str | None = None
+    """Lists of cases; one of `NAMED_SPLITS`; or, if None, five random folds, of groups if there are any."""
+    channels: tuple[str, ...] = ()
+    """Channels that the user picked; the fingerprint holds no others. Empty for all."""
+    regions: str | None = None
+    """Where the regions of the fingerprint come from, if the user stated it."""
+    excluded: tuple[str, ...] = ()
+    """Cases that the user left out; the fingerprint does not hold them."""
+    kept_back: tuple[str, ...] = ()
+    """Cases in no list of the split file; the fingerprint does not hold them."""
+    overrides: tuple[Override, ...] = ()
+    """Fields that the user sets."""
+    confirm_labels: bool = False
+    """Whether labels that are doubtful, or in no case, are meant so."""
+
+
+class Machine(NamedTuple):
+    """Measurements that the planner may ask of the machine that it runs on."""
+
+    seconds: Callable[[Configuration, Setting], float] | None = None
+    """Times a training step on the CPU, for plans that are to be trained there."""
+    counter: MemoryCounter | None = None
+    """Remembers what it counted; a new one if None."""
+
+
+def check_plan_name(name: str) -> None:
+    """Refuse a name that no plan can have, as it is the stem of its file.
+
+    Raises:
+        PlanError: it is one.
+    """
+    if (fault := name_fault(name)) is not None:
+        raise PlanError(f"a plan cannot be called {name[:MOST_SHOWN]!r}: the name {fault}; give another -o")
+
+
+def check_options(options: PlanOptions) -> None:
+    """Refuse options that contradict each other, or that no plan can satisfy.
+
+    Raises:
+        PlanError: some do.
+    """
+    _check_gpus(options)
+    _check_budget(options)
+    _check_hours(options)
+
+
+def _check_gpus(options: PlanOptions) -> None:
+    """Refuse more GPUs than a batch has patches, and GPUs where a CPU is to train."""
+    preset, num_gpus = options.preset, options.num_gpus
+    sets_batch = any(override.field.endswith("batch_size") for override in options.overrides)
+    if preset.max_batch_size is not None and num_gpus > preset.max_batch_size and not sets_batch:
+        raise PlanError(
+            f"--num-gpus {num_gpus}: preset {preset.name} has batches of {preset.max_batch_size} patches at most, so "
+            "that some GPUs would get none; give fewer GPUs, or another preset"
+        )
+    if options.device == "cpu" and num_gpus > 1:
+        raise PlanError(f"--device cpu and --num-gpus {num_gpus} contradict; give one of them")
+
+
+def _check_budget(options: PlanOptions) -> None:
+    if options.vram_gb is not None and options.vram_gb <= 0:
+        raise PlanError(f"--vram {options.vram_gb:g} is not a budget; give GB above 0")
+
+
+def _check_hours(options: PlanOptions) -> None:
+    """Refuse hours that are none, or that decide a length beside one that is set."""
+    if options.max_hours is None:
+        return
+    if any(override.field in ("training", "training.epochs") for override in options.overrides):
+        raise PlanError(f"--max-hours {options.max_hours:g} and --set training.epochs contradict; give one of them")
+    if options.max_hours <= 0:
+        raise PlanError(f"--max-hours {options.max_hours:g} is no time to train; give hours above 0")
+
+
+def chosen_preset(options: PlanOptions) -> Decided[Preset]:
+    """Return the preset with the network and the hours that the user asks for.
+
+    Returns:
+        The preset, with the reason of the network's name by field of a configuration.
+
+    Raises:
+        PlanError: the network is unknown to the planner.
+    """
+    network = _choose_network(options)
+    family, preset = family_of(network.value), options.preset
+    if network.value != preset.network or family.reference is None:
+        # Another network's constants, where nnU-Net published any; else it is counted. A preset file too may name one.
+        preset = preset.changed(network=network.value, memory=preset.memory and family.reference)
+    if options.max_hours is not None:
+        preset = preset.changed(training=preset.training.changed(max_hours=options.max_hours))
+    return Decided(preset, network.reasons)
+
+
+def _choose_network(options: PlanOptions) -> Decided[str]:
+    preset = options.preset
+    if options.network is None:
+        rule, alternative = f"{preset.network} of preset {preset.name}", f"--network {family_of(preset.network).rival}"
+        reason = Reason(source="preset", rule=rule, alternative=alternative)
+        return Decided(preset.network, {"network.name": reason})
+    reason = Reason(
+        source="user",
+        rule=f"{options.network}, as --network says",
+        inputs={"planned": preset.network},
+        alternative=f"{preset.network} of preset {preset.name}",
+    )
+    return Decided(options.network, {"network.name": reason})
