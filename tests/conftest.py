@@ -1,8 +1,12 @@
+import logging
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tumorseg.tracking.progress import set_quiet
 
 REAL = Path(__file__).parents[1].parent / "shared" / "data"
 
@@ -24,6 +28,14 @@ def cuda() -> str:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     return "cuda"
+
+
+@pytest.fixture(autouse=True)
+def _what_the_command_line_sets_ends_with_the_test() -> Iterator[None]:
+    """Put back what a command sets for its whole process: `--quiet` and `-v` would reach whichever test comes next."""
+    yield
+    set_quiet(False)
+    logging.getLogger("tumorseg").setLevel(logging.NOTSET)
 
 
 def pytest_configure() -> None:

@@ -5,7 +5,7 @@ from tumorseg.workers.watching import Watch
 
 
 def looks(letter: str | None, *, cpu_share: float = 0.0, until_s: int = 130) -> tuple[Watch, list[str]]:
-    watch = Watch(began_s=0.0, looked_s=0.0, told_s=0.0)
+    watch = Watch(began_s=0.0, looked_s=0.0, reported_s=0.0)
     states = (None if letter is None else ProcessState(letter, cpu_share * now) for now in range(1, until_s))
     told = [watch.look(state, float(now)) for now, state in enumerate(states, start=1)]
     return watch, [line for line in told if line]
@@ -38,7 +38,7 @@ def test_a_worker_is_stopped_after_five_seconds_of_its_parents_time() -> None:
 
 def test_what_a_worker_computed_before_its_case_does_not_count() -> None:
     watch = Watch.begin(ProcessState("R", 30.0))
-    assert watch.look(ProcessState("D", 30.0), watch.told_s + 61) is not None
+    assert watch.look(ProcessState("D", 30.0), watch.reported_s + 61) is not None
 
 
 def test_the_system_tells_what_a_process_does() -> None:
