@@ -52,11 +52,13 @@ from tumorseg.schema.targets import targets_of
 from tumorseg.stages.opening.loaded import Roots, open_planned_dataset, read_plan
 from tumorseg.schema.cases import preprocessing_of
 from tumorseg.stages.training.preprocess import PreprocessTask, preprocess_case
+from tumorseg.storage.hashing import case_files, hash_files
 plan_path, data, out, repeats = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
 plan = read_plan(plan_path)
 dataset = open_planned_dataset(plan, Roots(work=out), data)
 spec = preprocessing_of(plan, plan.configurations["3d_fullres"])
-task = PreprocessTask(dataset.cases[0], spec, targets_of(dataset), out, "case")
+states = hash_files(case_files(dataset.cases[0]))
+task = PreprocessTask(dataset.cases[0], spec, targets_of(dataset), out, "case", states)
 start_up, seconds = time.perf_counter() - started, []
 for _ in range(repeats):
     shutil.rmtree(out, ignore_errors=True)
