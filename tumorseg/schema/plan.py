@@ -266,6 +266,11 @@ class Plan(Record):
             raise ValueError("; ".join(problems))
         return self
 
+    @property
+    def step_precision(self) -> str:
+        """Return the precision in which the planned device takes a step: a CPU knows fp32 alone."""
+        return "fp32" if self.budget.device == "cpu" else self.training.precision
+
     def fold_contradictions(self) -> Iterator[str]:
         """Yield where folds contradict each other."""
         yield from fold_contradictions(self.folds, self.kept_from_training)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from tumorseg.engine.learner import PRECISIONS
 from tumorseg.engine.schedules import build_optimizer
 from tumorseg.losses.registry import build_loss
 from tumorseg.networks.registry import build_network
@@ -15,8 +16,6 @@ from tumorseg.planning.memory.allocations import AllocationTracker
 from tumorseg.planning.memory.cuda_autocast import CudaRules
 from tumorseg.schema.plan import Configuration
 from tumorseg.schema.targets import Targets, num_inputs
-
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class Setting(NamedTuple):
@@ -104,7 +103,7 @@ class Rehearsal:
     def autocast(self) -> torch.autocast | nullcontext[None]:
         """Return the context of forward passes."""
         precision = self._setting.precision
-        return nullcontext() if precision == "fp32" else torch.autocast("cpu", dtype=DTYPES[precision])
+        return nullcontext() if precision == "fp32" else torch.autocast("cpu", dtype=PRECISIONS[precision])
 
     def _batch(self, configuration: Configuration, part_size: int) -> _Batch:
         """Return the patches of all parts, and set the network to train as the configuration says."""

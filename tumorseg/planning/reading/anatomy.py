@@ -102,7 +102,7 @@ def plan_anatomy(plan: Plan, name: str) -> Anatomy | None:
     if stages is None:
         return None
     batch_size = part_size(configuration, plan.budget.num_gpus)
-    precision = "fp32" if plan.budget.device == "cpu" else plan.training.precision
+    precision = plan.step_precision
     return Anatomy(
         network=network.name,
         axes="".join("ZYX"[axis] for axis in plan.transpose[3 - configuration.num_axes :]),
