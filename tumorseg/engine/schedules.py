@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import nn
@@ -21,6 +21,24 @@ def build_optimizer(spec: OptimizerSpec, parameters: Iterable[nn.Parameter]) -> 
         nesterov=spec.nesterov and spec.momentum > 0,
         weight_decay=spec.weight_decay,
     )
+
+
+class OptimizerMemory(NamedTuple):
+    """What an optimizer takes besides weights and gradients, in copies of all parameters unless said otherwise."""
+
+    kept: int
+    """Kept between steps."""
+    counters: int
+    """Kept between steps, in single numbers for each parameter."""
+    scratch: int
+    """Taken during a step, which handles all parameters at once as torch does on a GPU."""
+
+
+def optimizer_memory(spec: OptimizerSpec) -> OptimizerMemory:
+    """Return what the optimizer of `build_optimizer` takes."""
+    if isinstance(spec, AdamW):
+        return OptimizerMemory(kept=2, counters=1, scratch=1)
+    return OptimizerMemory(kept=1 if spec.momentum else 0, counters=0, scratch=1 if spec.weight_decay else 0)
 
 
 class Schedule(Protocol):

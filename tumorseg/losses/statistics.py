@@ -266,7 +266,7 @@ def _gradient(
     return gradient
 
 
-_gradient.register_fake(lambda sums, voxels, logits, target, table, moments, flags: torch.empty_like(logits))
+_gradient.register_fake(lambda sums, voxels, logits, target, table, moments, flags: logits.new_empty(logits.shape))
 
 
 def _slope_classes(chunk: _Chunk, slopes: VoxelSums, own: Tensor | None) -> Tensor:

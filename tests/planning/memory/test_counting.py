@@ -1,12 +1,16 @@
 """Memory counted without a device, against what torch really does on the CPU."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.planning.measured import equal_cases, fingerprint, made
 from tumorseg.engine.accumulation import backward_in_parts
-from tumorseg.engine.schedules import build_optimizer
+from tumorseg.engine.schedules import build_optimizer, optimizer_memory
 from tumorseg.errors import PlanError
 from tumorseg.losses.compound import LossValue
 from tumorseg.losses.registry import build_loss
@@ -19,12 +23,13 @@ from tumorseg.planning.memory.totals import plan_setting, predict_memory
 from tumorseg.planning.options import PlanOptions
 from tumorseg.planning.presets import PRESETS
 from tumorseg.planning.search.counted_rule import with_sums_on_cpu
-from tumorseg.schema.optimizers import AdamW
+from tumorseg.schema.optimizers import AdamW, Sgd
 from tumorseg.schema.plan import MemoryCount
 from tumorseg.schema.quantities import GB
 
 COUNTER = MemoryCounter()
 """A real one, unlike that of other tests."""
+REFERENCE = Path(__file__).parents[3] / "plans"
 MANY = {"label_values": tuple(range(30)), "label_names": ("x",) * 30}
 REGIONS = [{"name": "whole", "labels": [1, 2], "value": 1}, {"name": "core", "labels": [2], "value": 2}]
 
@@ -118,6 +123,47 @@ def test_weights_gradients_and_optimizer_are_those_of_real_ones(plans, network):
     assert count.gradients_bytes == sum(with_gradient) < sum(sizes)
     moments = sum(tensor.numel() * 4 for state in optimizer.state.values() for tensor in state.values())
     assert moments <= count.optimizer_bytes <= moments + 3 * 512 * len(sizes)
+
+
+@pytest.mark.parametrize(
+    "spec", [Sgd(), Sgd(momentum=0, nesterov=False), Sgd(weight_decay=0), AdamW(), AdamW(weight_decay=0)]
+)
+def test_what_an_optimizer_takes_is_what_a_real_step_does(spec):
+    sizes = (1000, 5, 700, 128 * 9)
+    with AllocationTracker() as tracker:
+        parameters = [torch.nn.Parameter(torch.zeros(size)) for size in sizes]
+        copy = tracker.live_bytes
+        optimizer = build_optimizer(spec, parameters)
+        for group in optimizer.param_groups:
+            group["foreach"] = True  # what torch does on a GPU
+        for parameter in parameters:
+            parameter.grad = torch.zeros_like(parameter)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0, foreach=True)
+        optimizer.step()
+        peak = tracker.peak_bytes
+        optimizer.zero_grad(set_to_none=True)
+        kept = tracker.live_bytes
+    takes = optimizer_memory(spec)
+    assert kept == copy * (1 + takes.kept) + 512 * takes.counters * len(sizes)
+    assert peak == kept + copy * (1 + takes.scratch)
+
+
+def test_counting_loads_no_compiler():
+    """Torch's takes longer to load than a plan to make."""
+    code = """
+import sys
+from pathlib import Path
+from tumorseg.planning.memory.counting import MemoryCounter
+from tumorseg.planning.memory.totals import predict_memory
+from tumorseg.schema.plan import Plan
+for name in sys.argv[1:]:
+    plan = Plan.model_validate_json(Path(name).read_text())
+    assert predict_memory(plan, MemoryCounter()).budget == plan.budget
+print(sorted({"torch._dynamo", "sympy"} & set(sys.modules)))
+"""
+    plans = [str(REFERENCE / f"{name}.json") for name in ("BrainTumour__nnunet", "BrainTumour__fast_prototyping")]
+    done = subprocess.run([sys.executable, "-c", code, *plans], capture_output=True, text=True, check=False)
+    assert done.stdout == "[]\n", done.stderr
 
 
 def test_the_peak_holds_weights_state_and_activations_and_grows_with_patch_and_batch(plans):

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from tumorseg.planning.memory.cuda_autocast import CudaRules
+from tumorseg.planning.memory.fakes import FakeMode
 
 HALF = torch.zeros(1, 4, 4, 4, 4, dtype=torch.float16)
 
@@ -29,7 +29,7 @@ def test_sums_over_many_values_are_taken_in_full_precision(operation):
 
 
 def test_pooling_and_padding_keep_the_type():
-    with FakeTensorMode():  # the CPU has no such kernel of its own
+    with FakeMode():  # the CPU has no such kernel of its own
         features = torch.zeros(1, 4, 4, 4, 4, dtype=torch.float16)
         assert in_autocast(lambda: F.avg_pool3d(features, 2)) == torch.float16
     assert in_autocast(lambda: F.pad(HALF, (1, 1))) == torch.float16

@@ -6,23 +6,23 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tumorseg.losses import distance_maps, selection, statistics
+from tumorseg.planning.memory.fakes import EagerMode, storage_of
 
 BLOCK_BYTES = 512
 """Sizes are rounded up to this, as torch's CUDA allocator does."""
 
 
-class AllocationTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves its modes without types
+class AllocationTracker(EagerMode):  # type: ignore[no-untyped-call]
     """Follows every storage that operations make while the mode is on, from its making to its release.
 
-    Inside FakeTensorMode storages have sizes but no memory, so that a step of any size can be followed.
+    Inside `FakeMode` storages have sizes but no memory, so that a step of any size can be followed.
     """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.live_bytes = 0
         """Allocated now."""
         self.peak_bytes = 0
@@ -39,12 +39,10 @@ class AllocationTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # 
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run an operation and note what it left behind."""
-        if func is torch.ops.prim.device.default:
-            return func(*args)  # half of all calls, which allocate nothing
         out = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(out):
             if isinstance(leaf, Tensor):
-                self._note(leaf.untyped_storage())
+                self._note(storage_of(leaf))
         scratch = workspace(func, args, out)
         self.workspace_bytes = max(self.workspace_bytes, scratch)
         self.peak_bytes = max(self.peak_bytes, self.live_bytes + scratch)
@@ -54,7 +52,7 @@ class AllocationTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # 
         key = storage._cdata  # the storage itself, whatever tensor shows it
         if key in self._references:
             return
-        size = -(-storage.nbytes() // BLOCK_BYTES) * BLOCK_BYTES
+        size = in_blocks(storage.nbytes())
         self.live_bytes += size
         self._references[key] = weakref.ref(storage, self._releaser(key, size))
 
@@ -64,6 +62,11 @@ class AllocationTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # 
             del self._references[key]
 
         return release
+
+
+def in_blocks(num_bytes: int) -> int:
+    """Return what the allocator hands out for a number of bytes."""
+    return -(-num_bytes // BLOCK_BYTES) * BLOCK_BYTES
 
 
 def workspace(func: Any, args: tuple[Any, ...], out: Any) -> int:

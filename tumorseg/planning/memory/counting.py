@@ -8,13 +8,13 @@ import math
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tumorseg.engine.averaging import NetworkForward
 from tumorseg.engine.sliding_window import predict_slabs, tiling_of
 from tumorseg.planning.memory.allocations import AllocationTracker
 from tumorseg.planning.memory.budgets import part_size
 from tumorseg.planning.memory.cuda_autocast import CudaRules
+from tumorseg.planning.memory.fakes import FakeMode
 from tumorseg.planning.memory.rehearsal import Rehearsal, Setting, StepCount
 from tumorseg.schema.base import content_hash
 from tumorseg.schema.losses import SurfaceDiceLoss
@@ -105,7 +105,7 @@ def _count_accumulators(configuration: Configuration, num_outputs: int) -> int:
     """
     tiling = tiling_of(configuration)
     depth, *plane = tiling.patch_size
-    with FakeTensorMode(), AllocationTracker() as tracker:
+    with FakeMode(), AllocationTracker() as tracker:
         logits = torch.empty(1, num_outputs, *tiling.patch_size)
         image = torch.empty(0, depth + max(1, depth // 2), *plane)
         kept: Tensor | None = None

@@ -1,4 +1,4 @@
-"""A training step without voxels: network, loss and optimizer as the learner puts them together, on fake tensors."""
+"""A training step without voxels: network and loss as the learner puts them together, on fake tensors."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
@@ -6,14 +6,14 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tumorseg.engine.learner import PRECISIONS
-from tumorseg.engine.schedules import build_optimizer
+from tumorseg.engine.schedules import optimizer_memory
 from tumorseg.losses.registry import build_loss
 from tumorseg.networks.registry import build_network
-from tumorseg.planning.memory.allocations import AllocationTracker
+from tumorseg.planning.memory.allocations import AllocationTracker, in_blocks
 from tumorseg.planning.memory.cuda_autocast import CudaRules
+from tumorseg.planning.memory.fakes import FakeMode, storage_of
 from tumorseg.schema.plan import Configuration
 from tumorseg.schema.targets import Targets, num_inputs
 
@@ -58,17 +58,18 @@ class Rehearsal:
     def __init__(self, configuration: Configuration, setting: Setting) -> None:
         """Build everything from a configuration; its patch and batch do not matter."""
         self._setting = setting
-        self.mode = FakeTensorMode()
+        self.mode = FakeMode()
         with self.mode, AllocationTracker() as tracker:
             self.network = build_network(
                 configuration.network, num_channels=setting.num_channels, num_outputs=setting.targets.num_outputs
             )
             self.parameters_bytes = tracker.live_bytes
             self._loss = build_loss(configuration.loss, setting.targets, configuration.spacing_mm)
-            optimizer = build_optimizer(configuration.optimizer, self.network.parameters())
-            self._step_bytes = _count_step(optimizer, tracker)
-            self.optimizer_bytes = tracker.live_bytes - self.parameters_bytes
-        self._optimizer = optimizer  # keeps its state alive
+            tables_bytes = tracker.live_bytes - self.parameters_bytes
+        held = optimizer_memory(configuration.optimizer)
+        sizes = [in_blocks(storage_of(parameter).nbytes()) for parameter in self.network.parameters()]
+        self.optimizer_bytes = tables_bytes + held.kept * sum(sizes) + held.counters * in_blocks(1) * len(sizes)
+        self._step_bytes = (1 + held.scratch) * sum(sizes)
 
     def train(self, configuration: Configuration, part_size: int) -> StepCount:
         """Count a training step.
@@ -87,7 +88,7 @@ class Rehearsal:
             del batch, held
             # Parameters without influence, such as a head whose output has no weight, have none.
             gradients = [parameter.grad for parameter in self.network.parameters() if parameter.grad is not None]
-            gradients_bytes = sum(gradient.untyped_storage().nbytes() for gradient in gradients)
+            gradients_bytes = sum(storage_of(gradient).nbytes() for gradient in gradients)
             # Parts after the first meet the gradients of those before.
             earlier = gradients_bytes if configuration.gradient_accumulation > 1 else 0
         self.network.zero_grad(set_to_none=True)
@@ -155,21 +156,6 @@ class Rehearsal:
         return self._loss.value(outputs, weights, segmentations, has_ignored=has_ignored).total
 
 
-def _count_step(optimizer: torch.optim.Optimizer, tracker: AllocationTracker) -> int:
-    """Take a step, so that the optimizer makes its state; return what else was allocated: gradients and scratch space."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    for group in optimizer.param_groups:
-        group["foreach"] = True  # what torch does on a GPU
-    tracker.restart()
-    for parameter in parameters:
-        parameter.grad = torch.empty_like(parameter)
-    torch.nn.utils.clip_grad_norm_(parameters, 1.0, foreach=True)
-    optimizer.step()
-    peak = tracker.peak_bytes
-    optimizer.zero_grad(set_to_none=True)
-    return peak - tracker.live_bytes
-
-
 def _run_backward(roots: Sequence[Tensor], gradients: Sequence[Tensor] = ()) -> None:
     """Run autograd's engine itself: `backward()` would switch `CudaRules` off for recomputed stages."""
     given = tuple(gradients) or tuple(torch.ones_like(root) for root in roots)
@@ -182,11 +168,11 @@ class _SavedTensors:
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         self.num_bytes = 0
-        self._seen = {parameter.untyped_storage()._cdata for parameter in parameters}
+        self._seen = {storage_of(parameter)._cdata for parameter in parameters}
 
     def add(self, tensor: Tensor) -> Tensor:
         """Note a tensor that is kept."""
-        storage = tensor.untyped_storage()
+        storage = storage_of(tensor)
         if storage._cdata not in self._seen:
             self._seen.add(storage._cdata)
             self.num_bytes += storage.nbytes()
