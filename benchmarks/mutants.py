@@ -3,10 +3,12 @@
     python -m benchmarks.mutants draw                      draw 200 mutants of losses/, engine/ and ops/ with a seed
     python -m benchmarks.mutants run [--minutes 60]        run the tests of each that has no row yet in this column
         --column before|after                              before: tests that mirror the module; after: those, then all others
+        --workers 2
     python -m benchmarks.mutants show                      print the table
 
 A mutant is a statement with one operator, constant or name changed. It is known by its statement, not by its line, so that it
-is found again after code has moved; one whose statement is gone counts as such. Rows go to benchmarks/results/mutants.json,
+is found again after code has moved. Where a statement was written anew, the row says under `now` what the same change of it
+is; one whose statement is gone counts as such. Mutants that lived before are not run after. Rows go to benchmarks/results/mutants.json,
 each as soon as it is known, so that a run that is cut goes on where it stopped.
 """
 
@@ -15,6 +17,7 @@ import ast
 import json
 import os
 import random
+import resource
 import shutil
 import subprocess
 import sys
@@ -34,7 +37,8 @@ ROOMS = ("losses", "engine", "ops")
 SEED, COUNT = 13, 200
 MOST_SECONDS = 240
 """A test run that takes longer has died of its mutant: it hangs."""
-WORKERS = 2
+MOST_BYTES = 8 * 2**30
+"""Memory of a test run: a mutant that asks for more dies of it, and of nothing else on the machine."""
 
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE,
@@ -203,21 +207,25 @@ def passes(tree: Path, tests: list[str]) -> bool:
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", marks, *tests]
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(tree)}
     limit = MOST_SECONDS if tests != ["tests"] else 10 * MOST_SECONDS
-    try:
-        done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, timeout=limit, check=False)
-    except subprocess.TimeoutExpired:
-        return False
-    if done.returncode not in (0, 1, 2, 5):
-        raise SystemExit(f"pytest ended with {done.returncode}: {done.stdout.decode()[-500:]}")
-    return done.returncode in (0, 5)
+    with subprocess.Popen(command, cwd=tree, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as test:
+        resource.prlimit(test.pid, resource.RLIMIT_DATA, (MOST_BYTES, MOST_BYTES))
+        try:
+            told, _ = test.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            test.kill()
+            return False
+    # Below 0: a signal ended it, for want of memory mostly.
+    if test.returncode not in (0, 1, 2, 5) and test.returncode > 0:
+        raise SystemExit(f"pytest ended with {test.returncode}: {told.decode()[-500:]}")
+    return test.returncode in (0, 5)
 
 
-def tree_copies(parent: str) -> list[Path]:
+def tree_copies(parent: str, num_workers: int) -> list[Path]:
     """Return copies of the tracked files, one for each worker."""
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split(
         "\n"
     )
-    copies = [Path(parent) / str(number) for number in range(WORKERS)]
+    copies = [Path(parent) / str(number) for number in range(num_workers)]
     for copy in copies:
         for name in filter(None, listed):
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
@@ -231,24 +239,26 @@ def read_rows() -> dict[str, Any]:
     return known
 
 
-def run(column: str, minutes: float) -> None:
+def run(column: str, minutes: float, num_workers: int) -> None:
     """Fill a column, row by row, until all are known or the time is up."""
     known = read_rows()
     ends = time.monotonic() + 60 * minutes
     known.setdefault("machines", {})[column] = machine()
     with tempfile.TemporaryDirectory() as parent:
-        trees = tree_copies(parent)
+        trees = tree_copies(parent, num_workers)
 
         def work(number: int) -> None:
-            for row in known["mutants"][number::WORKERS]:
-                if column in row or time.monotonic() > ends:
+            for row in known["mutants"][number::num_workers]:
+                is_asked = column == "before" or row.get("before") == "died"
+                if column in row or not is_asked or time.monotonic() > ends:
                     continue
-                mutant = Mutant(*(row[name] for name in Mutant._fields))
+                told = row.get("now", row) if column == "after" else row
+                mutant = Mutant(*(told[name] for name in Mutant._fields))
                 row[column] = fate(mutant, trees[number], column)
                 RESULT.write_text(json_text(known))
 
-        with ThreadPoolExecutor(WORKERS) as pool:
-            list(pool.map(work, range(WORKERS)))
+        with ThreadPoolExecutor(num_workers) as pool:
+            list(pool.map(work, range(num_workers)))
     show(known)
 
 
@@ -269,11 +279,12 @@ def main() -> None:
     parser.add_argument("verb", choices=("draw", "run", "show"))
     parser.add_argument("--column", choices=("before", "after"), default="before")
     parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     if arguments.verb == "draw":
         RESULT.write_text(json_text({"seed": SEED, "mutants": [mutant._asdict() for mutant in draw()]}))
     elif arguments.verb == "run":
-        run(arguments.column, arguments.minutes)
+        run(arguments.column, arguments.minutes, arguments.workers)
     else:
         show(read_rows())
 

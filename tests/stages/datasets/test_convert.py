@@ -26,15 +26,27 @@ from tumorseg.storage.case_notes import begin_case, read_notes
 from tumorseg.storage.images import read_images, read_segmentation
 from tumorseg.storage.locks import hold_folder
 
-
-@pytest.fixture(params=SOURCES)
-def folder(request, tmp_path):
-    return write_source(request.param, tmp_path / "three cases")
+LAYOUTS = {"Dataset501_Three": "nnunet", "msd": "msd", "manifest": "manifest"}
+"""Folder to layout."""
 
 
-def test_an_nnunet_folder_is_the_same_dataset_but_for_label_values(folder, tmp_path):
-    original = open_dataset(str(folder), folder)
-    found = convert_to(folder, tmp_path / "Dataset501_Three")
+@pytest.fixture(scope="module", params=SOURCES)
+def written(request, tmp_path_factory):
+    """A folder with a source, `three cases`, and what it becomes in each layout."""
+    folder = tmp_path_factory.mktemp("convert")
+    write_source(request.param, folder / "three cases")
+    for name, to in LAYOUTS.items():
+        convert_to(folder / "three cases", folder / name, to)
+    return folder
+
+
+@pytest.fixture
+def original(written):
+    return open_dataset(str(written / "three cases"), written / "three cases")
+
+
+def test_an_nnunet_folder_is_the_same_dataset_but_for_label_values(written, original):
+    found = open_dataset(str(written / "Dataset501_Three"), written / "Dataset501_Three")
     assert found.description() == named(renumbered(original.description()), found.name)
     assert_same_cases(found, original)
     values = sorted({0, *found.labels.values()} | ({found.ignore_label} - {None}))
@@ -44,31 +56,27 @@ def test_an_nnunet_folder_is_the_same_dataset_but_for_label_values(folder, tmp_p
 
 
 @pytest.mark.parametrize("to", ["msd", "manifest"])
-def test_the_way_back_restores_everything(folder, tmp_path, to):
-    original = open_dataset(str(folder), folder)
-    convert_to(folder, tmp_path / "Dataset501_Three")
-    assert_same_dataset(convert_to(tmp_path / "Dataset501_Three", tmp_path / "back", to), original)
+def test_the_way_back_restores_everything(written, original, tmp_path, to):
+    assert_same_dataset(open_dataset(str(written / to), written / to), original)
+    assert_same_dataset(convert_to(written / "Dataset501_Three", tmp_path / "back", to), original)
 
 
 @pytest.mark.parametrize("to", ["msd", "manifest"])
-def test_the_direct_way_and_the_way_to_nnunet_again_restore_everything_too(folder, tmp_path, to):
-    original = open_dataset(str(folder), folder)
-    assert_same_dataset(convert_to(folder, tmp_path / "direct", to), original)
-    found = convert_to(tmp_path / "direct", tmp_path / "Dataset502_Again")
+def test_the_way_to_nnunet_over_another_layout_restores_everything_too(written, original, tmp_path, to):
+    found = convert_to(written / to, tmp_path / "Dataset502_Again")
     assert found.description() == named(renumbered(original.description()), found.name)
     assert_same_cases(found, original)
+
+
+def test_only_its_own_layout_claims_what_was_written(written):
+    for name, to in LAYOUTS.items():
+        assert find_layout(written / name).read.__name__ == f"read_{to}"
 
 
 def test_a_label_that_a_layout_only_allows_for_may_be_in_no_case(tmp_path):
     folder = layouts.write_hecktor(tmp_path / "set", ["case_a"])
     layouts.save(folder / "labelsTr/case_a.nii.gz", layouts.label(0, (0, 1)))
     assert convert_to(folder, tmp_path / "Dataset501_X").optional_labels == ("GTVn",)
-
-
-def test_only_its_own_layout_claims_what_was_written(folder, tmp_path):
-    for to, name in (("nnunet", "nnU-Net"), ("msd", "MSD"), ("manifest", "manifest")):
-        convert_to(folder, tmp_path / to, to)
-        assert find_layout(tmp_path / to).read.__name__ == f"read_{name.lower().replace('-', '')}"
 
 
 def test_the_keys_are_those_that_nnunet_takes(tmp_path):
