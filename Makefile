@@ -1,10 +1,10 @@
-# Targets: setup, demo, test, slow, check, format, bench, schema, plans, losses-page, api-page.
+# Targets: setup, demo, test, coverage, slow, check, format, bench, schema, plans, losses-page, api-page.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test slow check format bench schema plans losses-page api-page
+.PHONY: setup demo test coverage slow check format bench schema plans losses-page api-page
 
 setup: $(STAMP)
 
@@ -21,6 +21,10 @@ demo: $(STAMP)
 PYTEST := GOMP_SPINCOUNT=10000 OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal
 
 test: $(STAMP)
+	$(PYTEST) -m 'not slow and not long and not gpu'
+
+# Tracing makes the same tests take half as long again.
+coverage: $(STAMP)
 	$(PYTEST) -m 'not slow and not long and not gpu' --cov --cov-fail-under=85 --cov-report=term:skip-covered
 
 slow: $(STAMP)

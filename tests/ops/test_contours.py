@@ -378,7 +378,7 @@ def set_rule(masks):
 
 
 @given(boxes, st.integers(0, 2**32 - 1))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 def test_boxes_of_pixels_are_filled_by_the_rule_of_their_sets(placed, seed):
     shape, rng = (1, 11, 11), np.random.default_rng(seed)
     once = list(dict.fromkeys(placed))
@@ -402,7 +402,7 @@ def test_boxes_of_the_kind_xor_are_filled_where_an_odd_number_of_them_is(placed)
 
 
 @given(st.lists(st.tuples(corner, corner, st.floats(0.4, 7)), min_size=1, max_size=6))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=60)
 def test_circles_are_filled_by_the_rule_of_their_radii(circles):
     """The rule is that of sets on a fine grid; circles that nearly touch are left to the tests of touching."""
     centres, radii = np.array(circles)[:, :2], np.array(circles)[:, 2]
