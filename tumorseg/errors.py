@@ -48,9 +48,12 @@ class TumorsegError(Exception):
             case_id: the case that is named beside the message.
             file: the file that is.
         """
-        heads = [] if self.case_id in (None, case_id) else [f"case {self.case_id}: "]
-        heads += [] if self.file in (None, file) else [f"{self.file}: "]
-        return "\n".join(("".join((*heads, self.reason)), *self.lines))
+        first = self.reason
+        if self.file not in (None, file):
+            first = f"{self.file}: {first}"
+        if self.case_id not in (None, case_id):
+            first = f"case {self.case_id}: {first}"
+        return "\n".join((first, *self.lines))
 
 
 def with_advice(error: E, advice: str) -> E:

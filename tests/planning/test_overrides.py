@@ -126,6 +126,15 @@ def test_a_loss_preset_is_expanded_and_keeps_what_the_plan_decided_and_what_is_s
         assert after.deep_supervision_weights == before.deep_supervision_weights
 
 
+def test_what_a_loss_preset_leaves_as_it_was_keeps_its_reason(plan):
+    changed = with_set(plan, "loss.preset=nnunet")
+    field = "configurations.3d_fullres.loss.deep_supervision_weights"
+    assert changed.reasons[field] == plan.reasons[field]
+    assert (
+        changed.reasons["configurations.3d_fullres.loss"].rule == "follows from its preset, which was set by the user"
+    )
+
+
 def test_a_loss_preset_of_regions_is_binary():
     regions = [{"name": "whole", "labels": [1], "value": 1}]
     changed = planned(fingerprint(regions=regions), "loss.preset=nnunet")

@@ -37,6 +37,7 @@ def morphology(previous: Tensor, *, transform: PreviousMorphology, generators: G
         if part.numel():  # another label may have taken its place
             mask = part == label
             grown = operation(mask, radius)
+            # The part is a view: writing to it changes the sample.
             part[mask & ~grown] = 0
             part[grown] = label
     return changed
@@ -56,6 +57,7 @@ def removal(previous: Tensor, *, transform: PreviousRemoval, generators: Generat
         components, sizes = _components((part == label).cpu().numpy())
         small = np.flatnonzero(sizes < transform.largest_share * changed[sample].numel())
         if len(small):
+            # Components are numbered from 1, sizes from 0.
             chosen = 1 + small[_draw_integer(0, len(small), generators[sample])]
             part[torch.from_numpy(components == chosen).to(part.device)] = 0
     return changed
@@ -69,7 +71,9 @@ def _drawn_labels(
     for sample in draw_chance(transform.probability, (), generators).nonzero().flatten().tolist():
         labels = [value for value in torch.unique(previous[sample]).tolist() if value > 0]
         chosen = draw_chance(transform.label_probability, (len(labels),), [generators[sample]])[0].tolist()
-        drawn += [(sample, label) for label, is_chosen in zip(labels, chosen, strict=True) if is_chosen]
+        for label, is_chosen in zip(labels, chosen, strict=True):
+            if is_chosen:
+                drawn.append((sample, label))
     return drawn
 
 
@@ -93,10 +97,12 @@ def _part(segmentation: Tensor, label: int, *, margin: int) -> Tensor:
 
 def _dilate(mask: Tensor, radius: int) -> Tensor:
     """Return the voxels within a distance of True ones, exactly: squared distances are found axis by axis."""
+    # Above the radius squared whatever is added; all sums are whole numbers, which float32 holds exactly.
     far = float((radius + 1) ** 2 * mask.ndim)
     squared = torch.where(mask, 0.0, far)
     for axis in range(mask.ndim):
         size = mask.shape[axis]
+        # `pad` counts axes from the last: none after this one are widened, then this one before and behind.
         widths = [0, 0] * (mask.ndim - 1 - axis) + [radius, radius]
         padded = F.pad(squared, widths, value=far)
         for step in range(-radius, radius + 1):
@@ -105,6 +111,7 @@ def _dilate(mask: Tensor, radius: int) -> Tensor:
 
 
 def _erode(mask: Tensor, radius: int) -> Tensor:
+    # Negated, what lies beyond the patch counts as the label, as in a dilation it counts as none: neither reaches in.
     return ~_dilate(~mask, radius)
 
 
@@ -122,4 +129,5 @@ def _components(mask: Any) -> tuple[Any, Any]:
     from scipy import ndimage
 
     components, count = ndimage.label(mask, np.ones((3,) * mask.ndim))
+    # The first count is the background's.
     return components, np.bincount(components.ravel(), minlength=count + 1)[1:]

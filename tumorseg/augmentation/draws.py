@@ -24,6 +24,7 @@ def draw(shape: Sequence[int], generators: Generators) -> Tensor:
 
 def draw_chance(probability: float, shape: Sequence[int], generators: Generators) -> Tensor:
     """Return bool (B, *shape), each True with the given probability."""
+    # Draws are below 1, so that a probability of 1 is certain.
     return draw(shape, generators) < probability
 
 

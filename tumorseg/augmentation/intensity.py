@@ -65,7 +65,8 @@ def contrast(images: Tensor, *, transform: Contrast, generators: Generators) -> 
 def _channel_factors(image: Tensor, transform: Brightness | Contrast, generator: torch.Generator) -> Tensor:
     """Return a factor (C, 1…) for each channel."""
     factors = draw_factor(transform.factor, image.shape[:1], [generator])
-    return send(factors.reshape(-1, *(1 for _ in image.shape[1:])), image)
+    ones = [1] * (image.ndim - 1)
+    return send(factors.reshape(-1, *ones), image)
 
 
 def _change(

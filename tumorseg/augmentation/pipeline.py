@@ -38,8 +38,11 @@ def source_size(spec: AugmentationSpec, patch_size: tuple[int, ...]) -> tuple[in
         spec: the transforms.
         patch_size: voxels per axis that the network gets.
     """
-    sizes = [affine_source_size(t, patch_size) for t in spec.transforms if isinstance(t, AffineTransform)]
-    return tuple(max(axis) for axis in zip(patch_size, *sizes, strict=True))
+    sizes = [patch_size]
+    for transform in spec.transforms:
+        if isinstance(transform, AffineTransform):
+            sizes.append(affine_source_size(transform, patch_size))
+    return tuple(max(edges) for edges in zip(*sizes, strict=True))
 
 
 class Augmentation:
@@ -82,8 +85,8 @@ class Augmentation:
         Raises:
             InputError: the shapes do not fit each other or the patch.
         """
-        none = images.new_empty((len(images), 0, *images.shape[2:]))
-        images, segmentations, _ = self.augment_with_maps(images, segmentations, none, generators)
+        no_maps = images.new_empty((len(images), 0, *images.shape[2:]))
+        images, segmentations, _ = self.augment_with_maps(images, segmentations, no_maps, generators)
         return images, segmentations
 
     def augment_with_maps(
@@ -107,11 +110,12 @@ class Augmentation:
                 'transforms of other packages cannot turn distance maps along; set "distance_maps": "device" in the loss'
             )
         if self._cuts_first:
-            images, segmentations, maps = (
-                center_crop(part, self._patch_size).contiguous() for part in (images, segmentations, maps)
-            )
+            images = center_crop(images, self._patch_size).contiguous()
+            segmentations = center_crop(segmentations, self._patch_size).contiguous()
+            maps = center_crop(maps, self._patch_size).contiguous()
         for apply, moves_voxels in self._steps:
             if maps.shape[1] and moves_voxels:
+                # As further channels of the images, so that one draw moves both.
                 together = torch.cat((images, maps), dim=1)
                 together, segmentations = apply(together, segmentations, generators=generators)
                 images, maps = together.split((images.shape[1], maps.shape[1]), dim=1)  # type: ignore[no-untyped-call]
@@ -167,6 +171,7 @@ BUILDERS: dict[str, Builder] = {
 
 def _build(transform: TransformSpec, patch_size: tuple[int, ...]) -> _Step:
     if isinstance(transform, External):
+        # Whether it moves voxels is not known, and not asked: beside maps it is refused before.
         return _Step(_on_each_sample(load_external(transform, GROUP)(transform.parameters)), moves_voxels=False)
     return _Step(BUILDERS[transform.name](transform, patch_size), transform.moves_voxels)
 
@@ -176,8 +181,12 @@ def _on_each_sample(change: Callable[..., Batch]) -> Transform:
 
     def apply(images: Tensor, segmentations: Tensor, *, generators: Generators) -> Batch:
         samples = zip(images.split(1), segmentations.split(1), generators, strict=True)  # type: ignore[no-untyped-call]
-        changed = [change(image, segmentation, generator=generator) for image, segmentation, generator in samples]
-        return torch.cat([image for image, _ in changed]), torch.cat([segmentation for _, segmentation in changed])
+        new_images, new_segmentations = [], []
+        for image, segmentation, generator in samples:
+            new_image, new_segmentation = change(image, segmentation, generator=generator)
+            new_images.append(new_image)
+            new_segmentations.append(new_segmentation)
+        return torch.cat(new_images), torch.cat(new_segmentations)
 
     return apply
 

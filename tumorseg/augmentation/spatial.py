@@ -49,8 +49,13 @@ def affine_source_size(transform: AffineTransform, patch_size: tuple[int, ...]) 
             a, b = patch_size[first], patch_size[second]
             reach[first] = max(reach[first], _reach(a, b, degrees))
             reach[second] = max(reach[second], _reach(b, a, degrees))
-    zoom = min(1.0, max(STRONGEST_ZOOM_OUT, transform.scaling.low)) if transform.scaling_probability > 0 else 1.0
-    zooms = [1.0 if transform.in_plane and axis == 0 else zoom for axis in range(len(patch_size))]
+    zooms = [1.0] * len(patch_size)
+    if transform.scaling_probability > 0:
+        # Zooming in looks at less than the patch, which has to be read all the same.
+        zooms = [min(1.0, max(STRONGEST_ZOOM_OUT, transform.scaling.low))] * len(patch_size)
+    if transform.in_plane:
+        zooms[0] = 1.0
+    # Rounding must not cost another plane of voxels.
     return tuple(math.ceil(size / zoom - 1e-6) for size, zoom in zip(reach, zooms, strict=True))
 
 
@@ -86,10 +91,12 @@ def affine(
     chosen = draw.changed.nonzero().flatten().to(images.device, non_blocking=True)
     matrices = _matrices(AffineDraw(*(part[draw.changed] for part in draw)), transform, len(patch_size))
     if transform.in_plane and len(patch_size) == 3:
+        # The first axis is cut and no more; each of its planes is resampled by itself.
         depth = (patch_size[0], *images.shape[3:])
         images, segmentations = center_crop(images, depth), center_crop(segmentations, depth)
         matrices = matrices[:, 1:, 1:]
     rotated = _resample(images[chosen], matrices, patch_size, mode="bilinear")
+    # Label maps become channels, be there one or two of a sample.
     maps = segmentations[chosen].reshape(len(chosen), -1, *segmentations.shape[-len(patch_size) :])
     rotated_maps = _resample(maps, matrices, patch_size, mode="nearest").reshape(-1, *labels.shape[1:])
     return patches.index_copy(0, chosen, rotated), labels.index_copy(0, chosen, rotated_maps)
@@ -99,8 +106,10 @@ def draw_affine(transform: AffineTransform, num_axes: int, generators: Generator
     """Decide each sample's angles and zoom."""
     limits = torch.tensor([math.radians(degrees) for _, degrees in _rotations(transform, num_axes)])
     # All of a sample at once: with many small samples the draws take as long as the resampling.
+    # In columns: whether it is rotated, whether it is scaled, the zoom, and each angle.
     draws = draw((3 + len(limits),), generators)
-    rotated, scaled = draws[:, 0] < transform.rotation_probability, draws[:, 1] < transform.scaling_probability
+    rotated = draws[:, 0] < transform.rotation_probability
+    scaled = draws[:, 1] < transform.scaling_probability
     zooms = torch.where(scaled, spread_factor(transform.scaling, draws[:, 2]), 1.0)
     angles = (2 * draws[:, 3:] - 1) * limits * rotated.unsqueeze(1)
     return AffineDraw(angles, zooms, rotated | scaled)
@@ -116,10 +125,12 @@ def mirror(images: Tensor, segmentations: Tensor, *, transform: MirrorTransform,
         generators: one per sample.
     """
     flips = draw_chance(transform.probability, (len(transform.axes),), generators).tolist()
-    axes = [[axis for axis, flip in zip(transform.axes, row, strict=True) if flip] for row in flips]
-    flipped = [image.flip([axis + 1 for axis in chosen]) for image, chosen in zip(images, axes, strict=True)]
     lead = segmentations.ndim - images.ndim + 1  # 1 where each sample has two maps
-    labels = [label.flip([axis + lead for axis in chosen]) for label, chosen in zip(segmentations, axes, strict=True)]
+    flipped, labels = [], []
+    for image, label, row in zip(images, segmentations, flips, strict=True):
+        axes = [axis for axis, is_flipped in zip(transform.axes, row, strict=True) if is_flipped]
+        flipped.append(image.flip([axis + 1 for axis in axes]))
+        labels.append(label.flip([axis + lead for axis in axes]))
     return torch.stack(flipped), torch.stack(labels)
 
 
@@ -136,6 +147,7 @@ def _rotations(transform: AffineTransform, num_axes: int) -> Iterator[tuple[tupl
         yield (0, 1), transform.rotation_deg[0]
         return
     for axis, degrees in enumerate(transform.rotation_deg):
+        # Within planes of the first axis there is only the rotation about it.
         if axis == 0 or not transform.in_plane:
             first, second = (other for other in range(3) if other != axis)
             yield (first, second), degrees
@@ -143,6 +155,7 @@ def _rotations(transform: AffineTransform, num_axes: int) -> Iterator[tuple[tupl
 
 def _reach(along: float, across: float, degrees: float) -> float:
     """Return the widest extent of a rectangle along one side's axis while it turns from 0 to an angle."""
+    # The extent grows until the diagonal lies along the axis, and shrinks beyond.
     angle = min(math.radians(min(abs(degrees), 90)), math.atan2(across, along))
     return along * math.cos(angle) + across * math.sin(angle)
 
@@ -157,10 +170,11 @@ def _matrix(angles: Sequence[float], zoom: float, transform: AffineTransform, nu
     # Double precision, because autocast on the CPU would round a product of floats.
     matrix = torch.eye(num_axes, dtype=torch.float64)
     for angle, ((first, second), _) in zip(angles, _rotations(transform, num_axes), strict=True):
-        turn = [[float(row == column) for column in range(num_axes)] for row in range(num_axes)]
+        turn = torch.eye(num_axes, dtype=torch.float64).tolist()
         turn[first][first] = turn[second][second] = math.cos(angle)
         turn[first][second], turn[second][first] = -math.sin(angle), math.sin(angle)
         matrix = matrix @ torch.tensor(turn, dtype=torch.float64)
+    # It leads back to the source: what appears twice as large comes from steps half as long.
     return matrix / zoom
 
 
@@ -169,6 +183,7 @@ def _resample(batch: Tensor, matrices: Tensor, patch_size: tuple[int, ...], *, m
     num_axes = matrices.shape[1]
     # Planes of the first axis become channels, so nothing is interpolated across them.
     planes = batch.flatten(1, batch.ndim - 1 - num_axes)
+    # The sampler takes floats alone; they hold label values exactly, up to 2^24.
     exact = planes if planes.dtype == torch.float64 else planes.float()
     grid = _grid(send(matrices, exact), planes.shape[2:], patch_size[-num_axes:])
     sampled = F.grid_sample(exact, grid, mode=mode, padding_mode="zeros", align_corners=False)
@@ -180,17 +195,20 @@ def _grid(matrices: Tensor, source: Sequence[int], patch: Sequence[int]) -> Tens
 
     Sums of products rather than a matrix product, which autocast and TF32 would round to three digits.
     """
-    axes = range(len(patch))
-    offsets = [
-        (torch.arange(size, device=matrices.device) - (size - 1) / 2).reshape(
-            [-1 if axis == other else 1 for other in axes]
-        )
-        for axis, size in enumerate(patch)
-    ]
+    num_axes = len(patch)
+    offsets = []
+    for axis, size in enumerate(patch):
+        shape = [1] * num_axes
+        shape[axis] = -1
+        from_centre = torch.arange(size, device=matrices.device) - (size - 1) / 2
+        offsets.append(from_centre.reshape(shape))
     coordinates = []
-    for axis in axes:
-        rows = matrices[:, axis].reshape(-1, len(patch), *(1 for _ in axes))
-        centre = (source[axis] - patch[axis]) // 2 + (patch[axis] - 1) / 2
-        voxels = sum((rows[:, other] * offsets[other] for other in axes), start=torch.tensor(centre))
+    for axis in range(num_axes):
+        rows = matrices[:, axis].reshape(-1, num_axes, *[1] * num_axes)
+        # The patch's middle lies where `center_crop` cuts it: at the lower of two.
+        voxels = torch.tensor((source[axis] - patch[axis]) // 2 + (patch[axis] - 1) / 2)
+        for other in range(num_axes):
+            voxels = voxels + rows[:, other] * offsets[other]
+        # For the sampler -1 and 1 are the outer edges of the source, half a voxel beyond the outer voxels' centres.
         coordinates.append((2 * voxels + 1) / source[axis] - 1)
     return torch.stack(coordinates[::-1], dim=-1)

@@ -19,8 +19,8 @@ def command(settings: Settings, /, *, names: tuple[str, ...], keep_archive: bool
 
     fetched = fetch(FetchRequest(roots=roots_of(settings), names=names, keep_archive=keep_archive))
     result = [{**entry._asdict(), "path": str(entry.path)} for entry in fetched]
-    lines = [
-        f"{entry.name}: {entry.num_cases} cases in {entry.path}{' (was there)' if entry.was_there else ''}"
-        for entry in fetched
-    ]
+    lines = []
+    for entry in fetched:
+        remark = " (was there)" if entry.was_there else ""
+        lines.append(f"{entry.name}: {entry.num_cases} cases in {entry.path}{remark}")
     show(settings, {"datasets": result}, "\n".join(lines))

@@ -48,5 +48,4 @@ def _text(written: "Converted") -> str:
     changes = [f"{name} {old} → {new}" for name, (old, new) in written.new_values.items()]
     more = f", and {len(changes) - MOST_CHANGES} more" if len(changes) > MOST_CHANGES else ""
     values = f"label values: {', '.join(changes[:MOST_CHANGES])}{more}" if changes else "label values are unchanged"
-    lines = [f"{written.name}: {counts}", values]
-    return "\n".join([*lines, f"in {written.folder}"])
+    return "\n".join([f"{written.name}: {counts}", values, f"in {written.folder}"])

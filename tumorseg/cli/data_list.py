@@ -18,7 +18,10 @@ def command(settings: Settings, /) -> None:
     from tumorseg.sources.registry import list_registered
 
     listed = list_registered(settings.data_root)
-    result = [{**entry._asdict(), "path": str(entry.path) if entry.path else None} for entry in listed]
+    result = []
+    for entry in listed:
+        path = str(entry.path) if entry.path else None
+        result.append({**entry._asdict(), "path": path})
     width = max(len(entry.name) for entry in listed)
     lines = [f"{entry.name:{width}}  {_state(entry)}" for entry in listed]
     show(settings, {"datasets": result}, "\n".join(lines))
@@ -29,5 +32,6 @@ def _state(entry: "Listed") -> str:
         does = "gets it" if entry.can_fetch else "says how to get it (registration needed)"
         return f"not there; `tumorseg data fetch {entry.name}` {does}"
     if entry.problem is not None:
+        # The first line has the first problem; `data check` lists them all.
         return f"{entry.path}, but cannot be opened: {entry.problem.splitlines()[0]}"
     return f"{entry.path}, {entry.num_cases} cases"

@@ -48,6 +48,8 @@ def command(settings: Settings, /, *, output: Path, **options: Any) -> None:
     from tumorseg.stages.evaluation.evaluate import EvaluateRequest, evaluate
 
     report = evaluate(EvaluateRequest(roots=roots_of(settings), output=output, stated=stated_of(options), **options))
-    remark = missing_text(report)
-    lines = [metrics_text(report), *([remark] if remark else []), f"written to {output}"]
+    lines = [metrics_text(report)]
+    if remark := missing_text(report):
+        lines.append(remark)
+    lines.append(f"written to {output}")
     show(settings, metrics_json(report), "\n".join(lines))

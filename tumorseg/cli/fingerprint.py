@@ -34,6 +34,7 @@ def command(settings: Settings, /, *, channels: str, output: Path | None, jobs: 
     names = split_names(channels)
     request = FingerprintRequest(roots=roots_of(settings), channels=names, stated=stated, jobs=jobs, **options)
     found = measure(request).fingerprint
+    # `measure` has written it into the work folder already, where later verbs look for it.
     path = output or work_folder(settings.work, found.dataset.name).fingerprint
     if output is not None:
         write_record(output, found)

@@ -41,4 +41,9 @@ def _losses(losses: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _default(value: Any) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else f"{value}"
+    """Return a default as it stands in JSON, but for texts, which go without quotes."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value)

@@ -30,6 +30,7 @@ VERBS = {
 
 SPINS = "10000"
 """Turns that a thread of GNU OpenMP waits before it sleeps; it takes 300,000 by itself."""
+# 75 is EX_TEMPFAIL of sysexits.h (try again); 130 is what shells report of SIGINT, 128 + 2.
 EXIT_FAILED, EXIT_CHECKPOINTED, EXIT_INTERRUPTED = 1, 75, 130
 
 
@@ -71,7 +72,14 @@ def cli(context: click.Context, *, data_root: Path, work: Path, verbose: bool, q
 
     A dataset is measured once (fingerprint), decided once (plan), and every later verb carries the plan out.
     """
-    level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
+    if verbose:
+        level = logging.DEBUG
+    elif quiet:
+        level = logging.WARNING
+    else:
+        level = logging.INFO
+    # Libraries may only warn; what was asked for is the level of this package. Forced, so that a command that is called
+    # from Python once more writes to the stderr that there is now.
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr, force=True)
     logging.getLogger("tumorseg").setLevel(level)
     set_quiet(quiet)
@@ -101,6 +109,7 @@ def run(arguments: list[str]) -> int:
     """
     share_cores(os.environ)
     try:
+        # Standalone, click would end the process itself and know nothing of these errors and codes.
         result = cli.main(args=arguments, prog_name="tumorseg", standalone_mode=False)
     except click.ClickException as error:
         error.show()
@@ -111,4 +120,5 @@ def run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted; the same command goes on where it stopped", err=True)
         return EXIT_INTERRUPTED
+    # Verbs return a code only where there is more than one way to end.
     return result if isinstance(result, int) else 0

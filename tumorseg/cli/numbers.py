@@ -21,6 +21,7 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+# Eleven years, and 100 TB: what is above is a slip.
 HOURS = FiniteRange(min=0, min_open=True, max=100_000)
 GIGABYTES = FiniteRange(min=0, min_open=True, max=100_000)
 MILLIMETRES = FiniteRange(min=0)

@@ -93,11 +93,11 @@ def _refuse_options(context: click.Context, verb: str) -> None:
     Raises:
         click.UsageError: one was given.
     """
-    given = [
-        parameter.opts[-1]
-        for parameter in context.command.params
-        if parameter.name and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
-    ]
+    given = []
+    for parameter in context.command.params:
+        # Not those of an environment variable or a default, which nobody has typed.
+        if parameter.name and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE:
+            given.append(parameter.opts[-1])  # the long form
     if given:
         raise click.UsageError(
             f"`plan {verb}` makes no plan and knows no {', '.join(given)} before it; leave that out, or put it behind {verb}.",
@@ -108,29 +108,39 @@ def _refuse_options(context: click.Context, verb: str) -> None:
 def describe(plan: "Plan") -> str:
     """Return the plan's main decisions, a line each."""
     channels = ", ".join(f"{channel.name} ({channel.kind})" for channel in plan.dataset.channels)
-    targets = ", ".join(region.name for region in plan.dataset.regions) or ", ".join(
-        name for name, value in plan.dataset.labels.items() if value not in (0, plan.dataset.ignore_label)
-    )
     training = plan.training
+    # The number of epochs of a training by hours is known only once its steps have been timed.
     length = f"{training.epochs} epochs of {training.iterations_per_epoch}"
+    if training.max_hours:
+        length = f"{training.max_hours:g} hours"
     lines = [
         f"plan {plan.name} for {plan.dataset.name}: {plan.fingerprint.num_cases} cases, {len(plan.folds)} folds",
         *_unused(plan),
         f"  channels       {channels}",
-        f"  predicts       {targets}",
+        f"  predicts       {', '.join(_target_names(plan))}",
         f"  memory         {_memory(plan)}",
-        f"  training       {f'{training.max_hours:g} hours' if training.max_hours else length}",
+        f"  training       {length}",
     ]
     for name, configuration in sorted(plan.configurations.items()):
         default = " (default)" if name == plan.default_configuration else ""
+        spacing = " x ".join(f"{edge:.3g}" for edge in configuration.spacing_mm)
+        patch = " x ".join(map(str, configuration.patch_size))
         lines += [
             f"  {name}{default}",
-            f"    spacing      {' x '.join(f'{edge:.3g}' for edge in configuration.spacing_mm)} mm",
-            f"    patch        {' x '.join(map(str, configuration.patch_size))}, batch {configuration.batch_size}",
+            f"    spacing      {spacing} mm",
+            f"    patch        {patch}, batch {configuration.batch_size}",
             f"    network      {configuration.network.name}",
             f"    loss         {configuration.loss.preset}, {configuration.optimizer.name}, {configuration.schedule.name}",
         ]
     return "\n".join(lines)
+
+
+def _target_names(plan: "Plan") -> list[str]:
+    """Return the names of the regions, or else of the foreground labels."""
+    if plan.dataset.regions:
+        return [region.name for region in plan.dataset.regions]
+    not_predicted = (0, plan.dataset.ignore_label)
+    return [name for name, value in plan.dataset.labels.items() if value not in not_predicted]
 
 
 def _unused(plan: "Plan") -> list[str]:

@@ -10,6 +10,7 @@ from tumorseg.cli.output import show
 
 if TYPE_CHECKING:
     from tumorseg.planning.reading.explanation import Explanation
+    from tumorseg.schema.plan import Reason
 
 PATH = click.Path(path_type=Path)
 
@@ -35,20 +36,19 @@ def command(settings: Settings, /, *, plan_path: Path, **options: Any) -> None:
 
 def _json(explanation: "Explanation") -> dict[str, Any]:
     """Return every value by its dotted field, and the networks by their configuration."""
-    values = {
-        item.field: {
-            "value": item.value,
-            "meaning": item.meaning,
-            "rule": reason.rule if reason else None,
-            "inputs": reason.inputs if reason else {},
-            "alternative": reason.alternative if reason else None,
-            "is_set_by_user": item.is_set_by_user,
-        }
-        for item, reason in explanation.leaves()
-    }
-    networks = {
-        section.configuration: section.anatomy.model_dump(mode="json") if section.anatomy else None
-        for section in explanation.sections
-        if section.configuration
-    }
+    values = {}
+    for item, reason in explanation.leaves():
+        entry = {"value": item.value, "meaning": item.meaning, "is_set_by_user": item.is_set_by_user}
+        values[item.field] = entry | _reason_json(reason)
+    networks = {}
+    for section in explanation.sections:
+        if section.configuration:
+            networks[section.configuration] = section.anatomy.model_dump(mode="json") if section.anatomy else None
     return {"plan": explanation.name, "dataset": explanation.dataset, "values": values, "networks": networks}
+
+
+def _reason_json(reason: "Reason | None") -> dict[str, Any]:
+    """Return the same keys whether or not a value has a reason."""
+    if reason is None:
+        return {"rule": None, "inputs": {}, "alternative": None}
+    return {"rule": reason.rule, "inputs": reason.inputs, "alternative": reason.alternative}

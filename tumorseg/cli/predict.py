@@ -29,6 +29,7 @@ def command(settings: Settings, /, *, folds: str, no_mirroring: bool, **options:
     """Segment images; each result lies on its input's own grid. Cases that are done already are left alone."""
     from tumorseg.stages.inference.predict import PredictRequest, predict
 
+    # None leaves it to the model's plan; there is no option that turns mirroring on against it.
     mirroring = False if no_mirroring else None
     stated = stated_of(options)
     predicted = predict(PredictRequest(folds=split_names(folds), mirroring=mirroring, stated=stated, **options))

@@ -26,6 +26,7 @@ def command(settings: Settings, /, *, plan_path: Path, **options: Any) -> None:
 
     stored = preprocess(PreprocessRequest(roots=roots_of(settings), plan=read_plan(plan_path), **options))
     counts = {name: len(cases.keys) for name, cases in stored.items()}
+    # All configurations of a dataset share one store.
     folder = next(iter(stored.values())).folder
     lines = [f"{name}: {count} cases ready" for name, count in sorted(counts.items())]
     show(settings, {"store": str(folder), "cases": counts}, "\n".join([*lines, f"in {folder}"]))

@@ -55,6 +55,7 @@ allow_outside = click.option(
 
 def stated_options(command: F) -> F:
     """Add all four options to a command."""
+    # Decorators work from the inside out; help lists the outermost first.
     return assume_orientation(paint_order(confirm_labels(allow_outside(command))))
 
 

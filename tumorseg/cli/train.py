@@ -32,11 +32,13 @@ def command(settings: Settings, /, *, plan_path: Path, validation: str, **option
     from tumorseg.stages.opening.loaded import read_plan
     from tumorseg.stages.training.train import TrainRequest, train
 
+    # Taken out, so that what is left are fields of the request.
     own = TrainOptions(**{name: options.pop(name) for name in OPTIONS})
     plan = read_plan(plan_path)
     trained = train(
         TrainRequest(roots=roots_of(settings), plan=plan, options=own, has_validation=validation == "full", **options)
     )
+    # There are no scores after `--validation none`, `--fold all` or a signal.
     scores = [] if trained.metrics is None else [metrics_text(trained.metrics)]
     state = "trained" if trained.is_finished else "stopped by a signal after a checkpoint; the same command goes on"
     result = {

@@ -33,10 +33,12 @@ def backward_in_parts(
         forward: runs it on a part.
         backward: computes the loss of the whole batch from its logits, runs its backward pass, and returns it detached.
     """
+    # Before the first pass, which draws random numbers and changes buffers.
     replayed = _replayable(network, parts[0].device)
     logits = _logits(parts, forward)
     value = backward(logits)
     gradients = [level.grad for level in _listed(logits)]
+    # Their gradient is all that the second pass needs; the logits themselves would lie beside its activations.
     del logits
     with replayed():
         first = 0
@@ -77,6 +79,7 @@ def _replayable(network: nn.Module, device: torch.device) -> Callable[[], Abstra
         with torch.no_grad():
             for buffer, before in zip(network.buffers(), buffers, strict=True):
                 buffer.copy_(before)
+        # Afterwards random numbers go on from where the first pass left them, as if there had been only one.
         with torch.random.fork_rng(devices):
             torch.set_rng_state(state)
             for one, device_state in zip(devices, device_states, strict=True):

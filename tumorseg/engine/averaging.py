@@ -43,6 +43,7 @@ class NetworkForward:
         tiles = tiles.to(self.device)
         if self.num_previous:
             tiles = with_previous(tiles[:, :-1], tiles[:, -1], self.num_previous)
+        # (B, C, Z, Y, X) to (B * Z, C, Y, X): each slice is an image of its own.
         batch = tiles.transpose(1, 2).flatten(0, 1) if self.num_axes == 2 else tiles
         with torch.inference_mode(), self.autocast:
             logits = self._mean_over_views(batch)
@@ -58,6 +59,7 @@ class NetworkForward:
             dims = [2 + axis for axis in axes]
             flipped = torch.flip(batch, dims) if dims else batch
             for network in self.networks:
+                # Added up in float32: in half precision the sum of many views would lose digits.
                 logits = network(flipped).float()
                 logits = torch.flip(logits, dims) if dims else logits
                 total = logits if total is None else total + logits
@@ -66,4 +68,5 @@ class NetworkForward:
 
 
 def _subsets(axes: Sequence[int]) -> chain[tuple[int, ...]]:
+    # From the empty set, which is the plain view, to that of all axes.
     return chain.from_iterable(combinations(axes, count) for count in range(len(axes) + 1))

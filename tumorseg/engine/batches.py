@@ -86,7 +86,8 @@ class Item(NamedTuple):
     def _seed(self, purpose: int) -> int:
         """Return a number of 64 bits."""
         # torch's generator on the CPU uses the low 32 bits only: samples that share them draw the same angles, not the
-        # same patch, since numpy's generator uses all. A hash takes a tenth of the time of numpy's SeedSequence, which is felt in batches of hundreds of small patches.
+        # same patch, since numpy's generator uses all. A hash takes a tenth of the time of numpy's SeedSequence, which
+        # is felt in batches of hundreds of small patches. Its input is little-endian whatever the machine.
         place = struct.pack("<QQQQQ", *self, purpose)
         return int.from_bytes(blake2b(place, digest_size=8).digest(), "little")
 
@@ -145,10 +146,15 @@ def read_items(reader: CaseReader, spec: PatchSpec, items: Sequence[Item]) -> Ba
         spec: size, margin and sampling of the patches of the whole batch.
         items: which ones, in the order of the result.
     """
-    patches = [_read_patch(reader, spec, item) for item in items]
-    images = torch.from_numpy(np.stack([image for image, _, _ in patches]))
-    segmentations = torch.from_numpy(np.stack([segmentation for _, segmentation, _ in patches]).astype(np.int64))
-    return Batch(images, segmentations, tuple(case_id for _, _, case_id in patches), tuple(items))
+    images, segmentations, case_ids = [], [], []
+    for item in items:
+        image, segmentation, case_id = _read_patch(reader, spec, item)
+        images.append(image)
+        segmentations.append(segmentation)
+        case_ids.append(case_id)
+    # Cases are stored as int8 or int16, with which torch cannot look up a table.
+    classes = np.stack(segmentations).astype(np.int64)
+    return Batch(torch.from_numpy(np.stack(images)), torch.from_numpy(classes), tuple(case_ids), tuple(items))
 
 
 def first_forced(batch_size: int, foreground_fraction: float) -> int:
@@ -163,16 +169,15 @@ def _read_patch(reader: CaseReader, spec: PatchSpec, item: Item) -> tuple[Image,
     is_forced = item.item >= first_forced(spec.batch_size, spec.foreground_fraction)
     case_id = reader.case_ids[rng.integers(len(reader.case_ids))]
     shape = reader.shape(case_id)
+    # Cases have three axes: a patch of two is one slice thick.
     patch = (1,) * (3 - len(spec.patch_size)) + spec.patch_size
     source = (1,) * (3 - len(spec.source_size)) + spec.source_size
     centre = _foreground_voxel(reader, spec.scored_classes, case_id, rng) if is_forced else None
     if centre is None:
         centre = _supervised_voxel(reader, case_id, rng)
+    # A patch that would stick out is moved inside: beyond the image there is nothing to learn from.
     box = _random_box(shape, patch, rng) if centre is None else clamped_box(centred_box(centre, patch), shape)
-    wide = tuple(
-        (lower - (wanted - edge) // 2, lower - (wanted - edge) // 2 + wanted)
-        for (lower, _), edge, wanted in zip(box, patch, source, strict=True)
-    )
+    wide = _widen(box, source)
     image, segmentation = reader.read(case_id, wide)
     if spec.has_previous:
         segmentation = np.stack((segmentation, reader.read_previous(case_id, wide)))
@@ -182,15 +187,25 @@ def _read_patch(reader: CaseReader, spec: PatchSpec, item: Item) -> tuple[Image,
     return image, segmentation, case_id
 
 
+def _widen(box: Box, size: Sequence[int]) -> Box:
+    """Return the box of a larger size around a box; of an odd margin the larger half lies behind it."""
+    widened = []
+    for (lower, upper), wanted in zip(box, size, strict=True):
+        start = lower - (wanted - (upper - lower)) // 2
+        widened.append((start, start + wanted))
+    return tuple(widened)
+
+
 def _foreground_voxel(
     reader: CaseReader, scored_classes: Sequence[Sequence[int]], case_id: str, rng: np.random.Generator
 ) -> tuple[int, int, int] | None:
     """Return a random voxel of a random label or region that the case has; None if it has none."""
-    present = [
-        found
-        for classes in scored_classes
-        if (found := [index for index in classes if reader.num_locations(case_id, index)])
-    ]
+    present = []
+    for classes in scored_classes:
+        # A case may have some classes of a region only.
+        found = [index for index in classes if reader.num_locations(case_id, index)]
+        if found:
+            present.append(found)
     if not present:
         return None
     return _voxel_of(reader, present[rng.integers(len(present))], case_id, rng)
@@ -209,12 +224,14 @@ def _voxel_of(
     reader: CaseReader, classes: Sequence[int], case_id: str, rng: np.random.Generator
 ) -> tuple[int, int, int]:
     """Return a random voxel of classes that a case has, each by its share of voxels."""
+    # By voxels, not by the locations that are remembered: of a small class these are all, of a large one 1 %.
     voxels = np.array([reader.num_voxels(case_id, index) for index in classes], dtype=np.float64)
     index = classes[rng.choice(len(classes), p=voxels / voxels.sum())] if len(classes) > 1 else classes[0]
     return reader.location(case_id, index, int(rng.integers(reader.num_locations(case_id, index))))
 
 
 def _random_box(shape: Sequence[int], patch: Sequence[int], rng: np.random.Generator) -> Box:
+    # The bound is exclusive; along an axis that is shorter than the patch only 0 is left, and the box is centred below.
     lowers = [int(rng.integers(max(size - edge, 0) + 1)) for size, edge in zip(shape, patch, strict=True)]
     return clamped_box(tuple((lower, lower + edge) for lower, edge in zip(lowers, patch, strict=True)), shape)
 
@@ -231,5 +248,6 @@ def read_ahead(load: Callable[[int], Batch], numbers: Iterable[int]) -> Generato
             while waiting:
                 yield waiting.popleft().result()
         finally:
+            # Whoever asked may have stopped early: what has not begun need not be read before the thread can end.
             for future in waiting:
                 future.cancel()

@@ -79,6 +79,7 @@ class PatchFeed:
                     return
                 yield FeedBatch(batch.items[0].number, batch.case_ids, self.inputs(batch))
         finally:
+            # Or the thread would read on until the generator is collected.
             waiting.close()
 
     def load(self, number: int) -> Batch:
@@ -113,6 +114,7 @@ class PatchFeed:
 
     def inputs(self, batch: Batch) -> Inputs:
         """Return a batch as network and loss take it, augmented on the device."""
+        # Without distances, maps of no channel: one way through augmentation for both.
         maps = batch.images[:, :0] if batch.distances is None else batch.distances
         images, segmentations, distances = self._augmentation.augment_with_maps(
             batch.images.to(self._device, non_blocking=True),

@@ -93,6 +93,7 @@ class Learner:
         total, *read = torch.stack([value.total, *norms, *value.components.values()]).tolist()
         has_stepped = can_be_taken(total, read[: len(norms)])
         self.optimisation.end_step(is_taken=has_stepped)
+        # A finite loss counts even if its gradient overflowed; any other would spoil the running means for good.
         if math.isfinite(total):
             self.loss.weighting.observe(value.components)
         return StepResult(total, dict(zip(value.components, read[len(norms) :], strict=True)), has_stepped)
@@ -110,6 +111,7 @@ class Learner:
             self.optimisation.backward(value.total)
             return LossValue(value.total.detach(), value.components)
 
+        # The parts of several GPUs may be more than a batch has patches, and none may be empty.
         num_parts = min(self._num_parts, len(inputs.images))
         if num_parts == 1:
             return backward(self._forward(inputs.images))
@@ -125,6 +127,7 @@ class Learner:
         """Return the peak of memory so far: reserved on a CUDA device, else of the process."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_reserved(self.device)
+        # Linux counts in KiB.
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
     def state(self) -> dict[str, Any]:

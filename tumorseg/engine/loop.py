@@ -70,6 +70,7 @@ class Fit:
         started, waited = time.perf_counter(), self.feeds.training.waited_s
         length, first = self.training.iterations_per_epoch, self.progress.iteration
         epoch = first // length
+        # A resumed training may begin in the middle of an epoch.
         with closing(self.feeds.training.batches(range(first, (epoch + 1) * length))) as batches:
             for batch in batches:
                 result = self.learner.step(batch.inputs, batch.number)
@@ -78,6 +79,7 @@ class Fit:
                 if self.progress.iteration % length and self.should_stop():
                     return False
         self._end_epoch(epoch, started, self.feeds.training.waited_s - waited)
+        # Told to stop after its last step, a training has reached its end all the same.
         return not self.should_stop() or self.progress.iteration >= self.num_iterations
 
     def _end_step(self, step: Step) -> None:
@@ -119,6 +121,8 @@ class Fit:
         held_out = validate(learner, feed, num_batches=num_batches, iteration=progress.iteration)
         learner.loss.weighting.end_epoch()
         is_best = progress.end_epoch(watched, None if feed is None else held_out.dsc)
+        # An epoch of a few tiny steps may take no time that the clock resolves.
+        data_wait_fraction = min(1.0, waited / max(trained, 1e-9))
         log = EpochLog(
             epoch=epoch,
             iteration=progress.iteration,
@@ -129,7 +133,7 @@ class Fit:
             dsc=held_out.dsc,
             lr=lr,
             seconds=time.perf_counter() - started,
-            data_wait_fraction=min(1.0, waited / max(trained, 1e-9)),
+            data_wait_fraction=data_wait_fraction,
             memory_bytes=learner.peak_memory_bytes(),
         )
         state = self.state()

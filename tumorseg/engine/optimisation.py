@@ -40,8 +40,10 @@ class Optimisation:
     ) -> None:
         """Begin a training of a network, whose parameters are the first group, and of further groups."""
         self.optimizer = build_optimizer(configuration.optimizer, network.parameters())
+        self._others: list[nn.Parameter] = []
         for group in groups:
             self.optimizer.add_param_group({"params": group.parameters, **group.options})
+            self._others += group.parameters
         self.schedule: Schedule = build_schedule(
             configuration.schedule,
             configuration.optimizer.lr,
@@ -50,7 +52,6 @@ class Optimisation:
         )
         self.scaler = scaler
         self._network = network
-        self._others = [parameter for group in groups for parameter in group.parameters]
         self._clip = training.gradient_clip_norm
 
     def begin_step(self, iteration: int) -> None:
@@ -68,6 +69,7 @@ class Optimisation:
         The first is the norm of the network's gradient before it was clipped.
         """
         self.scaler.unscale_(self.optimizer)
+        # By itself: what a loss's own weights learn must not change how far the network moves.
         norm = torch.nn.utils.clip_grad_norm_(self._network.parameters(), self._clip)
         others = [parameter.grad.norm() for parameter in self._others if parameter.grad is not None]
         return [norm, *others]

@@ -59,12 +59,15 @@ class Progress:
                 cases.
         """
         self.losses, self.components = [], {}
-        value = -train_loss if dsc is None else _mean([value for value in dsc.values() if value is not None])
+        value = -train_loss if dsc is None else _mean_dsc(dsc)
         self.running = value if self.running is None else BEST_DECAY * self.running + (1 - BEST_DECAY) * value
         is_best = self.running > self.best
         self.best = max(self.best, self.running)
         return is_best
 
 
-def _mean(values: list[float]) -> float:
+def _mean_dsc(dsc: Mapping[str, float | None]) -> float:
+    """Return the mean of what could be scored."""
+    values = [value for value in dsc.values() if value is not None]
+    # Without anything to score, 0 is no reason to call an epoch the best.
     return sum(values) / len(values) if values else 0.0

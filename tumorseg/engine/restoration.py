@@ -44,12 +44,14 @@ def restored_slices(slabs: Iterable[Slab], shapes: tuple[Shape, Shape], orders: 
         torch.from_numpy(axis_matrix(before, after, order))
         for before, after, order in zip(old, new, orders.orders, strict=True)
     )
+    # `along` stays on the CPU: a row of it is all that a slice needs.
     first, last = _support(along)
     number = 0
     kept: _Slices | None = None
     for slab in slabs:
         _check_finite(slab)
         if kept is None:
+            # Only the first slab tells on which device the logits are.
             down, across = down.to(slab.logits.device), across.to(slab.logits.device)
         kept = _append(kept, slab)
         end = kept.start + kept.logits.shape[1]
@@ -73,6 +75,7 @@ def decide(logits: Tensor, targets: Targets) -> Segmentation:
         (Y, X), in the smallest integer type that holds all values.
     """
     if targets.has_regions:
+        # A logit above 0 is a probability above a half.
         return paint_regions((logits > 0).cpu().numpy(), targets)
     return to_values(logits.argmax(dim=0).cpu().numpy(), targets)
 
@@ -87,6 +90,7 @@ def _check_finite(slab: Slab) -> None:
 
 def _support(matrix: Tensor) -> tuple[list[int], list[int]]:
     """Return the first and last column of each row that matters."""
+    # Nothing in float32, as in ops.resampling; without a bound a spline's row would ask for every slice there is.
     matters = matrix.abs() > 1e-7
     columns = torch.arange(matrix.shape[1])
     first = torch.where(matters, columns, matrix.shape[1]).min(dim=1).values
@@ -102,6 +106,7 @@ def _append(kept: _Slices | None, slab: Slab) -> _Slices:
 def _drop(kept: _Slices, first: int) -> _Slices:
     """Forget the slices before the first one that is still needed."""
     drop = min(max(first - kept.start, 0), kept.logits.shape[1])
+    # A copy, as a view would keep the memory of what is dropped.
     return _Slices(kept.start + drop, kept.logits[:, drop:].clone() if drop else kept.logits)
 
 
@@ -110,6 +115,7 @@ def _resample(logits: Tensor, row: Tensor, planes: tuple[Tensor, Tensor]) -> Ten
     used = torch.nonzero(row.abs() > 1e-7)[:, 0]
     plane = sum((logits[:, index] * row[index] for index in used.tolist()), torch.zeros_like(logits[:, 0]))
     down, across = planes
+    # A square matrix is the identity: both grids cover the same extent.
     if down.shape[0] != down.shape[1]:
         plane = down @ plane
     return plane @ across.T if across.shape[0] != across.shape[1] else plane

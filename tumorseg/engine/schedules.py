@@ -14,6 +14,7 @@ def build_optimizer(spec: OptimizerSpec, parameters: Iterable[nn.Parameter]) -> 
     """Return the optimizer that a plan names."""
     if isinstance(spec, AdamW):
         return torch.optim.AdamW(parameters, lr=spec.lr, betas=spec.betas, eps=spec.eps, weight_decay=spec.weight_decay)
+    # torch refuses Nesterov's step without momentum.
     return torch.optim.SGD(
         parameters,
         lr=spec.lr,
@@ -37,8 +38,11 @@ class OptimizerMemory(NamedTuple):
 def optimizer_memory(spec: OptimizerSpec) -> OptimizerMemory:
     """Return what the optimizer of `build_optimizer` takes."""
     if isinstance(spec, AdamW):
+        # Both moments and the number of steps; the denominators are made anew at each.
         return OptimizerMemory(kept=2, counters=1, scratch=1)
-    return OptimizerMemory(kept=1 if spec.momentum else 0, counters=0, scratch=1 if spec.weight_decay else 0)
+    # Gradients are copied only to add the weight decay to them.
+    has_buffer, has_decay = spec.momentum != 0, spec.weight_decay != 0
+    return OptimizerMemory(kept=int(has_buffer), counters=0, scratch=int(has_decay))
 
 
 class Schedule(Protocol):
@@ -107,6 +111,7 @@ class Plateau:
         """Return the learning rate of a step."""
         if iteration < self._anneal_from:
             return self._base * self._scale
+        # Counted from 1, so that the last step has the planned share itself.
         done = (iteration - self._anneal_from + 1) / (self._total - self._anneal_from)
         return self._base * self._scale * (1 - min(done, 1.0) * (1 - self._spec.anneal_to))
 
@@ -127,6 +132,7 @@ class Plateau:
         if self._first is None or self._last is None:
             self._first = self._last = mean
             return
+        # A loss that has risen since the first window has fallen by nothing: then any fall will do.
         so_far = max(0.0, self._first - self._last)
         if not mean < self._last - self._spec.threshold * so_far:
             self._scale = max(self._scale * self._spec.factor, self._spec.floor)

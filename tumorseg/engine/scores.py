@@ -28,6 +28,7 @@ class PooledDice:
         supervised = segmentations != IGNORE
         predicted = None if self._targets.has_regions else logits.argmax(dim=1)
         for number, classes in enumerate(self._targets.scored_classes):
+            # A logit above 0 is a probability above a half; without regions what is scored is a single class.
             guess = logits[:, number] > 0 if predicted is None else predicted == classes[0]
             guess, truth = guess & supervised, self._table[number][segmentations]
             self._counts[number] += torch.stack(((guess & truth).sum(), guess.sum() + truth.sum()))
@@ -36,8 +37,10 @@ class PooledDice:
         """Return the DSC of each label or region; None where there was nothing to find and nothing found."""
         names = self._targets.scored_names
         counts = [[0, 0] for _ in names] if self._counts is None else self._counts.tolist()
-        rows = zip(names, counts, strict=True)
-        return {name: 2 * overlap / total if total else None for name, (overlap, total) in rows}
+        found: dict[str, float | None] = {}
+        for name, (overlap, total) in zip(names, counts, strict=True):
+            found[name] = 2 * overlap / total if total else None
+        return found
 
 
 def _membership(targets: Targets) -> Tensor:

@@ -87,4 +87,5 @@ def _network_input(oriented: OrientedImage, prepared: PreparedImage, spec: Prepr
         image=oriented.image,
         covered=oriented.covered,
     )
+    # Class indices are exact in float32, in which all channels come.
     return torch.cat((image, torch.from_numpy(shown.astype(np.float32))[None]))

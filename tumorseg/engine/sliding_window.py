@@ -64,6 +64,7 @@ def tile_starts(size: int, tile: int, overlap: float) -> list[int]:
     """
     if size <= tile:
         return [0]
+    # At least 2, as the axis is longer than a tile.
     num_steps = math.ceil((size - tile) / (tile * (1 - overlap))) + 1
     return [round((size - tile) / (num_steps - 1) * step) for step in range(num_steps)]
 
@@ -79,6 +80,7 @@ def gaussian_weights(tile: Sequence[int], sigma: float) -> Tensor:
     weights = torch.ones(())
     for size in tile:
         position = torch.arange(size, dtype=torch.float32) - size // 2
+        # However narrow the weights are, the middle is divided by more than 0.
         weights = weights[..., None] * torch.exp(-0.5 * (position / max(size * sigma, 1e-6)) ** 2)
     return weights.clamp(min=LEAST_WEIGHT)
 
@@ -101,6 +103,7 @@ def predict_slabs(image: Tensor, forward: Forward, tiling: Tiling, *, num_output
     inner = (slice(None), slice(offset[1], offset[1] + shape[1]), slice(offset[2], offset[2] + shape[2]))
     for start, logits in _slabs(padded, forward, tiling, num_outputs):
         first, last = max(start, offset[0]), min(start + logits.shape[1], stop)
+        # Some slabs are padding alone.
         if first < last:
             yield Slab(first - offset[0], logits[:, first - start : last - start][(slice(None), *inner)])
 
@@ -112,7 +115,10 @@ def _pad(image: Tensor, tiling: Tiling) -> tuple[Tensor, list[int]]:
         wanted[0] = 1
     missing = [max(0, tile - size) for tile, size in zip(wanted, image.shape[1:], strict=True)]
     before = [width // 2 for width in missing]
-    widths = [side for low, width in zip(before[::-1], missing[::-1], strict=True) for side in (low, width - low)]
+    widths: list[int] = []
+    # torch pads from the last axis to the first.
+    for low, width in zip(reversed(before), reversed(missing), strict=True):
+        widths += [low, width - low]
     return torch.nn.functional.pad(image, widths), before
 
 
@@ -121,14 +127,16 @@ def _slabs(image: Tensor, forward: Forward, tiling: Tiling, num_outputs: int) ->
     tile = (depth, *tiling.patch_size[1:])
     rows = _row_starts(image.shape[1], depth, tiling)
     columns = list(_plane_starts(image.shape[2:], tile[1:], tiling.overlap))
-    corners = [(start, y, x) for start in rows for y, x in columns]
+    corners = [(start, y, x) for start, (y, x) in product(rows, columns)]
     tile_logits = _tile_logits(image, forward, corners, tile=tile, batch_size=tiling.batch_size)
+    # A network of planes sees each slice of a stack by itself, so none of them weighs less.
     plane = gaussian_weights(tile[1:] if tiling.is_planar else tile, tiling.gaussian_sigma)
     weights = plane.expand(tile)
     sums, norm, base = None, None, 0
     for start, following in zip(rows, [*rows[1:], image.shape[1]], strict=True):
         for y, x in columns:
             logits = next(tile_logits)
+            # Only the first logits tell the device.
             if sums is None or norm is None:
                 sums = logits.new_zeros((num_outputs, depth, *image.shape[2:]))
                 norm = logits.new_zeros((depth, *image.shape[2:]))

@@ -24,6 +24,7 @@ def initial_network(
         seed: of the training.
         device: where it is to run.
     """
+    # Drawn on the CPU, so that a training begins with the same weights on every device.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = build_network(
@@ -59,4 +60,5 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
+        # torch lists every tensor that does not fit, a line each; one is enough.
         raise TrainingError(f"the checkpoint does not fit the plan's network: {str(error).splitlines()[-1]}") from None

@@ -32,6 +32,7 @@ class Boundary(nn.Module):
         """Return the loss of one resolution, a scalar."""
         assert level.distances is not None
         moments = level.foreground(level.sums.moment)
+        # The reference's own value: distances are negative inside it, and elsewhere it is 0.
         of_reference = level.foreground(level.keep_supervised(level.distances.clamp(max=0))).sum()
         return (moments.sum() - of_reference) / (level.num_supervised * moments.shape[1])
 
@@ -53,6 +54,7 @@ class Hausdorff(nn.Module):
         """Return the loss of one resolution, a scalar."""
         p, reference = level.foreground(level.probabilities), level.foreground(level.masks)
         known = level.supervised.unsqueeze(1) if level.has_ignored else None
+        # Distances from the prediction's surface carry no gradient: a threshold has none.
         field = sum(self._power(mask, known, level) for mask in (p.detach() > 0.5, reference))
         values = level.keep_supervised((p - reference.to(p.dtype)).square() * field)
         return values.sum() / (level.num_supervised * p.shape[1])
@@ -82,15 +84,19 @@ class SurfaceDice(nn.Module):
         """Return the loss of one resolution, a scalar."""
         p, masks = level.foreground(level.probabilities), level.foreground(level.masks)
         borders = [self._border(values, level) for values in (p, masks.to(p.dtype))]
-        sizes = [int(self.spec.tolerance_mm / edge + 0.5) for edge in level.spacing_mm]
-        near = [_dilate(border, [2 * size + 1 for size in sizes]) for border in borders]
+        # Half a voxel counts as one, where `round` would go to the even number; a box reaches as far to either side.
+        reaches = [int(self.spec.tolerance_mm / edge + 0.5) for edge in level.spacing_mm]
+        boxes = [2 * reach + 1 for reach in reaches]
+        near = [_dilate(border, boxes) for border in borders]
         matched = (borders[0] * near[1] + borders[1] * near[0]).flatten(2).sum(2)
         total = (borders[0] + borders[1]).flatten(2).sum(2)
         return 1 - ratio(matched + self.spec.smooth, total + self.spec.smooth).mean()
 
     def _border(self, values: Tensor, level: Level) -> Tensor:
         known = level.supervised.unsqueeze(1) if level.has_ignored else None
+        # As if inside the target, so that there is no border where supervision ends.
         full = values if known is None else torch.where(known, values, 1.0)
+        # Pooling pads with the least value, so nothing is eroded from beyond the patch.
         # An axis of one voxel has no border.
         eroded = -_dilate(-full, [3 if size > 1 else 1 for size in values.shape[2:]])
         return level.keep_supervised(full - eroded)
@@ -119,6 +125,7 @@ class NeighbourPenalty(nn.Module):
 
 def _dilate(values: Tensor, sizes: list[int]) -> Tensor:
     """Return the largest value in a box of odd edges around each voxel: one axis after the other."""
+    # A box is separable: this costs the sum of its edges per voxel, not their product.
     pool = F.max_pool2d if values.ndim == 4 else F.max_pool3d
     for axis, size in enumerate(sizes):
         if size > 1:
@@ -130,8 +137,10 @@ def _dilate(values: Tensor, sizes: list[int]) -> Tensor:
 def _mean(values: Tensor, size: int) -> Tensor:
     """Return the mean in a box of an odd edge around each voxel, 0 being outside."""
     for axis in range(2, values.ndim):
+        # `pad` counts axes from the last one.
         edges = [0, 0] * (values.ndim - axis - 1) + [size // 2, size // 2]
         count, padded = values.shape[axis], F.pad(values, edges)
+        # A copy of its own, as the others are added in place.
         values = padded.narrow(axis, 0, count).clone()
         for shift in range(1, size):
             values += padded.narrow(axis, shift, count)

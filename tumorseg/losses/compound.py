@@ -120,6 +120,7 @@ class CompoundLoss(nn.Module):
         """
         if distances is None:
             distances = self.distance_maps(target)
+        # One zero for all, so nothing may be added to it in place.
         values = dict.fromkeys((term.name for term in self.terms), target.new_zeros((), dtype=torch.float32))
         for logits, weight in zip(outputs, weights, strict=True):
             if weight > 0:
@@ -146,9 +147,8 @@ class CompoundLoss(nn.Module):
         with torch.no_grad():
             target = target.long()
             table = self.region_table.to(target.device)
-            masks = (
-                table[:, target].movedim(0, 1) if len(table) else _foreground_masks(target, self.targets.num_classes)
-            )
+            masks = _region_masks(target, table) if len(table) else _foreground_masks(target, self.targets.num_classes)
+            # The plan's check sees to it that boundary components share one limit.
             found = signed_distances(masks, (target != IGNORE).unsqueeze(1), self.spacing_mm, limits.pop())
             # Nothing asks for the background's.
             return found if len(table) else torch.cat((torch.zeros_like(found[:, :1]), found), dim=1)
@@ -239,6 +239,7 @@ def _check_distances(distances: Tensor | None, outputs: Sequence[Tensor]) -> Non
 
 def _check_indices(outputs: Sequence[Tensor], target: Tensor, num_classes: int) -> bool:
     """Return whether any voxel is unsupervised."""
+    # One transfer for both: each would wait for the device.
     low, high = torch.stack(target.aminmax()).tolist()
     if low < IGNORE or high >= num_classes:
         raise InputError(
@@ -246,6 +247,11 @@ def _check_indices(outputs: Sequence[Tensor], target: Tensor, num_classes: int) 
             f"{low} to {high}; expected 0 to {num_classes - 1}, or {IGNORE} for ignored"
         )
     return bool(low == IGNORE)
+
+
+def _region_masks(target: Tensor, table: Tensor) -> Tensor:
+    # IGNORE is -1, which looks up the last column: it is in no region.
+    return table[:, target].movedim(0, 1)
 
 
 def _foreground_masks(target: Tensor, num_classes: int) -> Tensor:

@@ -39,6 +39,7 @@ class CrossEntropy(nn.Module):
         sums, smoothing = level.sums, level.at(self.spec.label_smoothing)
         values, reference = (1 - smoothing) * sums.entropy_inside.sum(0), sums.reference.sum(0)
         if self.wanted.every_class:
+            # Every class gets its part of the label, the right one included, as in torch.
             values = values + smoothing / len(values) * sums.entropy_of_all.sum(0)
         if not self.weights.are_alike:
             weights: Tensor = self.weights(reference)
@@ -64,6 +65,7 @@ class BinaryCrossEntropy(nn.Module):
         sums, smoothing = level.sums, level.at(self.spec.label_smoothing)
         values = (1 - smoothing) * (sums.entropy_inside + sums.entropy_outside).sum(0)
         if self.wanted.every_class:
+            # A region and its background are two classes.
             values = values + smoothing / 2 * sums.entropy_of_all.sum(0)
         if self.weights.are_alike:
             return values.sum() / (level.num_supervised * len(values))
@@ -83,6 +85,7 @@ class OutputWeights(nn.Module):
         if given is not None and len(given) != targets.num_outputs:
             names = ", ".join(targets.region_names or targets.label_names)
             raise PlanError(f"class_weights has {len(given)} entries for {targets.num_outputs} outputs ({names})")
+        # float32 cannot count the voxels of a whole dataset.
         values = None if given is None else torch.tensor(given, dtype=torch.float64)
         self.register_buffer("values", values, persistent=False)
 
@@ -121,6 +124,7 @@ def weights_of(spec: CountedWeights, voxels: Tensor) -> Tensor:
     References:
         Cui et al., Class-balanced loss based on effective number of samples, CVPR 2019.
     """
+    # What has no voxel gets the heaviest weight further down; until then it must not be divided by.
     counts = voxels.clamp(min=1)
     if isinstance(spec, EffectiveNumberWeights):
         # 1 - beta^n without its cancellation.

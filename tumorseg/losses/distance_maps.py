@@ -61,6 +61,7 @@ def scratch_bytes(mask: Tensor) -> int:
 @torch.library.custom_op("tumorseg::distances", mutates_args=())
 def _distances(mask: Tensor, spacing_mm: list[float], limit: float) -> Tensor:
     found = torch.empty(mask.shape, dtype=torch.float32, device=mask.device)
+    # Mask by mask, so that scratch space does not grow with classes.
     for one, chosen in zip(found, mask, strict=True):
         one.copy_(shifted_distances(chosen[None], spacing_mm, limit)[0] if mask.is_cuda else _edt(chosen, spacing_mm))
     found.masked_fill_(~mask.flatten(1).any(1).view(-1, *(1,) * len(spacing_mm)), max(limit, 0.0))
@@ -77,6 +78,7 @@ def _edt(mask: Tensor, spacing_mm: list[float]) -> Tensor:
     if not mask.any():
         return torch.zeros(mask.shape)
     outside = (~mask).contiguous().numpy()
+    # A black border would make the array's edges a surface.
     threads = torch.get_num_threads()
     return torch.from_numpy(edt.edt(outside, anisotropy=tuple(spacing_mm), black_border=False, parallel=threads))
 
@@ -94,6 +96,7 @@ def shifted_distances(mask: Tensor, spacing_mm: list[float], limit: float) -> Te
     """
     squared = (_along_last_axis(mask) * spacing_mm[-1]).square()
     for axis, spacing in zip(range(mask.ndim - 2, 0, -1), reversed(spacing_mm[:-1]), strict=True):
+        # One step more than fits, should rounding have left the quotient just below a whole number.
         reach = mask.shape[axis] - 1 if limit < 0 else min(mask.shape[axis] - 1, int(limit / spacing) + 1)
         found = squared.clone()
         for shift in range(1, reach + 1):
@@ -110,6 +113,7 @@ def _along_last_axis(mask: Tensor) -> Tensor:
     """Return the distance in voxels to the nearest voxel of the mask in the same row; huge where there is none."""
     length = mask.shape[-1]
     place = torch.arange(length, device=mask.device)
+    # Longer than any row, and differences of it are still exact in float32.
     far = 2**20
     before = torch.where(mask, place, -far).cummax(-1).values
     after = torch.where(mask, place, far).flip(-1).cummin(-1).values.flip(-1)

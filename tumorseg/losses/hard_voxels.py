@@ -51,11 +51,13 @@ class Focal(nn.Module):
             by_output = self.alpha.to(level.target.device)
             if level.has_regions:
                 return by_output.view(-1, *(1,) * (level.target.ndim - 1))
+            # Unsupervised voxels take any weight: their cross-entropy is 0.
             return by_output[level.target.clamp(min=0)]
         if self.spec.alpha is None:
             return None
         assert isinstance(self.spec.alpha, float | int)
         inside = is_foreground(level).to(level.entropies.dtype)
+        # alpha inside, 1 - alpha outside.
         return inside * (2 * self.spec.alpha - 1) + (1 - self.spec.alpha)
 
 
@@ -78,7 +80,8 @@ class TopK(nn.Module):
         share = level.at(self.spec.k)
         if share == 1:
             return level.entropies.sum() / count
-        # Unsupervised voxels are 0, and so the last to be chosen.
+        # Unsupervised voxels are 0, and so the last to be chosen. A number on the device is not waited for; float64
+        # holds it where float32 could not count the voxels of a large batch.
         chosen = max(1, int(count * share)) if isinstance(count, int) else (count.double() * share).long().clamp(min=1)
         return mean_of_largest(level.entropies, chosen)
 
@@ -104,6 +107,7 @@ class HardExamples(nn.Module):
         per_voxel = level.logits.shape[1] if level.has_regions else 1
         num_inside = inside.sum()
         num_chosen = ((level.num_supervised * per_voxel - num_inside) * level.at(self.spec.k)).ceil()
+        # Foreground is 0 in the second sum, where only the background is to be chosen from.
         total = (values * inside).sum() + sum_of_largest(values * (1 - inside), num_chosen)
         return total / (num_inside + num_chosen).clamp(min=1)
 
@@ -146,6 +150,7 @@ def _spared_tversky(level: Level, delta: float, gamma: float) -> Tensor:
     inside = Overlap(level.sums.intersection, level.sums.predicted, level.sums.reference)
     foreground = loss(inside)
     if level.has_regions:
+        # The region's background has no output: its sums are what is left of all supervised voxels.
         voxels = level.supervised.flatten(1).sum(1, keepdim=True).to(inside.predicted.dtype)
         both = inside.predicted + inside.reference - inside.intersection
         background = loss(Overlap(voxels - both, voxels - inside.predicted, voxels - inside.reference))
@@ -163,5 +168,6 @@ def focused(entropies: Tensor, gamma: float) -> Tensor:
     """Return (1 - p)^gamma times -log(p); the least 1 - p is one rounding error, so that its power keeps a slope."""
     if gamma == 0:
         return entropies
+    # 1 - p, which keeps its digits where p is near 1.
     wrong = -torch.expm1(-entropies)
     return wrong.clamp(min=torch.finfo(wrong.dtype).eps) ** gamma * entropies

@@ -105,6 +105,7 @@ class Level:
         if not self.has_ignored:
             return values
         mask = self.supervised if values.ndim == self.target.ndim else self.supervised.unsqueeze(1)
+        # Not by multiplication, for 0 times infinity is NaN, in the gradient too.
         return values.masked_fill(~mask, 0.0)
 
 

@@ -35,6 +35,7 @@ def overlap_of(level: Level, spec: OverlapLoss, *, squared: bool = False) -> Ove
 
 def ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
     """Return numerator / denominator, 1 where neither prediction nor reference has any mass."""
+    # The branch that is not taken has a gradient too, which 0 / 0 would turn into NaN.
     return torch.where(denominator > 0, numerator / denominator.clamp(min=1e-8), 1.0)
 
 
@@ -109,6 +110,7 @@ class GeneralizedDice(nn.Module):
 
     def _weights(self, reference: Tensor) -> Tensor:
         """Return weights as shares of the largest, so that `smooth` stays small against masses of any size."""
+        # Infinite where nothing is there, so that no absent class is the smallest; if all are absent it is not used.
         smallest = torch.where(reference > 0, reference, torch.inf).amin(-1, keepdim=True)
         return torch.where(reference > 0, (smallest / reference.clamp(min=1)) ** self._exponent, 1.0)
 

@@ -135,6 +135,7 @@ def deep_supervision_weights(num_outputs: int) -> tuple[float, ...]:
 
 def _fitted(component: LossComponent, *, has_regions: bool, batch_dice: bool) -> LossComponent:
     """Return a component as it suits the outputs and the patches."""
+    # What a preset states stays.
     if isinstance(component, OverlapLoss) and "batch" not in component.model_fields_set:
         return component.changed(batch=batch_dice)
     if isinstance(component, CrossEntropyLoss) and has_regions:

@@ -140,6 +140,7 @@ def _chunks(
 ) -> Iterator[tuple[int, slice, _Chunk]]:
     """Yield sample, voxels and contents of each chunk of (B, K, N)."""
     size = CPU_ELEMENTS if logits.device.type == "cpu" else GPU_ELEMENTS
+    # Both rounded up: chunks are alike, with no small one at the end.
     count = -(-logits[0].numel() // size)
     length = -(-logits.shape[2] // count)
     kind = _wide(logits)
@@ -196,24 +197,26 @@ Sums = tuple[Tensor | None, ...]
 def _sum_classes(chunk: _Chunk) -> tuple[Sums, Tensor | None]:
     """Return the sums of a chunk, and -log(p) of each voxel's own class."""
     logits, inside, _, moments, flags = chunk
+    intersection = predicted = entropy_inside = squared = moment = None
+    # Set to 0 where unsupervised, as `inside` is already: so no sum counts such a voxel.
     p = chunk.keep(logits.softmax(0))
     correct = p * inside
     entropy, every = _entropies(chunk, correct) if flags[ENTROPY] or flags[VOXELWISE] else (None, None)
-    found = (
-        correct.sum(1) if flags[OVERLAP] else None,
-        p.sum(1) if flags[OVERLAP] else None,
-        inside.sum(1),
-        None if entropy is None else (inside * entropy).sum(1),
-        None,
-        p.square().sum(1) if flags[SQUARES] else None,
-        every,
-        None if moments is None else (p * moments).sum(1),
-    )
-    return found, entropy if flags[VOXELWISE] else None
+    if flags[OVERLAP]:
+        intersection, predicted = correct.sum(1), p.sum(1)
+    if entropy is not None:
+        entropy_inside = (inside * entropy).sum(1)
+    if flags[SQUARES]:
+        squared = p.square().sum(1)
+    if moments is not None:
+        moment = (p * moments).sum(1)
+    sums = (intersection, predicted, inside.sum(1), entropy_inside, None, squared, every, moment)
+    return sums, entropy if flags[VOXELWISE] else None
 
 
 def _entropies(chunk: _Chunk, correct: Tensor) -> tuple[Tensor, Tensor | None]:
     """Return -log(p) of each voxel's own class (n), and its sum for each class over all voxels (K) if that is wanted."""
+    # 1 where unsupervised: its logarithm is 0, and the least probability is that of a supervised voxel.
     own = chunk.keep(correct.sum(0), 1.0)
     # On a CPU a logarithm costs as much as a softmax; on a GPU less than looking at the least probability.
     if not own.is_cuda and not chunk.flags[EVERY_CLASS] and bool(own.amin() > SMALLEST):
@@ -227,24 +230,24 @@ def _sum_regions(chunk: _Chunk) -> tuple[Sums, Tensor | None]:
     """Return the sums of a chunk, and the cross-entropy of each voxel and region."""
     logits, inside, _, moments, flags = chunk
     p = chunk.keep(logits.sigmoid()) if flags[OVERLAP] or flags[SQUARES] or moments is not None else None
-    entropy, total, within, every = None, None, None, None
+    intersection = predicted = squared = moment = None
+    entropy = within = outside = every = None
     if flags[ENTROPY] or flags[VOXELWISE] or flags[EVERY_CLASS]:
         off = chunk.keep(F.softplus(logits))  # -log(1 - p); -log(p) is that minus the logit
         entropy = chunk.keep(torch.addcmul(off, logits, inside, value=-1))
         within = (entropy * inside).sum(1)
-        total = entropy.sum(1)
-        every = 2 * off.sum(1) - chunk.keep(logits.clone()).sum(1) if flags[EVERY_CLASS] else None
-    found = (
-        (p * inside).sum(1) if p is not None and flags[OVERLAP] else None,
-        p.sum(1) if p is not None and flags[OVERLAP] else None,
-        inside.sum(1),
-        within,
-        None if total is None or within is None else total - within,
-        p.square().sum(1) if p is not None and flags[SQUARES] else None,
-        every,
-        (p * moments).sum(1) if p is not None and moments is not None else None,
-    )
-    return found, entropy if flags[VOXELWISE] else None
+        outside = entropy.sum(1) - within
+        if flags[EVERY_CLASS]:
+            # A copy: these may be the network's own logits, and `keep` works in place.
+            every = 2 * off.sum(1) - chunk.keep(logits.clone()).sum(1)
+    if p is not None and flags[OVERLAP]:
+        intersection, predicted = (p * inside).sum(1), p.sum(1)
+    if p is not None and flags[SQUARES]:
+        squared = p.square().sum(1)
+    if p is not None and moments is not None:
+        moment = (p * moments).sum(1)
+    sums = (intersection, predicted, inside.sum(1), within, outside, squared, every, moment)
+    return sums, entropy if flags[VOXELWISE] else None
 
 
 @torch.library.custom_op("tumorseg::loss_statistics_backward", mutates_args=())
@@ -282,6 +285,7 @@ def _slope_classes(chunk: _Chunk, slopes: VoxelSums, own: Tensor | None) -> Tens
         total.add_(entropy)
     if flags[EVERY_CLASS]:
         total.add_(slopes.entropy_of_all.sum())
+    # In place from here on: neither `p` nor `by_p` is read again.
     gradient = p.mul_(total) if by_p is None else by_p.add_(total).mul_(p)
     if entropy is not None:
         gradient.addcmul_(inside, entropy, value=-1)
@@ -291,6 +295,7 @@ def _slope_classes(chunk: _Chunk, slopes: VoxelSums, own: Tensor | None) -> Tens
 def _slope_regions(chunk: _Chunk, slopes: VoxelSums, own: Tensor | None) -> Tensor:
     """Return the slope (R, n) of a chunk's logits from those of its sums (R, 1) and of its entropies (R, n)."""
     p, inside, flags = chunk.logits.sigmoid(), chunk.inside, chunk.flags
+    # dp/dz = p (1 - p); d(cross-entropy)/dz = p - [inside]; d(-log p - log(1 - p))/dz = 2 p - 1.
     by_p = _by_probability(chunk, slopes, p)
     gradient = torch.zeros_like(p) if by_p is None else by_p.mul_(p).mul_(1 - p)
     if flags[EVERY_CLASS]:
@@ -316,6 +321,7 @@ def _by_probability(chunk: _Chunk, slopes: VoxelSums, p: Tensor) -> Tensor | Non
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     logits, target, table, moments, flags = inputs
+    # Only tensors are saved; `has` tells which of those that may be missing are among them.
     ctx.flags, ctx.has = flags, (table is not None, moments is not None)
     ctx.save_for_backward(*(kept for kept in (logits, target, table, moments) if kept is not None))
 

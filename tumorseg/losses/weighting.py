@@ -85,6 +85,7 @@ class DynamicAverage(Weighting):
     def __init__(self, spec: DynamicAverageWeighting, names: Sequence[str]) -> None:
         super().__init__(FixedWeighting(), names)
         self.temperature = spec.temperature
+        # Counts are tensors too: part of the state, and read without waiting for the device.
         self.register_buffer("sums", torch.zeros(len(self.names)))
         self.register_buffer("count", torch.zeros(()))
         self.register_buffer("means", torch.ones(2, len(self.names)))  # before last, and last
@@ -103,6 +104,7 @@ class DynamicAverage(Weighting):
 
     def end_epoch(self) -> None:
         """Take over the epoch's means."""
+        # An epoch without a finite loss has a mean of 0 rather than NaN.
         self.means = torch.stack((self.means[1], self.sums / self.count.clamp(min=1)))
         self.sums = torch.zeros_like(self.sums)
         self.count = torch.zeros_like(self.count)
@@ -129,6 +131,7 @@ class Adaptive(Weighting):
     def forward(self, own: Sequence[float]) -> tuple[Tensor, float]:
         """Return the factors; 1 each before the first step."""
         spec = self.spec
+        # Both means begin at 0 and are divided by what they have taken in so far, as Adam's moments are.
         short = self.short / (1 - spec.memory**self.steps).clamp(min=EPS)
         long = self.long / (1 - spec.long_memory**self.steps).clamp(min=EPS)
         ratios = _ratio(short, long)

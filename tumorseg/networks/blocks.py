@@ -53,16 +53,18 @@ class ResidualBlock(nn.Module):
         once = (1,) * spec.num_axes
         self.first = conv_unit(spec, channels, kernel_size=kernel_size, stride=stride)
         self.second = conv_norm(spec, (channels[1], channels[1]), kernel_size=kernel_size, stride=once)
-        self.shortcut = nn.Sequential()
+        self.shortcut = nn.Sequential()  # the identity, while it is empty
         if stride != once:
             self.shortcut.append(_POOLS[spec.num_axes](stride, stride))
         if channels[0] != channels[1]:
+            # nnU-Net's has no bias either, and its weights have to fit.
             self.shortcut.append(conv_norm(spec, channels, kernel_size=once, stride=once, bias=False))
         self.activation = _activation(spec)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features (B, channels in, *space) to (B, channels out, *space / stride)."""
         out: Tensor = self.second(self.first(features))
+        # In place: the backward pass of a sum needs neither of its parts.
         out += self.shortcut(features)
         return cast(Tensor, self.activation(out))
 

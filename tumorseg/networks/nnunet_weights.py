@@ -43,6 +43,7 @@ def nnunet_name(name: str, num_stages: int) -> str:
         return f"decoder.seg_layers.{num_stages - 2 - int(place)}.{kind}"
     if unit == "upsamplings":
         return f"decoder.transpconvs.{place}.{kind}"
+    # The patterns exclude each other, as each has to fit the whole name.
     matches = ((re.fullmatch(pattern, unit), theirs) for pattern, theirs in UNITS.items())
     return next(f"{match.expand(theirs)}.{PARTS[place]}.{kind}" for match, theirs in matches if match)
 

@@ -58,14 +58,14 @@ class UNet(nn.Module):
         self._check(images)
         decoded = self._decode(self._encode(images))
         if self.training and self.deep_supervision:
+            # Heads begin at full resolution, the decoder ends there.
             return [head(features) for head, features in zip(self.heads, reversed(decoded), strict=True)]
         return cast(Tensor, self.heads[0](decoded[-1]))
 
     def _check(self, images: Tensor) -> None:
         space = images.shape[2:]
-        if len(space) != len(self.divisors) or any(
-            size % divisor for size, divisor in zip(space, self.divisors, strict=True)
-        ):
+        has_right_axes = len(space) == len(self.divisors)
+        if not has_right_axes or any(size % divisor for size, divisor in zip(space, self.divisors, strict=True)):
             raise InputError(
                 f"a network of strides {self.divisors} got an image of {tuple(space)} voxels; "
                 "each axis must be a multiple of its stride"
@@ -80,6 +80,7 @@ class UNet(nn.Module):
         return skips
 
     def _decode(self, skips: list[Tensor]) -> list[Tensor]:
+        # The bottleneck has no skip connection; the others are met from the coarsest up.
         features = skips.pop()
         decoded = []
         for upsample, stage in zip(self.upsamplings, self.decoder, strict=True):
@@ -89,6 +90,7 @@ class UNet(nn.Module):
 
     def _run(self, stage: Callable[..., Tensor], *inputs: Tensor | nn.Module) -> Tensor:
         if self.activation_checkpointing and torch.is_grad_enabled():
+            # No layer draws random numbers, so there is no state of a generator to put back for the recomputation.
             return cast(Tensor, checkpoint(stage, *inputs, use_reentrant=False, preserve_rng_state=False))
         return stage(*inputs)
 
@@ -108,9 +110,9 @@ def plain_unet(spec: PlainUNet, *, num_channels: int, num_outputs: int) -> UNet:
     """
     channels = pairwise((num_channels, *spec.features_per_stage))
     rows = zip(channels, spec.convs_per_stage, spec.kernel_sizes, spec.strides, strict=True)
-    stages = [
-        conv_stack(spec, pair, count=count, kernel_size=kernel, stride=stride) for pair, count, kernel, stride in rows
-    ]
+    stages = []
+    for pair, count, kernel, stride in rows:
+        stages.append(conv_stack(spec, pair, count=count, kernel_size=kernel, stride=stride))
     return UNet(spec, stem=nn.Identity(), stages=stages, num_outputs=num_outputs)
 
 
@@ -125,33 +127,34 @@ def residual_unet(spec: ResidualUNet, *, num_channels: int, num_outputs: int) ->
     References:
         Isensee et al., nnU-Net revisited, MICCAI 2024.
     """
+    # After the stem the first block keeps the number of channels, so that its shortcut is its input as it is.
     width = spec.features_per_stage[0]
     stem = conv_unit(spec, (num_channels, width), kernel_size=spec.kernel_sizes[0], stride=spec.strides[0])
     channels = pairwise((width, *spec.features_per_stage))
     rows = zip(channels, spec.blocks_per_stage, spec.kernel_sizes, spec.strides, strict=True)
-    stages = [
-        residual_stack(spec, pair, count=count, kernel_size=kernel, stride=stride)
-        for pair, count, kernel, stride in rows
-    ]
+    stages = []
+    for pair, count, kernel, stride in rows:
+        stages.append(residual_stack(spec, pair, count=count, kernel_size=kernel, stride=stride))
     return UNet(spec, stem=stem, stages=stages, num_outputs=num_outputs)
 
 
 def _upsamplings(spec: UNetTopology) -> list[nn.Module]:
+    # From the bottleneck up, each undoing the stride by which its stage was entered on the way down.
     features = spec.features_per_stage
-    return [upsampling(spec, (features[i], features[i - 1]), spec.strides[i]) for i in range(len(features) - 1, 0, -1)]
+    modules = []
+    for i in range(len(features) - 1, 0, -1):
+        modules.append(upsampling(spec, (features[i], features[i - 1]), spec.strides[i]))
+    return modules
 
 
 def _decoder_stages(spec: UNetTopology) -> list[nn.Sequential]:
     # The convolutions after stage i's transposed one run at the resolution, and with the kernel, of stage i - 1.
     once = (1,) * spec.num_axes
     skips = range(spec.num_stages - 2, -1, -1)
-    return [
-        conv_stack(
-            spec,
-            (2 * spec.features_per_stage[skip], spec.features_per_stage[skip]),
-            count=count,
-            kernel_size=spec.kernel_sizes[skip],
-            stride=once,
-        )
-        for skip, count in zip(skips, spec.decoder_convs_per_stage, strict=True)
-    ]
+    stages = []
+    for skip, count in zip(skips, spec.decoder_convs_per_stage, strict=True):
+        features = spec.features_per_stage[skip]
+        # Twice as many come in: those from below and those of the skip connection.
+        pair = (2 * features, features)
+        stages.append(conv_stack(spec, pair, count=count, kernel_size=spec.kernel_sizes[skip], stride=once))
+    return stages

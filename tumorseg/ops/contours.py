@@ -89,6 +89,7 @@ def fill_contours(contours: Sequence[Contour], shape: tuple[int, int, int], spac
     planes = _planes([contour._replace(points=np.round(contour.points, DECIMALS)) for contour in contours])
     nearest: dict[int, tuple[float, list[Contour]]] = {}
     for height, members in planes:
+        # Half-way between two slices it is the upper one; `round` would take the even one.
         number = int(np.clip(np.floor(height + 0.5), 0, shape[0] - 1))
         if number not in nearest or abs(height - number) < abs(nearest[number][0] - number):
             nearest[number] = height, members
@@ -107,6 +108,7 @@ def _planes(contours: Sequence[Contour]) -> list[tuple[float, list[Contour]]]:
     planes: list[tuple[float, list[Contour]]] = []
     heights = [float(contour.points[:, 2].mean()) for contour in contours]
     for index in np.argsort(heights, kind="stable"):
+        # Measured from the first of a plane, or a dense stack would join link by link.
         if planes and heights[index] - planes[-1][0] <= ONE_PLANE:
             planes[-1][1].append(contours[index])
         else:
@@ -123,6 +125,7 @@ def _fill_plane(plane: Mask, contours: Sequence[Contour], spacing_mm: Spacing) -
     num_repeating = sum(len(one.points) < len(contour.points) for one, contour in zip(ordered, drawn, strict=True))
     outlines = [contour.points[:, :2] * edges_mm for contour in ordered]
     originals = find_originals(outlines, float(edges_mm.min()))
+    # They come first in `ordered`, and so among the originals.
     num_toggles = sum(ordered[index].is_xor for index in originals)
     patches = [_patch(ordered[index].points, plane.shape) for index in originals]
     toggles, planar = patches[:num_toggles], patches[num_toggles:]
@@ -145,10 +148,15 @@ def _once(contour: Contour, edges_mm: NDArray[np.float64]) -> Contour:
 
 
 def _fill_nested(plane: Mask, patches: Sequence[_Patch], nesting: Nesting) -> Counts:
+    filled: list[_Patch] = []
+    # From the outermost on, so that what lies inside is painted over what is around it.
     for cluster in nesting.clusters:
-        for patch in [patches[index] for index in cluster.members]:
-            plane[patch.window][patch.mask] = cluster.depth % 2 == 0
-    filled = [patches[index] for cluster in nesting.clusters if cluster.depth % 2 == 0 for index in cluster.members]
+        is_filled = cluster.depth % 2 == 0
+        members = [patches[index] for index in cluster.members]
+        for patch in members:
+            plane[patch.window][patch.mask] = is_filled
+        if is_filled:
+            filled += members
     return Counts(
         crossing=sum(len(cluster.members) for cluster in nesting.clusters if len(cluster.members) > 1),
         holes=len(patches) - len(filled),
@@ -164,6 +172,7 @@ def _patch(points: NDArray[np.float64], shape: tuple[int, ...]) -> _Patch:
     if not row.size:
         return _Patch((slice(0), slice(0)), np.zeros((0, 0), np.bool_), False)
     top, left, bottom, right = row.min(), column.min(), row.max() + 1, column.max()
+    # One column more, for crossings at the right end; beyond it every contour is closed and nothing is inside.
     turns = np.zeros((bottom - top, right - left + 1), np.int32)
     np.add.at(turns, (row - top, column - left), turn)
     winding = np.cumsum(turns, axis=1)[:, :-1]
@@ -180,11 +189,13 @@ def _crossings(
     # Both directions of an edge must give the same numbers, so that keyholes close.
     is_down = corners[:, 1] > following[:, 1]
     low, high = np.where(is_down[:, None], following, corners), np.where(is_down[:, None], corners, following)
+    # From the lower end's line on and without the upper end's, so that a corner on a line counts once.
     first = np.clip(np.ceil(low[:, 1]), 0, num_rows).astype(np.int64)
     last = np.clip(np.ceil(high[:, 1]), 0, num_rows).astype(np.int64)
     counts = last - first
     edge = np.repeat(np.arange(len(corners)), counts)
     row = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
+    # Never 0: a level edge crosses no line.
     rise = high[edge, 1] - low[edge, 1]
     x = low[edge, 0] + (row - low[edge, 1]) * ((high[edge, 0] - low[edge, 0]) / rise)
     return row, x, np.where(is_down[edge], -1, 1).astype(np.int32)

@@ -56,21 +56,25 @@ def _holes(occupied: Mask) -> Mask:
 
     What can be reached is flooded from the edge, face by face, so that the time follows what is flooded: in most images little.
     """
-    dry = np.zeros(
-        [size + 2 for size in occupied.shape], bool
-    )  # in C order, whatever that of the image, so that `flat` is a view
-    dry[1:-1, 1:-1, 1:-1] = ~occupied  # the rim is not dry, so that no step leads beyond it
+    # In C order, whatever that of the image, so that `flat` is a view. The rim is not dry: no step leads beyond it.
+    dry = np.zeros([size + 2 for size in occupied.shape], bool)
+    dry[1:-1, 1:-1, 1:-1] = ~occupied
     flat = dry.reshape(-1)
-    steps = [step for stride in dry.strides for step in (stride, -stride)]  # a voxel is a byte
+    steps: list[int] = []
+    # A voxel is a byte, so strides count voxels.
+    for stride in dry.strides:
+        steps += [stride, -stride]
     front = np.concatenate([_dry_at_edges(dry, axis) for axis in range(dry.ndim)])
     flat[front] = False
+    # Voxels at the image's edges and corners are in several planes.
     front = np.unique(front)
     while front.size:
         reached = []
         for step in steps:
             found = front + step
             found = found[flat[found]]
-            flat[found] = False  # before the next step, so that no voxel is found twice
+            # Before the next step, so that no voxel is found twice.
+            flat[found] = False
             reached.append(found)
         front = np.concatenate(reached)
     return dry[1:-1, 1:-1, 1:-1]

@@ -25,6 +25,7 @@ def border_distances(
         Two arrays (number of border voxels,), float32, mm: from the prediction to the reference, and back. Their
         order is that of the voxels.
     """
+    # With a margin, or a mask of one slice would fill an axis of one voxel, across which there is no surface.
     box = box_slices(union_box(prediction, reference))
     prediction_border, reference_border = border_voxels(prediction[box]), border_voxels(reference[box])
     there = distance_to(reference_border, spacing_mm=spacing_mm, num_threads=num_threads)[prediction_border]

@@ -46,12 +46,14 @@ def signature(channel: FloatArray, box: Box) -> NDArray[np.float16] | None:
         blocks = _block_means(blocks, axis, count)
     flat = blocks.ravel() - blocks.mean(dtype=np.float64)
     length = float(np.linalg.norm(flat))
+    # Rounding leaves something of a flat image too, the more the greater its intensities are.
     return (flat / length).astype(np.float16) if length > 1e-6 * max(1.0, float(np.abs(inside).max())) else None
 
 
 def _block_means(array: FloatArray, axis: int, count: int) -> FloatArray:
     """Return means of `count` blocks along an axis; of a shorter axis, voxels are repeated."""
     size = array.shape[axis]
+    # Where starts repeat, `reduceat` gives the voxel itself: a block of size 1.
     starts = (np.arange(count) * size) // count
     sizes = np.maximum(np.diff([*starts, size]), 1)
     sums = np.add.reduceat(array, starts, axis=axis)
@@ -72,6 +74,7 @@ def near_pairs(signatures: Sequence[NDArray[np.float16]]) -> Iterator[tuple[int,
             columns = _stack(signatures[other : other + ROWS])
             likeness = rows @ columns.T
             is_candidate = np.zeros_like(likeness, np.bool_)
+            # Whatever differs from the mean of all in the same way is worth the dearer look at its own kind.
             if mean is not None:
                 is_candidate = _own(rows, mean) @ _own(columns, mean).T >= LEAST_OWN_LIKENESS
             for i, j in zip(*np.nonzero(is_candidate | (likeness >= LEAST_LIKENESS)), strict=True):
@@ -85,6 +88,7 @@ def _is_near_in_kind(signatures: Sequence[NDArray[np.float16]], first: int, seco
     pair = _stack([signatures[first], signatures[second]])
     blocks = (signatures[start : start + ROWS] for start in range(0, len(signatures), ROWS))
     likeness = np.concatenate([(_stack(block) @ pair.T).sum(axis=1) for block in blocks])
+    # The two themselves must not shape the mean that is taken off them.
     likeness[[first, second]] = -np.inf
     count = min(max(FEWEST_FOR_MEAN, int(SHARE_OF_KIND * len(signatures))), len(signatures) - 2)
     nearest = np.argpartition(-likeness, count - 1)[:count]
@@ -130,4 +134,6 @@ def joined_groups(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, ...]]:
         if left is not right:
             left += right
             groups.update(dict.fromkeys(right, left))
-    return [tuple(sorted(group)) for group in {id(group): group for group in groups.values()}.values()]
+    # Names that are joined share one list.
+    distinct = {id(group): group for group in groups.values()}
+    return [tuple(sorted(group)) for group in distinct.values()]

@@ -43,9 +43,11 @@ def orientation_of(affine: Affine, transpose: Sequence[int] = CANONICAL) -> Orie
         InputError: the affine is singular or not finite.
     """
     directions = _directions(affine)
+    # All three at once: one by one, two axes of an oblique image may be closest to the same.
     closest = max(
         permutations(range(3)), key=lambda columns: sum(abs(directions[row, columns[row]]) for row in range(3))
     )
+    # Arrays have their axes as z, y, x, affines as x, y, z: 2 minus the one is the other.
     axes = [2 - closest[2 - axis] for axis in range(3)]
     flips = [bool(directions[2 - axis, closest[2 - axis]] < 0) for axis in range(3)]
     return Orientation(tuple(axes[axis] for axis in transpose), tuple(flips[axis] for axis in transpose))
@@ -63,6 +65,7 @@ def _directions(affine: Affine) -> Affine:
         raise InputError(
             f"affine {np.asarray(affine).tolist()} is singular; expected three independent axes; mend the header"
         )
+    # The polar decomposition: shear and lengths go, the rotation stays.
     left, _, right = np.linalg.svd(matrix / lengths)
     return np.asarray(left @ right, dtype=np.float64)
 
@@ -128,12 +131,14 @@ def oriented_affine(affine: Affine, shape: Shape, orientation: Orientation) -> A
     step[3, 3] = 1
     for new, (stored, flip) in enumerate(zip(orientation.axes, orientation.flips, strict=True)):
         step[2 - stored, 2 - new] = -1 if flip else 1
+        # A flipped axis begins at the stored one's last voxel.
         step[2 - stored, 3] = shape[stored] - 1 if flip else 0
     return np.asarray(affine, dtype=np.float64) @ step
 
 
 def grid_mismatch_mm(affine: Affine, other: Affine, shape: Shape) -> float:
     """Return how far apart in mm two affines put the same voxel at worst, over the corners of a grid (Z, Y, X)."""
+    # A distance between affine images is convex: nowhere greater than at some corner.
     ends = [np.array([0.0, size - 1.0]) for size in reversed(shape)]
     corners = np.stack([*(axis.ravel() for axis in np.meshgrid(*ends)), np.ones(2 ** len(ends))])
     return float(np.linalg.norm(((np.asarray(affine) - np.asarray(other)) @ corners)[:3], axis=0).max())

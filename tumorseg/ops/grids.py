@@ -53,7 +53,8 @@ def axes_onto(grid: Grid, onto: Grid) -> Orientation | None:
     """Return which axis of a grid runs along which of another, and which way; None where that is not one to one."""
     steps = np.linalg.inv(onto.affine[:3, :3]) @ grid.affine[:3, :3]
     shares = np.abs(steps) / np.linalg.norm(steps, axis=0)
-    closest = shares.argmax(axis=1)  # the axis of `grid` that runs most along each one of `onto`
+    # The axis of `grid` that runs most along each one of `onto`.
+    closest = shares.argmax(axis=1)
     if sorted(closest.tolist()) != [0, 1, 2]:
         return None
     axes = tuple(2 - int(closest[2 - new]) for new in range(3))
@@ -96,17 +97,16 @@ def describe_mismatch(grid: Grid, onto: Grid) -> str:
     edges, others = (np.linalg.norm(affine[:3, :3], axis=0) for affine in (moved, onto.affine))
     if not np.allclose(edges, others, rtol=LEAST_SHARE):
         return f"{found}, with voxels of {_mm(grid)} instead of {_mm(onto)}; a voxel size may have been lost on the way"
-    angle = float(
-        np.degrees(
-            np.arccos(np.clip((moved[:3, :3] * onto.affine[:3, :3]).sum(axis=0) / (edges * others), -1, 1))
-        ).max()
-    )
+    cosines = (moved[:3, :3] * onto.affine[:3, :3]).sum(axis=0) / (edges * others)
+    # Rounding may take a cosine just beyond 1.
+    angle = float(np.degrees(np.arccos(np.clip(cosines, -1, 1))).max())
     if angle > np.degrees(LEAST_SHARE):
         return (
             f"{found}, turned by {angle:.3g} degrees; it may have been drawn on another image, or before a registration"
         )
     shift = (moved - onto.affine)[:3, 3]
     mirrored = [name for name, axis in zip(("x", "y", "z"), _mirrored_axes(grid, onto), strict=True) if axis]
+    # Of oblique grids the closest world axes may differ although no voxel axis runs against the other's.
     if mirrored and any(orientation.flips):
         return (
             f"{found}; its header runs against the other's along {', '.join(mirrored)}: one of the two may be mirrored"
@@ -155,11 +155,10 @@ def covered_voxels(grid: Grid, by: Grid) -> Mask:
     for axis, size in enumerate(reversed(by.shape)):  # x, y, z
         along_x, along_y, along_z, offset = step[axis]
         plane = along_y * y[:, None] + along_x * x
-        for number, start in enumerate(
-            along_z * z + offset
-        ):  # plane by plane, or a wide copy of the whole would be made
+        # Plane by plane, or a copy of the whole would be made in float64.
+        for number, start in enumerate(along_z * z + offset):
             place = plane + start
-            # a hair's breadth for rounding: the outermost voxels of equal grids must count
+            # A hair's breadth for rounding: the outermost voxels of equal grids must count.
             covered[number] &= (place >= -0.5 - 1e-6) & (place <= size - 0.5 + 1e-6)
     return covered
 

@@ -43,6 +43,7 @@ def measure_channel(channel: FloatArray) -> ChannelFacts:
     Args:
         channel: (Z, Y, X).
     """
+    # NaN and infinity show in one sum, which spares a look at each voxel of a sound image.
     with np.errstate(over="ignore", invalid="ignore"):
         is_sound = bool(np.isfinite(channel.sum(dtype=np.float64)))
     num_bad = 0 if is_sound else int(channel.size - np.isfinite(channel).sum())
@@ -95,8 +96,10 @@ def _label_masks(segmentation: Segmentation) -> Iterator[tuple[int, Mask]]:
     """Yield each label's value and its mask within its own box."""
     from scipy import ndimage
 
+    # `find_objects` holds a place for every value up to the greatest; what is not above 0 it leaves out.
     ranked, values = segmentation, np.arange(1)
     if segmentation.max() > MOST_LABEL:
+        # Ranks of 1 for the least value above 0, and 0 or less for what is not above 0.
         values, inverse = np.unique(segmentation, return_inverse=True)
         ranked = (inverse.reshape(segmentation.shape) - np.searchsorted(values, 0, "right") + 1).astype(np.int32)
         values = np.concatenate([[0], values[values > 0]])
@@ -136,5 +139,8 @@ def axis_code(affine: Affine) -> str:
     from tumorseg.ops.geometry import orientation_of
 
     orientation = orientation_of(affine)
-    letters = {2 - axis: "SIAPRL"[2 * new + flip] for new, (axis, flip) in enumerate(zip(*orientation, strict=True))}
-    return "".join(letters[axis] for axis in range(3))
+    letters = [""] * 3
+    for new, (axis, flip) in enumerate(zip(*orientation, strict=True)):
+        # Two letters for each canonical axis Z, Y, X; stored axes run the other way round than x, y, z.
+        letters[2 - axis] = "SIAPRL"[2 * new + flip]
+    return "".join(letters)

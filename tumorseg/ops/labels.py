@@ -31,14 +31,17 @@ def to_indices(segmentation: Segmentation, targets: Targets) -> Segmentation:
     Raises:
         InputError: a value that is neither a label nor the ignore label.
     """
+    # Signed, as IGNORE is -1.
     dtype = np.int8 if targets.num_classes <= 127 else np.int16
     known = dict(zip(targets.label_values, range(targets.num_classes), strict=True))
     if targets.ignore_value is not None:
         known[targets.ignore_value] = IGNORE
     values, counts = count_values(segmentation)
-    if unknown := [
-        f"{value} ({count} voxels)" for value, count in zip(values, counts, strict=True) if value not in known
-    ]:
+    unknown = []
+    for value, count in zip(values, counts, strict=True):
+        if value not in known:
+            unknown.append(f"{value} ({count} voxels)")
+    if unknown:
         raise InputError(
             f"label values {', '.join(unknown[:5])} are not in the dataset's labels {sorted(known)}; "
             "add them to the dataset description or correct the segmentation"
@@ -50,7 +53,8 @@ def count_values(segmentation: Segmentation) -> tuple[list[int], list[int]]:
     """Return the values of a segmentation, sorted, and how many voxels hold each."""
     totals: Counter[int] = Counter()
     for part in _parts(segmentation):
-        foreground = part[part != 0]  # mostly background: counting all of it would take long
+        # Most voxels are background, which it would take long to count one by one.
+        foreground = part[part != 0]
         totals[0] += part.size - foreground.size
         if foreground.size:
             totals.update(dict(zip(*_count_part(foreground), strict=True)))
@@ -66,6 +70,7 @@ def _parts(segmentation: Segmentation) -> Iterator[Segmentation]:
 
 def _count_part(values: NDArray[Any]) -> tuple[list[int], list[int]]:
     lowest = int(values.min())
+    # Counting is faster than sorting, but takes memory by the range; differences of narrow integers would overflow.
     if int(values.max()) - lowest < 65536:
         counts = np.bincount(values.astype(np.int64) - lowest)
         found = np.flatnonzero(counts)
@@ -76,6 +81,7 @@ def _count_part(values: NDArray[Any]) -> tuple[list[int], list[int]]:
 
 def _look_up(segmentation: Segmentation, values: list[int], replacements: Segmentation) -> Segmentation:
     """Return `replacements` where `segmentation` is one of the sorted `values`."""
+    # Labels 0, 1, 2, … are their own indices.
     if values == replacements.tolist():
         return segmentation.astype(replacements.dtype)
     if values[-1] - values[0] < 65536:
@@ -134,6 +140,7 @@ def class_locations(
     found_of = _voxels_by_class(indices, targets.num_classes)
     voxels: list[NDArray[np.int32]] = []
     first = 1 if targets.ignore_value is None else 0
+    # The background has a start too, even where none of its voxels are drawn.
     starts = [0] * (first + 1)
     for index in range(first, targets.num_classes):
         found = found_of(index)

@@ -73,6 +73,7 @@ def _normalize_channel(channel: Image, spec: NormalizationSpec, masks: Masks, *,
         case RescaleNormalization():
             target[...] = channel
             known = channel if masks.covered is None else channel[masks.covered]
+            # `initial` stands in where the channel covers nothing here; it changes no other extreme.
             low, high = float(known.min(initial=channel.max())), float(known.max(initial=channel.min()))
             _shift_and_scale(target, low, high - low)
         case RgbNormalization():
@@ -84,7 +85,7 @@ def _normalize_channel(channel: Image, spec: NormalizationSpec, masks: Masks, *,
 def _zscore(voxels: NDArray[np.float32], covered: Mask | None) -> None:
     """Bring the covered voxels to mean 0 and deviation 1, and change the others like them, in place."""
     known = voxels if covered is None or not covered.any() else voxels[covered]
-    # sums in float64, slice by slice: no wide copy of the whole
+    # Sums in float64, part by part: no wide copy of the whole.
     mean = float(known.mean(dtype=np.float64))
     squares = sum(float(np.square(part - mean, dtype=np.float64).sum()) for part in _parts(known))
     _shift_and_scale(voxels, mean, math.sqrt(squares / known.size))

@@ -24,4 +24,5 @@ def find_outliers(values: ArrayLike, *, least_spread: float) -> NDArray[np.bool_
         return np.zeros(known.shape, np.bool_)
     distances = np.abs(known - np.nanmedian(known))
     spread = max(MAD_TO_STD * float(np.nanmedian(distances)), least_spread)
+    # What is unknown is no outlier.
     return np.asarray(np.nan_to_num(distances) > MOST_DEVIATIONS * spread)

@@ -108,6 +108,7 @@ def paint_structures(
     combinations = cover.combinations()
     overlaps = _decide(combinations, order)
     ranks = _ranks(overlaps, order)
+    # A structure that overlaps with no other has no rank and covers its voxels alone.
     tops = [max(names, key=lambda name: ranks.get(name, 0), default=None) for names, _ in combinations]
     hidden = _hidden(combinations, tops, order)
     painted = [0 if top is None else values[top] for top in tops]
@@ -157,6 +158,7 @@ class _Cover:
             joined[code] = self._code(self._sets[code] | bit)
             self._counts[code] -= int(counts[code])
             self._counts[joined[code]] += int(counts[code])
+        # Two bytes do until there are more combinations; wider codes come before the first that needs them is written.
         if len(self._sets) > np.iinfo(self._codes.dtype).max:
             self._codes = self._codes.astype(np.uint32)
         return joined
@@ -221,6 +223,7 @@ def _pairs(combinations: Iterable[_Combination]) -> Iterator[_Pair]:
     """Yield the pairs that overlap, sorted by names."""
     shared: Counter[tuple[str, str]] = Counter()
     for names, count in combinations:
+        # A name paired with itself counts its own voxels: its size.
         for first, second in combinations_with_replacement(sorted(names), 2):
             shared[first, second] += count
     for (first, second), count in sorted(shared.items()):
@@ -245,7 +248,8 @@ def _quarrel(pairs: Sequence[_Pair]) -> OverlapError:
 
 def _option(names: Sequence[str]) -> str:
     row = StringIO()
-    csv.writer(row, lineterminator="").writerow(names)  # names may contain commas
+    # Names may contain commas.
+    csv.writer(row, lineterminator="").writerow(names)
     return f"--paint-order {quote(row.getvalue())} (the last on top)"
 
 

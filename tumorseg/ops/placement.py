@@ -40,9 +40,9 @@ def find_placement(grid: Grid, onto: Grid, *, what: str = "voxels") -> Placement
     off_mm, allowed_mm = grid_mismatch_mm(affine, _moved(onto.affine, start), shape), allowed_mismatch_mm(onto)
     if off_mm > allowed_mm:
         edges, expected = spacing_of(grid.affine, orientation), spacing_of(onto.affine)
-        differs = any(
-            abs(a / b - 1) > LEAST_SHARE for a, b, size in zip(edges, expected, shape, strict=True) if size > 1
-        )
+        pairs = zip(edges, expected, shape, strict=True)
+        # Across a single slice a flat file states no edge.
+        differs = any(abs(edge / other - 1) > LEAST_SHARE for edge, other, size in pairs if size > 1)
         cause = f", with edges of {_listed(edges)} mm on its of {_listed(expected)} mm (z, y, x)" if differs else ""
         raise InputError(
             f"found {what} {off_mm:.3g} mm off the image's voxels (at most {allowed_mm:.3g} mm, half a voxel){cause}"
@@ -64,6 +64,7 @@ def place(block: Mask, placement: Placement, mask: Mask) -> int:
     """
     view = orient(block, placement.orientation)
     bounds = list(zip(placement.start, view.shape, mask.shape, strict=True))
+    # Never below 0, which would count from the end: beside the mask slices are empty.
     inner = tuple(slice(max(0, -start), max(0, min(size, whole - start))) for start, size, whole in bounds)
     target = tuple(slice(max(0, start), max(0, min(start + size, whole))) for start, size, whole in bounds)
     mask[target] |= view[inner]

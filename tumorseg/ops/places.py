@@ -16,8 +16,12 @@ def label_places(indices: Segmentation, num_classes: int, spacing_mm: Spacing) -
         spacing_mm: voxel edges.
     """
     profiles = _profiles(indices, num_classes)
-    found = [index for index in range(1, num_classes) if profiles[0][index].any()]
-    return {index: _place([profile[index] for profile in profiles], spacing_mm) for index in found}
+    places = {}
+    for index in range(1, num_classes):
+        of_class = [profile[index] for profile in profiles]
+        if of_class[0].any():
+            places[index] = _place(of_class, spacing_mm)
+    return places
 
 
 def _profiles(indices: Segmentation, num_classes: int) -> list[NDArray[np.int64]]:
@@ -25,10 +29,12 @@ def _profiles(indices: Segmentation, num_classes: int) -> list[NDArray[np.int64]
     where = np.flatnonzero(indices > 0)
     classes = indices.ravel()[where].astype(np.int64)
     positions = np.unravel_index(where, indices.shape)
-    return [
-        np.bincount(classes * size + position, minlength=num_classes * size).reshape(num_classes, size)
-        for size, position in zip(indices.shape, positions, strict=True)
-    ]
+    profiles = []
+    for size, position in zip(indices.shape, positions, strict=True):
+        # Class and position as one number, so that a single count serves all classes.
+        counts = np.bincount(classes * size + position, minlength=num_classes * size)
+        profiles.append(counts.reshape(num_classes, size))
+    return profiles
 
 
 def _place(profiles: list[NDArray[np.int64]], spacing_mm: Spacing) -> LabelPlace:

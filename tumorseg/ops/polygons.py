@@ -5,6 +5,7 @@ yet be a ring. What lies within rounding of the other outline speaks for neither
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,9 +74,8 @@ def count_corners(polygon: Polygon, edge_mm: float) -> int:
         polygon: in mm.
         edge_mm: shorter edge of a pixel.
     """
-    kept = np.flatnonzero(
-        (polygon != np.roll(polygon, -1, axis=0)).any(axis=1)
-    )  # a round may be closed by its first corner
+    # A round may be closed by its first corner, which then stands there twice.
+    kept = np.flatnonzero((polygon != np.roll(polygon, -1, axis=0)).any(axis=1))
     corners, tolerance = polygon[kept], _rounding(edge_mm)
     is_back = (np.abs(corners - corners[:1]) <= tolerance).all(axis=1)
     for count in np.flatnonzero(is_back).tolist():
@@ -117,7 +117,8 @@ def nest(polygons: Sequence[Polygon], edge_mm: float) -> Nesting:
     """
     bounds = _bounds(polygons)
     pairs = list(_overlapping(bounds))
-    concerned = {index for pair in pairs for index in pair}
+    # Most contours meet no other, and need no points along them.
+    concerned = set(chain.from_iterable(pairs))
     outlines = {index: _outline(polygons[index], edge_mm) for index in concerned}
     roots = list(range(len(polygons)))
     inside: list[Pair] = []
@@ -128,7 +129,10 @@ def nest(polygons: Sequence[Polygon], edge_mm: float) -> Nesting:
         elif is_inner or is_outer:
             inside.append((one, other) if is_inner else (other, one))
     clusters = _clusters(roots, inside)
-    holes = {index for cluster in clusters if cluster.depth % 2 for index in cluster.members}
+    holes: set[int] = set()
+    for cluster in clusters:
+        if cluster.depth % 2:
+            holes.update(cluster.members)
     kept = [pair for pair in inside if pair[0] in holes]
     rims = {inner for inner, outer in kept if _is_rim(outlines[inner], outlines[outer], STEP * edge_mm)}
     return Nesting(clusters, len(rims))
@@ -145,6 +149,7 @@ def _bounds(polygons: Sequence[Polygon]) -> NDArray[np.float64]:
 
 def _overlapping(bounds: NDArray[np.float64]) -> Iterator[Pair]:
     """Yield the pairs whose bounds meet."""
+    # From left to right: whatever begins before one ends stands right behind it.
     order = np.argsort(bounds[:, 0], kind="stable")
     left = bounds[order, 0]
     for place, index in enumerate(order[:-1], start=1):
@@ -169,6 +174,7 @@ def _clusters(roots: list[int], inside: Sequence[Pair]) -> list[Cluster]:
 def _root(roots: list[int], index: int) -> int:
     """Return the polygon that stands for all that cross."""
     while roots[index] != index:
+        # Halves the way for the next search.
         roots[index] = roots[roots[index]]
         index = roots[index]
     return index
@@ -186,6 +192,7 @@ def _sides(outline: _Outline, other: _Outline, tolerance: float) -> tuple[bool, 
     """Return whether any of an outline is clearly inside the other, and whether any is clearly outside."""
     lower, upper = other.lower.min(axis=0) - tolerance, other.upper.max(axis=0) + tolerance
     is_around = ((outline.points >= lower) & (outline.points <= upper)).all(axis=1)
+    # What is beyond the other's bounds is outside, and is not measured.
     enters, leaves = False, _is_border(outline, np.flatnonzero(~is_around))
     for block in _blocks(np.flatnonzero(is_around)):
         is_inside = _is_inside(outline.points[block], other)
@@ -214,6 +221,7 @@ def _is_copy(one: Polygon, other: Polygon, edge_mm: float) -> bool:
         return True
     tolerance = _rounding(edge_mm)
     length = float(np.linalg.norm(np.roll(one, -1, axis=0) - one, axis=1).sum())
+    # A strip as wide as the tolerance all along is the most by which areas of copies differ; this is quick to see.
     if abs(_area(one) - _area(other)) > tolerance * length:
         return False
     first, second = _outline(one, edge_mm), _outline(other, edge_mm)
@@ -227,6 +235,7 @@ def _is_along(points: Polygon, outline: _Outline, tolerance: float) -> bool:
 
 
 def _area(polygon: Polygon) -> float:
+    # Far from the origin the products would lose the digits that matter.
     moved = polygon - polygon[0]
     following = np.roll(moved, -1, axis=0)
     return abs(float((moved[:, 0] * following[:, 1] - moved[:, 1] * following[:, 0]).sum())) / 2
@@ -242,6 +251,7 @@ def _outline(polygon: Polygon, edge_mm: float) -> _Outline:
     edge = np.repeat(np.arange(len(polygon)), counts)
     part = way[edge] / counts[edge, None]
     points = polygon[edge] + (np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts))[:, None] * part
+    # The normal of an edge; a repeated corner has none.
     across = _rounding(edge_mm) * way[:, ::-1] * [-1, 1] / np.where(length == 0, 1, length)[:, None]
     banks = (points + part / 2)[:, None] + np.stack([across, -across], axis=1)[edge]
     return _Outline(polygon, way, np.minimum(polygon, following), np.maximum(polygon, following), points, banks)
@@ -257,6 +267,7 @@ def _is_inside(points: Polygon, outline: _Outline) -> NDArray[np.bool_]:
     is_level = (outline.lower[:, 1] <= highest) & (outline.upper[:, 1] > lowest)
     is_beside = is_level & (outline.upper[:, 0] >= left)
     first, way = outline.first[is_beside], outline.way[is_beside]
+    # A level edge is never passed, whatever it is divided by.
     rise = np.where(way[:, 1] == 0, 1, way[:, 1])
     above = points[:, 1, None] - first[:, 1]
     is_passed = (above < 0) != (above < way[:, 1])
@@ -272,6 +283,7 @@ def _distances(points: Polygon, outline: _Outline, most: float) -> NDArray[np.fl
     is_close = ((outline.lower <= upper) & (outline.upper >= lower)).all(axis=1)
     first, way = outline.first[is_close], outline.way[is_close]
     away = points[:, None] - first
+    # A repeated corner is an edge of length 0, of which the first end is the nearest point.
     length = np.maximum((way**2).sum(axis=1), np.finfo(np.float64).tiny)
     share = np.clip((away * way).sum(axis=2) / length, 0, 1)
     squares = ((away - share[..., None] * way) ** 2).sum(axis=2).min(axis=1, initial=np.inf)

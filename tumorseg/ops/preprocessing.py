@@ -109,6 +109,7 @@ def prepare_segmentation(
     """
     inside = box_slices(grid.box)
     held: Segmentation = segmentation[inside]
+    # Nothing is resampled, so that what is outside the body makes no difference.
     if held.shape == tuple(grid.shape):
         return held
     if spec.cropping:
@@ -122,6 +123,7 @@ def _mark_outside(indices: Segmentation, image: Image, covered: Sequence[Mask | 
     box = mask_box(indices != 0)
     if box is None:
         return indices
+    # No voxel of the result has a share both in a label and in what is farther away than the next voxel.
     near = tuple(slice(max(lower - 1, 0), upper + 1) for lower, upper in box)
     marked = indices.copy()
     part = marked[near]

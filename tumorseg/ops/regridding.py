@@ -21,7 +21,8 @@ def regrid(channel: FloatArray, grid: Grid, onto: Grid, *, covered: Mask, outsid
     Returns:
         `onto.shape`, float32.
     """
-    from scipy import ndimage  # takes a third of a second, which channels on one grid are spared
+    # Takes a third of a second, which channels on one grid are spared.
+    from scipy import ndimage
 
     step = _array_order(np.linalg.inv(grid.affine) @ onto.affine)
     result: FloatArray = ndimage.affine_transform(

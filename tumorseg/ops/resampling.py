@@ -48,6 +48,7 @@ def separate_axis(spacing_mm: Spacing, new_spacing_mm: Spacing, ratio: float = 3
     """
     for spacing in (tuple(spacing_mm), tuple(new_spacing_mm)):
         if max(spacing) / min(spacing) > ratio:
+            # The last digits of a header must not decide a tie.
             coarsest = [axis for axis, edge in enumerate(spacing) if math.isclose(edge, max(spacing), rel_tol=1e-6)]
             return coarsest[0] if len(coarsest) == 1 else None
     return None
@@ -59,12 +60,14 @@ def axis_orders(order: int, separate: int | None, separate_order: int) -> AxisOr
     return AxisOrders((orders[0], orders[1], orders[2]), separate)
 
 
+# Cases of one scanner share sizes; a matrix of 512 x 512 takes 1 MB.
 @lru_cache(maxsize=12)
 def axis_matrix(size: int, new_size: int, order: int, dtype: type[np.floating[Any]] = np.float32) -> FloatArray:
     """Return the matrix (new_size, size) that resamples along one axis; edges are extended."""
     if size == 1:
         return np.ones((new_size, 1), dtype)
-    from scipy import ndimage  # takes a third of a second, which data that need no resampling are spared
+    # Takes a third of a second, which data that need no resampling are spared.
+    from scipy import ndimage
 
     identity = np.eye(size)
     matrix = ndimage.zoom(identity, (new_size / size, 1), order=order, mode="nearest", grid_mode=True)
@@ -99,6 +102,7 @@ def _resample_channel(channel: Image, matrices: Sequence[FloatArray], separate: 
     low = channel.min(axis=planes, keepdims=True)
     high = channel.max(axis=planes, keepdims=True)
     resampled = apply_matrices(channel, in_plane)
+    # Splines overshoot. Not in place where nothing was resampled: that array is the caller's.
     resampled = np.clip(resampled, low, high, out=None if resampled is channel else resampled)
     if separate is None:
         return resampled
@@ -129,6 +133,7 @@ def _multiply_axis(array: Image, matrix: FloatArray, axis: int) -> Image:
         elif axis == 1:
             np.matmul(weights, source, out=target)
         else:
+            # The first axis of the three is multiplied as one wide matrix.
             planes = (*source.shape[: lead + 1], math.prod(source.shape[lead + 1 :]))
             target[...] = (weights @ source.reshape(planes)).reshape(target.shape)
     return product

@@ -153,6 +153,7 @@ def _mixed(held: Segmentation, axes: Sequence[Axis]) -> Mask:
     mixed = np.zeros(held.shape, np.bool_)
     for number, axis in enumerate(axes):
         if axis.weight.any():
+            # A cell of eight voxels is mixed if any two differ: each axis joins what the ones before have found.
             here, ahead = ((slice(None),) * number + (part,) for part in (slice(None, -1), slice(1, None)))
             mixed[here] |= mixed[ahead] | (held[here] != held[ahead])
     return mixed
@@ -162,8 +163,12 @@ def _corners(held: Segmentation, axes: Sequence[Axis], places: Places) -> _Corne
     """Return the labels around some voxels of the result, and their weights in linear interpolation."""
     columns = []
     for axis, index in zip(axes, places, strict=True):
-        lower, weight = (axis.lower[index], 1 - axis.weight[index]), axis.weight[index]
-        columns.append((lower, (axis.upper[index], weight)) if axis.weight.any() else (lower,))
+        weight = axis.weight[index]
+        column = [(axis.lower[index], 1 - weight)]
+        # An axis that keeps its voxels has one neighbour, which halves the corners.
+        if axis.weight.any():
+            column.append((axis.upper[index], weight))
+        columns.append(column)
     around = list(product(*columns))
     labels = tuple(held[z, y, x] for (z, _), (y, _), (x, _) in around)
     return _Corners(labels, tuple(down * across * along for (_, down), (_, across), (_, along) in around))
@@ -193,6 +198,7 @@ def _largest(nearest: Labels, share: FloatArray, corners: _Corners) -> Labels:
     best, winner = share.copy(), nearest.copy()
     for label in corners.labels:
         found = _share(label, corners)
+        # As long as the nearest label's share is the best, no equal one takes its place.
         is_lower = (best > share) & (_rank(label) < _rank(winner))
         wins = (found > best) | (found == best) & is_lower
         best[wins], winner[wins] = found[wins], label[wins]

@@ -42,7 +42,8 @@ def picture_fault(segmentation: Segmentation) -> Literal["smeared", "grainy"] | 
         return None
     plane = segmentation[0]
     is_between = (plane != low) & (plane != high)
-    if _share_flat(plane, is_between) >= FLAT:  # areas: labels, or grey levels of which only the edges are smooth
+    # Areas: labels, or grey levels of which only the edges are smooth.
+    if _share_flat(plane, is_between) >= FLAT:
         return "smeared" if num_between >= MANY_VALUES and _share_ramp_values(plane, is_between) >= MOSTLY else None
     margin = OUTER * (high - low)
     is_mask = float(((plane <= low + margin) | (plane >= high - margin)).mean()) >= MOSTLY
@@ -80,7 +81,8 @@ def _share_ramp_values(plane: NDArray[np.integer], chosen: NDArray[np.bool_]) ->
 
 def _share_on_edges(plane: NDArray[np.integer], low: int, high: int) -> float:
     """Return the share of pixels of other values that have both values near."""
-    from scipy import ndimage  # takes a fifth of a second, which most data are spared
+    # Takes a fifth of a second, which most data are spared.
+    from scipy import ndimage
 
     near_low, near_high = (ndimage.maximum_filter(plane == value, size=NEAR) for value in (low, high))
     return float((near_low & near_high)[(plane != low) & (plane != high)].mean())

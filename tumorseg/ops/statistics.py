@@ -58,12 +58,14 @@ def intensity_statistics(samples: Sequence[NDArray[np.float32]]) -> IntensitySta
     samples = [part[~np.isnan(part)] for part in samples]
     longest = max((part.size for part in samples), default=0)
     samples = [np.resize(part, longest) for part in samples if part.size]
+    # Something to join even where no case has a sample.
     pooled = np.concatenate([*samples, np.zeros(0, np.float32)])
     if pooled.size == 0:
         pooled = np.zeros(1, np.float32)
     mean = math.fsum(float(part.sum(dtype=np.float64)) for part in samples) / pooled.size
     squares = math.fsum(float(np.square(part - mean, dtype=np.float64).sum()) for part in samples)
     least, most = float(pooled.min()), float(pooled.max())
+    # Sorted in place: `pooled` is as large as all samples, and is not needed any more.
     low, median, high = np.percentile(pooled, [0.5, 50, 99.5], overwrite_input=True).tolist()
     return IntensityStatistics(
         mean=mean,

@@ -27,8 +27,10 @@ def metrics_report(cases: Sequence[CaseMetrics], *, tolerance_mm: float) -> Metr
 
 def summarize(cases: Sequence[CaseMetrics]) -> dict[str, LabelSummary]:
     """Summarise each label or region, in the order in which they first appear."""
-    labels = dict.fromkeys(case.label for case in cases)
-    return {label: _summarize_label([case for case in cases if case.label == label]) for label in labels}
+    by_label: dict[str, list[CaseMetrics]] = {}
+    for case in cases:
+        by_label.setdefault(case.label, []).append(case)
+    return {label: _summarize_label(group) for label, group in by_label.items()}
 
 
 def _summarize_label(cases: Sequence[CaseMetrics]) -> LabelSummary:
@@ -46,11 +48,11 @@ def _summarize_label(cases: Sequence[CaseMetrics]) -> LabelSummary:
 def summarize_values(values: Sequence[float | None]) -> MetricSummary:
     """Return mean, sample standard deviation and confidence interval of the values that are defined."""
     defined = np.array([value for value in values if value is not None], dtype=np.float64)
-    return MetricSummary(
-        mean=float(defined.mean()) if defined.size else None,
-        std=float(defined.std(ddof=1)) if defined.size > 1 else None,
-        ci95=confidence_interval(defined) if defined.size > 1 else None,
-    )
+    mean = float(defined.mean()) if defined.size else None
+    # One value alone has no spread: its n - 1 is 0, and every resample is that value.
+    if defined.size < 2:
+        return MetricSummary(mean=mean, std=None, ci95=None)
+    return MetricSummary(mean=mean, std=float(defined.std(ddof=1)), ci95=confidence_interval(defined))
 
 
 def confidence_interval(values: FloatArray) -> tuple[float, float]:
@@ -63,7 +65,8 @@ def confidence_interval(values: FloatArray) -> tuple[float, float]:
         Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
     """
     generator = np.random.default_rng(_SEED)
-    shape = (NUM_RESAMPLES // _NUM_BLOCKS, values.size)  # in blocks, so that memory stays small for many cases
+    # In blocks, so that memory stays small for many cases.
+    shape = (NUM_RESAMPLES // _NUM_BLOCKS, values.size)
     means = [values[generator.integers(values.size, size=shape)].mean(axis=1) for _ in range(_NUM_BLOCKS)]
     lower, upper = np.percentile(np.concatenate(means), (2.5, 97.5))
     return float(lower), float(upper)

@@ -26,7 +26,8 @@ def count_runs(indices: Segmentation, members: Sequence[Iterable[int]], num_clas
     References:
         The mean intercept length of stereology (Underwood, Quantitative Stereology, 1970).
     """
-    codes = num_classes + 1  # class indices from -1
+    # Class indices from -1 on, moved up by one.
+    codes = num_classes + 1
     entered = _count_entries(indices, codes)
     runs = np.zeros((len(members), indices.ndim), np.int64)
     for number, classes in enumerate(members):
@@ -42,8 +43,10 @@ def _count_entries(indices: Segmentation, codes: int) -> NDArray[np.int64]:
     entered[0, 0] += _count(indices[:1], codes)
     step = max(1, PART * len(indices) // max(indices.size, 1))
     for start in range(0, len(indices), step):
+        # A slice more, for the step from the last one of this part to the next part's first.
         part = np.ascontiguousarray(indices[start : start + step + 1])
-        if not part.any():  # nothing is entered
+        # All background: no set is entered.
+        if not part.any():
             continue
         entered[0] += _count_steps(part, 0, codes)
         part = part[:step]
@@ -59,7 +62,8 @@ def _count_steps(part: Segmentation, axis: int, codes: int) -> NDArray[np.int64]
     differ = part[(*before, slice(1, None))] != part[(*before, slice(None, -1))]
     found = np.flatnonzero(differ)
     stride = int(np.prod(part.shape[axis + 1 :]))
-    found += found // max(1, differ.shape[axis] * stride) * stride  # `part` has one more along the axis
+    # From places in `differ` to places in `part`, which has one more along the axis.
+    found += found // max(1, differ.shape[axis] * stride) * stride
     flat = part.ravel()
     pairs = (flat[found].astype(np.int64) + 1) * codes + flat[found + stride] + 1
     return np.bincount(pairs, minlength=codes * codes).reshape(codes, codes)

@@ -141,6 +141,7 @@ def _shifted(look: _Look) -> Iterator[str]:
     if np.percentile(look.inside, 1) > DENSE_HU:
         yield f"nearly all above {DENSE_HU:g}, expected soft tissue near 50 HU: the scanner's intercept is missing"
         return
+    # Moved up by 1000 or 1024, air lies around 0 and soft tissue around 1050.
     edges = (-np.inf, NO_AIR_HU, DENSE_HU, 800.0, 1250.0)
     below, low, between, tissue = np.histogram(look.inside, edges)[0] / look.inside.size
     # Bone that is so dense comes with more that is less dense.

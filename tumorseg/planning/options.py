@@ -83,6 +83,7 @@ def check_options(options: PlanOptions) -> None:
 def _check_gpus(options: PlanOptions) -> None:
     """Refuse more GPUs than a batch has patches, and GPUs where a CPU is to train."""
     preset, num_gpus = options.preset, options.num_gpus
+    # Whoever sets the batch is not bound by the preset's limit.
     sets_batch = any(override.field.endswith("batch_size") for override in options.overrides)
     if preset.max_batch_size is not None and num_gpus > preset.max_batch_size and not sets_batch:
         raise PlanError(

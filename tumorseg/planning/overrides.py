@@ -13,7 +13,7 @@ from tumorseg.planning.families.registry import converted
 from tumorseg.schema.augmentation import AugmentationSpec, PreviousMorphology, PreviousRemoval
 from tumorseg.schema.base import Record, parse_record
 from tumorseg.schema.extensions import External
-from tumorseg.schema.fields import Place, is_choice, is_field, nearest, places, rank, replaced
+from tumorseg.schema.fields import Place, is_choice, is_field, nearest, places, rank, replaced, values_at
 from tumorseg.schema.losses import LossPreset, LossSpec, OverlapLoss
 from tumorseg.schema.networks import NETWORKS
 from tumorseg.schema.plan import Configuration, Plan, Reason
@@ -80,26 +80,42 @@ def apply_overrides(plan: Plan, overrides: Sequence[Override]) -> Plan:
         return plan
     document = plan.model_dump(mode="json", exclude={"reasons"})
     reasons = dict(plan.reasons)
-    full = [_Full(field, one.value, field == one.field) for one in overrides for field in _full_fields(one.field, plan)]
+    full = []
+    for one in overrides:
+        for field in _full_fields(one.field, plan):
+            full.append(_Full(field, one.value, is_specific=field == one.field))
     planned: dict[tuple[str, bool], JsonValue] = {}
     for override in sorted(full, key=_rank):
         change = set_field(document, override.field, override.value, source="--set")
         # One field has several spellings, such as the number and the name of an entry.
         if (change.field, override.is_specific) in planned:
             raise PlanError(f"--set {change.field} is given twice; give it once")
+        # A field that was set for all configurations before holds the user's value by now, not the planned one.
         before = planned.get((change.field, False), change.before)
         planned[change.field, override.is_specific] = before
-        document = change.document
+        for field, reason in change.reasons.items():
+            reasons = _without_changed(reasons, field, document, change.document) | {field: reason}
+        # What was planned inside the field has gone, and so have its reasons, even where the user's value is the same.
+        reasons = {other: one for other, one in reasons.items() if not other.startswith(f"{change.field}.")}
         inputs = {"value": override.value, "planned": before}
-        chosen = Reason(source="user", rule=SET_BY_USER, inputs=inputs)
-        for field, reason in (change.reasons | {change.field: chosen}).items():
-            # What stood inside it before has gone, and so have its reasons.
-            reasons = {other: one for other, one in reasons.items() if not other.startswith(f"{field}.")}
-            reasons[field] = reason
+        reasons[change.field] = Reason(source="user", rule=SET_BY_USER, inputs=inputs)
+        document = change.document
     fields = ", ".join(override.field for override in overrides)
     # A transform that went took its reason along.
     document["reasons"] = {field: one for field, one in reasons.items() if is_field(document, field.split("."))}
     return parse_record(Plan, document, source=f"plan {plan.name} with {fields} set", error=PlanError)
+
+
+def _without_changed(
+    reasons: Mapping[str, Reason], field: str, before: Mapping[str, Any], after: Mapping[str, Any]
+) -> dict[str, Reason]:
+    """Return reasons without those of what has another value now inside a field."""
+    kept = {}
+    for other, reason in reasons.items():
+        path = other.split(".")
+        if not other.startswith(f"{field}.") or list(values_at(before, path)) == list(values_at(after, path)):
+            kept[other] = reason
+    return kept
 
 
 def set_field(document: Mapping[str, Any], field: str, value: JsonValue, *, source: str) -> Change:
@@ -118,6 +134,7 @@ def set_field(document: Mapping[str, Any], field: str, value: JsonValue, *, sour
         PlanError: there is no such field, or the value is none that it can have.
     """
     found = places(Plan, document, field, source=source, error=PlanError)
+    # The document itself is a place too, so that there are two at least.
     parent, place = found[-2:]
     rule = _rule_of(found, value)
     if rule is None:
@@ -198,6 +215,7 @@ def _with_previous(setting: Setting) -> tuple[dict[str, Any], dict[str, Reason]]
     """Return a configuration with the transforms of a cascade, or without those that only a cascade has."""
     configuration = setting.parent.value
     changed = {**configuration, "previous_configuration": setting.value}
+    # One cascade into another: its transforms are there already, and may have been changed.
     if setting.value is not None and configuration.get("previous_configuration") is not None:
         return changed, {}
     spec = parse_record(AugmentationSpec, configuration.get("augmentation"), source=setting.source, error=PlanError)
@@ -220,6 +238,7 @@ DECIDING = {rule.key for rule in RULES} | {"name"}
 
 def _rule_of(found: Sequence[Place], value: JsonValue) -> Rule | None:
     """Return the rule of the last of the places for a new value, if there is one."""
+    # Naming what is there already must not put defaults in the place of what was planned for it.
     if is_choice(found) and value == found[-1].value:
         return None
     field = (found[-2].kind, found[-1].path[-1])

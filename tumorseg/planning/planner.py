@@ -1,6 +1,7 @@
 """From a fingerprint to a plan: evidence, choices, search, memory."""
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -99,6 +100,7 @@ def make_plan(fingerprint: Fingerprint, name: str, options: PlanOptions, machine
     counter = machine.counter or MemoryCounter()
     decided = decide(fingerprint, name, options, machine._replace(counter=counter))
     plan = predict_memory(decided.plan, counter)
+    # A note is to know, not to look into: `plan validate` lists it.
     warnings = [found.message for found in check_plan(Parsed.of(plan), {}) if found.severity != "note"]
     return PlanResult(plan, (*decided.warnings, *warnings))
 
@@ -114,6 +116,7 @@ def decide(fingerprint: Fingerprint, name: str, options: PlanOptions, machine: M
     choices = _choose(fingerprint, options)
     found = _search(choices, options, machine)
     plan = apply_overrides(_assemble(fingerprint, name, options, choices, found), options.overrides)
+    # After the overrides, any of which may bring a loss that asks for counts.
     plan = with_class_counts(plan, choices.cropping.fingerprint)
     return PlanResult(plan, tuple(_warnings(choices, plan)))
 
@@ -121,6 +124,7 @@ def decide(fingerprint: Fingerprint, name: str, options: PlanOptions, machine: M
 def _choose(fingerprint: Fingerprint, options: PlanOptions) -> _Choices:
     preset = chosen_preset(options)
     cropping = decide_cropping(fingerprint, preset.value)
+    # All that follows goes by the images as they will be stored.
     measured = cropping.fingerprint
     kinds = decide_kinds(measured)
     dataset = choose_dataset(measured, kinds, _selection(options))
@@ -174,7 +178,7 @@ def _search(choices: _Choices, options: PlanOptions, machine: Machine) -> _Found
 def _with_possible_cascade(choices: _Choices) -> Preset:
     """Return the preset, without a cascade unless folds hold out every case."""
     # A cascade trains on its first stage's segmentations of held-out cases.
-    held_out = {case_id for fold in choices.folds.value.folds for case_id in fold}
+    held_out = set(chain.from_iterable(choices.folds.value.folds))
     case_ids = {case.case_id for case in choices.cropping.fingerprint.cases}
     preset = choices.preset.value
     return preset if held_out == case_ids else preset.changed(cascade=False)
@@ -185,6 +189,7 @@ def _subject(choices: _Choices) -> Subject:
     dataset, target = choices.dataset.value, choices.grid.value
     planned = target.in_plan_order()
     voxels = float(np.prod(planned.median_shape)) * len(choices.cropping.fingerprint.cases)
+    # nnU-Net's estimate takes every entry of `labels` for an output, the ignore label too.
     num_outputs = len(set(dataset.labels.values()) | {0})
     return Subject(
         grid=Grid(planned.spacing_mm, planned.median_shape, voxels, num_outputs),
@@ -218,6 +223,7 @@ def _plan_configurations(brief: Brief) -> dict[str, Planned]:
     except PlanError:
         if not planned:
             raise
+    # One order, whatever was planned first: a plan's file says the same each time.
     return dict(sorted(planned.items()))
 
 

@@ -127,9 +127,11 @@ def _published(name: str, planner: str, *, network: str, reference: MemoryRefere
 
 def _published_residual(size: str, reference: MemoryReference) -> Preset:
     planner = f"ResEnc {size.upper()} for {reference.vram_gb:g} GB"
+    # Unlike the plain planner, the ResEnc planners do not limit a batch to 5 % of the dataset.
     return _published(f"nnunet_resenc_{size}", planner, network="residual_unet", reference=reference, covered=1.0)
 
 
+# As small as it takes for a step to stay under a second on two CPU cores.
 FAST = Preset(
     name="fast_prototyping",
     purpose="trains in minutes on two CPU cores or a small GPU, to see whether data and labels make sense",
@@ -181,6 +183,7 @@ def extend_preset(document: dict[str, Any], *, source: str) -> Preset:
         if twice := sorted(training.keys() & changed.keys()):
             raise PlanError(f"{source}: {twice[0]} is given twice; give it once")
         changed |= training
+    # From outside in, as in `--set`: a name puts defaults in the place of what it names.
     if not isinstance(extended, str) or extended not in PRESETS:
         raise PlanError(f"{source}: extends is {extended!r}; expected one of {', '.join(PRESETS)}")
     whole = PRESETS[extended].model_dump(mode="json") | {"purpose": f"preset {extended} with changes of one's own"}

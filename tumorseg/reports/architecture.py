@@ -36,6 +36,7 @@ class Drawing(NamedTuple):
 def architecture_svg(drawings: Sequence[Drawing]) -> bytes:
     """Draw networks one below the other as SVG; letters are paths, so that it looks the same everywhere."""
     buffer = io.BytesIO()
+    # Names drawn from a fixed salt, and no date: the same networks give the same bytes.
     with rc_context({"svg.hashsalt": "tumorseg", "svg.fonttype": "path"}):
         canvas = FigureCanvasSVG(_figure(drawings))
         canvas.print_figure(buffer, format="svg", metadata={"Date": None, "Creator": None})
@@ -78,20 +79,30 @@ def anatomy_facts(anatomy: Anatomy) -> str:
 def convolutions_text(stage: Stage) -> str:
     """Return what a stage does, in a few words."""
     stem = "a convolution and " if stage.has_stem else ""
-    return f"{stem}{stage.units} {stage.unit}{'' if stage.units == 1 else 's'} of {times(stage.kernel_size)}"
+    plural = "" if stage.units == 1 else "s"
+    return f"{stem}{stage.units} {stage.unit}{plural} of {times(stage.kernel_size)}"
 
 
 def _figure(drawings: Sequence[Drawing]) -> Figure:
-    heights = [HEAD_IN + (len(one.anatomy.encoder) * ROW_IN if one.anatomy else 0) for one in drawings]
-    figure = Figure(figsize=(WIDTH_IN, sum(heights)), facecolor="white")
+    heights = [_height_in(drawing) for drawing in drawings]
+    total = sum(heights)
+    figure = Figure(figsize=(WIDTH_IN, total), facecolor="white")
     bottom = 1.0
     for drawing, height in zip(drawings, heights, strict=True):
-        bottom -= height / sum(heights)
-        axes = figure.add_axes((0, max(bottom, 0), 1, height / sum(heights)))
+        bottom -= height / total
+        # Rounded shares may add up to a little over 1.
+        axes = figure.add_axes((0, max(bottom, 0), 1, height / total))
+        # From 0 at the top downwards, one unit a level.
         axes.set(xlim=(0, 1), ylim=(-height / ROW_IN, 0))
         axes.axis("off")
         _draw(axes, drawing)
     return figure
+
+
+def _height_in(drawing: Drawing) -> float:
+    if drawing.anatomy is None:
+        return HEAD_IN
+    return HEAD_IN + len(drawing.anatomy.encoder) * ROW_IN
 
 
 def _draw(axes: Axes, drawing: Drawing) -> None:
@@ -106,6 +117,7 @@ def _draw(axes: Axes, drawing: Drawing) -> None:
     num_levels = len(anatomy.encoder)
     for stage in anatomy.stages:
         _draw_stage(axes, stage, anatomy, _place(stage, num_levels))
+    # Below the bottleneck there is no further level to lead to.
     for level in range(num_levels - 1):
         _draw_arrows(axes, level, anatomy)
 
@@ -115,7 +127,8 @@ def _place(stage: Stage, num_levels: int) -> tuple[float, float]:
     y = -HEAD_IN / ROW_IN - stage.level - 0.5
     if stage.level == num_levels - 1:
         return MIDDLE, y
-    return (LEFT if stage.side == "encoder" else RIGHT), y
+    x = LEFT if stage.side == "encoder" else RIGHT
+    return x, y
 
 
 def _draw_stage(axes: Axes, stage: Stage, anatomy: Anatomy, place: tuple[float, float]) -> None:
@@ -128,9 +141,11 @@ def _draw_stage(axes: Axes, stage: Stage, anatomy: Anatomy, place: tuple[float, 
     axes.add_patch(box)
     bar = Rectangle((x, y), BOX_WIDTH * share, 0.07, facecolor=color)
     axes.add_patch(bar)
-    bar.set_clip_path(box)
+    bar.set_clip_path(box)  # or its lower corners would stand out of the rounded ones
     axes.text(x + 0.012, y + 0.71, _headline(stage), fontsize=9.5, fontweight="bold", color=INK, va="center")
-    memory = f"{bytes_text(stage.saved_bytes, form='.3g')}  {'< 1%' if share < 0.005 else f'{share:.0%}'}"
+    # What rounds to 0% takes memory all the same.
+    percent = "< 1%" if share < 0.005 else f"{share:.0%}"
+    memory = f"{bytes_text(stage.saved_bytes, form='.3g')}  {percent}"
     axes.text(x + BOX_WIDTH - 0.012, y + 0.71, memory, fontsize=9.5, color=color, ha="right", va="center")
     work = f"{convolutions_text(stage)}; {count_text(stage.parameters)} weights"
     axes.text(x + 0.012, y + 0.46, work, fontsize=8.5, color=SOFT, va="center")
@@ -145,15 +160,18 @@ def _headline(stage: Stage) -> str:
 
 def _draw_arrows(axes: Axes, level: int, anatomy: Anatomy) -> None:
     """Draw the skip connection of a level, the way down from it and the way up to it."""
-    top, below = -HEAD_IN / ROW_IN - level - 0.5, -HEAD_IN / ROW_IN - level - 1 + (1 - BOX_HEIGHT) / 2
-    to_bottleneck = level == len(anatomy.encoder) - 2
+    gap = 1 - BOX_HEIGHT
+    top = -HEAD_IN / ROW_IN - level - 0.5
+    below = -HEAD_IN / ROW_IN - level - 1 + gap / 2
     strides = times(anatomy.encoder[level + 1].stride)
     style = {"arrowstyle": "-|>", "color": LINE, "shrinkA": 0, "shrinkB": 0}
     inner = BOX_WIDTH / 2
     axes.annotate("", (RIGHT - inner, top), (LEFT + inner, top), arrowprops=style)
+    # Encoder and decoder share the bottleneck's box, which lies under the inner ends of the two above it.
+    to_bottleneck = level == len(anatomy.encoder) - 2
     down, up = (MIDDLE - 0.15, MIDDLE + 0.15) if to_bottleneck else (LEFT, RIGHT)
-    axes.annotate("", (down, below - (1 - BOX_HEIGHT)), (down, below), arrowprops=style)
-    axes.annotate("", (up, below), (up, below - (1 - BOX_HEIGHT)), arrowprops=style)
-    middle = below - (1 - BOX_HEIGHT) / 2
+    axes.annotate("", (down, below - gap), (down, below), arrowprops=style)
+    axes.annotate("", (up, below), (up, below - gap), arrowprops=style)
+    middle = below - gap / 2
     axes.text(down + 0.008, middle, f"÷ {strides}", fontsize=7, color=SOFT, va="center")
     axes.text(up + 0.008, middle, f"× {strides}", fontsize=7, color=SOFT, va="center")

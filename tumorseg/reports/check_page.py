@@ -12,18 +12,26 @@ MOST_THUMBNAILS = 60
 
 def check_html(report: CheckReport, pictures: Sequence[Picture]) -> str:
     """Return the findings as one HTML page with everything inside it."""
-    errors, warnings = report.counts["error"], report.counts["warning"]
-    state = "has to be mended" if errors else "wants a look" if warnings else "is sound"
+    name = report.dataset.name if report.dataset else report.source
     return render_page(
         "check.html",
-        title=f"{report.dataset.name if report.dataset else report.source}: data check",
-        subtitle=f"{report.num_cases} cases checked; the dataset {state}",
+        title=f"{name}: data check",
+        subtitle=f"{report.num_cases} cases checked; the dataset {_state(report)}",
         report=report,
         rows=[(found, _cases(found)) for found in report.findings],
         kinds=_kinds(report),
         pictures=pictures,
         most_thumbnails=MOST_THUMBNAILS,
     )
+
+
+def _state(report: CheckReport) -> str:
+    """Return what the gravest findings come to; notes alone leave a dataset sound."""
+    if report.counts["error"]:
+        return "has to be mended"
+    if report.counts["warning"]:
+        return "wants a look"
+    return "is sound"
 
 
 def _cases(found: Finding) -> tuple[str, str]:

@@ -14,10 +14,12 @@ def diff_text(found: PlanDiff) -> str:
         worded = f"; {found.num_reasons} of their reasons differ" if found.num_reasons else ""
         return f"{found.before} and {found.after} are the same in everything but their names{worded}"
     count = len(found.differences)
-    head = f"{found.before} -> {found.after}: {count} {'field differs' if count == 1 else 'fields differ'}"
-    blocks = ["\n".join([head, *(filled("  ", note) for note in found.notes)])]
+    differs = "field differs" if count == 1 else "fields differ"
+    notes = [filled("  ", note) for note in found.notes]
+    blocks = ["\n".join([f"{found.before} -> {found.after}: {count} {differs}", *notes])]
     previous: tuple[object, ...] = ()
     for entry in found.differences:
+        # The first two keys of a field say of which configuration it is.
         rules = (entry.field.split(".")[:2], entry.rule_before, entry.rule_after)
         blocks.append("\n".join(_lines(entry, has_rules=rules != previous)))
         previous = rules
@@ -35,4 +37,5 @@ def _lines(entry: Difference, *, has_rules: bool) -> Iterator[str]:
 
 
 def _side_text(entry: Difference, side: str, value: JsonValue) -> str:
+    # Where both plans have a field, it is "only in" none of them.
     return value_text(entry.field, value) if entry.only_in in (None, side) else "not there"

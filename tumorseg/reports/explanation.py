@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
-from tumorseg.planning.reading.anatomy import Anatomy
+from tumorseg.planning.reading.anatomy import Anatomy, Stage
 from tumorseg.planning.reading.explanation import Explained, Explanation, Section
 from tumorseg.reports.architecture import (
     Drawing,
@@ -53,7 +53,8 @@ def value_text(field: str, value: JsonValue) -> str:
     if all(isinstance(entry, list) for entry in value):
         lengths = [str(len(entry)) for entry in value if isinstance(entry, list)]
         return f"{len(value)} lists of {', '.join(lengths)} entries"
-    return f"{len(value)} entries: {plain_text(value[:3])[1:-1]}, …"
+    first = plain_text(value[:3]).removeprefix("[").removesuffix("]")
+    return f"{len(value)} entries: {first}, …"
 
 
 def plain_text(value: JsonValue) -> str:
@@ -86,15 +87,18 @@ def reason_lines(reason: Reason | None) -> tuple[tuple[str, str], ...]:
 
 def inputs_text(inputs: Mapping[str, JsonValue]) -> str:
     """Return the figures that a rule was applied to; those that are null say nothing."""
-    given = {name: value for name, value in inputs.items() if value is not None}
-    return "; ".join(
-        f"{name.replace('_', ' ')} {plain_text(value) if value != [] else 'none'}" for name, value in given.items()
-    )
+    figures = []
+    for name, value in inputs.items():
+        if value is not None:
+            text = "none" if value == [] else plain_text(value)
+            figures.append(f"{name.replace('_', ' ')} {text}")
+    return "; ".join(figures)
 
 
 def rows_of(values: Sequence[Explained], depth: int = 0) -> Iterator[Row]:
     """Yield the rows of a group, parts before what is in them."""
     for item in values:
+        # What a part holds stands in the rows that follow it.
         value = "" if item.parts else value_text(item.field, item.value)
         whole = plain_text(item.value)
         is_short = len(whole) > MOST_LETTERS and value != whole
@@ -123,7 +127,9 @@ def _section_lines(section: Section) -> Iterator[str]:
 
 def _row_lines(row: Row) -> Iterator[str]:
     mark = "* " if row.item.is_set_by_user else "  "
-    head = f"{mark}{'  ' * row.depth}{row.item.name}{': ' if row.value else ''}{row.value}"
+    colon = ": " if row.value else ""
+    head = f"{mark}{'  ' * row.depth}{row.item.name}{colon}{row.value}"
+    # Two blanks at least stand before the meaning; a longer head has a line of its own.
     if len(head) >= MEANING_COLUMN - 1:
         yield head
         head = ""
@@ -146,51 +152,60 @@ def _anatomy_text(section: Section) -> str:
 
 def anatomy_rows(anatomy: Anatomy) -> list[dict[str, object]]:
     """Return a row for each stage, for `terminal_table`."""
-    return [
-        {
-            "stage": f"{stage.side} {stage.level}",
-            "voxels": times(stage.shape),
-            "features": stage.features,
-            "stride": times(stage.stride),
-            "does": convolutions_text(stage),
-            "sees voxels": times(stage.receptive_field.voxels) if stage.receptive_field else None,
-            "sees mm": times(stage.receptive_field.mm) if stage.receptive_field else None,
-            "weights": count_text(stage.parameters),
-            "keeps": bytes_text(stage.saved_bytes, form=".3g"),
-        }
-        for stage in anatomy.stages
-    ]
+    return [_stage_row(stage) for stage in anatomy.stages]
+
+
+def _stage_row(stage: Stage) -> dict[str, object]:
+    field = stage.receptive_field
+    voxels, mm = (None, None) if field is None else (times(field.voxels), times(field.mm))
+    return {
+        "stage": f"{stage.side} {stage.level}",
+        "voxels": times(stage.shape),
+        "features": stage.features,
+        "stride": times(stage.stride),
+        "does": convolutions_text(stage),
+        "sees voxels": voxels,
+        "sees mm": mm,
+        "weights": count_text(stage.parameters),
+        "keeps": bytes_text(stage.saved_bytes, form=".3g"),
+    }
 
 
 def network_name(section: Section) -> str:
     """Return the name of a configuration's network."""
-    parts = [part for value in section.values if value.name == "network" for part in value.parts]
-    return next((str(part.value) for part in parts if part.name == "name"), "the network")
+    for value in section.values:
+        if value.name == "network":
+            for part in value.parts:
+                if part.name == "name":
+                    return str(part.value)
+    return "the network"
 
 
 def drawings_of(explanation: Explanation) -> list[Drawing]:
     """Return what there is to draw: the network of each configuration."""
-    return [
-        Drawing(section.title, section.anatomy, network_name(section))
-        for section in explanation.sections
-        if section.configuration is not None
-    ]
+    drawings = []
+    for section in explanation.sections:
+        if section.configuration is not None:
+            drawings.append(Drawing(section.title, section.anatomy, network_name(section)))
+    return drawings
 
 
 def explanation_html(explanation: Explanation) -> str:
     """Return everything as one HTML page with the pictures inside it."""
-    sections = [
-        (section, list(rows_of(section.values)), reason_lines(section.reason), _picture(section))
-        for section in explanation.sections
-    ]
+    sections = []
+    for section in explanation.sections:
+        rows = list(rows_of(section.values))
+        sections.append((section, rows, reason_lines(section.reason), _picture(section)))
+    choices = []
+    for item in explanation.choices():
+        if item.reason:
+            choices.append((item, plain_text(item.reason.inputs.get("planned"))))
     return render_page(
         "plan.html",
         title=f"{explanation.name}: the plan explained",
         subtitle=f"Every value for {explanation.dataset}: what it is, the rule behind it, the figures that led to it, and what else could be.",
         sections=sections,
-        choices=[
-            (item, plain_text(item.reason.inputs.get("planned"))) for item in explanation.choices() if item.reason
-        ],
+        choices=choices,
         tiles=_tiles(explanation),
         value_text=value_text,
     )
@@ -206,6 +221,7 @@ def _tiles(explanation: Explanation) -> list[tuple[str, str]]:
     """Return the figures that stand in large letters at the top."""
     values = {item.field: item.value for item, _ in explanation.leaves()}
     default = plain_text(values["default_configuration"])
+    # By way of text, as a JSON value may be anything to the type checker; these are whole numbers.
     allowed, predicted = int(str(values["budget.vram_bytes"])), values["budget.predicted_bytes"]
     counted = "–" if predicted is None else bytes_text(int(str(predicted)), form=".3g")
     patch = plain_text(values.get(f"configurations.{default}.patch_size"))

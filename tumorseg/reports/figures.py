@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F
 
 _INK = "#30363d"
 _DPI = 110
-_MOST_LEGEND_ENTRIES = 12
+_MOST_LEGEND_ENTRIES = 12  # of more, the legend would cover the curves
 
 LogEntry = Mapping[str, Any]
 """One epoch as a line of log.jsonl holds it."""
@@ -31,6 +32,7 @@ def class_color(index: int) -> str:
 def png_bytes(figure: Figure) -> bytes:
     """Return a figure as PNG; the same figure gives the same bytes."""
     buffer = io.BytesIO()
+    # Without the entry that names matplotlib's version.
     FigureCanvasAgg(figure).print_figure(buffer, format="png", dpi=_DPI, metadata={"Software": None})
     return buffer.getvalue()
 
@@ -73,7 +75,9 @@ def _draw_losses(axes: Axes, epochs: Sequence[int], log: Sequence[LogEntry]) -> 
 
 
 def _draw_dsc(axes: Axes, epochs: Sequence[int], log: Sequence[LogEntry]) -> None:
-    labels = list(dict.fromkeys(label for entry in log for label in entry.get("dsc") or {}))
+    # In the order in which they first appear, so that a label keeps its colour as epochs are added.
+    scores = (entry.get("dsc") or {} for entry in log)
+    labels = list(dict.fromkeys(chain.from_iterable(scores)))
     curves = [numbers(log, "dsc", label) for label in labels]
     for index, (label, curve) in enumerate(zip(labels, curves, strict=True)):
         _draw_curve(axes, epochs, curve, color=class_color(index), label=label)
@@ -85,6 +89,7 @@ def _draw_dsc(axes: Axes, epochs: Sequence[int], log: Sequence[LogEntry]) -> Non
 def _mean_of_known(curves: Sequence[FloatArray]) -> FloatArray:
     """Average over curves, epoch by epoch, where at least one is known."""
     known = np.isfinite(curves)
+    # Where nothing is known, `np.nanmean` would warn; here the NaN simply stays.
     mean: FloatArray = np.full(known.shape[1], np.nan)
     np.divide(np.nansum(curves, axis=0), known.sum(axis=0), out=mean, where=known.any(axis=0))
     return mean
@@ -92,6 +97,7 @@ def _mean_of_known(curves: Sequence[FloatArray]) -> FloatArray:
 
 def _draw_curve(axes: Axes, epochs: Sequence[int], values: FloatArray, *, color: str, label: str = "") -> None:
     if np.isfinite(values).any():
+        # A curve of one epoch has no line to be seen by; of many, the markers would hide it.
         marker = "o" if len(epochs) <= 30 else ""
         axes.plot(epochs, values, color=color, label=label, linewidth=1.6, marker=marker, markersize=3.5)
 

@@ -39,12 +39,18 @@ def overlay_png(case: OverlayInput) -> bytes:
     """
     index = largest_slice(case)
     plane = radiological(case.image[index])
-    given = [("reference", case.reference), ("prediction", case.prediction)]
-    panels = [("image", None), *((name, radiological(whole[index])) for name, whole in given if whole is not None)]
+    panels: list[tuple[str, Segmentation | None]] = [("image", None)]
+    for name, whole in (("reference", case.reference), ("prediction", case.prediction)):
+        if whole is not None:
+            panels.append((name, radiological(whole[index])))
     aspect = case.spacing_mm[1] / case.spacing_mm[2]
     width = _HEIGHT_IN * plane.shape[1] / (plane.shape[0] * aspect)
-    figure = Figure(figsize=(max(width, 1.8) * len(panels), _HEIGHT_IN + 0.9), layout="constrained", facecolor="black")
-    for axes, (name, segmentation) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
+    # A narrow image still needs room for its title; above and below the panels stand heading and legend.
+    size = (max(width, 1.8) * len(panels), _HEIGHT_IN + 0.9)
+    figure = Figure(figsize=size, layout="constrained", facecolor="black")
+    # `subplots` returns a single panel bare.
+    all_axes = np.atleast_1d(figure.subplots(1, len(panels)))
+    for axes, (name, segmentation) in zip(all_axes, panels, strict=True):
         _draw_image(axes, plane, aspect)
         axes.set_title(name, color="white", fontsize=10)
         if segmentation is not None:
@@ -87,10 +93,13 @@ def _draw_image(axes: Axes, plane: FloatArray, aspect: float) -> None:
 def window(plane: FloatArray) -> tuple[float, float]:
     """Return the intensities shown as black and white: percentiles of what is not background."""
     finite = plane[np.isfinite(plane)]
+    # The least value is taken for the background, of which many images hold more than of the patient.
     inside = finite[finite != finite.min()] if finite.size else finite
     if not inside.size:
         return 0.0, 1.0
-    lower, upper = min(float(finite.min()), float(np.percentile(inside, 1))), float(np.percentile(inside, 99.5))
+    lower = min(float(finite.min()), float(np.percentile(inside, 1)))
+    upper = float(np.percentile(inside, 99.5))
+    # Pictures divide by the width of the window.
     return lower, max(upper, lower + 1e-6)
 
 
@@ -102,6 +111,7 @@ def _draw_segmentation(axes: Axes, segmentation: Segmentation) -> None:
         color = class_color(index - 1)
         tint[segmentation == index] = (*to_rgb(color), _FILL)
         axes.contour(columns, rows, padded == index, levels=[0.5], colors=[color], linewidths=1.2)
+    # Without an aspect of its own, a further image would make the voxels square.
     axes.imshow(tint, aspect=axes.get_aspect(), interpolation="nearest")
 
 
@@ -110,9 +120,13 @@ def _classes(segmentation: Segmentation) -> list[int]:
 
 
 def _add_legend(figure: Figure, case: OverlayInput, segmentations: list[Segmentation]) -> None:
-    classes = sorted({index for segmentation in segmentations for index in _classes(segmentation)})
-    names = [case.class_names[index] if index < len(case.class_names) else str(index) for index in classes]
-    handles = [Line2D([], [], color=class_color(index - 1), linewidth=3) for index in classes]
+    classes: set[int] = set()
+    for segmentation in segmentations:
+        classes.update(_classes(segmentation))
+    names, handles = [], []
+    for index in sorted(classes):
+        names.append(case.class_names[index] if index < len(case.class_names) else str(index))
+        handles.append(Line2D([], [], color=class_color(index - 1), linewidth=3))
     if handles:
         figure.legend(
             handles,

@@ -13,7 +13,7 @@ from tumorseg.reports.tables import interval_text, number_text
 from tumorseg.schema.metrics import LabelSummary, MetricsReport
 
 TITLES = {"dsc": "DSC", "nsd": "NSD", "hd95_mm": "HD95 (mm)", "volume_error_ml": "Volume error (ml)"}
-_MOST_OPEN_ROWS = 60
+_MOST_OPEN_ROWS = 60  # a longer table of cases is folded up
 
 
 class Picture(NamedTuple):
@@ -61,7 +61,7 @@ def render_page(template: str, **values: Any) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
-        undefined=StrictUndefined,
+        undefined=StrictUndefined,  # a misspelt name in a template is an error, not an empty place
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,

@@ -30,18 +30,25 @@ def terminal_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str] 
     if not rows:
         return ""
     names = list(columns) or list(rows[0])
-    texts = [[cell_text(row.get(name)) for name in names] for row in rows]
-    widths = [max(len(name), *(len(line[i]) for line in texts)) for i, name in enumerate(names)]
-    is_text = [any(isinstance(row.get(name), str) for row in rows) for name in names]
-    header, *body = [_join_cells(cells, widths, is_text) for cells in (names, *texts)]
-    return "\n".join((header, "  ".join("-" * width for width in widths), *body))
+    lines = [names]
+    for row in rows:
+        lines.append([cell_text(row.get(name)) for name in names])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    rule = ["-" * width for width in widths]
+    is_text = [_holds_text(rows, name) for name in names]
+    header, *body = [_join_cells(cells, widths, is_text) for cells in lines]
+    return "\n".join((header, "  ".join(rule), *body))
+
+
+def _holds_text(rows: Sequence[Mapping[str, object]], name: str) -> bool:
+    """Return whether a column is aligned to the left; numbers are to the right, digit below digit."""
+    return any(isinstance(row.get(name), str) for row in rows)
 
 
 def _join_cells(cells: Sequence[str], widths: Sequence[int], is_text: Sequence[bool]) -> str:
-    padded = (
-        cell.ljust(width) if left else cell.rjust(width)
-        for cell, width, left in zip(cells, widths, is_text, strict=True)
-    )
+    padded = []
+    for cell, width, left in zip(cells, widths, is_text, strict=True):
+        padded.append(cell.ljust(width) if left else cell.rjust(width))
     return "  ".join(padded).rstrip()
 
 
@@ -64,15 +71,23 @@ def plan_findings_text(report: PlanReport) -> str:
     """Return the table of what is wrong with a plan, one line that counts it, and what it was compared with."""
     compared = f"the {report.num_cases} cases of {report.dataset} on disk" if report.dataset else "no dataset"
     total = f"{report.plan}: {_counts_text(report.counts)}; compared with {compared}"
-    rows = [
-        _finding_row(found) | {"case": None} if not found.case_ids else _finding_row(found) for found in report.findings
-    ]
+    rows = []
+    for found in report.findings:
+        row = _finding_row(found)
+        # Of a dataset, a finding without cases is about all of them; of a plan, about none.
+        if not found.case_ids:
+            row["case"] = None
+        rows.append(row)
     table = terminal_table(rows)
     return f"{table}\n\n{total}" if table else total
 
 
 def _counts_text(counts: Mapping[Severity, int]) -> str:
-    return ", ".join(f"{count} {severity}{'' if count == 1 else 's'}" for severity, count in counts.items())
+    parts = []
+    for severity, count in counts.items():
+        plural = "" if count == 1 else "s"
+        parts.append(f"{count} {severity}{plural}")
+    return ", ".join(parts)
 
 
 def _finding_row(found: Finding) -> dict[str, object]:
@@ -130,10 +145,12 @@ def metrics_csv(report: MetricsReport) -> str:
 
     The last column says what is missing or damaged; a case that is not scored for that has one line without label and scores.
     """
+    # Of a case that is in both, the graver remark stays: the latter replaces the former.
     remarks = dict.fromkeys(report.missing, "prediction missing") | dict.fromkeys(report.failed, "failed")
     text = io.StringIO()
     writer = csv.DictWriter(text, [*CaseMetrics.model_fields, REMARK], lineterminator="\n")
     writer.writeheader()
+    # The writer leaves a cell empty for None, and for what a row does not name.
     writer.writerows(case.model_dump() | {REMARK: remarks.get(case.case_id, "")} for case in report.cases)
     writer.writerows({"case_id": case_id, REMARK: remarks[case_id]} for case_id in report.unscored())
     return text.getvalue()

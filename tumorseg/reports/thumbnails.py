@@ -32,6 +32,7 @@ def thumbnail_png(case: OverlayInput) -> bytes:
 def _positions(shape: tuple[int, ...], spacing_mm: tuple[float, ...]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return which row and column of a slice each pixel shows, so that pixels are square in the world."""
     sizes = np.array(shape) * np.array(spacing_mm)
+    # A side that is thin against the other one still has a pixel.
     pixels = np.maximum(np.rint(sizes / sizes.max() * SIZE).astype(int), 1)
     rows, columns = ((np.arange(count) * size) // count for count, size in zip(pixels, shape, strict=True))
     return rows, columns
@@ -45,6 +46,7 @@ def _gray(plane: FloatArray) -> NDArray[np.uint8]:
 
 def _outline(colors: NDArray[np.uint8], indices: NDArray[np.integer]) -> None:
     """Paint the pixels of each class that have a neighbour of another one."""
+    # Background all around, so that outlines close at the image's edge.
     padded = np.pad(indices, 1, constant_values=0)
     inner = padded[1:-1, 1:-1]
     neighbours = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])

@@ -76,7 +76,9 @@ class AffineTransform(Record):
     def misfits(self, num_axes: int) -> Iterator[str]:
         """Yield why it cannot be applied to patches of a number of axes."""
         num_angles = len(self.rotation_deg)
-        if num_angles != (1 if num_axes == 2 else 3):
+        # In a plane there is one rotation, in space one about each axis.
+        expected = 1 if num_axes == 2 else 3
+        if num_angles != expected:
             yield f"affine.rotation_deg has {num_angles} angles for {num_axes} axes; 2 axes need 1 angle, 3 axes 3"
         if self.in_plane and num_axes == 2:
             yield "affine.in_plane leaves the first of 3 axes alone; a patch of 2 axes is a plane already"
@@ -187,5 +189,6 @@ class AugmentationSpec(Record):
     def misfits(self, num_axes: int) -> Iterator[str]:
         """Yield which transforms cannot be applied to patches of a number of axes, and why."""
         for transform in self.transforms:
+            # The others take any number of axes; of another package's nothing is known.
             if isinstance(transform, AffineTransform | MirrorTransform):
                 yield from transform.misfits(num_axes)

@@ -36,11 +36,13 @@ def to_json(record: Record) -> str:
 
 def json_text(value: Any) -> str:
     """Return any JSON value in the one form in which tumorseg writes it."""
+    # NaN and infinity are no JSON: better no file than one that other programs refuse.
     return json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def content_hash(value: Any) -> str:
     """Return the 32 hex digits that identify a JSON value whatever its key order."""
+    # Not `json_text`: how files are laid out may change, but the hashes that stand in plans may not.
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -74,7 +76,7 @@ def _document(value: Any) -> Any:
         return value
     try:
         return json.loads(value)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError):  # the latter where lists stand thousands deep in each other
         return None
 
 

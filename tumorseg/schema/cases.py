@@ -1,7 +1,7 @@
 """Records that are kept beside the arrays of a preprocessed case."""
 
 from tumorseg.schema.base import Record
-from tumorseg.schema.dataset import DatasetDescription, OrientationCode
+from tumorseg.schema.dataset import Channel, DatasetDescription, OrientationCode
 from tumorseg.schema.plan import Configuration, Plan
 from tumorseg.schema.preprocessing import NormalizationSpec, ResamplingSpec
 
@@ -25,16 +25,24 @@ class CaseReading(Record):
 def reading_of(description: DatasetDescription) -> CaseReading:
     """Return how the cases of a dataset are read."""
     reading = description.reading
-    names = [channel.name for channel in description.channels]
+    grid = None
+    if reading.grid_channel is not None:
+        # By index: what a channel is called does not change the arrays, and so must not change a case's address.
+        names = [channel.name for channel in description.channels]
+        grid = names.index(reading.grid_channel)
     return CaseReading(
         assumed_orientation=reading.assumed_orientation,
         paint_order=reading.paint_order,
-        grid=None if reading.grid_channel is None else names.index(reading.grid_channel),
-        outside_values=tuple(
-            OUTSIDE_CT if channel.outside_value is None and channel.kind == "ct" else channel.outside_value
-            for channel in description.channels
-        ),
+        grid=grid,
+        outside_values=tuple(map(_outside_value, description.channels)),
     )
+
+
+def _outside_value(channel: Channel) -> float | None:
+    """Return the intensity where a channel covers nothing; None for its least one."""
+    if channel.outside_value is None and channel.kind == "ct":
+        return OUTSIDE_CT
+    return channel.outside_value
 
 
 class Preprocessing(Record):

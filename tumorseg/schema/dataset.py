@@ -40,7 +40,9 @@ def name_fault(name: str) -> str | None:
     """Return why a name cannot be a file's, as what follows `the name`, or None."""
     if len(name) > MOST_LETTERS:
         return f"has {len(name)} letters, expected at most {MOST_LETTERS}"
+    # Lone surrogates stand for bytes that are no UTF-8; they have to be counted here to be reported below.
     num_bytes = len(name.encode(errors="surrogatepass"))
+    # Of several faults the first is reported.
     faults = {
         "is empty": not name,
         "holds bytes that are no text in UTF-8": re.search(r"[\ud800-\udfff]", name),
@@ -85,8 +87,9 @@ def check_orientation(code: str) -> str:
         ValueError: it is none.
     """
     code = code.upper()
-    axes = [next((axis for axis, pair in enumerate(AXIS_LETTERS) if letter in pair), None) for letter in code]
-    if len(code) != 3 or sorted(axis for axis in axes if axis is not None) != [0, 1, 2]:
+    # Of three letters, one of each pair leaves none that is unknown or repeats an axis.
+    has_all_axes = all(set(code) & set(pair) for pair in AXIS_LETTERS)
+    if len(code) != 3 or not has_all_axes:
         raise ExpectationError(
             "expected where axes x, y and z point to, one letter each of R/L, A/P and S/I, such as RAS or LPS"
         )
@@ -180,6 +183,7 @@ class DatasetDescription(Record):
             raise ValueError("ignore_label is 0, which is the background")
         foreground = {value for value in self.labels.values() if value not in (0, self.ignore_label)}
         for region in self.regions:
+            # What a region is painted with must be a label too, or results would hold values that no label has.
             if unknown := sorted((set(region.labels) | {region.value}) - foreground):
                 known = ", ".join(map(str, sorted(foreground)))
                 raise ValueError(f"region {region.name} names label values {unknown}; foreground labels are {known}")

@@ -49,9 +49,13 @@ def is_record(kind: Any) -> bool:
 
 def records_of(union: Any) -> dict[str, type[Any]]:
     """Return the records of a union by their names; `External`, whose name is another package's, is none of them."""
-    records = [kind for kind in kinds_of(union) if is_record(kind)]
-    names = {kind: kind.model_fields["name"] for kind in records if "name" in kind.model_fields}
-    return {info.default: kind for kind, info in names.items() if not info.is_required()}
+    records = {}
+    for kind in kinds_of(union):
+        info = kind.model_fields.get("name") if is_record(kind) else None
+        # Records of this package have their name as its default; that of `External` has to be given.
+        if info is not None and not info.is_required():
+            records[info.default] = kind
+    return records
 
 
 @dataclass(frozen=True)
@@ -72,11 +76,13 @@ class ByName:
         others = tuple(tag for kind, tag in tags.items() if kind not in names)
         chosen = Discriminator(
             _tag_chooser(tuple(names.values()), others),
+            # A type that pydantic does not know, so that the message is shown as it stands (`wording`).
             custom_error_type=f"unknown_{self.what.replace(' ', '_')}",
             custom_error_message=self._message(", ".join(names.values()), others),
             custom_error_context={"is_expectation": PLAIN in others},
         )
         tagged = tuple(Annotated[kind, Tag(tag)] for kind, tag in tags.items())
+        # `|` would need the kinds one by one; indexed with a tuple, Union takes any number.
         return chosen.__get_pydantic_core_schema__(Union[tagged], handler)  # noqa: UP007
 
     def _message(self, names: str, others: tuple[str, ...]) -> str:
@@ -92,9 +98,11 @@ def _tag_chooser(names: tuple[str, ...], others: tuple[str, ...]) -> Callable[[A
     def choose(value: Any) -> str | None:
         if not isinstance(value, dict | Record):
             return PLAIN if PLAIN in others else None
+        # A record yields its fields as pairs, so that both become a dict.
         fields = dict(value)
         if fields.get("name") in names:
             return str(fields["name"])
+        # Without a distribution, an unknown name is more likely a misspelt one than another package's.
         return EXTERNAL if EXTERNAL in others and fields.get("distribution") is not None else None
 
     return choose
@@ -121,6 +129,7 @@ def load_external(spec: External, group: str) -> Any:
             f"the plan names {spec.name!r} of {wanted}, but no installed package has it as entry point of {group} "
             f"(installed there: {known}); install {spec.distribution}=={spec.version}"
         )
+    # Several installed packages may have an entry point of the same name.
     for point in found:
         if _origin(point) == (_normalized(spec.distribution), spec.version):
             return point.load()
@@ -136,4 +145,5 @@ def _origin(point: EntryPoint) -> tuple[str, str]:
 
 
 def _normalized(distribution: str) -> str:
+    # As package indexes do (PEP 503): `My.Package` and `my-package` are one distribution.
     return re.sub(r"[-_.]+", "-", distribution).lower()

@@ -82,6 +82,7 @@ def replaced(found: Sequence[Place], value: Any) -> Any:
     """
     if is_choice(found) and value != found[-1].value:
         return replaced(found[:-1], _renamed(found[-2], value))
+    # From the innermost place outwards, each beside the one around it; what contains a change is copied.
     for outer, place in zip(found[-2::-1], found[:0:-1], strict=True):
         key = place.path[-1]
         if isinstance(outer.value, list):
@@ -108,6 +109,7 @@ def rank(field: str, deciding: Container[str] = ("name",)) -> tuple[int, bool]:
 
 
 def _renamed(place: Place, name: JsonValue) -> dict[str, Any]:
+    # Without a record before, or with a name that no record has (validation refuses it later), nothing is taken over.
     before, other = place.record, place._replace(value={"name": name}).record
     shared = _shared_fields(before, other) if before and other else ()
     return {field: place.value[field] for field in shared if field in place.value} | {"name": name}
@@ -119,16 +121,23 @@ def nearest(key: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def is_field(document: Any, path: Sequence[str]) -> bool:
-    """Return whether a document has a field; keys may hold dots themselves, such as the names of channels."""
+def values_at(document: Any, path: Sequence[str]) -> Iterator[Any]:
+    """Yield what a path leads to: nothing, or more than one value, as keys such as names of channels may hold dots."""
     if not path:
-        return True
-    if isinstance(document, list):
-        is_entry = path[0].isdecimal() and int(path[0]) < len(document)
-        return is_entry and is_field(document[int(path[0])], path[1:])
-    heads = {".".join(path[:count]): path[count:] for count in range(1, len(path) + 1)}
-    inside = document if isinstance(document, dict) else {}
-    return any(is_field(inside[head], rest) for head, rest in heads.items() if head in inside)
+        yield document
+    elif isinstance(document, list):
+        if path[0].isdecimal() and int(path[0]) < len(document):
+            yield from values_at(document[int(path[0])], path[1:])
+    elif isinstance(document, dict):
+        for count in range(1, len(path) + 1):
+            head = ".".join(path[:count])
+            if head in document:
+                yield from values_at(document[head], path[count:])
+
+
+def is_field(document: Any, path: Sequence[str]) -> bool:
+    """Return whether a document has a field."""
+    return any(True for _ in values_at(document, path))
 
 
 def _inside(place: Place, *, is_last: bool) -> Iterator[tuple[str, Place]]:
@@ -155,6 +164,7 @@ def _entries(place: Place, *, is_last: bool) -> Iterator[tuple[str, Place]]:
     for inner in numbered:
         yield inner.path[-1], inner
     names = [value.get("name") if isinstance(value, dict) else None for value in values]
+    # Not strict: the place for an entry to be added has no name.
     for name, inner in zip(names, numbered, strict=False):
         if isinstance(name, str) and names.count(name) == 1:
             yield name, inner
@@ -176,6 +186,7 @@ def _is_free(place: Place) -> bool:
 def _shared_fields(first: type[Record], second: type[Record]) -> Iterator[str]:
     """Yield the fields that two records inherit from one, with one default."""
     bases = [base for base in first.__mro__ if base in second.__mro__ and issubclass(base, Record)]
+    # Python lists classes before those that they inherit from: the first is the nearest that both share.
     for name in bases[0].model_fields:
         if first.model_fields[name].default == second.model_fields[name].default:
             yield name

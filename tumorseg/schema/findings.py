@@ -10,6 +10,7 @@ from tumorseg.schema.dataset import DatasetDescription
 Severity = Literal["error", "warning", "note"]
 
 SEVERITIES: dict[str, Severity] = {
+    # Of a dataset.
     "unreadable_dataset": "error",
     "dataset_entry": "error",
     "missing_file": "error",
@@ -61,6 +62,7 @@ SEVERITIES: dict[str, Severity] = {
     "reoriented": "note",
     "oblique": "note",
     "ungrouped_cases": "note",
+    # Of a plan.
     "plan_document": "error",
     "plan_contradiction": "error",
     "over_budget": "error",
@@ -122,6 +124,7 @@ def finding_of(error: TumorsegError, kind: str, *, cases: tuple[str, ...] = (), 
 
 def _printable(text: str) -> str:
     """Return text without control characters and bytes that are no UTF-8, which names of files may hold."""
+    # A terminal obeys control characters, and an output in UTF-8 ends with an error at bytes that are none.
     known = text.encode("utf-8", "backslashreplace").decode()
     return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in known)
 
@@ -133,7 +136,11 @@ def order_of(found: Finding) -> tuple[int, str, tuple[str, ...], str, str]:
 
 def count_findings(findings: Sequence[Finding]) -> dict[Severity, int]:
     """Return the number of findings of each severity, the gravest first."""
-    return {severity: sum(found.severity == severity for found in findings) for severity in RANKS}
+    # From all severities, so that those without findings have their 0.
+    counts = dict.fromkeys(RANKS, 0)
+    for found in findings:
+        counts[found.severity] += 1
+    return counts
 
 
 class CheckReport(Record):

@@ -92,9 +92,10 @@ class TverskyLoss(OverlapLoss):
 
     @model_validator(mode="after")
     def _check(self) -> "TverskyLoss":
-        moments = breakpoints(self.alpha, self.beta)
-        if any(number_at(self.alpha, moment) + number_at(self.beta, moment) <= 0 for moment in moments):
-            raise ValueError("alpha and beta of tversky are both 0; one of them must be above 0")
+        # Neither is ever negative, and a schedule that is 0 between two breakpoints is 0 at one of them.
+        for moment in breakpoints(self.alpha, self.beta):
+            if number_at(self.alpha, moment) + number_at(self.beta, moment) <= 0:
+                raise ValueError("alpha and beta of tversky are both 0; one of them must be above 0")
         return self
 
 
@@ -292,6 +293,7 @@ class LossPreset(Record):
 
     @model_validator(mode="after")
     def _check(self) -> "LossPreset":
+        # Made for its checks alone: an unsound preset should fail when it is read, not when it is used.
         LossSpec(preset=self.name, components=self.components, weighting=self.weighting)
         return self
 
@@ -314,11 +316,12 @@ class LossSpec(Record):
         for moment in breakpoints(*weights):
             if sum(number_at(weight, moment) for weight in weights) <= 0:
                 raise ValueError(f"the weights of the loss components sum to 0 after {moment:.0%} of the training")
-        boundaries = self._boundaries()
-        if len({(one.max_distance_mm, one.distance_maps) for one in boundaries}) > 1:
+        maps = {(one.max_distance_mm, one.distance_maps) for one in self._boundaries()}
+        if len(maps) > 1:
             raise ValueError(
                 "all boundary components share one distance map: give them one max_distance_mm and distance_maps"
             )
+        # Only the full resolution is predicted with; without a weight it would stay untrained.
         if not self.deep_supervision_weights or self.deep_supervision_weights[0] <= 0:
             raise ValueError("deep_supervision_weights needs a positive weight for the full resolution")
         if min(self.deep_supervision_weights) < 0:

@@ -95,4 +95,6 @@ class MetricsReport(Record):
 
     def unscored(self) -> tuple[str, ...]:
         """Return the cases that are in no figure, sorted."""
-        return tuple(sorted({*self.failed, *self.missing} - {case.case_id for case in self.cases}))
+        # With `worst` a case that is missing, or failed, is scored all the same.
+        scored = {case.case_id for case in self.cases}
+        return tuple(sorted({*self.failed, *self.missing} - scored))

@@ -2,6 +2,7 @@
 
 import math
 from abc import abstractmethod
+from itertools import chain
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -93,11 +94,14 @@ class UNetTopology(Network):
             raise ValueError(
                 "features_per_stage, strides, kernel_sizes and decoder_convs_per_stage (plus 1) differ in length"
             )
-        if {len(axes) for axes in (*self.strides, *self.kernel_sizes)} not in ({2}, {3}):
+        numbers_of_axes = {len(axes) for axes in (*self.strides, *self.kernel_sizes)}
+        if numbers_of_axes not in ({2}, {3}):
             raise ValueError("every stride and kernel size needs 2 axes, or every one 3")
-        if any(stride < 1 for axes in self.strides for stride in axes) or set(self.strides[0]) != {1}:
+        # No decoder stage climbs beyond the first stage, whose resolution is that of the logits.
+        if min(chain.from_iterable(self.strides)) < 1 or set(self.strides[0]) != {1}:
             raise ValueError("strides must be at least 1, and those of the first stage 1")
-        if any(kernel < 1 or kernel % 2 == 0 for axes in self.kernel_sizes for kernel in axes):
+        # Half a kernel of padding on either side keeps the size only where a kernel has a middle voxel.
+        if any(size < 1 or size % 2 == 0 for size in chain.from_iterable(self.kernel_sizes)):
             raise ValueError("kernel sizes must be odd")
         return self
 

@@ -28,6 +28,7 @@ PerStage = int | tuple[int, ...]
 """One number for all stages, or one each."""
 AxesPerStage = int | tuple[int | tuple[int, ...], ...]
 """One number for all stages and axes, or one for all axes of each stage, or all of them."""
+# In its networks, null stands for no arguments.
 NoneIsEmpty = BeforeValidator(lambda value: {} if value is None else value)
 
 
@@ -188,4 +189,5 @@ class NnunetPlans(Record, extra="ignore"):
     configurations: dict[str, dict[str, Any]] = Field(min_length=1)
     experiment_planner_used: str = ""
     label_manager: Literal["LabelManager"] = "LabelManager"
+    # JSON has texts for keys; these are the channels' numbers.
     foreground_intensity_properties_per_channel: dict[int, ChannelIntensities]

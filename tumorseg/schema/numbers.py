@@ -9,6 +9,9 @@ from pydantic import AfterValidator, Field, model_validator
 from tumorseg.schema.base import Record
 from tumorseg.schema.extensions import ByName
 
+JUST_BEFORE = 1e-9
+"""A fraction of the training that is less than any step of it."""
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 """Of the training's length."""
 
@@ -106,11 +109,16 @@ class StepSchedule(Record):
 
     def moments(self) -> tuple[float, ...]:
         """Return when it changes, and just before."""
-        return tuple(moment - before for moment in self.milestones for before in (1e-9, 0.0))
+        moments: list[float] = []
+        for milestone in self.milestones:
+            # At a milestone the next value holds already; the one before is last seen just before it.
+            moments += (milestone - JUST_BEFORE, milestone)
+        return tuple(moments)
 
     def at(self, progress: float) -> float:
         """Return the value after a fraction of the training."""
-        return self.steps[sum(progress >= milestone for milestone in self.milestones)]
+        num_passed = sum(progress >= milestone for milestone in self.milestones)
+        return self.steps[num_passed]
 
 
 NumberSchedule = LinearSchedule | CosineSchedule | WarmUpSchedule | StepSchedule
@@ -135,8 +143,11 @@ def number_values(number: Number) -> tuple[float, ...]:
 
 def breakpoints(*numbers: Number) -> list[float]:
     """Return the moments at which a sum of numbers may be least: in between, they follow lines or half cosines."""
-    changing = (number for number in numbers if not isinstance(number, float | int))
-    return sorted({0.0, 1.0} | {moment for number in changing for moment in number.moments()})
+    moments = {0.0, 1.0}
+    for number in numbers:
+        if not isinstance(number, float | int):
+            moments.update(number.moments())
+    return sorted(moments)
 
 
 def _within(is_sound: Callable[[float], bool], bounds: str) -> AfterValidator:

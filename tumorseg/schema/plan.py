@@ -153,9 +153,11 @@ class Configuration(Record):
             raise ValueError(
                 f"inference.mirroring_axes {self.inference.mirroring_axes} has an axis not in 0 to {self.num_axes - 1}"
             )
+        # The first is enough to refuse the configuration.
         for misfit in self.augmentation.misfits(self.num_axes):
             raise ValueError(f"augmentation: {misfit}")
         _check_cascade(self.augmentation, has_previous=self.previous_configuration is not None)
+        # Of another package's network nothing is known before it is built.
         if not isinstance(self.network, External):
             _check_network(self.network, self.patch_size, self.loss)
         return self
@@ -218,6 +220,7 @@ class Reason(Record):
 
 
 def _check_version(version: object) -> object:
+    # Runs before the field's own check, which would only say that 4 was expected, not what to do.
     if version in range(1, PLAN_VERSION):
         raise ValueError(
             f"the plan is of version {version}, this is version {PLAN_VERSION} of its form; plan the dataset again"
@@ -261,6 +264,7 @@ class Plan(Record):
 
     @model_validator(mode="after")
     def _check(self) -> "Plan":
+        # All of them at once: whoever edits a plan should not have to find them one by one.
         problems = [*self.fold_contradictions(), *self.unused_contradictions(), *self.configuration_contradictions()]
         if problems:
             raise ValueError("; ".join(problems))
@@ -281,6 +285,7 @@ class Plan(Record):
 
     def not_trained_on(self, fold: int) -> frozenset[str]:
         """Return the cases that a fold does not train on: those that it holds out, and those that are kept from its training."""
+        # There are no lists at all where every fold trains on all that it does not hold out.
         kept = self.kept_from_training[fold] if fold < len(self.kept_from_training) else ()
         return frozenset((*self.folds[fold], *kept))
 

@@ -1,6 +1,7 @@
 """The dataset of a plan: which of its cases are used, and what was found in them."""
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Annotated, NamedTuple
 
 from pydantic import Field
@@ -70,11 +71,12 @@ def fold_contradictions(folds: CaseLists, kept_from_training: CaseLists) -> Iter
         folds: held-out case_ids of each fold.
         kept_from_training: those that a fold neither trains on nor holds out; empty, or as many lists as folds.
     """
-    if repeated := repeated_values(case_id for fold in folds for case_id in fold):
+    if repeated := repeated_values(chain.from_iterable(folds)):
         yield f"folds hold out a case twice: {repeated[:5]}"
     if kept_from_training and len(kept_from_training) != len(folds):
         yield f"kept_from_training has {len(kept_from_training)} lists for {len(folds)} folds"
-        return
+        return  # which list is of which fold is not known
+    # Without any list there is nothing to compare, and the lengths differ.
     for number, (held_out, kept) in enumerate(zip(folds, kept_from_training, strict=bool(kept_from_training))):
         if both := sorted(set(held_out) & set(kept)):
             yield f"kept_from_training.{number} names cases that the fold holds out: {both[:5]}"
@@ -88,5 +90,6 @@ def unused_contradictions(dataset: PlannedDataset, lists: CaseLists) -> Iterator
         lists: its folds, and what these keep from training.
     """
     selection = dataset.selection()
-    if unused := sorted({case_id for cases in lists for case_id in cases if not selection.uses(case_id)}):
+    named = set(chain.from_iterable(lists))
+    if unused := sorted(case_id for case_id in named if not selection.uses(case_id)):
         yield f"folds name cases that the plan does not use (dataset.excluded, dataset.listed): {unused[:5]}"

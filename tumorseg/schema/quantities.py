@@ -2,6 +2,7 @@
 
 GB = 2**30
 """Bytes of a gigabyte, in every option and message."""
+# The largest first: the first that is not above a number is its unit.
 BYTE_UNITS = (("GB", GB), ("MB", 2**20), ("kB", 2**10))
 
 
@@ -14,8 +15,10 @@ def bytes_text(num_bytes: int, total: int | None = None, form: str = ".1f") -> s
         form: format of the numbers, where the unit is not the byte.
     """
     largest = num_bytes if total is None else total
-    unit, size = next(((unit, size) for unit, size in BYTE_UNITS if size <= largest), ("bytes", 1))
-    form = form if size > 1 else ".0f"
+    fitting = (one for one in BYTE_UNITS if one[1] <= largest)
+    unit, size = next(fitting, ("bytes", 1))
+    if size == 1:
+        form = ".0f"  # there are no parts of a byte
     of_total = "" if total is None else f"/{total / size:{form}}"
     return f"{num_bytes / size:{form}}{of_total} {unit}"
 

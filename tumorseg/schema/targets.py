@@ -63,16 +63,25 @@ class Targets(Record):
 def targets_of(dataset: DatasetDescription) -> Targets:
     """Return what a network for this dataset predicts."""
     names = {value: name for name, value in dataset.labels.items() if value not in (0, dataset.ignore_label)}
+    # The background is class 0 even where label values are negative.
     values = (0, *sorted(names))
     index = {value: position for position, value in enumerate(values)}
+    label_names = [names[value] for value in values[1:]]
+    ignored = (name for name, value in dataset.labels.items() if value == dataset.ignore_label)
+    region_names, regions, region_values = [], [], []
+    for region in dataset.regions:
+        classes = sorted(index[label] for label in region.labels)
+        region_names.append(region.name)
+        regions.append(tuple(classes))
+        region_values.append(region.value)
     return Targets(
         label_values=values,
-        label_names=("background", *(names[value] for value in values[1:])),
+        label_names=("background", *label_names),
         ignore_value=dataset.ignore_label,
-        ignore_name=next((name for name, value in dataset.labels.items() if value == dataset.ignore_label), None),
-        region_names=tuple(region.name for region in dataset.regions),
-        regions=tuple(tuple(sorted(index[label] for label in region.labels)) for region in dataset.regions),
-        region_values=tuple(region.value for region in dataset.regions),
+        ignore_name=next(ignored, None),
+        region_names=tuple(region_names),
+        regions=tuple(regions),
+        region_values=tuple(region_values),
     )
 
 

@@ -84,13 +84,17 @@ def problems_of(invalid: ValidationError, document: Any) -> list[tuple[str, str]
 
 def _merged(reports: Sequence[_Reported]) -> Iterator[tuple[tuple[int | str, ...], str]]:
     """Yield what is reported of each place once; of several forms that a value may have, the one that it nearly has counts."""
-    outer = {one.place[:length] for one in reports for length in range(len(one.place))}
+    outer: set[tuple[int | str, ...]] = set()
+    for one in reports:
+        outer.update(one.place[:length] for length in range(len(one.place)))
     left: dict[tuple[int | str, ...], list[_Reported]] = {}
     for one in reports:
+        # Something inside is wrong: so that form was meant, and that the value has not another one says nothing.
         if not (one.is_of_branch and one.place in outer):
             left.setdefault(one.place, []).append(one)
     for place, members in left.items():
         forms = list(dict.fromkeys(one.expected for one in members if one.expected))
+        # The messages differ in what was expected alone, so one of them can name all forms.
         if len(forms) > 1 and all(one.is_of_branch for one in members):
             first = members[0]
             yield place, first.message.replace(str(first.expected), " or ".join(forms), 1)
@@ -116,7 +120,9 @@ def _message(problem: dict[str, Any], expected: str | None) -> str:
     if kind in COUNTS:
         bound, name, one, several = COUNTS[kind]
         what = one if about[name] == 1 else several
-        return f"{EXPECTED}{bound} {about[name]} {what}, found {about.get('actual_length') or len(value)}"
+        # Pydantic counts what is in lists, but not the letters of a text.
+        found = about.get("actual_length") or len(value)
+        return f"{EXPECTED}{bound} {about[name]} {what}, found {found}"
     if kind == "union_tag_invalid":
         return f"{EXPECTED}{expected}, found {about['tag']!r}"
     if expected is not None:
@@ -138,6 +144,7 @@ def _own_words(problem: dict[str, Any]) -> tuple[str, bool]:
 
 def _key_of(about: Mapping[str, Any]) -> str:
     """Return the key that says of which kind an object is, in backticks."""
+    # Pydantic's word for it comes in quotes.
     return "`{}`".format(str(about["discriminator"]).strip("'"))
 
 
@@ -149,6 +156,7 @@ def shown(value: Any) -> str:
     """Return a value as it stands in JSON, shortened; of what is inside lists and objects, nothing."""
     if _is_container(value):
         return "an object" if isinstance(value, dict | BaseModel) else "a list"
+    # Before whole numbers, of which True and False are some to Python.
     if isinstance(value, bool | float | None):
         return json.dumps(value)
     return str(value)[:MOST_LETTERS] if isinstance(value, int) else repr(str(value)[:MOST_LETTERS])
@@ -163,10 +171,12 @@ def _place(problem: dict[str, Any], document: Any) -> tuple[tuple[int | str, ...
     here, is_of_branch = document, False
     for number, part in enumerate(problem["loc"]):
         is_there, inner = _step(here, part)
+        # What is missing is nowhere in the document, and yet has its place there.
         is_absent = problem["type"] in ("missing", "missing_argument") and number == len(problem["loc"]) - 1
         if is_there or is_absent:
             place.append(part)
             here = inner
+        # With `[key]` pydantic says that it is not the value but its key that is wrong.
         is_of_branch = not is_there and not is_absent and part != "[key]"
     return tuple(place), is_of_branch
 

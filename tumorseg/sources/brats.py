@@ -108,9 +108,12 @@ def read_brats(folder: Path) -> Dataset:
         InputError: there is no case, or cases are called by the conventions of different years.
     """
     found = _case_folders(folder)
-    conventions = {convention for case in found for convention in _conventions_of(case)}
+    conventions: set[Convention] = set()
+    for case in found:
+        conventions.update(_conventions_of(case))
     if len(conventions) > 1:
         raise InputError(_mixed(conventions), file=folder)
+    # Files of other names belong to no year; any year's will do to say what is missing.
     convention = conventions.pop() if conventions else CONVENTIONS[0]
     problems = Problems(folder)
     cases = [_read_case(case, convention, problems) for case in found]
@@ -120,11 +123,12 @@ def read_brats(folder: Path) -> Dataset:
 
 def _case_folders(folder: Path) -> list[Path]:
     """Return the folders that hold images of cases that are used; those that hold nothing are reported."""
-    empty = [case for case in _candidates(folder) if not any(case.iterdir())]
-    for case in sorted(case for case in empty if not is_left_out(folder_name(case))):
-        note_or_warn(
-            f"found no file in its folder {case}; restore them, or remove the folder", case_id=folder_name(case)
-        )
+    for case in sorted(_candidates(folder)):
+        case_id = folder_name(case)
+        is_empty = not any(case.iterdir())
+        # Most likely a case whose files were lost, whereas a folder of other files was never one.
+        if is_empty and not is_left_out(case_id):
+            note_or_warn(f"found no file in its folder {case}; restore them, or remove the folder", case_id=case_id)
     return used(folder, [case for case in _candidates(folder) if image_files(case)], folder_name)
 
 
@@ -142,13 +146,18 @@ def list_brats(folder: Path) -> Listing:
     found = [folder] if is_brats_case(folder) else _case_folders(folder)
     problems = Problems(folder)
     by_case = {case: list(_conventions_of(case)) for case in found}
+    years: set[Convention] = set()
     for case, conventions in by_case.items():
+        years.update(conventions)
         if len(conventions) > 1:
-            case_id = folder_name(case)
-            problems.add(_mixed(conventions), case_id=case_id)
-    if len(years := {convention for conventions in by_case.values() for convention in conventions}) > 1:
+            problems.add(_mixed(conventions), case_id=folder_name(case))
+    # Only labels mean different things in different years; images of all of them can be predicted on together.
+    if len(years) > 1:
         problems.add(_mixed(years), part="label")
-    cases = [_read_case(case, (conventions or CONVENTIONS)[0], problems) for case, conventions in by_case.items()]
+    cases = []
+    for case, conventions in by_case.items():
+        convention = conventions[0] if conventions else CONVENTIONS[0]
+        cases.append(_read_case(case, convention, problems))
     problems.check()
     return Listing(CHANNELS, tuple(sorted(cases, key=lambda case: case.case_id)))
 
@@ -160,18 +169,21 @@ def _convention_of(folder: Path) -> Convention | None:
 
 def _conventions_of(folder: Path) -> Iterator[Convention]:
     """Yield every convention by which a folder holds a channel; more than one is a fault."""
+    if not folder.is_dir():
+        return
     stem = folder_name(folder)
-    for convention in CONVENTIONS if folder.is_dir() else ():
+    for convention in CONVENTIONS:
         if any(find_image(folder, f"{stem}{ending}") for ending in convention.endings):
             yield convention
 
 
 def _candidates(folder: Path) -> Iterable[Path]:
     """Return the folders that may be cases: those in a folder, and those in its folders of grades."""
-    if not folder.is_dir():
-        return []
-    grades = [folder / grade for grade in GRADES if (folder / grade).is_dir()]
-    return [entry for upper in (folder, *grades) for entry in visible(upper.iterdir()) if entry.is_dir()]
+    found: list[Path] = []
+    for upper in (folder, *(folder / grade for grade in GRADES)):
+        if upper.is_dir():
+            found += [entry for entry in visible(upper.iterdir()) if entry.is_dir()]
+    return found
 
 
 def _read_case(folder: Path, convention: Convention, problems: Problems) -> Case:
@@ -185,6 +197,7 @@ def _read_case(folder: Path, convention: Convention, problems: Problems) -> Case
             problems.add(rivals, case_id=case_id, part="image")
         images.append(ImageFile(path=str(find_image(folder, stem) or folder / f"{stem}.nii.gz")))
     label = find_label(folder, f"{case_id}{convention.label_ending}")
+    # Before 2023 a number at the end is no time point; the years since are those whose labels have a cavity.
     patient = TIME_POINT.fullmatch(case_id)
     group = patient[1] if patient and convention.cavity is not None else None
     return build_case(folder, case_id=case_id, images=images, label=str(label) if label else None, group=group)

@@ -44,7 +44,10 @@ def match_channels(path: Path, listing: Listing, wanted: Wanted) -> Matched:
     if not listing.is_named:
         return _match_counts(listing, wanted)
     chosen = _positions(path, listing, wanted)
-    cases = [case.changed(images=tuple(case.images[position] for position in chosen)) for case in listing.cases]
+    cases = []
+    for case in listing.cases:
+        images = tuple(case.images[position] for position in chosen)
+        cases.append(case.changed(images=images))
     return Matched(cases, [])
 
 
@@ -64,9 +67,11 @@ def wrong_channels(case_id: str, found: str, wanted: Wanted) -> Failure:
 
 
 def _positions(path: Path, listing: Listing, wanted: Wanted) -> list[int]:
+    # Two channels may differ in the case of letters only, such as `b` and `B`, so that an exact name comes first.
     exact = {name: position for position, name in enumerate(listing.channels)}
     alike = {name.casefold(): position for name, position in exact.items()}
     order = [exact.get(name, alike.get(name.casefold())) for name in wanted.names]
+    # DICOM series are called as each scanner calls them; what made the images is all that two sites have in common.
     if None in order:
         order = _match_kinds(listing.kinds, wanted.kinds) or order
     if missing := [name for name, position in zip(wanted.names, order, strict=True) if position is None]:
@@ -84,7 +89,8 @@ def _match_kinds(found: Sequence[ChannelKind | None], wanted: Sequence[ChannelKi
         return [0]
     if None in wanted or None in found or repeated_values([*wanted]) or not set(wanted) <= set(found):
         return None
-    return [found.index(kind) for kind in wanted] if all(found.count(kind) == 1 for kind in wanted) else None
+    is_certain = all(found.count(kind) == 1 for kind in wanted)
+    return [found.index(kind) for kind in wanted] if is_certain else None
 
 
 def _with_kinds(names: Sequence[str], kinds: Sequence[ChannelKind | None]) -> str:

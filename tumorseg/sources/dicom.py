@@ -33,6 +33,7 @@ def is_dicom(folder: Path) -> bool:
     """Tell whether DICOM lies in or below a folder that holds no volumes of other formats itself."""
     if not folder.is_dir():
         return False
+    # Pictures beside DICOM are previews of it; where volumes of other formats lie, they are what is meant.
     has_volumes = any(not path.name.lower().endswith(FLAT_ENDINGS) for path in image_files(folder))
     return not has_volumes and holds_dicom(folder, ENDINGS)
 
@@ -50,7 +51,7 @@ def read_dicom(folder: Path) -> Dataset:
     kept = used(folder, _named(labelled or studies), lambda named: named[0])
     channels, cases = _channels_and_cases(folder, kept)
     _note_single_patient(folder, [study for _, study in kept])
-    names = [frozenset(name for label in study.labels for name in label.names) for _, study in kept]
+    names = [_label_names(study) for _, study in kept]
     return build_dataset(
         folder,
         cases,
@@ -59,6 +60,11 @@ def read_dicom(folder: Path) -> Dataset:
         labels={"background": 0} | numbered(frozenset().union(*names)),
         doubts=question_labels(Held(case.case_id, held) for case, held in zip(cases, names, strict=True)),
     )
+
+
+def _label_names(study: Study) -> frozenset[str]:
+    """Return the names of all structures that were drawn on a study."""
+    return frozenset[str]().union(*(label.names for label in study.labels))
 
 
 def list_dicom(path: Path) -> Listing:
@@ -98,10 +104,12 @@ def _listing(path: Path, named: Sequence[tuple[str, Study]]) -> Listing:
 
 def list_dicom_labels(path: Path) -> list[tuple[str, tuple[str, ...]]]:
     """Return case id and label files of every study that has some; its images need not be there."""
-    studies = find_studies(path)
-    return [
-        (case_id, tuple(label.path for label in study.labels)) for case_id, study in _named(studies) if study.labels
-    ]
+    found = []
+    # Named before any is left out: an id depends on the studies beside it, and must be the one that predictions bear.
+    for case_id, study in _named(find_studies(path)):
+        if study.labels:
+            found.append((case_id, tuple(label.path for label in study.labels)))
+    return found
 
 
 def _with_images(path: Path, studies: list[Study]) -> list[Study]:
@@ -115,17 +123,20 @@ def _with_images(path: Path, studies: list[Study]) -> list[Study]:
 def _channels_and_cases(path: Path, named: Sequence[tuple[str, Study]]) -> tuple[list[Channel], list[Case]]:
     """Return the channels that every study has, and the studies as cases of the ids given."""
     found = choose_channels(path, [study for _, study in named])
-    cases = [
-        build_case(
+    cases = []
+    for number, (case_id, study) in enumerate(named):
+        images = [_image_file(chosen.series[number]) for chosen in found]
+        labels = [label.path for label in study.labels]
+        case = build_case(
             path,
             case_id=case_id,
-            images=[_image_file(chosen.series[number]) for chosen in found],
-            label=study.labels[0].path if study.labels else None,
-            more_labels=tuple(label.path for label in study.labels[1:]),
+            images=images,
+            label=labels[0] if labels else None,
+            more_labels=tuple(labels[1:]),
+            # Studies whose patient was removed are not thereby of one patient.
             group=study.patient or None,
         )
-        for number, (case_id, study) in enumerate(named)
-    ]
+        cases.append(case)
     return [chosen.channel for chosen in found], cases
 
 
@@ -147,21 +158,29 @@ def _case_ids(studies: Sequence[Study]) -> list[str]:
     full = [f"{name}_{_digest(study)}" for name, study in zip(dated, studies, strict=True)]
     ids = patients
     for longer in (dated, full):
+        # Results are files called by these ids, and some file systems do not tell capital from small letters.
         counts = Counter(case_id.casefold() for case_id in ids)
-        ids = [other if counts[case_id.casefold()] > 1 else case_id for case_id, other in zip(ids, longer, strict=True)]
+        unique = []
+        for case_id, other in zip(ids, longer, strict=True):
+            unique.append(other if counts[case_id.casefold()] > 1 else case_id)
+        ids = unique
     return ids
 
 
 def _file_safe(text: str) -> str:
+    # Cut so that date and digest still fit into what a case may be called.
     return re.sub(r"[^\w.-]+", "_", text).strip("._-")[:100]
 
 
 def _digest(study: Study) -> str:
+    # With the patient, as an anonymisation may have given one UID to two.
     return hashlib.blake2b(f"{study.patient}\0{study.uid}".encode(), digest_size=4).hexdigest()
 
 
 def _note_single_patient(folder: Path, studies: Sequence[Study]) -> None:
-    if len(studies) > 1 and len({study.patient for study in studies} - {""}) == 1 and all(s.patient for s in studies):
+    patients = {study.patient for study in studies}
+    is_known = "" not in patients
+    if len(studies) > 1 and len(patients) == 1 and is_known:
         logger.warning(
             "%s: all %d studies are of the patient %s, so that none can be held out for validation; if an anonymisation gave all the "
             "same id, write a manifest",

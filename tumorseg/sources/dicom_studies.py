@@ -76,7 +76,9 @@ def find_studies(path: Path) -> list[Study]:
         InputError: a folder cannot be read.
     """
     found = _sort_headers(read_headers(path))
-    folders = {Path(header.path).parent for headers in found.images.values() for header in headers}
+    folders: set[Path] = set()
+    for headers in found.images.values():
+        folders.update(Path(header.path).parent for header in headers)
     for file in found.damaged:
         if Path(file).parent not in folders:
             note_or_warn(f"{file}: is damaged and lies beside no series; it is left out; restore it")
@@ -90,12 +92,14 @@ def find_studies(path: Path) -> list[Study]:
         else:
             logger.info("%s: series %s is left out: %s", path, _called(headers[0]), reason)
     attached = _attach(found.labels, series)
+    # The date of the images counts, as a label that was drawn later may state its own day.
     dates = {(header.patient, header.study): header.date for header in found.labels}
     dates |= {key: headers[0].date for (key, _), headers in found.images.items()}
-    return [
-        Study(key[0], key[1], dates[key], tuple(series.get(key, ())), tuple(attached.get(key, ())))
-        for key in sorted({*series, *attached})
-    ]
+    studies = []
+    for key in sorted({*series, *attached}):
+        patient, uid = key
+        studies.append(Study(patient, uid, dates[key], tuple(series.get(key, ())), tuple(attached.get(key, ()))))
+    return studies
 
 
 def _sort_headers(headers: Iterable[Header]) -> _Found:
@@ -109,7 +113,9 @@ def _sort_headers(headers: Iterable[Header]) -> _Found:
         elif not header.sop_class:
             found.damaged.append(header.path)
         elif header.sop_class != DIRECTORY_CLASS:
-            found.others["localizer" if header.is_localizer else header.modality or header.sop_class] += 1
+            # A disc's table of contents is not told, for every disc has one.
+            kind = "localizer" if header.is_localizer else header.modality
+            found.others[kind or header.sop_class] += 1
     return found
 
 
@@ -119,6 +125,7 @@ def _called(header: Header) -> str:
 
 def _why_no_volume(headers: Sequence[Header]) -> str | None:
     """Return why a series cannot be a stack of planes, or None."""
+    # One plane with a place is enough: if others have none, the case is to fail rather than to be passed over.
     if not any(header.is_located for header in headers):
         return "its planes do not say where they lie"
     directions = [header.orientation for header in headers if header.orientation]
@@ -172,15 +179,20 @@ def _drawn_on(
     own: _Key, summary: LabelSummary, series: dict[_Key, list[Series]], *, places: dict[str, list[_Key]]
 ) -> tuple[_Key | None, frozenset[str]]:
     """Return the study of the series that a label names; else, in its own study, the only one that shares its world."""
-    named = [(key, uid) for uid in summary.series for key in places.get(uid, ()) if _may_be_of_one(key, own)]
-    keys = {key for key, _ in named}
-    if own in keys or len(keys) == 1:
-        chosen = own if own in keys else next(iter(keys))
-        return chosen, frozenset(uid for key, uid in named if key == chosen)
+    named: dict[_Key, set[str]] = {}
+    for uid in summary.series:
+        for key in places.get(uid, ()):
+            # An anonymisation may have given one UID to two patients: a label never goes to the other one.
+            if _may_be_of_one(key, own):
+                named.setdefault(key, set()).add(uid)
+    if own in named or len(named) == 1:
+        chosen = own if own in named else next(iter(named))
+        return chosen, frozenset(named[chosen])
     known = summary.frames_of_reference
-    near = [
-        one.uid
-        for one in series.get(own, ())
-        if not known or not one.frame_of_reference or one.frame_of_reference in known
-    ]
+    near = []
+    for one in series.get(own, ()):
+        # Where either side states no frame of reference, nothing speaks against it.
+        if not known or not one.frame_of_reference or one.frame_of_reference in known:
+            near.append(one.uid)
+    # Among several the label would be a guess; without one it is left out and told.
     return (own, frozenset(near)) if len(near) == 1 else (None, frozenset())

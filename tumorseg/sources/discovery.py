@@ -42,6 +42,7 @@ def discover_labels(cases: Iterable[Case]) -> Discovered:
     """
     from tumorseg.storage.formats import nifti  # noqa: F401 (it hides pydicom while it is imported, which no thread may see)
 
+    # Not by `with`, which would read all files that still wait before it lets an interrupt through.
     pool = ThreadPoolExecutor(min(num_cores(), MOST_THREADS))
     try:
         held = list(pool.map(_held_by, cases))
@@ -55,9 +56,8 @@ def discover_labels(cases: Iterable[Case]) -> Discovered:
             f"found labels with names ({', '.join(names[:5])}) and labels with values ({values[:5]}); expected one kind; "
             "state which is which in a manifest with label:NAME=VALUE headings"
         )
-    return Discovered(
-        {"background": 0} | numbered(names) | {f"label_{value}": value for value in values}, question_labels(held)
-    )
+    labels = {"background": 0} | numbered(names) | {f"label_{value}": value for value in values}
+    return Discovered(labels, question_labels(held))
 
 
 def numbered(names: Iterable[str]) -> dict[str, int]:
@@ -97,6 +97,7 @@ def _held_values(case: Case, path: str) -> Held:
     segmentation = read_stored_labels(path)
     values = set(count_values(segmentation)[0])
     fault = _fault(path, segmentation, num_labels=len(values - {0}))
+    # None of an image's thousand values becomes a label; of other doubtful files, some may be meant.
     labels = frozenset[Label]() if fault == "crowded" else frozenset[Label](values - {0})
     return Held(case.case_id, labels, fault, has_background=0 in values, is_flat=path.lower().endswith(FLAT_ENDINGS))
 

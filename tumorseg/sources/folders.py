@@ -14,11 +14,11 @@ from tumorseg.errors import InputError
 from tumorseg.schema.base import parse_record
 from tumorseg.schema.dataset import Case, ChannelKind, Dataset, name_fault, repeated_values
 from tumorseg.schema.wording import shown
+from tumorseg.sources.confinement import confined_file, is_fetched
 from tumorseg.sources.leaving_out import note_refused
 from tumorseg.storage.formats.slicer_segments import LABEL_ENDINGS
 from tumorseg.storage.images import ENDINGS, FLAT_ENDINGS, strip_ending
 from tumorseg.storage.json_files import read_json
-from tumorseg.storage.layout import FETCHED
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +26,6 @@ CHANNEL_SUFFIX = re.compile(r"^(.+)_(\d{4})$")
 """`<id>_<channel number>`, as nnU-Net writes it."""
 MOST_LETTERS = 150
 """Of an id that stands for one that cannot be a file's name."""
-ENVIRONMENT_VARIABLE = re.compile(r"\$\w|\$\{")
-"""How a path begins that nnU-Net would complete by the environment."""
 
 
 class Listing(NamedTuple):
@@ -65,6 +63,7 @@ def image_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     found = [entry for entry in visible(folder.iterdir()) if strip_ending(entry.name) is not None and _is_image(entry)]
+    # Without volumes the pictures are the images themselves.
     return [path for path in found if not path.name.lower().endswith(FLAT_ENDINGS)] or found
 
 
@@ -93,7 +92,8 @@ def is_there(path: Path) -> bool:
 
 def find_image(folder: Path, stem: str) -> Path | None:
     """Return the image file of a name without ending, or None; formats of labels alone are passed over."""
-    return _find_file(folder, stem, [ending for ending in ENDINGS if ending not in LABEL_ENDINGS])
+    endings = [ending for ending in ENDINGS if ending not in LABEL_ENDINGS]
+    return _find_file(folder, stem, endings)
 
 
 def find_label(folder: Path, stem: str) -> Path | None:
@@ -103,12 +103,19 @@ def find_label(folder: Path, stem: str) -> Path | None:
 
 def find_rivals(folder: Path, stem: str) -> str | None:
     """Return what is wrong where several files of a folder bear one name with different endings, or None."""
-    there = [str(path) for ending in ENDINGS if (path := folder / f"{stem}{ending}").is_file()]
-    return f"found {' and '.join(there)}, expected one; move the others away" if len(there) > 1 else None
+    paths = [folder / f"{stem}{ending}" for ending in ENDINGS]
+    there = [str(path) for path in paths if path.is_file()]
+    if len(there) < 2:
+        return None
+    return f"found {' and '.join(there)}, expected one; move the others away"
 
 
 def _find_file(folder: Path, stem: str, endings: Iterable[str]) -> Path | None:
-    return next((path for ending in endings if (path := folder / f"{stem}{ending}").is_file()), None)
+    for ending in endings:
+        path = folder / f"{stem}{ending}"
+        if path.is_file():
+            return path
+    return None
 
 
 def dataset_json(folder: Path) -> dict[str, Any]:
@@ -124,55 +131,6 @@ def dataset_json(folder: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"found {shown(content)}, expected an object, {{…}}; mend the file", file=path)
     return content
-
-
-def confined_file(folder: Path, stated: str, *, allow_outside: bool = False) -> Path:
-    """Return the file that a dataset.json names, if it lies in the dataset's folder, links followed.
-
-    Whether it is there shows when its case is read, so that one missing file does not stop the other cases.
-
-    Args:
-        folder: the dataset; may itself be a link.
-        stated: path relative to it.
-        allow_outside: whether the path may be absolute, have `..` and lead outside by a link.
-
-    Raises:
-        InputError: the path is empty, or leads outside without leave.
-    """
-    path = Path(stated)
-    if not stated or "\\" in stated or "\0" in stated:
-        raise InputError(f"found the path {stated!r}, expected one inside {folder}; mend it")
-    if ENVIRONMENT_VARIABLE.match(stated):
-        raise InputError(f"found the path {stated!r}, which begins with an environment variable; write the path out")
-    if allow_outside:
-        return folder / path
-    if path.is_absolute() or ".." in path.parts:
-        raise InputError(
-            f"found the path {stated!r}, expected one inside {folder}; move the file there; {_leave(folder)}"
-        )
-    if not _stays_inside(folder, folder / path):
-        raise InputError(f"{stated!r} is a link that leaves {folder}; put the file itself there; {_leave(folder)}")
-    return folder / path
-
-
-def _leave(folder: Path) -> str:
-    """Return what lets a dataset.json lead outside."""
-    if is_fetched(folder):
-        return "`data fetch` unpacked this folder, and nothing in it may lead outside, whatever --allow-outside says"
-    return "or write a manifest; or give --allow-outside if you trust this dataset.json"
-
-
-def is_fetched(folder: Path) -> bool:
-    """Tell whether a folder, or one that it lies in, is what `data fetch` unpacked."""
-    place = folder.resolve()
-    return any((upper / FETCHED).is_file() for upper in (place, *place.parents))
-
-
-def _stays_inside(folder: Path, path: Path) -> bool:
-    try:
-        return path.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError):  # a loop of links
-        return False
 
 
 Part = Literal["image", "label", "pairing"]
@@ -206,7 +164,8 @@ class Problem(NamedTuple):
     @property
     def line(self) -> str:
         """Return one line, which begins with the case or with the file."""
-        return "".join((*(f"case {case_id}: " for case_id in self.cases), self.text))
+        prefix = "".join(f"case {case_id}: " for case_id in self.cases)
+        return f"{prefix}{self.text}"
 
 
 class Collected(NamedTuple):
@@ -219,6 +178,7 @@ class Collected(NamedTuple):
     """Id of a case whose own cannot be a file's name, to that one."""
 
 
+# A context rather than an argument: readers need not know whether one error is to be raised, or all are to be told.
 _collected: ContextVar[Collected | None] = ContextVar("collected", default=None)
 
 
@@ -247,6 +207,7 @@ class Problems:
 
     def __init__(self, source: Path, *, allow_outside: bool = False) -> None:
         self._source = source
+        # What was downloaded is nobody's own word, so that no leave covers it.
         self._allow_outside = allow_outside and not is_fetched(source)
         self._found: list[Problem] = []
 
@@ -269,9 +230,11 @@ class Problems:
             is_closed: whether the case's files must not be opened.
         """
         self._found.append(Problem(reason, case_id, part, file=None if file is None else str(file)))
-        if case_id is not None:
-            note_refused(case_id)
-        if case_id is not None and is_closed and (collected := _collected.get()) is not None:
+        if case_id is None:
+            return
+        note_refused(case_id)
+        collected = _collected.get()
+        if is_closed and collected is not None:
             collected.closed.add(case_id)
 
     def confined_file(self, folder: Path, stated: str, *, case_id: str, part: Part = "image") -> str:
@@ -295,6 +258,7 @@ class Problems:
         """
         if (collected := _collected.get()) is not None:
             collected.problems.extend(self._found)
+            # Handed over: a second check must not tell them again.
             self._found.clear()
         elif len(self._found) == 1:
             raise InputError(self._found[0].line, file=self._source)
@@ -312,6 +276,7 @@ def build_dataset(source: Path, cases: Sequence[Case], **description: Any) -> Da
     if not cases:
         raise InputError("found no case, expected at least one; check that the images are in place", file=source)
     ordered = sorted(cases, key=lambda case: case.case_id)
+    # Two cases of one id would make the record invalid, and hide all that is right with the others.
     if (collected := _collected.get()) is not None:
         ordered = _without_repeated(ordered, collected)
     return parse_record(Dataset, {"cases": ordered, **description}, source=str(source), error=InputError)
@@ -321,6 +286,7 @@ def _without_repeated(cases: Sequence[Case], collected: Collected) -> list[Case]
     """Return the first case of each id; the others are noted."""
     for case_id in repeated_values(case.case_id for case in cases):
         collected.problems.append(Problem("found twice in the dataset, expected once; rename or remove one", case_id))
+    # Of equal keys a dict keeps the last value, so that it is filled from the end.
     return list({case.case_id: case for case in reversed(cases)}.values())[::-1]
 
 
@@ -332,6 +298,7 @@ def build_case(source: Path, **fields: Any) -> Case:
     """
     given = str(fields.get("case_id", ""))
     if (fault := name_fault(given)) is not None:
+        # The id of a table is written in it; any other is the name of a file or folder.
         remedy = "mend it" if source.suffix.lower() in (".csv", ".json") else "rename the file"
         note_refused(given)
         fields["case_id"] = _other_id(source, given, f"the name {fault}; {remedy}")
@@ -343,7 +310,9 @@ def _other_id(source: Path, given: str, problem: str) -> str:
     if (collected := _collected.get()) is None:
         raise InputError(f"case {shown(given)}: {problem}", file=source)
     stem = re.sub(r"[^\w.-]+", "_", given, flags=re.ASCII).strip("._-")[:MOST_LETTERS] or "unnamed"
-    case_id = next(name for number in itertools.count(1) if (name := f"{stem}~{number}") not in collected.renamed)
+    # `~` is in none of the names that the line above makes, and hardly in those that people give.
+    names = (f"{stem}~{number}" for number in itertools.count(1))
+    case_id = next(name for name in names if name not in collected.renamed)
     collected.renamed[case_id] = given
     collected.problems.append(Problem(f"found {shown(given)}: {problem}", case_id))
     collected.closed.add(case_id)

@@ -95,14 +95,15 @@ def list_hecktor(folder: Path) -> Listing:
     tests = _cases(folder, convention, convention.tests, is_labelled=False) if convention.tests else []
     _check_rivals(folder, convention, [*cases, *tests])
     lone = _lone_labels(folder, convention, {case.case_id for case in cases})
-    known = [case if case.label and is_there(Path(case.label)) else _unlabelled(case) for case in cases]
+    known = [_without_missing_label(case) for case in cases]
     return Listing(
         tuple(channel.name for channel in CHANNELS), (*known, *tests), lone_labels=tuple(sorted(lone.items()))
     )
 
 
-def _unlabelled(case: Case) -> Case:
-    return case.changed(label=None)
+def _without_missing_label(case: Case) -> Case:
+    is_labelled = case.label is not None and is_there(Path(case.label))
+    return case if is_labelled else case.changed(label=None)
 
 
 def _convention_of(folder: Path) -> Convention | None:
@@ -126,7 +127,8 @@ def _check_rivals(folder: Path, convention: Convention, cases: Iterable[Case]) -
     for case in cases:
         if rivals := find_rivals(folder / convention.labels, f"{case.case_id}{convention.label_ending}"):
             problems.add(rivals, case_id=case.case_id, part="label")
-        for image in map(Path, dict.fromkeys(file.path for file in case.images)):
+        for file in case.images:
+            image = Path(file.path)
             if rivals := find_rivals(image.parent, image_id(image)):
                 problems.add(rivals, case_id=case.case_id, part="image")
     problems.check()
@@ -135,7 +137,10 @@ def _check_rivals(folder: Path, convention: Convention, cases: Iterable[Case]) -
 def _case_ids(folder: Path, convention: Convention) -> list[str]:
     """Return the ids of which CT or PET lie in a folder, if it has both kinds."""
     stems = [image_id(path) for path in image_files(folder)]
-    by_ending = [{stem.removesuffix(end) for stem in stems if stem.endswith(end)} for end in convention.endings]
+    by_ending = []
+    for ending in convention.endings:
+        by_ending.append({stem.removesuffix(ending) for stem in stems if stem.endswith(ending)})
+    # Other folders have names in `_ct` as well; only both kinds together say HECKTOR. A single case may lack one.
     return sorted(by_ending[0] | by_ending[1]) if all(by_ending) else []
 
 

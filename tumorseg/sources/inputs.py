@@ -74,6 +74,7 @@ def open_inputs(
         if (matched := _match_layout(path, wanted, allow_outside=allow_outside)) is not None:
             _add(found, matched)
         else:
+            # By folder: the channels of a case lie in one, whether it was given or each of its files.
             for file in plain_files(path):
                 loose.setdefault(file.parent, []).append(file)
     for folder, files in loose.items():
@@ -81,6 +82,7 @@ def open_inputs(
             matched = plain_cases(folder, without_labels(files), wanted)
         sound, refused = _sort_out(folder, collected, matched.cases, part="image")
         _add(found, Matched(sound, [*matched.refused, *refused]))
+    # A path at which nothing lies has raised by now; what was left out are labels by their format.
     if not found.cases and not found.refused:
         raise InputError("found only segmentations, expected images; give the images", file=", ".join(map(str, paths)))
     return _without_repeated(found)
@@ -104,9 +106,11 @@ def open_labels(paths: Sequence[Path], *, allow_outside: bool = False, may_be_em
         refused += failures
         for case_id, files in labels:
             found.setdefault(case_id, []).append(files)
-    faults = {case_id: fault for case_id, files in found.items() if (fault := _label_fault(case_id, files)) is not None}
-    refused += (Failure(_printable(case_id), fault) for case_id, fault in faults.items())
+    for case_id, given in found.items():
+        if (fault := _label_fault(case_id, given)) is not None:
+            refused.append(Failure(_printable(case_id), fault))
     refused = _one_for_each(refused)
+    # Failures bear ids as they can be printed, so that is what ids are compared by.
     known = {failure.case_id for failure in refused}
     sound = {case_id: files[0] for case_id, files in sorted(found.items()) if _printable(case_id) not in known}
     return Segmentations(sound, tuple(refused))
@@ -116,7 +120,10 @@ def _label_fault(case_id: str, files: Sequence[tuple[str, ...]]) -> str | None:
     """Return why the segmentations of one id cannot be scored, or None."""
     if (fault := name_fault(case_id)) is not None:
         return f"found {shown(case_id)} in {Path(files[0][0]).parent}: the name {fault}; rename the file"
-    return _rivalry(dict.fromkeys(first for first, *_ in files)) if len(set(files)) > 1 else None
+    # One file may be given twice, by itself and in its folder.
+    if len(set(files)) == 1:
+        return None
+    return _rivalry(dict.fromkeys(first for first, *_ in files))
 
 
 def _rivalry(files: Iterable[str]) -> str:
@@ -158,9 +165,11 @@ def _listed_labels(path: Path, layout: Layout, *, allow_outside: bool) -> tuple[
 def _layout_of(path: Path) -> Layout | None:
     """Return the layout of a folder, case folder, manifest or DICOM file; None for plain images, there or not."""
     if not path.exists():
+        # It is called like an image, so it is one case that fails when it is read; the others go on.
         if strip_ending(path.name) is not None:
             return None
         raise InputError("no such file or folder; expected images; check the path", file=path)
+    # A single case's folder is no dataset, so that no layout would know it.
     if is_brats_case(path):
         return LAYOUTS["BraTS"]
     if path.is_file() and strip_ending(path.name) is None and is_dicom_file(path):
@@ -195,9 +204,11 @@ def _match_dicom(path: Path, wanted: Wanted) -> Matched:
         with collecting() as collected:
             matched = match_channels(path, list_dicom(path), wanted)
     except InputError:
+        # Collected anew: what the first attempt noted would be told twice.
         with collecting() as collected:
             listings = list_dicom_apart(path)
         matched = _match_apart(path, listings, wanted)
+        # No study fits: the error about all of them says it better than one failure for each.
         if not matched.cases:
             raise
     sound, refused = _sort_out(path, collected, matched.cases, part="image")
@@ -228,14 +239,15 @@ def _sort_out(
     Raises:
         InputError: something is wrong with all of them.
     """
-    problems = [problem for problem in collected.problems if problem.part in (None, part)]
-    for problem in problems:
-        if problem.is_remark:
-            logger.warning("%s", problem.line)
     whole = Problems(path)
     lines: dict[str, list[str]] = {}
-    for problem in (problem for problem in problems if not problem.is_remark):
-        if problem.case_id is None:
+    for problem in collected.problems:
+        # To predict, a bad label does no harm; to score, a bad image.
+        if problem.part not in (None, part):
+            continue
+        if problem.is_remark:
+            logger.warning("%s", problem.line)
+        elif problem.case_id is None:
             whole.add(problem.text)
         else:
             lines.setdefault(problem.case_id, []).append(problem.text)
@@ -251,6 +263,7 @@ def _failures(lines: Mapping[str, Sequence[str]], renamed: Mapping[str, str]) ->
 
 def _printable(name: str) -> str:
     """Return a name without signs that speak to a terminal, or that are no text; an endless one is cut."""
+    # repr writes the rest as escapes; its quotes are cut off.
     text = name if name.isprintable() else repr(name)[1:-1]
     return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}…"
 
@@ -259,6 +272,7 @@ def _without_repeated(found: Matched) -> Inputs:
     """Return cases of different ids; those that share one are refused, unless they are the same."""
     by_id: dict[str, list[Case]] = {}
     for case in found.cases:
+        # Equal records are one case that was given twice, such as by its file and by its folder.
         if case not in by_id.setdefault(case.case_id, []):
             by_id[case.case_id].append(case)
     known = {failure.case_id for failure in found.refused}
@@ -268,7 +282,8 @@ def _without_repeated(found: Matched) -> Inputs:
             refused.append(Failure(case_id, _rivalry(case.images[0].path for case in cases)))
     refused = _one_for_each(refused)
     known = {failure.case_id for failure in refused}
-    return Inputs(tuple(cases[0] for case_id, cases in sorted(by_id.items()) if case_id not in known), tuple(refused))
+    sound = (cases[0] for case_id, cases in sorted(by_id.items()) if case_id not in known)
+    return Inputs(tuple(sound), tuple(refused))
 
 
 def _one_for_each(failures: Iterable[Failure]) -> list[Failure]:

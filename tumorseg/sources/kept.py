@@ -80,10 +80,10 @@ def renumbered(description: DatasetDescription) -> DatasetDescription:
     new = {value: index for index, value in enumerate(targets.label_values)}
     if targets.ignore_value is not None:
         new[targets.ignore_value] = targets.num_classes
-    regions = [
-        region.changed(labels=tuple(new[value] for value in region.labels), value=new[region.value])
-        for region in description.regions
-    ]
+    regions = []
+    for region in description.regions:
+        labels = tuple(new[value] for value in region.labels)
+        regions.append(region.changed(labels=labels, value=new[region.value]))
     changed = {
         "labels": {name: new[value] for name, value in description.labels.items()},
         "regions": tuple(regions),

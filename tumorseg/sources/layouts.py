@@ -47,6 +47,7 @@ class Layout(NamedTuple):
         return {"allow_outside": allow_outside} if self.is_confined else {}
 
 
+# What a person states comes before what file names suggest; DICOM, for which thousands of files may be opened, is last.
 LAYOUTS: dict[str, Layout] = {
     "manifest": Layout(
         manifest.is_manifest, manifest.read_manifest, manifest.list_manifest, manifest.NEEDS, discovers_labels=True

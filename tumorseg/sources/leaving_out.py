@@ -22,6 +22,7 @@ class LeftOut(NamedTuple):
     """Ids of cases for which the dataset was refused."""
 
 
+# A context rather than an argument: no source has to know of it, or could forget to hand it on.
 _left_out: ContextVar[LeftOut | None] = ContextVar("left_out", default=None)
 
 

@@ -85,14 +85,20 @@ def read_manifest(path: Path, labels: Mapping[str, int] | None = None) -> Datase
     file = _find_manifest(path)
     manifest = _parse_manifest(file)
     cases = _cases(file, manifest)
+    # Known labels only spare a look into every label file; what the manifest itself states counts.
     known = labels if manifest.labels is None else manifest.labels
     found = discover_labels(cases) if known is None else Discovered(dict(known))
+    values = found.labels
+    if 0 not in values.values():
+        values = {"background": 0, **values}
+    # A folder may hold several manifests of names of their own, each a dataset.
+    usual_name = folder_name(file.parent) if file.name in FILE_NAMES else file.stem
     return build_dataset(
         file,
         cases,
-        name=manifest.name or (folder_name(file.parent) if file.name in FILE_NAMES else file.stem),
+        name=manifest.name or usual_name,
         channels=manifest.channels,
-        labels=found.labels if 0 in found.labels.values() else {"background": 0, **found.labels},
+        labels=values,
         optional_labels=manifest.optional_labels,
         doubts=found.doubts,
         regions=manifest.regions,
@@ -157,6 +163,7 @@ def _find_manifest(path: Path) -> Path:
 
 def _parse_manifest(file: Path) -> Manifest:
     content = read_csv_manifest(file) if file.suffix.lower() == ".csv" else read_json(file, InputError)
+    # Entries are checked one by one before the whole, so that a bad one fails alone, and not at all if it is left out.
     if isinstance(content, dict) and isinstance(content.get("cases"), list):
         content = {**content, "cases": _sound_entries(file, used(file, content["cases"], _id_of))}
     return parse_record(Manifest, content, source=str(file), error=InputError)
@@ -192,9 +199,10 @@ def _cases(file: Path, manifest: Manifest) -> list[Case]:
 def _case(file: Path, case: ManifestCase, manifest: Manifest, *, problems: Problems) -> Case:
     paths = _image_paths(case, [channel.name for channel in manifest.channels], problems)
     stated: dict[Part, list[str]] = {"image": paths, "label": [case.label] if case.label else []}
-    for part, path in ((part, path) for part, files in stated.items() for path in files):
-        if (problem := _problem_of(file, path)) is not None:
-            problems.add(f"{problem}; mend it", case_id=case.case_id, part=part, is_closed=True)
+    for part, files in stated.items():
+        for path in files:
+            if (problem := _problem_of(file, path)) is not None:
+                problems.add(f"{problem}; mend it", case_id=case.case_id, part=part, is_closed=True)
     images = [{"path": str(file.parent / path)} for path in paths]
     label = str(file.parent / case.label) if case.label else None
     return build_case(file, images=images, label=label, **{name: getattr(case, name) for name in SAME})
@@ -206,6 +214,7 @@ def _problem_of(file: Path, stated: str) -> str | None:
         return "found an empty path, expected an image"
     if not stated.isprintable():
         return f"found the path {stated!r}, expected one without line breaks and other control characters"
+    # A backslash may be part of a name; only what is not there was written on Windows.
     if "\\" in stated and not is_there(file.parent / stated):
         return f"found the path {stated!r} with backslashes, expected it with /"
     return None
@@ -213,6 +222,7 @@ def _problem_of(file: Path, stated: str) -> str | None:
 
 def _image_paths(case: ManifestCase, channels: list[str], problems: Problems) -> list[str]:
     """Return a case's paths in channel order."""
+    # Not strict: lists of other lengths are told below. A list that is too long only its own length shows.
     named = case.images if isinstance(case.images, dict) else dict(zip(channels, case.images, strict=False))
     if set(named) != set(channels) or len(case.images) != len(channels):
         found = ", ".join(named) if isinstance(case.images, dict) else f"{len(case.images)} paths"

@@ -100,6 +100,7 @@ def _is_channel(folder: Path, table: _Table, name: str) -> bool:
     """Tell whether a column names images: most of its cells do, and what they name is there, or they are no rare remarks."""
     named = _most(table.cells(name), lambda cell: names_image(folder, cell))
     filled = sum(bool(row[name]) for row in table.rows)
+    # Where nothing is there, a full column holds wrong paths, which its cases are to tell; a sparse one holds notes.
     is_remark = filled <= LEAST_FILLED * len(table.rows) and not any(is_there(folder / cell) for cell in named)
     return bool(named) and not is_remark
 
@@ -151,8 +152,10 @@ def names_image(folder: Path, cell: str) -> bool:
         return True
     if cell.lower().endswith(OTHER_ENDINGS):
         return False
+    # Without an ending a missing file counts only where its folder is there; a bare word may be anything.
     if not is_there(place):
         return place.parent != folder and is_there(place.parent)
+    # Any ending counts for a file that is there, but what follows the point of `1.5` is none.
     if place.is_file() and re.fullmatch(r"\.[A-Za-z]\w*", place.suffix):
         return True
     return "/" in cell and _holds_image(folder, cell)
@@ -172,14 +175,20 @@ def _read_table(file: Path) -> _Table:
     stated = STATED_SEPARATOR.match(text)
     text = text[stated.end() :] if stated else text
     separator = stated[1] if stated else _separator(text)
+    # Without `strict` a quote that is never closed makes one cell of the rest of the table.
     try:
         lines = list(csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator))
     except csv.Error as error:
         raise InputError(f"is not CSV ({error}); mend the file", file=file) from None
     if separator != ",":
         logger.info("%s: the cells are separated by %s", file, SEPARATORS.get(separator, repr(separator)))
-    lines = [[cell.strip() for cell in line] for line in lines]
-    header, *rows = [line for line in lines if any(line)] or [[]]
+    filled = []
+    for line in lines:
+        cells = [cell.strip() for cell in line]
+        # Spreadsheets save rows of empty cells wherever something once was.
+        if any(cells):
+            filled.append(cells)
+    header, *rows = filled or [[]]
     _check_header(file, header, separator)
     return _named(file, header, _check_rows(file, header, rows))
 
@@ -191,8 +200,10 @@ def _read_text(file: Path) -> str:
         raise InputError(f"cannot be read ({error.strerror}), expected a manifest; check the path", file=file) from None
     if data.startswith(SPREADSHEETS):
         raise InputError("is a spreadsheet or an archive, expected text; save it as CSV in UTF-8", file=file)
+    # Without its mark UTF-16 shows by the null bytes of plain letters, which no text in UTF-8 has.
     if data.startswith(UTF_16) or b"\0" in data:
         raise InputError("is in UTF-16, expected UTF-8; save it as CSV in UTF-8", file=file)
+    # Spreadsheets begin UTF-8 with a mark, which must not become part of the first heading.
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -205,24 +216,32 @@ def _read_text(file: Path) -> str:
 def _separator(text: str) -> str:
     """Return what is between the cells: by which the first line has a column `case_id`, else most columns."""
     line = next((line for line in text.splitlines() if line.strip()), "")
-    columns = {separator: [cell.strip(' "') for cell in line.split(separator)] for separator in SEPARATORS}
+    columns: dict[str, list[str]] = {}
+    for separator in SEPARATORS:
+        columns[separator] = [cell.strip(' "') for cell in line.split(separator)]
     named = [separator for separator, names in columns.items() if "case_id" in names]
+    # Of several that fit equally well, max takes the first, which is the usual one.
     return max(named or columns, key=lambda separator: len(columns[separator]))
 
 
 def _check_rows(file: Path, header: Sequence[str], rows: Iterable[list[str]]) -> list[list[str]]:
     """Return the rows that have as many cells as the header; empty ones behind these do not count."""
     problems, sound, position = Problems(file), [], header.index("case_id")
+
+    def id_of(row: list[str]) -> str:
+        # A slice, as a row that is too short may lack the cell.
+        return "".join(row[position : position + 1])
+
+    # Numbered before any is left out: messages count all rows.
     numbered = list(enumerate(rows, start=1))
-    for number, row in used(file, numbered, lambda entry: "".join(entry[1][position : position + 1])):
+    for number, row in used(file, numbered, lambda entry: id_of(entry[1])):
         while len(row) > len(header) and not row[-1]:
             row.pop()
         if len(row) == len(header):
             sound.append(row)
         else:
-            case_id = "".join(row[position : position + 1])
             reason = f"found {len(row)} cells, expected {len(header)} as in the header"
-            problems.add(f"row {number}: {reason}", case_id=case_id or None)
+            problems.add(f"row {number}: {reason}", case_id=id_of(row) or None)
     problems.check()
     return sound
 
@@ -241,7 +260,9 @@ def _check_header(file: Path, header: Sequence[str], separator: str) -> None:
 
 def _named(file: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> _Table:
     """Return a table without the columns that have no heading."""
-    for position in (position for position, name in enumerate(header) if not name):
+    for position, name in enumerate(header):
+        if name:
+            continue
         cell = next((row[position] for row in rows if row[position]), "")
         if cell and names_image(file.parent, cell):
             raise InputError(
@@ -249,7 +270,10 @@ def _named(file: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> 
             )
         if cell:
             logger.info("%s: column %d has no heading and is left out", file, position + 1)
-    named = [{name: cell for name, cell in zip(header, row, strict=True) if name} for row in rows]
+    named = []
+    for row in rows:
+        cells = zip(header, row, strict=True)
+        named.append({name: cell for name, cell in cells if name})
     return _Table([name for name in header if name], named)
 
 

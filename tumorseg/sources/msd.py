@@ -50,6 +50,7 @@ class _Description(Record, extra="ignore"):
 def is_msd(folder: Path) -> bool:
     """Tell whether a folder's dataset.json is the Decathlon's, whose keys version 1 of nnU-Net shares."""
     content = dataset_json(folder)
+    # Some files of version 2 keep `modality` and `training` of version 1; the form of their labels tells.
     is_version_2 = "channel_names" in content and not is_value_to_name(content.get("labels"))
     return "modality" in content and "training" in content and not is_version_2
 
@@ -114,6 +115,7 @@ def msd_documents(conversion: Conversion) -> dict[str, str]:
 
 def _entry(case: Case, *, is_test: bool) -> str | dict[str, str]:
     files = msd_files(case.case_id, 1, is_test=is_test)
+    # The Decathlon's own files write paths with a leading `./`.
     image = f"./{files.images[0]}"
     return image if case.label is None else {"image": image, "label": f"./{files.label}"}
 
@@ -147,7 +149,9 @@ def _describe(folder: Path, description: _Description) -> dict[str, Any]:
         raise disagreement(folder, "channels")
     if labels != kept.labels:
         raise disagreement(folder, "labels")
-    return {**{name: getattr(kept, name) for name in DatasetDescription.model_fields}, "name": folder_name(folder)}
+    fields = {name: getattr(kept, name) for name in DatasetDescription.model_fields}
+    # The folder's name counts, as in any folder of this layout; the kept one is for writing another.
+    return {**fields, "name": folder_name(folder)}
 
 
 def _channels(source: Path, description: _Description) -> list[str]:
@@ -161,7 +165,9 @@ def _channels(source: Path, description: _Description) -> list[str]:
 
 
 def _labels(source: Path, names: dict[int, str]) -> dict[str, int]:
+    # Not every file lists the background; one that does may call it otherwise.
     labels = {name: value for value, name in {0: "background", **names}.items()}
+    # By name, two values of one name have become one entry.
     if len(labels) < len({0, *names}):
         raise InputError(f"`labels` gives one name to two values: {names}; rename one", file=source)
     return labels

@@ -54,9 +54,8 @@ class _Description(Record, extra="ignore"):
 def is_nnunet(folder: Path) -> bool:
     """Tell whether a folder's dataset.json is nnU-Net v2's, or meant as such: of version 1, without a list of cases."""
     content = dataset_json(folder)
-    is_listed = (
-        "modality" in content and "training" in content
-    )  # then the Decathlon's reader takes it, of both versions
+    # A list of cases goes to the Decathlon's reader, which takes it of both versions.
+    is_listed = "modality" in content and "training" in content
     return "channel_names" in content or ("modality" in content and not is_listed)
 
 
@@ -92,9 +91,11 @@ def describe_nnunet(path: Path, name: str) -> tuple[DatasetDescription, int]:
     content = read_json(path, InputError)
     description = _parse_description(path, content)
     fields = {"name": name, "channels": _channels(description), **_targets(path, description)}
-    count = str(content.get("numTraining"))
+    stated = str(content.get("numTraining"))
+    # Plans count one case at least, and a network can be used without knowing how many it saw.
+    num_training = max(1, int(stated)) if stated.isdecimal() else 1
     described = parse_record(DatasetDescription, fields, source=str(path), error=InputError)
-    return described, max(1, int(count)) if count.isdecimal() else 1
+    return described, num_training
 
 
 def list_nnunet(folder: Path, *, allow_outside: bool = False) -> Listing:
@@ -106,8 +107,12 @@ def list_nnunet(folder: Path, *, allow_outside: bool = False) -> Listing:
     description = _read_description(folder)
     problems = Problems(folder, allow_outside=allow_outside)
     found = (_training_files(folder, description, problems), _scan(folder, "Ts", description, problems=problems))
-    cases = [case for files in found for case in _cases(folder, files, description, problems=problems)]
-    lone = [(case_id, str(folder / path)) for files in found for case_id, path in files.lone_labels.items()]
+    cases: list[Case] = []
+    lone: list[tuple[str, str]] = []
+    for files in found:
+        cases += _cases(folder, files, description, problems=problems)
+        lone += [(case_id, str(folder / path)) for case_id, path in files.lone_labels.items()]
+    # With problems alone there were files: to say that there are none would hide what is wrong with them.
     if not (cases or lone or problems.are_there):
         raise InputError("found no case in imagesTr or imagesTs, expected at least one; check the images", file=folder)
     problems.check()
@@ -167,10 +172,9 @@ def _scan(folder: Path, part: str, description: _Description, *, problems: Probl
 def _cases(folder: Path, found: Scanned, description: _Description, *, problems: Problems) -> list[Case]:
     """Return cases, with the groups and sites that were kept."""
     kept = description.tumorseg
-    cases = [
-        _case(folder, case_id, images, found.labels.get(case_id), problems=problems)
-        for case_id, images in found.images.items()
-    ]
+    cases = []
+    for case_id, images in found.images.items():
+        cases.append(_case(folder, case_id, images, found.labels.get(case_id), problems=problems))
     return cases if kept is None else [kept.complete(case) for case in cases]
 
 
@@ -233,10 +237,13 @@ def _restored(folder: Path, description: _Description, kept: Kept) -> dict[str, 
     found = renumbered(kept)
     labels, order = label_keys(found)
     stated = {name: list(value) if isinstance(value, tuple) else value for name, value in description.labels.items()}
+    # Equal dicts may differ in order, which counts where regions are painted in it.
     has_order = order is None or list(stated) == list(labels)
     if stated != labels or not has_order or list(description.regions_class_order or ()) != (order or []):
         raise disagreement(folder, "labels")
-    return {**{name: getattr(found, name) for name in DatasetDescription.model_fields}, "name": folder_name(folder)}
+    fields = {name: getattr(found, name) for name in DatasetDescription.model_fields}
+    # The folder's name counts, as in any folder of this layout; the kept one is for writing another.
+    return {**fields, "name": folder_name(folder)}
 
 
 def _channels(description: _Description) -> list[str]:
@@ -244,16 +251,12 @@ def _channels(description: _Description) -> list[str]:
 
 
 def _case(folder: Path, case_id: str, paths: tuple[str, ...], label: str | None, *, problems: Problems) -> Case:
-    count = len(paths)
-    is_joined = count > 1 and len(set(paths)) == 1
-    images = [
-        ImageFile(
-            path=problems.confined_file(folder, image, case_id=case_id),
-            index=number if is_joined else None,
-            num_volumes=count if is_joined else None,
-        )
-        for number, image in enumerate(paths)
-    ]
+    files = [problems.confined_file(folder, image, case_id=case_id) for image in paths]
+    # One file given for every channel holds them all, as a picture holds its bands.
+    if len(paths) > 1 and len(set(paths)) == 1:
+        images = [ImageFile(path=file, index=index, num_volumes=len(files)) for index, file in enumerate(files)]
+    else:
+        images = [ImageFile(path=file) for file in files]
     label = None if label is None else problems.confined_file(folder, label, case_id=case_id, part="label")
     return build_case(folder / "dataset.json", case_id=case_id, images=images, label=label)
 
@@ -268,7 +271,10 @@ def _check_counts(listed: dict[str, _Files], description: _Description, problems
 
 def _targets(source: Path, description: _Description) -> dict[str, Any]:
     """Return labels, regions and ignore label."""
-    values = {name: (v,) if isinstance(v, int) else v for name, v in description.labels.items() if name != "ignore"}
+    values: dict[str, tuple[int, ...]] = {}
+    for name, value in description.labels.items():
+        if name != "ignore":
+            values[name] = (value,) if isinstance(value, int) else value
     ignore = description.labels.get("ignore")
     if isinstance(ignore, tuple):
         raise InputError(f"label `ignore` is {list(ignore)}, expected one integer; mend it", file=source)
@@ -278,10 +284,12 @@ def _targets(source: Path, description: _Description) -> dict[str, Any]:
             f"label `{empty[0]}` is [], expected a value, or those that the region joins; mend it", file=source
         )
     plain = {name: v[0] for name, v in values.items() if len(v) == 1}
+    # Lists of one value each are plain labels, as nnU-Net takes them.
     if not any(len(value) > 1 for value in values.values()):
         return {"labels": {**_background(plain), **plain, **ignored}, "ignore_label": ignore}
+    # Entries name regions: a value that none of them holds alone is given a name.
     names = {value: name for name, value in plain.items()}
-    union = sorted({value for region in values.values() for value in region})
+    union = sorted(set[int]().union(*values.values()))
     labels = {names.get(value, f"label_{value}"): value for value in union}
     regions = _regions(source, values, description.regions_class_order)
     return {"labels": {**_background(labels), **labels, **ignored}, "regions": regions, "ignore_label": ignore}
@@ -300,7 +308,5 @@ def _regions(source: Path, values: dict[str, tuple[int, ...]], order: tuple[int,
             f"for each of the regions {', '.join(foreground)}; add it",
             file=source,
         )
-    return [
-        {"name": name, "labels": labels, "value": value}
-        for (name, labels), value in zip(foreground.items(), order, strict=True)
-    ]
+    painted = zip(foreground.items(), order, strict=True)
+    return [{"name": name, "labels": labels, "value": value} for (name, labels), value in painted]

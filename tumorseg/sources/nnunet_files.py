@@ -55,6 +55,7 @@ def _labelled(folder: Path, ending: str, problems: Problems) -> list[str]:
         case_id = image_id(path)
         if is_left_out(case_id):
             continue
+        # `p0.seg.nrrd` ends in `.nrrd` as well, and is of a format of its own.
         if path.name.endswith(ending) and case_id == path.name.removesuffix(ending):
             found.append(case_id)
         else:

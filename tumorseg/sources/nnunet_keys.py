@@ -33,6 +33,7 @@ def channel_name(channel: Channel) -> str:
     scheme = SCHEME_OF_KIND.get(kind or "")
     if scheme is not None:
         return channel.name if channel.name.casefold() == scheme.casefold() else scheme
+    # Called so, it would be normalised as what it is not.
     is_taken = channel.name.casefold() in {name.casefold() for name in SCHEME_OF_KIND.values()}
     return f"{channel.name} ({kind})" if is_taken else channel.name
 
@@ -63,14 +64,13 @@ def is_value_to_name(labels: Any) -> bool:
     """Tell whether the key `labels` gives names to values, as in version 1: {"0": "background", …}."""
     if not isinstance(labels, dict) or not labels:
         return False
-    return all(str(key).strip().lstrip("-").isdecimal() for key in labels) and all(
-        isinstance(name, str) for name in labels.values()
-    )
+    are_values = all(str(key).strip().lstrip("-").isdecimal() for key in labels)
+    return are_values and all(isinstance(name, str) for name in labels.values())
 
 
 def _outside(foreground: dict[str, int], regions: Iterable[Region]) -> list[Region]:
     """Return the labels of no region as regions of their own."""
-    inside = {value for region in regions for value in region.labels}
+    inside = set[int]().union(*(region.labels for region in regions))
     return [Region(name=name, labels=(v,), value=v) for name, v in foreground.items() if v not in inside]
 
 

@@ -58,17 +58,29 @@ def match_names(
         labels: files.
         names_of: the ids that a label may have.
     """
-    images, known = list(images), {name for path in labels for name in names_of(path)}
-    numbered_ids = {numbered[0] for name in known if (numbered := split_channel(name))}
-    bases = {numbered[0] for path in images if (numbered := split_channel(_stem(path))) and numbered[1] == 0}
+    images = list(images)
+    known: set[str] = set()
+    for path in labels:
+        known.update(names_of(path))
+    bases: set[str] = set()
+    for path in images:
+        numbered = split_channel(_stem(path))
+        if numbered is not None and numbered[1] == 0:
+            bases.add(numbered[0])
+    # Where a label is called `<id>_2021`, such numbers are part of the ids.
+    bases -= {numbered[0] for name in known if (numbered := split_channel(name))}
     groups: dict[str, Group] = {}
     for path in images:
-        name, number = _image_place(_stem(path), known, bases - numbered_ids)
+        name, number = _image_place(_stem(path), known, bases)
         groups.setdefault(name, Group({}, [])).channels.setdefault(number, []).append(path)
     lone: list[Path] = []
     for path in labels:
+        # A label's names come with the likeliest first: its own wins over what is left of it.
         partner = next((groups[name] for name in names_of(path) if name in groups), None)
-        (lone if partner is None else partner.labels).append(path)
+        if partner is None:
+            lone.append(path)
+        else:
+            partner.labels.append(path)
     return Matching(groups, lone)
 
 
@@ -106,7 +118,9 @@ def _image_place(stem: str, known: Collection[str], bases: Collection[str]) -> t
     base, number = numbered
     if (name := _known_name(base, known)) is not None:
         return name, number
-    return (base, number) if base in bases and base.casefold() not in IMAGE_WORDS else (stem, 0)
+    # `img_0001` is image 1 of many, not the second channel of a case `img`.
+    is_channel = base in bases and base.casefold() not in IMAGE_WORDS
+    return (base, number) if is_channel else (stem, 0)
 
 
 def _known_name(stem: str, known: Collection[str]) -> str | None:

@@ -7,6 +7,7 @@ the labels are is found in their files: every value is a label of its own.
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 from tumorseg.errors import InputError
@@ -24,7 +25,7 @@ from tumorseg.sources.folders import (
     note_or_warn,
 )
 from tumorseg.sources.leaving_out import used
-from tumorseg.sources.pair_folders import Pair, files_of, find_pairs, is_flat_file
+from tumorseg.sources.pair_folders import Pair, files_of, find_pairs, images_in, is_flat_file
 from tumorseg.storage.dicom.files import holds_dicom
 from tumorseg.storage.images import ENDINGS, read_geometry
 
@@ -38,7 +39,8 @@ NO_PARTNER = "found no partner, an image or label of like name; it is left out"
 def is_pairs(folder: Path) -> bool:
     """Tell whether a folder holds images and labels in one of these ways; pictures beside DICOM are none."""
     pairs = find_pairs(folder).pairs
-    has_only_pictures = all(is_flat_file(path) for pair in pairs for path in files_of(pair))
+    files = chain.from_iterable(files_of(pair) for pair in pairs)
+    has_only_pictures = all(is_flat_file(path) for path in files)
     return bool(pairs) and not (has_only_pictures and holds_dicom(folder, ENDINGS))
 
 
@@ -51,7 +53,7 @@ def read_pairs(folder: Path, labels: Mapping[str, int] | None = None) -> Dataset
     found = find_pairs(folder)
     if found.faults:
         raise InputError(found.faults[0].reason, file=folder)
-    for path in (*(path for one in found.alone for path in one.images), *found.left):
+    for path in (*images_in(found.alone), *found.left):
         note_or_warn(f"{path}: {NO_PARTNER}")
     channels, cases = _cases(folder, used(folder, found.pairs, lambda pair: pair.case_id))
     discovered = discover_labels(cases) if labels is None else Discovered(dict(labels))
@@ -79,14 +81,18 @@ def list_pairs(folder: Path) -> Listing:
             problems.add(fault.reason, part=fault.part)
     for path in found.left:
         note_or_warn(f"{path}: {NO_PARTNER}")
+    # A label without an image is listed apart: there is nothing to predict on.
     lone = set(found.lone_labels)
     pairs = [pair for pair in (*found.pairs, *found.alone) if pair.label not in lone]
     images = [_channels_of(pair.images) for pair in pairs]
     numbers = [_numbers_of(*one) for one in zip(pairs, images, strict=True)]
+    # For each count of channels their usual numbers: the rare come first here, so that the commonest replace them.
     usual = {len(given): given for given, _ in reversed(Counter(numbers).most_common())}
+    masks: list[str] = []
     for pair, given in zip(pairs, numbers, strict=True):
         _note_rivals(pair, problems, named=str)
         _check_numbers(pair, given, usual[len(given)], problems=problems)
+        masks += map(str, _masks(pair))
     cases = [_listed_case(folder, *one) for one in zip(pairs, images, strict=True)]
     problems.check()
     return Listing(
@@ -94,7 +100,7 @@ def list_pairs(folder: Path) -> Listing:
         tuple(sorted(cases, key=lambda case: case.case_id)),
         is_named=False,
         lone_labels=tuple((image_id(path), str(path)) for path in found.lone_labels),
-        masks=tuple(str(label) for pair in pairs for label in _masks(pair)),
+        masks=tuple(masks),
     )
 
 
@@ -110,17 +116,20 @@ def _masks(pair: Pair) -> Sequence[Path]:
 
 
 def _cases(folder: Path, pairs: list[Pair]) -> tuple[list[str], list[Case]]:
-    """Return the names of the channels that most pairs have, and the pairs as cases."""
+    """Return the names of the channels that pairs have, and the pairs as cases."""
     problems = Problems(folder)
     images = {pair.case_id: _channels_of(pair.images) for pair in pairs}
     numbers = {pair.case_id: _numbers_of(pair, images[pair.case_id]) for pair in pairs}
-    expected = max(Counter(numbers.values()).items(), key=lambda item: (len(item[0]), item[1]), default=((0,), 0))[0]
+    counts = Counter(numbers.values())
+    # The most channels that a case has, in their usual numbers: cases that lack one are told, rather than all cut down.
+    expected = max(counts, key=lambda given: (len(given), counts[given]), default=(0,))
     for pair in pairs:
         _note_rivals(pair, problems, named=lambda path: path.name)
         _check_numbers(pair, numbers[pair.case_id], expected, problems=problems)
-    cases = [
-        build_case(folder, case_id=pair.case_id, images=images[pair.case_id], label=str(pair.label)) for pair in pairs
-    ]
+    cases = []
+    for pair in pairs:
+        case_id = pair.case_id
+        cases.append(build_case(folder, case_id=case_id, images=images[case_id], label=str(pair.label)))
     problems.check()
     return _channel_names(len(expected)), cases
 

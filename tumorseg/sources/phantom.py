@@ -12,6 +12,7 @@ from tumorseg.storage.atomic import write_text
 from tumorseg.storage.images import write_image
 from tumorseg.types import Affine
 
+# Five spacings and four orientations: as 5 and 4 have no common factor, only every 20th case has the same two.
 SPACINGS_MM = ((1.1, 1.1, 1.1), (0.9, 1.0, 1.0), (2.2, 1.0, 1.0), (1.3, 1.2, 1.2), (1.0, 0.95, 1.3))
 """Voxel edges (Z, Y, X) in canonical order; case k takes the one of index k modulo their number."""
 ORIENTATIONS: dict[str, Orientation] = {
@@ -53,6 +54,7 @@ def write_phantom(folder: Path, *, num_cases: int = 16, seed: int = 0, edge: int
     for number in range(num_cases):
         stored = _make_case(number, seed=seed, edge=edge)
         pair = {part: f"./{part}sTr/phantom_{number + 1:03d}.nii.gz" for part in ("image", "label")}
+        # The image holds whole numbers of a few thousand at most, which int16 keeps.
         write_image(folder / pair["image"], stored.phantom.image.astype(np.int16), affine=stored.affine)
         write_image(folder / pair["label"], stored.phantom.segmentation, affine=stored.affine)
         training.append(pair)
@@ -88,6 +90,7 @@ def _canonical_affine(shape: tuple[int, ...], spacing_mm: tuple[float, float, fl
     angle = np.radians(tilt)
     turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
     affine = np.eye(4)
+    # World axes are x, y, z, array axes z, y, x. Voxels count from their centres, so that the middle is at (n - 1) / 2.
     affine[:3, :3] = turn @ np.diag(spacing_mm[::-1])
     affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape[::-1]) - 1) / 2)
     return affine

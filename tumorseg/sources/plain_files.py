@@ -50,7 +50,11 @@ def plain_cases(folder: Path, files: list[Path], wanted: Wanted) -> Matched:
     refused: list[Failure] = []
     parts: list[Path] = []
     count = len(wanted.names)
-    first_parts = {named[0] for file in files if (named := split_channel(image_id(file))) and named[1] == 0}
+    first_parts: set[str] = set()
+    for file in files:
+        named = split_channel(image_id(file))
+        if named is not None and named[1] == 0:
+            first_parts.add(named[0])
     for file in files:
         num_volumes = _count_volumes(file, count)
         named = split_channel(image_id(file))
@@ -75,6 +79,7 @@ def _count_volumes(file: Path, num_channels: int) -> int:
 
 
 def _whole_case(file: Path, num_channels: int) -> Case:
+    # A file of one channel has no axis of channels to index.
     indices = range(num_channels) if num_channels > 1 else [None]
     images = [ImageFile(path=str(file), index=index) for index in indices]
     return build_case(file.parent, case_id=image_id(file), images=images)
@@ -88,7 +93,10 @@ def _joined_cases(folder: Path, files: list[Path], wanted: Wanted) -> Matched:
             numbered.setdefault(named[0], {}).setdefault(named[1], []).append(file)
     cases, refused = [], []
     for case_id, found in numbered.items():
-        rivals = [str(path) for paths in found.values() if len(paths) > 1 for path in paths]
+        rivals: list[str] = []
+        for paths in found.values():
+            if len(paths) > 1:
+                rivals += map(str, paths)
         if rivals:
             message = f"found {' and '.join(rivals)}, expected one file for each channel; move the others away"
             refused.append(Failure(case_id, message))

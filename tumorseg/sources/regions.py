@@ -72,13 +72,18 @@ def select_channels(dataset: Dataset, names: Sequence[str]) -> Dataset:
     """
     known = [channel.name for channel in dataset.channels]
     unknown = [name for name in names if name not in known]
-    if unknown or not names or (repeated := repeated_values(names)):
-        what = f"no channel {', '.join(unknown)}" if unknown or not names else f"{', '.join(repeated)} asked for twice"
+    repeated = repeated_values(names)
+    if unknown or repeated or not names:
+        is_twice = repeated and not unknown
+        what = f"{', '.join(repeated)} asked for twice" if is_twice else f"no channel {', '.join(unknown)}"
         raise InputError(f"{dataset.name}: {what}; channels are {', '.join(known)}; choose among them")
     order = [known.index(name) for name in names]
-    cases = tuple(case.changed(images=tuple(case.images[i] for i in order)) for case in dataset.cases)
+    cases = []
+    for case in dataset.cases:
+        images = tuple(case.images[i] for i in order)
+        cases.append(case.changed(images=images))
     channels = tuple(dataset.channels[i] for i in order)
-    return dataset.changed(channels=channels, cases=cases, reading=_reading(dataset, names))
+    return dataset.changed(channels=channels, cases=tuple(cases), reading=_reading(dataset, names))
 
 
 def _reading(dataset: Dataset, names: Sequence[str]) -> Reading:
@@ -106,11 +111,12 @@ def _brats_regions(dataset: Dataset) -> tuple[Region, ...]:
 def _glioma_values(dataset: Dataset) -> tuple[int, int, int]:
     """Return the values of edema, core and enhancing tumour."""
     foreground = {name: value for name, value in dataset.labels.items() if value not in (0, dataset.ignore_label)}
-    found = [
-        [value for name, value in foreground.items() if _spelling(name) in part] for part in (EDEMA, CORE, ENHANCING)
-    ]
+    found = []
+    for part in (EDEMA, CORE, ENHANCING):
+        found.append([value for name, value in foreground.items() if _spelling(name) in part])
     if all(len(values) == 1 for values in found):
         return found[0][0], found[1][0], found[2][0]
+    # Labels that were found in files are called by their values; just these are the values of BraTS up to 2021.
     if foreground == {f"label_{value}": value for value in BRATS_VALUES}:
         return BRATS_VALUES
     listed = ", ".join(f"{name}={value}" for name, value in foreground.items())
@@ -139,7 +145,8 @@ def _stated_regions(dataset: Dataset, file: Path) -> list[dict[str, Any]]:
             )
         return dataset.labels[label]
 
-    return [
-        {"name": region.name, "labels": [value_of(label) for label in region.labels], "value": value_of(region.value)}
-        for region in stated
-    ]
+    regions = []
+    for region in stated:
+        labels = [value_of(label) for label in region.labels]
+        regions.append({"name": region.name, "labels": labels, "value": value_of(region.value)})
+    return regions

@@ -150,11 +150,16 @@ def locate_dataset(name: str, data_root: Path) -> Path | None:
         InputError: a dataset.json is not JSON.
     """
     there = [place for place in _places(name, data_root) if place.exists()]
-    return next((place for place in there if find_layout(place) is not None), there[0] if there else None)
+    for place in there:
+        if find_layout(place) is not None:
+            return place
+    # What is there without a known layout is named in an error of its own, rather than called missing.
+    return there[0] if there else None
 
 
 def _places(name: str, data_root: Path) -> list[Path]:
     """Return where a dataset may be, the likeliest first."""
+    # Some folders are called as their datasets are registered: no place is to be named twice.
     if name in REGISTERED:
         return list(dict.fromkeys([data_root / REGISTERED[name].folder, data_root / name, Path(name)]))
     return [Path(name), data_root / name] if name else []

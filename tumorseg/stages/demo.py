@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 NUM_UNSEEN = 3
 """Phantoms that are made apart and never trained on."""
+# Phantoms are drawn from this seed and their number: another one than that of the training.
 UNSEEN_SEED = 1000
 NUM_OVERLAYS = 4
 OVERRIDES: dict[str, float] = {"training.epochs": 24, "training.iterations_per_epoch": 20}
@@ -74,6 +75,8 @@ def demo(request: DemoRequest) -> Demo:
     data = _phantoms(roots.data_root / f"Phantom{request.num_cases}", request.num_cases, seed=0)
     unseen = _phantoms(roots.data_root / "Unseen", NUM_UNSEEN, seed=UNSEEN_SEED)
     overrides = _length(request)
+    # A training belongs to its plan's name, so that one of another length is a training of its own.
+    length = "timed" if "training.max_hours" in overrides else overrides["training.epochs"]
     logger.info("1/5 plan")
     written = plan(
         PlanRequest(
@@ -81,9 +84,7 @@ def demo(request: DemoRequest) -> Demo:
             dataset=str(data),
             preset="fast_prototyping",
             overrides=tuple(Override(field=field, value=value) for field, value in overrides.items()),
-            output=home
-            / "plans"
-            / f"demo_{'timed' if 'training.max_hours' in overrides else overrides['training.epochs']}.json",
+            output=home / "plans" / f"demo_{length}.json",
         )
     )
     logger.info("2/5 preprocess")
@@ -156,10 +157,8 @@ def _overlay(plan: Plan, case: Case, predictions: Path) -> bytes:
     names = [channel.name.casefold() for channel in plan.dataset.channels]
     volume = read_image(case.images[names.index("t1gd") if "t1gd" in names else 0])
     orientation = orientation_of(volume.affine)
-    reference, prediction = (
-        orient(to_indices(read_segmentation(file).array, targets), orientation)
-        for file in (str(case.label), str(predictions / f"{case.case_id}.nii.gz"))
-    )
+    files = (str(case.label), str(predictions / f"{case.case_id}.nii.gz"))
+    reference, prediction = (orient(to_indices(read_segmentation(file).array, targets), orientation) for file in files)
     return overlay_png(
         OverlayInput(
             case_id=case.case_id,

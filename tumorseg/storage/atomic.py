@@ -17,6 +17,7 @@ ADVICE = {
 }
 """What to do about a failure of the system."""
 HTML_ENDINGS = (".html", ".htm")
+# tempfile appends eight characters of this alphabet.
 LEFTOVER = re.compile(r"\.(.+)\.[a-z0-9_]{8}")
 """Name of a temporary file, and in it that of the file it was to become."""
 
@@ -30,11 +31,13 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # In the same folder, since a rename is atomic only within one file system.
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             temporary = Path(file.name)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        # tempfile makes files that nobody else may read; results get the rights that new files have here.
         temporary.chmod(0o666 & ~umask())
         temporary.replace(path)
     except OSError as error:
@@ -95,6 +98,7 @@ def remove_leftovers(folder: Path, names: Container[str] | None = None) -> None:
 
 def umask() -> int:
     """Return what the user withholds from new files; it can only be read by setting it."""
+    # Strict, so that a file that another thread makes in between is too private rather than too open.
     mask = os.umask(0o077)
     os.umask(mask)
     return mask

@@ -4,7 +4,6 @@ Each case has a small note in a hidden folder. It is written before the case's f
 with their sizes and times: a process that is killed in between leaves a note that tells what to remove.
 """
 
-import itertools
 import logging
 import os
 from collections.abc import Iterable
@@ -125,8 +124,10 @@ def discard_case(folder: Path, name: str, note: CaseNote) -> None:
     """
     for file, state in note.files.items():
         path = folder / file
+        # Without a key the writing was cut short: what is there is a rest of ours, and nobody's work.
         if note.key and path.is_file() and not _is_as_written(path, state):
             _set_aside(path)
+    # The note goes last, so that a kill in between leaves nothing that is not known to be ours.
     for path in [*(folder / file for file in note.files), _note_path(folder, name)]:
         try:
             path.unlink(missing_ok=True)
@@ -136,22 +137,25 @@ def discard_case(folder: Path, name: str, note: CaseNote) -> None:
 
 def _set_aside(path: Path) -> None:
     """Rename a file that is not as it was written, to a name that is free."""
-    names = itertools.chain(
-        [f"{path.name}.changed"], (f"{path.name}.changed-{number}" for number in itertools.count(2))
-    )
-    aside = next(place for name in names if not os.path.lexists(place := path.with_name(name)))
+    aside, number = path.with_name(f"{path.name}.changed"), 1
+    # A broken link takes a name as well, which `exists` would not see.
+    while os.path.lexists(aside):
+        number += 1
+        aside = path.with_name(f"{path.name}.changed-{number}")
     logger.warning("%s was changed after it was written; it is kept as %s", path, aside.name)
     path.replace(aside)
 
 
 def remove_all_leftovers(folder: Path) -> None:
     """Remove the temporary files of killed processes from a claimed folder and those directly in it."""
+    # A link may lead to a folder that others write to.
     for place in [folder, *(entry for entry in folder.iterdir() if entry.is_dir() and not entry.is_symlink())]:
         remove_leftovers(place)
 
 
 def _is_empty(folder: Path) -> bool:
     """Tell whether a path is a folder without any but hidden entries."""
+    # The lock of a folder lies inside it where its parent is read-only, and file managers leave hidden files.
     return folder.is_dir() and all(entry.name.startswith(".") for entry in folder.iterdir())
 
 

@@ -25,7 +25,9 @@ from tumorseg.storage.json_files import read_record, write_record
 from tumorseg.types import Box, Image, Segmentation
 
 IMAGE, SEGMENTATION, LOCATIONS, RECORD = "image.b2nd", "segmentation.b2nd", "locations.b2nd", "case.json"
+# Blocks are unpacked whole: small ones waste less around a patch, large ones compress better.
 CHUNK_EDGE, BLOCK_EDGE = 64, 32
+# Writing one case takes minutes at most, so nobody is at work on a folder that is this old.
 STALE_S = 3600.0
 STORE_VERSION = 2
 """Raised when the same case would be stored otherwise."""
@@ -43,6 +45,7 @@ def case_key(case_hash: str, preprocessing: Preprocessing, targets: Targets, *, 
         has_names: whether its label file holds names instead of values, which these targets turn into values.
     """
     meaning: list[object] = [list(targets.label_values), targets.ignore_value]
+    # Appended only where it says something, so that the keys of all other cases stay as they were.
     if targets.ignore_value is not None:
         meaning.append(SUPERVISED_VERSION)
     if has_names:
@@ -113,6 +116,7 @@ def _move_into_place(partial: Path, final: Path) -> None:
     """Rename; another run may have been first, and then its folder is as good."""
     if not is_stored(partial.parent, partial.name):  # removed as stale while this process was suspended
         raise StorageError("cannot write: its unfinished folder was removed meanwhile; start again", file=final)
+    # A folder can only be renamed onto an empty one, so a damaged case has to go first.
     if final.is_dir() and not is_stored(final.parent, final.name):
         shutil.rmtree(final, ignore_errors=True)
     try:
@@ -127,12 +131,14 @@ def _compress(array: NDArray[Any]) -> bytes:
     import blosc2
 
     contiguous = np.ascontiguousarray(array)
+    # Locations (N, 3) have no space to be cut in; they are read row by row, so fast unpacking counts.
     if array.size == 0 or array.ndim == 2:
         frame = blosc2.asarray(contiguous, cparams={"codec": blosc2.Codec.LZ4})
         return bytes(frame.to_cframe())
     lead = (1,) * (array.ndim - 3)
     chunks = lead + tuple(min(CHUNK_EDGE, size) for size in array.shape[-3:])
     blocks = lead + tuple(min(BLOCK_EDGE, size) for size in array.shape[-3:])
+    # One thread, here and in `_read`: cases and patches are already spread over processes.
     cparams = {"codec": blosc2.Codec.ZSTD, "clevel": 1, "nthreads": 1}
     return bytes(blosc2.asarray(contiguous, chunks=chunks, blocks=blocks, cparams=cparams).to_cframe())
 

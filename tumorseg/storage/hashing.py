@@ -41,8 +41,10 @@ class HashCache:
         Raises:
             InputError: a file is missing.
         """
-        hashes = {path: self._file_hash(path) for path in case_files(case)}
-        return None if None in hashes.values() else combine_hashes(case, {k: v for k, v in hashes.items() if v})
+        # All files are looked at before an unknown one counts, so that a missing one is always an error.
+        found = {path: self._file_hash(path) for path in case_files(case)}
+        hashes = {path: digest for path, digest in found.items() if digest is not None}
+        return combine_hashes(case, hashes) if len(hashes) == len(found) else None
 
     def case_states(self, case: Case) -> dict[str, FileState] | None:
         """Return a case's files as they were read, or None if one of them has to be read first.
@@ -89,7 +91,11 @@ def _state(entry: list[Any]) -> FileState:
 
 def case_files(case: Case) -> list[str]:
     """Return the files of a case, each once, images before the label."""
-    files = [part for image in case.images for part in parts_of(image)] + label_parts_of(case)
+    files: list[str] = []
+    for image in case.images:
+        files += parts_of(image)
+    files += label_parts_of(case)
+    # Several channels may be volumes of one file.
     return list(dict.fromkeys(files))
 
 
@@ -149,12 +155,14 @@ def check_stamps(stamps: Mapping[str, Stamp]) -> None:
 
 def _read_state(path: str) -> FileState:
     before = file_stamp(path)
+    # Stamped before and checked after: a file that changes while it is read has no hash.
     state = FileState(before, _digest(path))
     check_stamps({path: before})
     return state
 
 
 def _digest(path: str) -> str:
+    # 128 bits: two different files will never share one by chance.
     digest = hashlib.blake2b(digest_size=16)
     try:
         with Path(path).open("rb") as file:
@@ -171,8 +179,12 @@ def _changed(path: str) -> InputError:
 
 def combine_hashes(case: Case, hashes: Mapping[str, str]) -> str:
     """Return the hash of a case from those of its files, whatever they are called."""
-    images = [[_joined([hashes[part] for part in parts_of(image)]), image.index] for image in case.images]
-    return content_hash([images, _joined([hashes[part] for part in label_parts_of(case)]) if case.label else None])
+    images: list[list[str | int | None]] = []
+    for image in case.images:
+        joined = _joined([hashes[part] for part in parts_of(image)])
+        images.append([joined, image.index])
+    label = _joined([hashes[part] for part in label_parts_of(case)]) if case.label else None
+    return content_hash([images, label])
 
 
 def _joined(hashes: list[str]) -> str:

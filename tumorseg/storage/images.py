@@ -110,6 +110,7 @@ def read_images(files: Sequence[ImageFile], assumed_orientation: str | None = No
     volumes: dict[ImageFile, Volume] = {}
     for path, parts in dict.fromkeys((file.path, file.parts) for file in files):
         held = {file for file in files if (file.path, file.parts) == (path, parts)}
+        # Ascending, since a compressed file can only be read forwards.
         wanted = sorted(held, key=lambda file: file.index or 0)
         stored = _open(wanted[0], assumed_orientation)
         stored.check_intensities()
@@ -278,6 +279,7 @@ def _open(file: ImageFile, assumed_orientation: str | None = None) -> Stored:
     """Open a file by the reader of its ending, or as DICOM."""
     path = file.path
     opener = next((opener for ending, opener in OPENERS.items() if path.lower().endswith(ending)), None)
+    # A folder may be called like an image file: it is a series if DICOM lies in it, else the path is wrong.
     if Path(path).is_dir() and (opener is None or holds_dicom(Path(path), ENDINGS)):
         return open_series(file)
     check_is_file(path)
@@ -335,6 +337,7 @@ def _volume_index(file: ImageFile, geometry: Geometry) -> int:
 def real_values(array: NDArray[Any], scaling: tuple[float, float]) -> NDArray[np.float32]:
     """Return a writable array of stored values with slope and intercept applied, in float32."""
     slope, intercept = scaling
+    # What float32 cannot hold becomes inf, which is told by those who look at the values.
     with np.errstate(over="ignore", invalid="ignore"):
         scaled = array.astype(np.float32)
         if scaling != UNSCALED:

@@ -20,6 +20,7 @@ def read_json(path: Path, error: type[TumorsegError]) -> Any:
         TumorsegError: of class `error`: the file is missing, unreadable, not UTF-8, or not JSON, or has a key twice.
     """
     try:
+        # Editors on Windows put a byte order mark in front, which plain UTF-8 would refuse.
         return json.loads(
             path.read_bytes().decode("utf-8-sig"), parse_constant=_refuse_constant, object_pairs_hook=_once
         )
@@ -41,10 +42,11 @@ def _refuse_constant(text: str) -> None:
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return an object; of two values of one key, JSON's readers would drop the first in silence."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        repeated = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
-        raise ValueError(f"the key {repeated!r} stands twice in one object")
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} stands twice in one object")
+        found[key] = value
     return found
 
 

@@ -28,6 +28,7 @@ def link_folder(target: Path, files: Mapping[str, Path]) -> None:
     try:
         for name, source in files.items():
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            # The file itself: what links to it may be moved or pointed elsewhere.
             link_or_copy(source.resolve(), partial / name)
         partial.rename(target)
     except OSError as error:
@@ -43,5 +44,6 @@ def link_or_copy(source: Path, target: Path) -> None:
         target.hardlink_to(source)
     except OSError:  # another file system, or one without links
         shutil.copyfile(source, target)
+        # The folder is renamed into place next, and must not hold empty files after a power cut.
         with target.open("rb") as file:
             os.fsync(file.fileno())

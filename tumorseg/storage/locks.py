@@ -34,6 +34,7 @@ def hold_folder(folder: Path, *, doing: str, error: type[TumorsegError]) -> Iter
     lock = FileLock(_lock_file(folder))
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        # Refused at once: whoever waited would only find the work done.
         lock.acquire(timeout=0)
     except Timeout:
         raise error(

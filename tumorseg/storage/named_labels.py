@@ -64,23 +64,28 @@ def paint_labels(
 def _check_names(files: Sequence[str], opened: Sequence[Structures], values: Mapping[str, int]) -> None:
     """Check that files have what is asked for, and each of it once; tell of what they have besides."""
     where = ", ".join(files)
-    if repeated := repeated_values(name for one in opened for name in one.names):
+    drawn: list[str] = []
+    known: set[str] = set()
+    for one in opened:
+        drawn += one.names
+        known.update(one.known)
+    if repeated := repeated_values(drawn):
         raise InputError(
             f"found two files with structures called {', '.join(repeated[:5])}, expected one; name the one that is meant in a manifest",
             file=where,
         )
-    known = sorted({name for one in opened for name in one.known})
+    # 3D Slicer saves a segmentation in which nothing was drawn without any segment.
     if opened and not known and all(has_segments(one.path) for one in opened):
         _warn(files, "nothing was drawn in it; it is taken for a reference without any label")
         return
-    if not set(known) & set(values):
+    if not known & set(values):
+        listed = ", ".join(sorted(known)) or "none"
         raise InputError(
-            f"found the structures {', '.join(known) or 'none'}, expected one of {', '.join(values) or 'none'}; "
+            f"found the structures {listed}, expected one of {', '.join(values) or 'none'}; "
             "correct the labels of the dataset, or leave the file out",
             file=where,
         )
-    found = {name for one in opened for name in one.names}
-    if unknown := sorted(found - set(values)):
+    if unknown := sorted(set(drawn) - set(values)):
         _warn(files, f"structures that are no labels of the dataset are left out: {', '.join(unknown)}")
 
 
@@ -100,7 +105,8 @@ def _report(files: Sequence[str], painted: Painted) -> None:
     for name, uppers in painted.hidden.items():
         _warn(files, f"nothing is left of {name}, by the stated order, under {', '.join(uppers)}")
     if whole := wholes(overlap for overlap in painted.overlaps if overlap.lower not in painted.hidden):
-        regions = _shortened([f"{name} = {_shortened([name, *inner], ' + ')}" for name, inner in whole.items()], ", ")
+        sums = [f"{name} = {_shortened([name, *inner], ' + ')}" for name, inner in whole.items()]
+        regions = _shortened(sums, ", ")
         _warn(
             files,
             f"labels keep what lies around others in them; each whole is predicted with --regions FILE ({regions})",
@@ -112,7 +118,10 @@ def _warn(files: Sequence[str], reason: str) -> None:
 
 
 def _shortened(parts: Sequence[str], between: str) -> str:
-    return between.join([*parts[:MOST_WHOLES], *(["…"] if len(parts) > MOST_WHOLES else [])])
+    shown = list(parts[:MOST_WHOLES])
+    if len(parts) > MOST_WHOLES:
+        shown.append("…")
+    return between.join(shown)
 
 
 def _describe(overlap: Overlap) -> str:

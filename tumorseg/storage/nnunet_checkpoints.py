@@ -12,6 +12,7 @@ from tumorseg.errors import StorageError
 from tumorseg.schema.base import Record, parse_record
 from tumorseg.storage.checkpoints import DAMAGED, lacks_memory, out_of_memory
 
+# Its module was renamed between numpy 1 and 2; a number knows where it is now.
 REBUILD_NUMBER = np.float64(0).__reduce__()[0]
 NUMPY_GLOBALS: tuple[Any, ...] = (
     (REBUILD_NUMBER, "numpy.core.multiarray.scalar"),  # as numpy 1 called it

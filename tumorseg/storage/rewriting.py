@@ -78,6 +78,7 @@ def rewrite_joined(
     if affine is None and _is_whole_file(files):
         atomic.write_bytes(path, Path(files[0].path).read_bytes())
         return
+    # Channels without a stored type in common are written as they were read, in float32.
     joined = None if is_moved else _join([read_stored(file) for file in files])
     if affine is not None or is_moved:
         write_placed(path, (joined or read)._replace(affine=read.affine))
@@ -134,6 +135,7 @@ def _join(volumes: Sequence[StoredVolume]) -> StoredVolume | None:
     """Return one 4D volume (C, Z, Y, X) of the same stored values, or None where they have no type or scaling in common."""
     dtypes = {_native(volume.array.dtype) for volume in volumes}
     common = np.result_type(*dtypes)
+    # A wider integer holds every value of a narrower one; a float may not hold every integer.
     if len({volume.scaling for volume in volumes}) > 1 or (len(dtypes) > 1 and common.kind not in "iu"):
         return None
     array = np.stack([volume.array.astype(common, copy=False) for volume in volumes])
@@ -151,4 +153,5 @@ def _native(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 def _lies_flat(affine: Affine) -> bool:
     """Tell whether a slice lies in the world's x-y plane; other programs know no other 2D images."""
+    # Direction cosines of an axial slice are 0 in its header but for rounding.
     return bool(np.allclose([affine[2, :2], affine[:2, 2]], 0, atol=1e-6))

@@ -75,6 +75,7 @@ class _Pace:
 
 
 def _bar(title: str, total: int, done: int) -> Iterator[Advance]:
+    # A list, which the functions below can change and read.
     pace, label = _Pace(total, done), [""]
     # click counts steps of earlier runs into its own estimate, so the time is shown with the text.
     bar: Any = click.progressbar(
@@ -142,6 +143,7 @@ class _Flow:
     def text(self, done: int, total: int | None) -> str:
         """Return how much is there, how fast it comes, and when the rest will be there."""
         now = time.monotonic()
+        # What was there before this run says nothing of its speed, nor do bytes of an attempt that began again.
         if self._first is None or done < self._before:
             self._first, self._started = done, now
         self._before, taken = done, now - self._started
@@ -186,6 +188,7 @@ class _ByteBar:
         elif done == total or now - self._last >= DRAW_EVERY_S:
             self._last = now
             line = f"{self._title}  {_bar_of_bytes(done, total)}  {state}"[: _num_columns() - 1]
+            # Blanks over what is left of a longer line.
             click.echo(f"\r{line:{self._width}}", nl=False, err=True)
             self._width = len(line)
 
@@ -203,4 +206,5 @@ def _bar_of_bytes(done: int, total: int | None) -> str:
 
 def _num_columns() -> int:
     """Return how wide the terminal is; a longer line would wrap, and could not be drawn over."""
+    # A terminal may not know its size, and say 0.
     return os.get_terminal_size(sys.stderr.fileno()).columns or 80

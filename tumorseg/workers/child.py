@@ -31,6 +31,7 @@ def serve(connection: Connection, function: Callable[[Any], Any]) -> None:
     """Answer (case_id, argument) messages with a `Failure`, or `VALUE` and then the value, until the pipe closes."""
 
     def call(argument: Any) -> memoryview:
+        # Within the attempt: a value that cannot be sent fails its case, not the worker.
         return encode(function(argument), "the result")
 
     try:
@@ -65,4 +66,5 @@ def _end_with_parent() -> None:
     parent = parent_process()
     if parent is not None:
         mp_connection.wait([parent.sentinel])
+        # At once and from this thread: the main one may be deep in a case that nobody waits for any more.
         os._exit(1)

@@ -13,7 +13,10 @@ STOPPED = ("T", "t")
 
 def num_cores() -> int:
     """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # A scheduler or `taskset` may have left this process fewer cores than the machine has.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def available_bytes() -> int | None:
@@ -38,23 +41,31 @@ def _machine_available() -> int | None:
 
 def _container_available(root: Path = _CGROUP, own: Path = Path("/proc/self/cgroup")) -> int | None:
     """Return what is left under the tightest limit of this process's control groups, of version 1 or 2."""
-    found = [left for folder in _control_groups(root, own) if (left := _left_in(folder)) is not None]
-    return min(found, default=None)
+    limits = map(_left_in, _control_groups(root, own))
+    return min((left for left in limits if left is not None), default=None)
 
 
 def _control_groups(root: Path, own: Path) -> Iterator[Path]:
     """Yield the folders of the memory control groups that a process is in, and of those around them."""
     try:
-        lines = [line.split(":", 2) for line in own.read_text().splitlines()]
+        lines = own.read_text().splitlines()
     except OSError:
         lines = []
+    # Within a container the paths below may be the host's; its own group is what is mounted here.
     yield from (root, root / "memory")
-    for _, controllers, path in (line for line in lines if len(line) == 3):
-        if controllers not in ("", *([controllers] if "memory" in controllers.split(",") else [])):
+    for line in lines:
+        fields = line.split(":", 2)  # number, controllers, path
+        if len(fields) != 3:
+            continue
+        _, controllers, path = fields
+        # Version 2 names no controllers; of version 1 each has a hierarchy, and only that of memory counts.
+        if controllers and "memory" not in controllers.split(","):
             continue
         base = root / "memory" if controllers else root
         inner = base / path.lstrip("/")
-        yield from (folder for folder in (inner, *inner.parents) if folder.is_relative_to(base))
+        for folder in (inner, *inner.parents):
+            if folder.is_relative_to(base):
+                yield folder
 
 
 def _left_in(folder: Path) -> int | None:
@@ -64,6 +75,7 @@ def _left_in(folder: Path) -> int | None:
         ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     ):
         try:
+            # Version 1 says a huge number for no limit; the machine's own figure is below it.
             most, used = int((folder / limit).read_text()), int((folder / usage).read_text())
             statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
             return max(0, most - used + int(statistics.get(cache, 0)))
@@ -101,11 +113,13 @@ def process_state(process_id: int) -> ProcessState | None:
     fields = _stat_fields(Path(f"/proc/{process_id}/stat"))
     if len(fields) < 13:
         return None
+    # The fields begin with the third: each stands three before its number.
     ticks = int(fields[11]) + int(fields[12])
+    # The main thread may sleep while another one, which reads, is stuck.
     threads = [_stat_fields(path) for path in Path(f"/proc/{process_id}/task").glob("*/stat")]
     waits = any(found[:1] == ["D"] for found in threads)
-    is_stopped = fields[0] in STOPPED
-    return ProcessState("D" if waits and not is_stopped else fields[0], ticks / os.sysconf("SC_CLK_TCK"))
+    letter = "D" if waits and fields[0] not in STOPPED else fields[0]
+    return ProcessState(letter, ticks / os.sysconf("SC_CLK_TCK"))
 
 
 def _stat_fields(path: Path) -> list[str]:

@@ -5,9 +5,10 @@ like on Linux. Here each worker has a pipe of its own, so the parent knows which
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import closing
 from multiprocessing import connection as mp_connection
+from multiprocessing.connection import Connection
 from typing import Generic, TypeVar
 
 from tumorseg.schema.quantities import gb_text
@@ -55,6 +56,7 @@ def run_cases(
     """
     if num_workers <= 1:
         return _run_here(function, iter(items))
+    # Before any worker starts: each would fail in the same way, and the fault is the caller's.
     encode(function, f"the function {getattr(function, '__qualname__', function)!r}")
     return _run_in_pool(_Pool(function, iter(items), num_workers, expected_bytes))
 
@@ -79,6 +81,13 @@ def _run_in_pool(pool: "_Pool[T, R]") -> Iterator[Outcome[R]]:
                     log_failure(outcome)
                 if outcome is not None:
                     yield outcome
+
+
+def _has_news(worker: Worker, ready: Collection[object]) -> bool:
+    """Tell whether a worker has said something or ended, or something has stopped it."""
+    if worker.watch.is_stopped or worker.connection in ready:
+        return True
+    return worker.process.sentinel in ready or not worker.process.is_alive()
 
 
 class _Pool(Generic[T, R]):
@@ -114,19 +123,14 @@ class _Pool(Generic[T, R]):
 
     def wait(self) -> list[Worker]:
         """Return the workers that have something to say, or nothing any more, or that something has stopped."""
-        wanted = [end for worker in self.workers for end in (worker.connection, worker.process.sentinel)]
+        wanted: list[Connection | int] = []
+        for worker in self.workers:
+            wanted += (worker.connection, worker.process.sentinel)
         ready = set(mp_connection.wait(wanted, timeout=POLL_S))
         for worker in self.workers:
             worker.note_memory()
             worker.look()
-        return [
-            worker
-            for worker in self.workers
-            if worker.watch.is_stopped
-            or worker.connection in ready
-            or worker.process.sentinel in ready
-            or not worker.process.is_alive()
-        ]
+        return [worker for worker in self.workers if _has_news(worker, ready)]
 
     def advance(self, worker: Worker) -> Outcome[R] | None:
         """Take a worker's message and hand it what comes next; None if no case came to its end."""
@@ -134,8 +138,10 @@ class _Pool(Generic[T, R]):
         try:
             message = worker.receive()
         except (EOFError, OSError):
+            # A worker that was stopped in the middle of its answer has been ended while it was waited for.
             return self.end_stopped(worker) if worker.watch.is_stopped else self._bury(worker)
         if message == READY:
+            # What counts is failed starts in a row.
             self._failed_starts = 0
             worker.is_ready = True
             worker.send_task()
@@ -166,6 +172,7 @@ class _Pool(Generic[T, R]):
     def _learn(self, num_bytes: int) -> None:
         """Expect that a worker may need so much; the first measurement replaces what was expected at the start."""
         known = self._bytes_per_worker if self._is_measured else 0
+        # Of a system that does not tell (0), what was expected stays.
         self._bytes_per_worker = max(known, num_bytes) or self._bytes_per_worker
         self._is_measured = True
 
@@ -175,6 +182,7 @@ class _Pool(Generic[T, R]):
         if free is None or not self._bytes_per_worker:
             return self._num_workers
         held = sum(worker.resident_bytes() for worker in self.workers)
+        # Not the workers' peaks but what they hold now: that, and what is free, they can have between them.
         most = max(1, int((free + held) * SHARE_OF_MEMORY) // self._bytes_per_worker)
         if most < self._num_workers and not self._is_short:
             self._is_short = True
@@ -199,6 +207,7 @@ class _Pool(Generic[T, R]):
 
     def _bury(self, worker: Worker) -> Failure | None:
         self.workers.remove(worker)
+        # What it took until it was killed is the least that a case may need.
         if worker.is_ready:
             self._learn(worker.peak_memory_bytes)
         message = describe_death(worker, num_workers=self._num_workers)
@@ -206,5 +215,6 @@ class _Pool(Generic[T, R]):
             return Failure(worker.task[0], message)
         self._failed_starts += 1
         self._start_message = f"no worker process can start: {message}"
+        # Nobody has worked on its case yet: another worker may take it.
         self._returned.append(worker.task)
         return None

@@ -55,6 +55,7 @@ class Watch:
         if since_s < TELL_EVERY_S:
             return None
         waits = state is None or state.cpu_s - self.cpu_s < LEAST_SHARE * since_s
+        # Also where there is nothing to report: each minute is judged by itself.
         self.reported_s, self.cpu_s = now_s, 0.0 if state is None else state.cpu_s
         return f"a worker has been at it for {now_s - self.began_s:.0f} s{_doing(state)}" if waits else None
 

@@ -22,12 +22,13 @@ from tumorseg.workers.machine import available_bytes, num_cores, peak_bytes, pro
 from tumorseg.workers.watching import Watch
 
 _SPAWN = multiprocessing.get_context("spawn")  # forking a process that has threads (torch, BLAS) can deadlock
-_GRACE_S = 5.0
+_GRACE_S = 5.0  # for a process to end by itself once nobody listens to it any more
 _logger = logging.getLogger(__name__)
 
 POLL_S = 0.5
 """How often the parent looks at its workers: their memory, and whether they live and get on."""
 
+# Each library has its own, and takes all cores without it.
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -55,6 +56,7 @@ class Worker:
             EOFError: the worker has died.
             OSError: the worker has died.
         """
+        # It has ended without a word; a process that it started may keep the pipe open, and receiving would wait for that.
         if not self.connection.poll():
             raise EOFError
         with self._watched():
@@ -138,15 +140,18 @@ def retire_worker(worker: Worker) -> None:
 def describe_death(worker: Worker, *, num_workers: int) -> str:
     """Reap a dead worker and return one line: the cause and the memory figures."""
     free = available_bytes()
+    # The pipe closes a little before the process ends and has an exit code.
     worker.process.join(_GRACE_S)
     code = worker.process.exitcode
     worker.kill()
+    # SIGKILL is what Linux sends when memory runs out.
     advice = "; try again with fewer workers" if code == -signal.SIGKILL else ""
     return f"worker process {_describe_exit(code)}; {_figures(worker, free, num_workers)}{advice}"
 
 
 def describe_stop(worker: Worker, *, num_workers: int) -> str:
     """End a worker that something has stopped, and return one line: the cause and the memory figures."""
+    # As long as the worker still holds what it has taken.
     stopped_s, free = worker.watch.stopped_s, available_bytes()
     worker.kill()
     return (
@@ -174,7 +179,8 @@ def _describe_exit(code: int | None) -> str:
         name = signal.Signals(-code).name
     except ValueError:
         name = "unknown"
-    return f"was killed by signal {-code} ({name}{', out of memory?' if name == 'SIGKILL' else ''})"
+    guess = ", out of memory?" if name == "SIGKILL" else ""
+    return f"was killed by signal {-code} ({name}{guess})"
 
 
 @contextmanager

@@ -5,6 +5,7 @@ The thresholds and their sources are in docs/decisions/016-choosing-loss-and-len
 """
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from pydantic import JsonValue
@@ -72,6 +73,7 @@ def adapt(fingerprint: Fingerprint, target: TargetGrid, preset: Preset) -> Adapt
     if not preset.adapts:
         return _as_the_preset_says(preset, outputs)
     sizes = target_sizes(fingerprint, target)
+    # All targets share one loss and one sampling: a label that is seldom there must not settle them for the others.
     common = [size for size in sizes if size.num_cases >= RARE_SHARE * len(fingerprint.cases)]
     loss, loss_reason = _choose_loss(common, preset, outputs)
     fraction, sampling = _choose_sampling(common)
@@ -87,14 +89,16 @@ def _as_the_preset_says(preset: Preset, outputs: str) -> Adaptation:
         "sampling": Reason(rule=f"nnU-Net's {USUAL_SAMPLING}", alternative=MORE_FOREGROUND),
         "augmentation": Reason(rule="nnU-Net's probabilities and ranges", alternative=STRONGER_AUGMENTATION),
     }
+    # The default of the schema is nnU-Net's share, 0.33.
     return Adaptation(preset.loss, SamplingSpec().foreground_fraction, 1.0, reasons)
 
 
 def _describe_outputs(dataset: DatasetDescription) -> str:
     """Return why outputs are sigmoids, to follow the rule of the loss; empty where they are a softmax."""
-    members = [index for region in targets_of(dataset).regions for index in region]
+    members = list(chain.from_iterable(targets_of(dataset).regions))
     if not members:
         return ""
+    # A label of two regions stands in the list twice.
     if len(set(members)) < len(members):
         return "; regions overlap: each is a sigmoid output with binary terms, as a voxel may be in several"
     return "; regions share no label: as labels without regions (--regions none) a softmax would keep them apart"

@@ -39,6 +39,8 @@ def choose_augmentation(
         strength: factor of nnU-Net's probabilities, 1 at most; mirrored is half of the patches in any case.
     """
     mirror = [MirrorTransform(axes=tuple(mirroring_axes))] if mirroring_axes else []
+    # Some axes but not all means that the lateral one was left out. Where none is mirrored, a half turn alone does not
+    # swap the sides.
     has_lateral_axis = 0 < len(mirroring_axes) < len(patch_size)
     affine = _choose_affine(patch_size, has_lateral_axis=has_lateral_axis)
     transforms = (_strengthened(one, strength) for one in (affine, GaussianNoise(), Brightness(), Contrast()))
@@ -46,26 +48,26 @@ def choose_augmentation(
 
 
 def cascade_augmentation(augmentation: AugmentationSpec) -> AugmentationSpec:
-    """Return the transforms of a cascade: those of its images, then those of the previous segmentation, as in nnU-Net."""
+    """Return the transforms of a cascade: its images', then those of the previous segmentation, as in nnU-Net."""
     return AugmentationSpec(transforms=(*augmentation.transforms, PreviousMorphology(), PreviousRemoval()))
 
 
 def cascade_reasons(augmentation: AugmentationSpec) -> dict[str, Reason]:
     """Return the reasons of the transforms that only a cascade has, by field of its configuration."""
-    return {
-        f"augmentation.transforms.{number}": CORRUPTION_REASON
-        for number, transform in enumerate(augmentation.transforms)
-        if isinstance(transform, PreviousMorphology | PreviousRemoval)
-    }
+    reasons = {}
+    for number, transform in enumerate(augmentation.transforms):
+        if isinstance(transform, PreviousMorphology | PreviousRemoval):
+            reasons[f"augmentation.transforms.{number}"] = CORRUPTION_REASON
+    return reasons
 
 
 def rotation_reasons(augmentation: AugmentationSpec, patch_size: Sequence[int]) -> dict[str, Reason]:
     """Return the reason of the rotation's axes, by field of the configuration."""
-    return {
-        f"augmentation.transforms.{number}.rotation_deg": _rotation_reason(patch_size)
-        for number, transform in enumerate(augmentation.transforms)
-        if isinstance(transform, AffineTransform)
-    }
+    reasons = {}
+    for number, transform in enumerate(augmentation.transforms):
+        if isinstance(transform, AffineTransform):
+            reasons[f"augmentation.transforms.{number}.rotation_deg"] = _rotation_reason(patch_size)
+    return reasons
 
 
 def _rotation_reason(patch_size: Sequence[int]) -> Reason:
@@ -87,14 +89,17 @@ def _rotation_reason(patch_size: Sequence[int]) -> Reason:
 
 def is_thick(patch_size: Sequence[int]) -> bool:
     """Return whether a 3D patch is to be augmented plane by plane (nnU-Net's dummy 2D augmentation)."""
+    # Against the first axis alone: in a plan's order that is the coarse one, of which a patch holds the fewest voxels.
     return len(patch_size) == 3 and max(patch_size) / patch_size[0] > THICK_PATCH
 
 
 def _strengthened(transform: Likely, strength: float) -> Likely:
     """Return a transform whose probabilities are multiplied."""
-    probabilities = {
-        name: min(1.0, round(value * strength, 4)) for name, value in transform if name.endswith("probability")
-    }
+    probabilities = {}
+    for name, value in transform:
+        if name.endswith("probability"):
+            # Rounded, so that a plan says 0.3 and not 0.30000000000000004.
+            probabilities[name] = min(1.0, round(value * strength, 4))
     return transform.changed(**probabilities)
 
 

@@ -42,7 +42,8 @@ def choose_budget(vram: Decided[int], preset: Preset, *, num_gpus: int, step_s: 
     )
     reasons["budget.step_s"] = Reason(
         source="device",
-        rule="timed on this machine, with the widest features and the largest patch to begin with that it trains in time",
+        rule="timed on this machine, with the widest features and the largest patch to begin with that it trains in "
+        "time",
         inputs={"base_features": preset.base_features, "initial_edge_3d": preset.initial_edge_3d},
     )
     return Decided(Budget(vram_bytes=vram.value, num_gpus=num_gpus, device="cpu", step_s=step_s), reasons)

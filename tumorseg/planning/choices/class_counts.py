@@ -1,6 +1,7 @@
 """Voxel counts of the dataset, for losses that weight classes by frequency."""
 
 import math
+from collections import Counter
 
 from tumorseg.errors import PlanError
 from tumorseg.schema.class_weights import CountedWeights
@@ -20,6 +21,7 @@ def with_class_counts(plan: Plan, fingerprint: Fingerprint) -> Plan:
     changed = {}
     for name, configuration in plan.configurations.items():
         if any(map(_lacks_counts, configuration.loss.components)):
+            # Asked for only here: a fingerprint without counts is an error to nobody else.
             counts = counts or output_voxels(fingerprint, targets_of(plan.dataset))
             changed[name] = _filled(configuration, counts)
     return plan.changed(configurations=plan.configurations | changed) if changed else plan
@@ -34,13 +36,23 @@ def output_voxels(fingerprint: Fingerprint, targets: Targets) -> tuple[float, ..
     unknown = [case.case_id for case in fingerprint.cases if case.label_voxels is None]
     if unknown:
         raise PlanError(
-            f"class_weights count the dataset's voxels, but the fingerprint has no label_voxels of {len(unknown)} cases "
-            f'({", ".join(unknown[:5])}); measure it anew with tumorseg fingerprint, or set "of": "batch"'
+            f"class_weights count the dataset's voxels, but the fingerprint has no label_voxels of {len(unknown)} "
+            f'cases ({", ".join(unknown[:5])}); measure it anew with tumorseg fingerprint, or set "of": "batch"'
         )
-    held = [sum((case.label_voxels or {}).get(name, 0) for case in fingerprint.cases) for name in targets.label_names]
-    held[0] = max(0, sum(math.prod(case.shape_after_crop) for case in fingerprint.cases) - sum(held[1:]))
-    members = targets.regions or tuple((index,) for index in range(len(held)))
-    return tuple(float(sum(held[index] for index in indices)) for indices in members)
+    counts: Counter[str] = Counter()
+    num_stored = 0
+    for case in fingerprint.cases:
+        counts.update(case.label_voxels or {})
+        num_stored += math.prod(case.shape_after_crop)
+    held = [counts[name] for name in targets.label_names]
+    # Labels are counted in whole images: where cropping took much of them, the rest could come out below nothing.
+    held[0] = max(0, num_stored - sum(held[1:]))
+    if not targets.regions:
+        return tuple(map(float, held))
+    voxels = []
+    for region in targets.regions:
+        voxels.append(float(sum(held[index] for index in region)))
+    return tuple(voxels)
 
 
 def _lacks_counts(component: object) -> bool:

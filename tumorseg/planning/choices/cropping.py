@@ -38,7 +38,9 @@ def decide_cropping(fingerprint: Fingerprint, preset: Preset) -> Cropping:
         fingerprint: with the voxels that cropping would take of each label; unknown ones count as none.
         preset: one of nnU-Net's crops whatever it takes, and warns.
     """
-    losses = [loss for case in fingerprint.cases for loss in _losses(case)]
+    losses: list[Loss] = []
+    for case in fingerprint.cases:
+        losses += _losses(case)
     grave = [loss for loss in losses if loss.share > MOST_LOST]
     inputs = {"lost": [[loss.case_id, loss.label, round(loss.share, 4)] for loss in losses[:MOST_LISTED]]}
     if grave and not preset.as_published:
@@ -68,6 +70,7 @@ def decide_cropping(fingerprint: Fingerprint, preset: Preset) -> Cropping:
 def _losses(case: CaseMeasurement) -> list[Loss]:
     """Return what cropping takes of a case, the most first."""
     voxels, cropped = case.label_voxels or {}, case.label_voxels_cropped or {}
+    # Of a label that was not counted, the share is unknown.
     losses = [Loss(case.case_id, name, count / voxels[name]) for name, count in cropped.items() if voxels.get(name)]
     return sorted(losses, key=lambda loss: -loss.share)
 
@@ -86,6 +89,7 @@ def _listed(losses: Sequence[Loss]) -> str:
 
 
 def _share(share: float) -> str:
+    # 99.99 % would be rounded to 100.0 %: "all" is said of a label that goes entirely, and of no other.
     return "all" if share == 1 else f"{share:.1%}"
 
 

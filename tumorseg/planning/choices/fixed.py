@@ -8,8 +8,8 @@ ORIENTATION_REASON = Reason(
 )
 FIXED_REASONS = {
     "resampling": Reason(
-        rule="cubic images, linear labels and logits; an axis over 3 times coarser than the finest is not mixed with the "
-        "others",
+        rule="cubic images, linear labels and logits; an axis over 3 times coarser than the finest is not mixed with "
+        "the others",
         alternative="linear images (resampling.image_order=1): quicker to preprocess, blurred",
     ),
     "inference": Reason(

@@ -23,6 +23,8 @@ NNUNET_SCHEMES: dict[str, NormalizationSpec] = {
     "rgb_to_0_1": RgbNormalization(),
 }
 """Channel names that nnU-Net reads as a normalisation."""
+# nnU-Net's limit. Images lose so much where all but an organ was set to 0, as skull-stripping does: the zeros that
+# are left in the box would shift mean and deviation.
 CROPPED_SHARE = 0.75
 """Z-scores are taken inside the non-zero mask where cropping left less than this share of a median case."""
 

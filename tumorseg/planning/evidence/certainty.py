@@ -1,6 +1,6 @@
 """Doubtful and absent labels: refused unless the user confirms them."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from tumorseg.errors import PlanError
 from tumorseg.planning.evidence.doubts import MANY_LABELS
@@ -24,6 +24,7 @@ def check_learnable(fingerprint: Fingerprint) -> None:
     if not set(dataset.labels.values()) - {0, dataset.ignore_label}:
         raise PlanError(f"{dataset.name}: the dataset has no label besides the background; there is nothing to learn")
     counts = [case.label_voxels for case in fingerprint.cases]
+    # A case that was not counted may hold foreground.
     if all(found is not None and not any(found.values()) for found in counts):
         raise PlanError(
             f"{dataset.name}: every case is all background; there is nothing to learn; check the label files"
@@ -43,8 +44,7 @@ def judge_labels(fingerprint: Fingerprint, *, is_confirmed: bool) -> dict[str, R
         PlanError: some are not certain, and nobody confirms them.
     """
     dataset, counts = fingerprint.dataset, [case.label_voxels for case in fingerprint.cases]
-    held = [{name for name, count in (found or {}).items() if count} for found in counts]
-    absent = [] if None in counts else absent_labels(dataset, held)
+    absent = [] if None in counts else absent_labels(dataset, map(_held_labels, counts))
     fault = describe_uncertain(fingerprint.doubts, absent)
     if not fault:
         return {}
@@ -59,6 +59,11 @@ def judge_labels(fingerprint: Fingerprint, *, is_confirmed: bool) -> dict[str, R
     return {"dataset.labels": reason}
 
 
+def _held_labels(counts: Mapping[str, int] | None) -> set[str]:
+    """Return the labels that have voxels in a case."""
+    return {name for name, count in (counts or {}).items() if count}
+
+
 def absent_labels(dataset: DatasetDescription, held: Iterable[Collection[str]]) -> list[str]:
     """Return the labels of a dataset that no case holds though some should, in its order.
 
@@ -66,7 +71,7 @@ def absent_labels(dataset: DatasetDescription, held: Iterable[Collection[str]]) 
         dataset: what labels there are.
         held: the names of the labels in each case.
     """
-    needless = {name for names in held for name in names} | set(dataset.optional_labels)
+    needless = set(dataset.optional_labels).union(*held)
     foreground = (name for name, value in dataset.labels.items() if value not in (0, dataset.ignore_label))
     return [name for name in foreground if name not in needless]
 
@@ -86,10 +91,12 @@ def describe_uncertain(doubts: Sequence[LabelDoubt], absent: Sequence[str] = ())
 
 def many_labels(dataset: DatasetDescription) -> list[str]:
     """Return what to warn of where labels are many and were found in files, as their names tell; nothing elsewhere."""
+    # A label that nothing names is called so by the source that found its value.
     found = [value for name, value in dataset.labels.items() if name == f"label_{value}"]
     if len(found) < MANY_LABELS:
         return []
     return [
-        f"found {len(found)} labels in the label files, with values from {min(found)} to {max(found)}; if they number single objects or "
-        "are intensities, they are no classes; name those that are meant in a manifest with label:NAME=VALUE headings"
+        f"found {len(found)} labels in the label files, with values from {min(found)} to {max(found)}; if they number "
+        "single objects or are intensities, they are no classes; name those that are meant in a manifest with "
+        "label:NAME=VALUE headings"
     ]

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import chain
 
 from tumorseg.planning.evidence.kinds import kind_from_name
 from tumorseg.schema.cases import OUTSIDE_CT
@@ -12,9 +13,10 @@ from tumorseg.schema.plan import Reason
 MOST_LISTED = 3
 """Cases that a message lists at most."""
 WARNINGS = {
-    "not_hounsfield": "{count} of {total} cases have {channel} that cannot be in Hounsfield units: {listed}; look whether the "
-    "scanner's slope and intercept were applied, once, or state another kind in a manifest",
-    "constant": "{count} of {total} cases have nothing to see in {channel}: {listed}; restore the images, or leave the cases out",
+    "not_hounsfield": "{count} of {total} cases have {channel} that cannot be in Hounsfield units: {listed}; look "
+    "whether the scanner's slope and intercept were applied, once, or state another kind in a manifest",
+    "constant": "{count} of {total} cases have nothing to see in {channel}: {listed}; restore the images, or leave the "
+    "cases out",
 }
 """By kind of doubt."""
 
@@ -26,7 +28,7 @@ def with_named_kinds(description: DatasetDescription) -> DatasetDescription:
 
 
 def with_outside_value(channel: Channel) -> Channel:
-    """Return a channel whose value where it covers nothing is decided: air for CT; null for others, whose least value counts."""
+    """Return a channel with a value where it covers nothing: air for CT; null for others, whose least value counts."""
     if channel.outside_value is not None or channel.kind != "ct":
         return channel
     return channel.changed(outside_value=OUTSIDE_CT)
@@ -65,6 +67,7 @@ def reading_reasons(dataset: DatasetDescription, unplaced: Sequence[str]) -> dic
             alternative="another channel's grid, onto which the labels would have to be resampled",
         )
     for number, channel in enumerate(dataset.channels):
+        # A single channel is the grid, so that nothing lies outside it.
         if channel.outside_value is not None and len(dataset.channels) > 1:
             is_air = channel.kind == "ct" and channel.outside_value == OUTSIDE_CT
             reasons[f"dataset.channels.{number}.outside_value"] = Reason(
@@ -85,7 +88,8 @@ def doubtful_images(fingerprint: Fingerprint, kind: str) -> dict[str, list[tuple
 
 
 def not_hounsfield(fingerprint: Fingerprint) -> dict[str, int] | None:
-    """Return the number of cases by channel whose CT cannot be in Hounsfield units; None where images were not looked at."""
+    """Return the number of cases by channel whose CT cannot be in Hounsfield units; None where nobody looked."""
+    # No number can be given either where only some were looked at.
     if any(case.image_doubts is None for case in fingerprint.cases):
         return None
     return {name: len(found) for name, found in doubtful_images(fingerprint, "not_hounsfield").items()}
@@ -104,7 +108,7 @@ def image_warnings(fingerprint: Fingerprint) -> list[str]:
 
 def unplaced_files(fingerprint: Fingerprint) -> list[str]:
     """Return the names of the files that state no orientation."""
-    return [name for case in fingerprint.cases for name in case.unplaced]
+    return list(chain.from_iterable(case.unplaced for case in fingerprint.cases))
 
 
 def _unplaced(fingerprint: Fingerprint) -> list[str]:
@@ -113,8 +117,8 @@ def _unplaced(fingerprint: Fingerprint) -> list[str]:
         return []
     listed = ", ".join(found[:MOST_LISTED]) + (", …" if len(found) > MOST_LISTED else "")
     return [
-        f"{len(found)} files state no orientation ({listed}); they are taken to lie as is usual for their format; state it with "
-        "--assume-orientation CODE or in a manifest"
+        f"{len(found)} files state no orientation ({listed}); they are taken to lie as is usual for their format; "
+        "state it with --assume-orientation CODE or in a manifest"
     ]
 
 
@@ -123,8 +127,11 @@ def _uncovered(fingerprint: Fingerprint) -> list[str]:
     for case in fingerprint.cases:
         for channel in case.uncovered_voxels or {}:
             cases[channel].append(case.case_id)
-    return [
-        f"{channel} does not cover the whole grid in {len(ids)} of {len(fingerprint.cases)} cases, such as {ids[0]}; what it leaves "
-        "out gets its outside_value and stays out of its statistics"
-        for channel, ids in sorted(cases.items())
-    ]
+    lines = []
+    for channel, ids in sorted(cases.items()):
+        share = f"{len(ids)} of {len(fingerprint.cases)} cases, such as {ids[0]}"
+        lines.append(
+            f"{channel} does not cover the whole grid in {share}; what it leaves out gets its outside_value and stays "
+            "out of its statistics"
+        )
+    return lines

@@ -8,10 +8,12 @@ from tumorseg.schema.dataset import Channel, ChannelKind
 from tumorseg.schema.fingerprint import Fingerprint, IntensityStatistics
 
 NAME_PATTERNS: dict[ChannelKind, str] = {
+    # Short names must stand alone: `ct` is part of `resected`, `pt` of `optic`.
     "ct": r"(^|[^a-z])(ct|cta|cect|ncct|cbct)([^a-z]|$)",
     "pet": r"(^|[^a-z])(pet|suv|fdg|pt)([^a-z]|$)",
     "rgb": r"^(rgb|red|green|blue|r|g|b|rgb_to_0_1)$",
-    "mr": r"mr|(^|[^a-z]|ce)t[12](w|c|ce|gd|n|f|map|post|_|[^a-z]|$)|flair|dwi|adc|dce|swi|dixon|cine|perf|bold|(^|[^a-z])pd([^a-z]|$)",
+    "mr": r"mr|(^|[^a-z]|ce)t[12](w|c|ce|gd|n|f|map|post|_|[^a-z]|$)|flair|dwi|adc|dce|swi|dixon|cine|perf|bold"
+    r"|(^|[^a-z])pd([^a-z]|$)",
 }
 """What a channel's name (lower case) says; the first that matches counts."""
 EDGES_HU = ((-1300.0, -900.0), (-2200.0, -1900.0), (-3200.0, -2900.0))
@@ -45,8 +47,8 @@ def kind_from_name(name: str) -> ChannelKind | None:
 def kind_from_intensities(intensities: IntensityStatistics, minima: Sequence[float] = ()) -> ChannelKind | None:
     """Return the kind that intensities show beyond doubt, or None.
 
-    Only CT gives itself away: its Hounsfield units begin at -1000 in air, or lower in padding, in nearly every case. MR that goes
-    below zero (interpolated, subtracted, a phase) does so as far as it happens to.
+    Only CT gives itself away: its Hounsfield units begin at -1000 in air, or lower in padding, in nearly every case. MR
+    that goes below zero (interpolated, subtracted, a phase) does so as far as it happens to.
 
     Args:
         intensities: over foreground, of the whole dataset.
@@ -58,12 +60,14 @@ def kind_from_intensities(intensities: IntensityStatistics, minima: Sequence[flo
         and intensities.percentile_99_5 <= high
         and MIDDLE_HU[0] <= intensities.median <= MIDDLE_HU[1]
         and intensities.max <= GREATEST_HU
+        # Foreground of one single value, as where all is padding, lies within the bounds as well.
         and intensities.std > 1
     )
     if not is_plausible:
         return None
     if minima:
         return "ct" if sum(map(_is_edge, minima)) >= MOST_CASES * len(minima) else None
+    # From the deepest padding up to gas.
     return "ct" if EDGES_HU[-1][0] <= intensities.min <= GAS_HU else None
 
 
@@ -73,10 +77,11 @@ def _is_edge(minimum: float) -> bool:
 
 def decide_kinds(fingerprint: Fingerprint) -> list[KindDecision]:
     """Decide the kind of every channel of a dataset."""
-    return [
-        decide_kind(channel, fingerprint.intensities[channel.name], _channel_minima(fingerprint, channel.name))
-        for channel in fingerprint.dataset.channels
-    ]
+    decided = []
+    for channel in fingerprint.dataset.channels:
+        minima = _channel_minima(fingerprint, channel.name)
+        decided.append(decide_kind(channel, fingerprint.intensities[channel.name], minima))
+    return decided
 
 
 def _channel_minima(fingerprint: Fingerprint, channel: str) -> list[float]:
@@ -113,13 +118,18 @@ def _disagreement(
 ) -> str | None:
     found = _span(intensities)
     if shown == "ct" and stated != "ct":
-        return f"channel {channel.name} is taken for {stated}, but has {found}, as CT does; if it is CT, say so with kind: ct"
+        return (
+            f"channel {channel.name} is taken for {stated}, but has {found}, as CT does; if it is CT, say so with "
+            "kind: ct"
+        )
+    # Interpolation between voxels rings a little below 0.
     if stated == "pet" and intensities.min < -1:
         return f"channel {channel.name} is taken for PET, but has {found}; uptake is not negative"
     return None
 
 
 def _doubtful_foreground(channel: Channel, stated: ChannelKind, intensities: IntensityStatistics) -> str | None:
+    # A byte's range: a screenshot, or a window turned to grey levels.
     if stated == "ct" and intensities.min >= 0 and intensities.max <= 255:
         return f"channel {channel.name} is taken for CT, but has {_span(intensities)}; is it in Hounsfield units?"
     return None

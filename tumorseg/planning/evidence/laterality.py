@@ -1,5 +1,6 @@
 """Left/right label pairs, by name or in the images, which mirroring would swap."""
 
+import itertools
 import re
 import unicodedata
 from collections import defaultdict
@@ -28,9 +29,12 @@ WORDS = (
     ("levy leva leve levo", "pravy prava prave pravo"),
     ("лев", "прав"),
 )
-"""Words and stems for left and right, without accents; they count within a word too: `leftkidney`, `linke`, `KIDNEYRIGHT`."""
+"""Words and stems for left and right, without accents.
+
+They count within a word too: `leftkidney`, `linke`, `KIDNEYRIGHT`.
+"""
 SHORT = ("lt lh li izq izdo izda esq sin sx", "rt rh re der dcho dcha dir dex dx dext")
-"""Abbreviations, which count within a word only where at least `LEAST_REST` letters are left: `niereli`, but not `live`."""
+"""Abbreviations, which count within a word only with `LEAST_REST` letters besides: `niereli`, but not `live`."""
 LETTERS = ("l", "r")
 """Letters, which count within a word too, unless they tell chambers of a heart."""
 FRENCH_LETTERS = ("g", "d")
@@ -39,7 +43,7 @@ SIGNS = ("左", "右"), ("좌", "우"), ("왼", "오른")
 """Characters that count wherever they stand: their languages put no space beside them."""
 LEAST_REST = 3
 CHAMBERS = re.compile(r"aa|[va](wall|cav|cavity|blood)?|v(m|w|c|p|b|bp|ot|ed|es|epi|endo|myo|myocardium)")
-"""What follows L or R in chambers of a heart and their parts (LV, RA, LAA, LVOT, RVendo): different organs, not sides of one."""
+"""What follows L or R in chambers of a heart and their parts (LV, RA, LAA, LVOT, RVendo): organs, not sides of one."""
 LETTERS_WITHOUT_ACCENT = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ı": "i", "æ": "ae", "œ": "oe"})
 """Letters that Unicode does not take apart."""
 FEWEST_CASES = 10
@@ -63,7 +67,7 @@ class _Reading(NamedTuple):
 
 
 def mirror_pairs(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
-    """Return the (left, right) pairs among names, such as `kidney_left` and `right kidney`, `RK` and `LK`, or 左肾 and 右肾.
+    """Return the (left, right) pairs among names, as `kidney_left` and `right kidney`, `RK` and `LK`, or 左肾 and 右肾.
 
     A pair too many costs a mirrored axis, one that is missed swaps its sides: what may be a side is taken for one.
     """
@@ -71,11 +75,11 @@ def mirror_pairs(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
     for name in dict.fromkeys(names):
         for reading in set(_readings(name)):
             found[reading.scheme, reading.rest][reading.is_right].append(name)
-    return tuple(
-        sorted(
-            {(left, right) for lefts, rights in found.values() for left in lefts for right in rights if left != right}
-        )
-    )
+    pairs: set[tuple[str, str]] = set()
+    for lefts, rights in found.values():
+        pairs.update(itertools.product(lefts, rights))
+    # A name that reads as either side is no pair with itself.
+    return tuple(sorted((left, right) for left, right in pairs if left != right))
 
 
 def sided_pairs(dataset: DatasetDescription) -> tuple[tuple[str, str], ...]:
@@ -84,9 +88,13 @@ def sided_pairs(dataset: DatasetDescription) -> tuple[tuple[str, str], ...]:
 
 
 def _readings(name: str) -> Iterator[_Reading]:
-    """Yield what is left of a name without its side; one that is named twice, as in `left kidney (LK)`, is removed twice."""
+    """Yield what is left of a name without its side.
+
+    One that is named twice, as in `left kidney (LK)`, is removed once, and twice.
+    """
     words = tuple(_words(name))
     for is_right in (False, True):
+        # Two sides may be removed in either order, which leads to the same words twice.
         seen: set[tuple[str, ...]] = set()
         waiting = [_Stage(words, is_sure=False)]
         while waiting:
@@ -97,6 +105,7 @@ def _readings(name: str) -> Iterator[_Reading]:
                     waiting.append(following)
                     yield _Reading(0, is_right, _joined(following.words))
         letter = FRENCH_LETTERS[is_right]
+        # Labels that are called G and D alone are more often letters of a list.
         if letter in words and len(words) > 1:
             yield _Reading(1, is_right, _joined(word for word in words if word != letter))
 
@@ -111,7 +120,9 @@ class _Stage(NamedTuple):
 
 def _following(stage: _Stage, is_right: bool) -> Iterator[_Stage]:
     """Yield a name's words with one more side taken away."""
-    words, letters = stage.words, [LETTERS[is_right], *([FRENCH_LETTERS[is_right]] if stage.is_sure else [])]
+    words, letters = stage.words, [LETTERS[is_right]]
+    if stage.is_sure:
+        letters.append(FRENCH_LETTERS[is_right])
     for side in (*_whole_words(is_right), *letters):
         others = tuple(word for word in words if word != side)
         is_chamber = side == LETTERS[is_right] and CHAMBERS.fullmatch(_joined(others))
@@ -121,6 +132,7 @@ def _following(stage: _Stage, is_right: bool) -> Iterator[_Stage]:
         others = (*words[:position], *words[position + 1 :])
         for rest in _rests(word, is_right, is_sure=stage.is_sure):
             kept = (*others, rest) if rest else others
+            # More than one letter was taken: a word, or an abbreviation.
             yield _Stage(kept, stage.is_sure or len(word) - len(rest) > 1)
 
 
@@ -150,18 +162,21 @@ def _without(word: str, side: str) -> set[str]:
 
 
 def _joined(words: Iterable[str]) -> str:
+    # Sorted, as a side may stand before or behind: `left upper lobe` and `upper lobe right` are a pair.
     return "".join(sorted(words))
 
 
 def _words(name: str) -> list[str]:
     """Split at punctuation and at capitals: `LeftKidney`, `LKidney`, `kidney_L1` and `l-kidney` all show their side."""
     plain = _without_accents(name)
+    # Parts end before a capital behind a small letter, before the last of several capitals, and before a number.
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[A-Za-z])(?=\d)", " ", plain)
     return [word for word in re.split(r"[\W_]+", spaced.casefold()) if word]
 
 
 def _without_accents(name: str) -> str:
     parts = unicodedata.normalize("NFKD", name)
+    # Composed again afterwards: taken apart, the characters of Korean would not be found.
     kept = "".join(part for part in parts if not unicodedata.combining(part))
     return unicodedata.normalize("NFC", kept).translate(LETTERS_WITHOUT_ACCENT)
 
@@ -181,17 +196,18 @@ class _Places(NamedTuple):
 
 
 def mirrored_in_images(cases: Iterable[CaseMeasurement], names: Sequence[str]) -> list[MirroredLabels]:
-    """Return the pairs of labels that mirror each other at the sagittal plane halfway between them, whatever they are called.
+    """Return the pairs of labels that mirror each other at the sagittal plane between them, whatever they are called.
 
-    In nine of ten cases that hold both, of which there must be ten: one lies on the same side of the other, they do not overlap across
-    that plane, their volumes are alike, and so are height and depth of their centres. Liver and spleen, zones of a prostate, front and
-    back of an organ do not look like this; kidneys, lungs, femurs, hemispheres do.
+    In nine of ten cases that hold both, of which there must be ten: one lies on the same side of the other, they do
+    not overlap across that plane, their volumes are alike, and so are height and depth of their centres. Liver and
+    spleen, zones of a prostate, front and back of an organ do not look like this; kidneys, lungs, femurs, hemispheres
+    do.
 
     Args:
         cases: those without `label_places` say nothing.
         names: labels; the background and what is ignored are none.
     """
-    places = [found for case in cases if (found := _places(case, names)) is not None]
+    places = [one for case in cases if (one := _places(case, names)) is not None]
     num_both = np.zeros((len(names), len(names)), np.int32)
     num_mirrored = np.zeros_like(num_both)
     for one in places:
@@ -200,16 +216,18 @@ def mirrored_in_images(cases: Iterable[CaseMeasurement], names: Sequence[str]) -
         num_mirrored[where] += _are_mirrored(one)
     # A hair's breadth of slack: 0.9 of 30 cases is 27.
     is_pair = (num_both >= FEWEST_CASES) & (num_mirrored >= MIRRORED_SHARE * num_both - 1e-9)
-    return [
-        MirroredLabels(
-            left=names[left],
-            right=names[right],
-            num_cases=int(num_both[left, right]),
-            num_mirrored=int(num_mirrored[left, right]),
-            offsets_mm=_offsets_mm(places, left, right),
+    found = []
+    for left, right in np.argwhere(is_pair).tolist():
+        found.append(
+            MirroredLabels(
+                left=names[left],
+                right=names[right],
+                num_cases=int(num_both[left, right]),
+                num_mirrored=int(num_mirrored[left, right]),
+                offsets_mm=_offsets_mm(places, left, right),
+            )
         )
-        for left, right in np.argwhere(is_pair).tolist()
-    ]
+    return found
 
 
 def _places(case: CaseMeasurement, names: Sequence[str]) -> _Places | None:
@@ -219,15 +237,13 @@ def _places(case: CaseMeasurement, names: Sequence[str]) -> _Places | None:
     if len(numbers) < 2:
         return None
     found = [known[names[number]] for number in numbers]
-    low, high = np.array([place.low_mm for place in found]), np.array([place.high_mm for place in found])
-    return _Places(
-        np.array(numbers),
-        np.array([place.centroid_mm for place in found]),
-        low,
-        high,
-        high - low + np.array(case.spacing_mm),
-        np.array([float(voxels[names[number]]) for number in numbers]),
-    )
+    low = np.array([place.low_mm for place in found])
+    high = np.array([place.high_mm for place in found])
+    centroids = np.array([place.centroid_mm for place in found])
+    counts = np.array([float(voxels[names[number]]) for number in numbers])
+    # The first and the last voxel are given by their centres: half a voxel is missing at either end.
+    extents = high - low + np.array(case.spacing_mm)
+    return _Places(np.array(numbers), centroids, low, high, extents, counts)
 
 
 def _are_mirrored(places: _Places) -> Mask:

@@ -70,6 +70,7 @@ class Judgement(NamedTuple):
 
     def inputs(self, least: str, figure: str) -> dict[str, JsonValue]:
         """Return the figures that it was made from, under these names."""
+        # Significant digits, not decimals: shares go down to millionths.
         rounded = None if self.value is None else float(f"{self.value:.4g}")
         return {least: self.least, figure: rounded, f"num_{least}": self.num_under}
 
@@ -77,6 +78,7 @@ class Judgement(NamedTuple):
 def judge(sizes: Sequence[TargetSize], figure: Callable[[TargetSize], float | None], limit: float) -> Judgement:
     """Return how many of the targets for which a figure was measured are under a limit."""
     measured = [(value, size.name) for size in sizes if (value := figure(size)) is not None]
+    # By value, then by name, so that the order of labels makes no difference.
     value, least = min(measured, default=(None, None))
     return Judgement(least, value, sum(value < limit for value, _ in measured), len(measured))
 
@@ -104,25 +106,35 @@ def target_sizes(fingerprint: Fingerprint, target: TargetGrid) -> list[TargetSiz
 
 
 def _held_by(cases: Sequence[CaseMeasurement], labels: Sequence[str]) -> list[_Held]:
-    counted = (_Held(sum((case.label_voxels or {}).get(label, 0) for label in labels), case) for case in cases)
-    return [held for held in counted if held.voxels]
+    held = []
+    for case in cases:
+        counts = case.label_voxels or {}
+        if voxels := sum(counts.get(label, 0) for label in labels):
+            held.append(_Held(voxels, case))
+    return held
 
 
 def _size(name: str, held: Sequence[_Held], cases: Sequence[CaseMeasurement], target: TargetGrid) -> TargetSize:
     lengths = [case.run_lengths_mm[name] for case in cases if case.run_lengths_mm and name in case.run_lengths_mm]
     axes = _crossed_axes(target)
+    thicknesses = []
+    for runs_mm in lengths:
+        thicknesses.append(min(runs_mm[axis] / target.spacing_mm[axis] for axis in axes))
+    shares = [voxels / math.prod(case.shape_after_crop) for voxels, case in held]
     view_mm3 = (VIEW_2D if min(target.median_shape) == 1 else VIEW_3D) * math.prod(target.spacing_mm)
     return TargetSize(
         name=name,
+        # Either measurement may be missing; what has voxels has runs.
         num_cases=max(len(held), len(lengths)),
-        thickness_voxels=_median([min(one[axis] / target.spacing_mm[axis] for axis in axes) for one in lengths]),
-        share_of_case=_median([voxels / math.prod(case.shape_after_crop) for voxels, case in held]),
+        thickness_voxels=_median(thicknesses),
+        share_of_case=_median(shares),
         share_of_view=_median([_share_of_view(one, view_mm3) for one in held]),
     )
 
 
 def _crossed_axes(target: TargetGrid) -> list[int]:
     """Return the axes along which thinness is the structure's own: neither flat nor across thick slices."""
+    # A case of a single voxel is flat along every axis.
     deep = [axis for axis, size in enumerate(target.median_shape) if size > 1] or [0, 1, 2]
     finest = min(target.spacing_mm[axis] for axis in deep)
     return [axis for axis in deep if target.spacing_mm[axis] <= ANISOTROPY * finest]
@@ -130,6 +142,7 @@ def _crossed_axes(target: TargetGrid) -> list[int]:
 
 def _share_of_view(held: _Held, view_mm3: float) -> float:
     voxel_mm3 = math.prod(held.case.spacing_mm)
+    # A case that is smaller than a patch is all that there is to see: padding does not count.
     return held.voxels * voxel_mm3 / min(math.prod(held.case.shape_after_crop) * voxel_mm3, view_mm3)
 
 

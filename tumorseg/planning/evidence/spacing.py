@@ -62,10 +62,12 @@ def target_grid(fingerprint: Fingerprint) -> Decided[TargetGrid]:
     )
     rule = "median spacing of the cases"
     if anisotropic:
+        # At the median, the finer half of the cases would lose slices, of which they have few.
         finer, finest = np.percentile(spacings[:, coarse], COARSE_PERCENTILE), target[others].max()
         rule += f"; of the coarse axis the {COARSE_PERCENTILE}th percentile"
         target[coarse] = finer
         if finer < finest:
+            # As nnU-Net: a little coarser than the others, so that it stays the coarse axis, which comes first.
             target[coarse], rule = finest + 1e-5, f"{rule}, but no finer than the other axes"
     new_shapes = [resampled_shape(s, e, target) for s, e in zip(shapes, spacings, strict=True)]
     median = np.median(new_shapes, axis=0)
@@ -107,6 +109,7 @@ def transpose_reason(grid: TargetGrid) -> Reason:
 
 def axis_order(spacing_mm: np.ndarray, shapes: np.ndarray) -> tuple[int, int, int]:
     """Return the axis order with the coarse axis first: of flat images the axis of one voxel, else the coarsest."""
+    # What an image of one plane states as its thickness may be anything.
     flat = [axis for axis in range(3) if np.median(shapes[:, axis]) == 1]
     first = flat[0] if flat else int(np.argmax(spacing_mm))
     second, third = (axis for axis in range(3) if axis != first)

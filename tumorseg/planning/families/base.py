@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from tumorseg.planning.presets import MemoryReference, Preset
+from tumorseg.schema.base import Record
 from tumorseg.schema.networks import KnownNetwork, Network, NetworkSpec
 from tumorseg.schema.nnunet import UNetArguments
 from tumorseg.schema.plan import Reason
@@ -43,8 +44,8 @@ class Ends(NamedTuple):
     """Whether stages are recomputed in the backward pass."""
 
 
-class StageFacts(NamedTuple):
-    """One stage of an encoder or a decoder, on one patch."""
+class StageLayout(Record):
+    """What one stage of an encoder or a decoder is made of."""
 
     side: Literal["encoder", "decoder"]
     """The last stage of the encoder is the bottleneck."""
@@ -66,6 +67,12 @@ class StageFacts(NamedTuple):
     """Whether a single convolution comes before them."""
     parameters: int
     """Weights and biases, those of its segmentation head included."""
+
+
+class StageFacts(NamedTuple):
+    """One stage, on one patch."""
+
+    layout: StageLayout
     saved_elements: int
     """Numbers that autograd keeps for the backward pass of one patch, the image left out."""
     field_voxels: tuple[int, ...] | None
@@ -126,19 +133,19 @@ class NetworkFamily(ABC, Generic[N]):
         """Return why a network has its stages, the rival being what else could be."""
 
     def feature_maps(self, network: N, patch_size: tuple[int, ...], num_outputs: int) -> int | None:
-        """Return the elements of all feature maps of one patch: a lower bound of what a step keeps without checkpointing.
+        """Return the elements of all feature maps of one patch: the least that a step keeps without checkpointing.
 
         None where no bound is known: then the search counts every candidate.
         """
         return None
 
     def stages(self, network: N, patch_size: tuple[int, ...], ends: Ends) -> tuple[StageFacts, ...] | None:
-        """Return the stages, the encoder from full resolution down, then the decoder up; None if it is not made of such."""
+        """Return the stages, the encoder from full resolution down, then the decoder up; None if there are no such."""
         return None
 
 
 def initial_patch(grid: Grid, preset: Preset) -> tuple[float, ...]:
-    """Return a patch of equal edges in mm and the preset's volume, clipped to the median case: where a search begins."""
+    """Return a patch of equal edges in mm and the preset's volume, clipped to the median case: a search begins here."""
     num_axes = len(grid.spacing_mm)
     product = 1.0
     for spacing in grid.spacing_mm:

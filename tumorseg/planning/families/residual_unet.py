@@ -31,13 +31,14 @@ class ResidualEncoder(Encoder[ResidualUNet]):
         return network.blocks_per_stage
 
     def num_maps(self, network: ResidualUNet, level: int) -> int:
-        """Return two convolutions a block, the stem, and the projection, which nnU-Net counts where a skip is pooled too."""
+        """Return two convolutions a block, the stem, and the projection, also counted where a skip is only pooled."""
         is_projected = self._widens(network, level) or max(network.strides[level]) > 1
         return 2 * network.blocks_per_stage[level] + int(level == 0) + int(is_projected)
 
     def saved_elements(self, network: ResidualUNet, level: int, voxels: int) -> int:
         """Return two maps a convolution; a projection adds its own result and, where it was pooled, its input."""
         features = network.features_per_stage[level]
+        # A block has two convolutions of two maps each, the stem one of them.
         maps = 4 * network.blocks_per_stage[level] + (2 if level == 0 else 0)
         if not self._widens(network, level):
             return maps * features * voxels
@@ -50,13 +51,17 @@ class ResidualEncoder(Encoder[ResidualUNet]):
         width, kernel = network.features_per_stage[level], network.kernel_sizes[level]
         before = network.features_per_stage[level - 1] if level else width
         stem = 0 if level else conv_parameters((num_channels, width), kernel)
+        # Where features stay the same, the shortcut is the input itself.
         projection = conv_parameters((before, width), (1,), has_bias=False) if before != width else 0
         others = 2 * network.blocks_per_stage[level] - 1
         first = conv_parameters((before, width), kernel)
         return stem + first + projection + others * conv_parameters((width, width), kernel)
 
     def reach(self, network: ResidualUNet, level: int, axis: int, step: int) -> tuple[int, int]:
-        """Return the reach of stem and blocks: of an even stride with a kernel of 1 only the pooled shortcut sees both voxels."""
+        """Return the reach of stem and blocks.
+
+        With a kernel of 1, only the pooled shortcut sees all voxels that a stride passes over.
+        """
         half, stride = network.kernel_sizes[level][axis] // 2, network.strides[level][axis]
         stem = half * step if level == 0 else 0
         first = stem + half * step * (1 + stride)

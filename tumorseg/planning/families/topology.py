@@ -50,12 +50,14 @@ def choose_topology(spacing_mm: Spacing, patch_size: Sequence[float], min_edge: 
     kernel = [1] * len(spacing)
     strides, kernels = [tuple(1 for _ in axes)], []
     while pooled := _axes_to_pool(spacing, size, min_edge):
+        # Once an axis is convolved it stays so, however the spacings of further stages compare.
         kernel = [3 if kernel[axis] == 3 or spacing[axis] / min(spacing) < MAX_ANISOTROPY else 1 for axis in axes]
         for axis in pooled:
             spacing[axis] *= 2
             size[axis] = math.ceil(size[axis] / 2)
         strides.append(tuple(2 if axis in pooled else 1 for axis in axes))
         kernels.append(tuple(kernel))
+    # The bottleneck is convolved along all axes, whatever their spacings, as in nnU-Net.
     kernels.append(tuple(3 for _ in axes))
     divisors = [math.prod(axis) for axis in zip(*strides, strict=True)]
     padded = tuple(math.ceil(edge / divisor) * divisor for edge, divisor in zip(patch_size, divisors, strict=True))
@@ -72,6 +74,7 @@ def shrunk(topology: Topology, spacing_mm: Spacing, median_shape: Sequence[float
     """
     patch = topology.patch_size
     order = sorted(range(len(patch)), key=lambda axis: patch[axis] / median_shape[axis])
+    # Reversed, rather than sorted in reverse: of axes that are equally large, nnU-Net shrinks the last one.
     for axis in reversed(order):
         smaller = list(patch)
         smaller[axis] -= topology.divisors[axis]
@@ -79,6 +82,7 @@ def shrunk(topology: Topology, spacing_mm: Spacing, median_shape: Sequence[float
             continue
         # The smaller patch may be pooled less often, so that its own divisor is the step.
         step = choose_topology(spacing_mm, smaller).divisors[axis]
+        # An axis along which cases are thinner than the least edge may go below it.
         if patch[axis] - step < min(MIN_EDGE, median_shape[axis]):
             continue
         smaller[axis] = patch[axis] - step
@@ -90,11 +94,13 @@ def shrunk(topology: Topology, spacing_mm: Spacing, median_shape: Sequence[float
 
 def _axes_to_pool(spacing: list[float], size: list[float], min_edge: int) -> list[int]:
     """Return the axes that are large enough and nearly as fine as the finest of those."""
+    # Half of it still has the least edge.
     large = [axis for axis, edge in enumerate(size) if edge >= 2 * min_edge]
     if not large:
         return []
     finest = min(spacing[axis] for axis in large)
     chosen = [axis for axis in large if spacing[axis] / finest < MAX_ANISOTROPY]
+    # nnU-Net's exception: a single axis is pooled only if half as much again is left.
     if len(chosen) == 1 and size[chosen[0]] < 3 * min_edge:
         return []
     return chosen

@@ -23,9 +23,9 @@ class UNetFamily(NetworkFamily[U]):
         largest = choose_topology(grid.spacing_mm, initial_patch(grid, preset))
         if largest.num_stages < 2:
             raise PlanError(
-                f"the median case of {[round(size) for size in grid.median_shape]} voxels is too small for a U-Net, which "
-                f"needs {2 * MIN_EDGE} voxels in two axes of like spacing, or {3 * MIN_EDGE} in one; plan a finer grid, or "
-                "larger images"
+                f"the median case of {[round(size) for size in grid.median_shape]} voxels is too small for a U-Net, "
+                f"which needs {2 * MIN_EDGE} voxels in two axes of like spacing, or {3 * MIN_EDGE} in one; plan a "
+                "finer grid, or larger images"
             )
         most = preset.max_features_2d if len(grid.spacing_mm) == 2 else preset.max_features_3d
         topology: Topology | None = largest
@@ -44,7 +44,8 @@ class UNetFamily(NetworkFamily[U]):
         """Return the U-Net on another one's stages, strides, kernels and features."""
         if not isinstance(other, UNetTopology):
             raise PlanError(
-                f"network {other.name} has no stages that {self.name} could take over; plan again with --network {self.name}"
+                f"network {other.name} has no stages that {self.name} could take over; plan again with --network "
+                f"{self.name}"
             )
         # Convolutions of the decoder go with the encoder: a residual one has fewer.
         shared = [name for name in UNetTopology.model_fields if name != "decoder_convs_per_stage"]
@@ -57,11 +58,13 @@ class UNetFamily(NetworkFamily[U]):
             `compute_conv_feature_map_size` of nnU-Net's networks, which leaves the heads of deep supervision out.
         """
         sizes = _map_sizes(network, patch_size)
-        encoder = sum(self.encoder.num_maps(network, level) * size for level, size in enumerate(sizes))
-        decoder = sum(
-            (convs + 1) * size for convs, size in zip(network.decoder_convs_per_stage, sizes[-2::-1], strict=True)
-        )
-        return encoder + decoder + num_outputs * math.prod(patch_size)
+        elements = num_outputs * math.prod(patch_size)
+        for level, size in enumerate(sizes):
+            elements += self.encoder.num_maps(network, level) * size
+        # The decoder begins one stage above the bottleneck; upsampling makes one map more in each of its stages.
+        for convs, size in zip(network.decoder_convs_per_stage, sizes[-2::-1], strict=True):
+            elements += (convs + 1) * size
+        return elements
 
     def stages(self, network: U, patch_size: tuple[int, ...], ends: Ends) -> tuple[StageFacts, ...]:
         """Return the stages, the encoder from full resolution down, then the decoder up."""

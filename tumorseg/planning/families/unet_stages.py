@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
-from tumorseg.planning.families.base import Ends, StageFacts
+from tumorseg.planning.families.base import Ends, StageFacts, StageLayout
 from tumorseg.schema.networks import Axes, UNetTopology
 
 U = TypeVar("U", bound=UNetTopology)
@@ -54,8 +54,9 @@ def _encoder_stages(network: U, encoder: Encoder[U], patch_size: Axes, ends: End
     units, fields = encoder.units(network), _fields(network, encoder)
     for level, shape in enumerate(stage_shapes(network, patch_size)):
         voxels, features = math.prod(shape), network.features_per_stage[level]
+        # With checkpointing only the stage's result is kept, as a skip connection and as the next stage's input.
         saved = features * voxels if ends.is_checkpointed else encoder.saved_elements(network, level, voxels)
-        yield StageFacts(
+        layout = StageLayout(
             side="encoder",
             level=level,
             shape=shape,
@@ -66,9 +67,8 @@ def _encoder_stages(network: U, encoder: Encoder[U], patch_size: Axes, ends: End
             units=units[level],
             has_stem=encoder.has_stem and level == 0,
             parameters=encoder.parameters(network, level, ends.num_channels),
-            saved_elements=saved,
-            field_voxels=fields[level],
         )
+        yield StageFacts(layout, saved, fields[level])
 
 
 def _decoder_stages(network: UNetTopology, patch_size: Axes, ends: Ends) -> Iterator[StageFacts]:
@@ -80,8 +80,9 @@ def _decoder_stages(network: UNetTopology, patch_size: Axes, ends: Ends) -> Iter
     levels = range(network.num_stages - 2, -1, -1)
     for level, convs in zip(levels, network.decoder_convs_per_stage, strict=True):
         features = network.features_per_stage[level]
+        # The joined input has twice the features. With checkpointing, it and the stage's result are all that is kept.
         maps = 3 if ends.is_checkpointed else 2 * (convs + 1)
-        yield StageFacts(
+        layout = StageLayout(
             side="decoder",
             level=level,
             shape=shapes[level],
@@ -92,9 +93,8 @@ def _decoder_stages(network: UNetTopology, patch_size: Axes, ends: Ends) -> Iter
             units=convs,
             has_stem=False,
             parameters=_decoder_parameters(network, level, convs, ends.num_outputs),
-            saved_elements=maps * features * math.prod(shapes[level]),
-            field_voxels=None,
         )
+        yield StageFacts(layout, maps * features * math.prod(shapes[level]), None)
 
 
 def _fields(network: U, encoder: Encoder[U]) -> list[tuple[int, ...]]:
@@ -110,6 +110,7 @@ def _axis_fields(network: U, encoder: Encoder[U], axis: int) -> list[int]:
         down, up = encoder.reach(network, level, axis, step)
         lower, upper = lower - down, upper + up
         step *= network.strides[level][axis]
+        # The voxel itself is one more.
         fields.append(upper - lower + 1)
     return fields
 
@@ -122,6 +123,7 @@ def conv_parameters(channels: tuple[int, int], kernel_size: Axes, *, has_bias: b
         kernel_size: per axis.
         has_bias: whether the convolution has one.
     """
+    # Scale and shift of the norm, and the convolution's bias, for each channel.
     norm_and_bias = 3 if has_bias else 2
     return channels[0] * channels[1] * math.prod(kernel_size) + norm_and_bias * channels[1]
 
@@ -129,6 +131,7 @@ def conv_parameters(channels: tuple[int, int], kernel_size: Axes, *, has_bias: b
 def _decoder_parameters(network: UNetTopology, level: int, convs: int, num_outputs: int) -> int:
     width, kernel = network.features_per_stage[level], network.kernel_sizes[level]
     up = network.features_per_stage[level + 1] * width * math.prod(network.strides[level + 1]) + width
+    # Without deep supervision only full resolution has a segmentation head.
     head = (width + 1) * num_outputs if network.deep_supervision or level == 0 else 0
     others = (convs - 1) * conv_parameters((width, width), kernel)
     return up + conv_parameters((2 * width, width), kernel) + others + head

@@ -125,6 +125,6 @@ def fold_warnings(fingerprint: Fingerprint, plan: Plan) -> list[str]:
     if not parted:
         return []
     return [
-        f"case ids suggest {describe_patients(parted)}; they are trained on and held out in one fold, and scores will be too good; if they "
-        "are of one patient, plan with --splits group, which keeps them together"
+        f"case ids suggest {describe_patients(parted)}; they are trained on and held out in one fold, and scores will "
+        "be too good; if they are of one patient, plan with --splits group, which keeps them together"
     ]

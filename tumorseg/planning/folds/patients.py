@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 VISIT = re.compile(
     r"""(?<![^\W\d_])(?:                           # a whole word for what is one of several
-        (?:frame|visit|tp|time|timepoint|day|week|month|year|slice|phase|fu|followup|follow[-_]up|baseline|pre|post)[\W_]*\d
+        (?:frame|visit|tp|time|timepoint|day|week|month|year|slice|phase
+            |fu|followup|follow[-_]up|baseline|pre|post)[\W_]*\d
         |(?:ses|session)[\W_]*[^\W_]           # BIDS: ses-02, ses-preop
         |t\d+$
         |(?:pre|post|pre[-_]?op|post[-_]?op|baseline|followup|follow[-_]up|left|right|l|r|lt|rt|od|os|ed|es)(?![^\W\d_])
@@ -22,27 +23,37 @@ FEWEST_PATIENTS = 5
 
 
 def suggest_patients(case_ids: Iterable[str]) -> dict[str, str]:
-    """Return the patient of each case that seems to share one with another; empty where ids suggest nothing, or a single patient.
+    """Return the patient of each case that seems to share one with another; empty where ids suggest none, or only one.
 
-    A word such as `frame`, `ses`, `post` or `L` behind a number tells; else a second number does, if there are many patients with few
-    cases each: consecutive numbers, and those of a few sites or years, tell nothing.
+    A word such as `frame`, `ses`, `post` or `L` behind a number tells; else a second number does, if there are many
+    patients with few cases each: consecutive numbers, and those of a few sites or years, tell nothing.
 
     Args:
         case_ids: of a dataset.
     """
+    # A set that keeps the order.
     ordered = dict.fromkeys(sorted(case_ids))
     by_word = {one: patient for one in ordered if (patient := _before_visit(one)) is not None}
     by_word |= {patient: patient for patient in by_word.values() if patient in ordered}  # `003` beside `003_post`
-    found = _shared(by_word)
-    if not found:
-        numbered = {one: match for one in ordered if (match := NUMBER.search(one)) is not None}
-        patients = {
-            one: one[: match.start()] for one, match in numbered.items() if _may_be_patient(one[: match.start()])
-        }
-        if _are_visits(patients, {match[1] for match in numbered.values()}):
-            found = _shared(patients)
+    found = _shared(by_word) or _shared_by_number(ordered)
+    # Of a single patient nothing could be held out, whether the ids mean it or not.
     num_units = len(set(found.values())) + len(ordered) - len(found)
     return found if num_units > 1 else {}
+
+
+def _shared_by_number(case_ids: Iterable[str]) -> dict[str, str]:
+    """Return the patients of cases whose last number seems to be a visit's."""
+    patients: dict[str, str] = {}
+    numbers: set[str] = set()
+    for case_id in case_ids:
+        match = NUMBER.search(case_id)
+        if match is None:
+            continue
+        numbers.add(match[1])
+        patient = case_id[: match.start()]
+        if _may_be_patient(patient):
+            patients[case_id] = patient
+    return _shared(patients) if _are_visits(patients, numbers) else {}
 
 
 def _before_visit(case_id: str) -> str | None:
@@ -67,6 +78,7 @@ def _shared(patients: Mapping[str, str]) -> dict[str, str]:
 def _are_visits(patients: Mapping[str, str], numbers: Iterable[str]) -> bool:
     """Tell whether last numbers are of visits: fewer than the patients, each of whom has few."""
     sizes = [len(cases) for cases in members_of(patients).values()]
+    # Where cases are numbered throughout, there are more numbers than beginnings of ids.
     is_many = len(sizes) >= max(FEWEST_PATIENTS, 2 * max(sizes, default=0))
     return is_many and len(set(numbers)) <= len(sizes)
 
@@ -83,7 +95,8 @@ def describe_patients(patients: Mapping[str, str]) -> str:
     """Return how many patients were suggested, with an example."""
     members = members_of(patients)
     example = min(members)
-    return f"{len(members)} patients with several cases, such as {example} with {' and '.join(sorted(members[example])[:2])}"
+    cases = " and ".join(sorted(members[example])[:2])
+    return f"{len(members)} patients with several cases, such as {example} with {cases}"
 
 
 def parted_patients(

@@ -1,10 +1,12 @@
 """Split files: the cases that each fold holds out and, where the file says so, those it trains on.
 
-Two forms are read: a list of lists of held-out case_ids, in which every other case is trained on; and nnU-Net's `splits_final.json`,
-whose `train` lists are honoured: a case in neither list of a fold is kept from its training, and one in no list at all is not used.
+Two forms are read: a list of lists of held-out case_ids, in which every other case is trained on; and nnU-Net's
+`splits_final.json`, whose `train` lists are honoured: a case in neither list of a fold is kept from its training, and
+one in no list at all is not used.
 """
 
 from collections.abc import Collection
+from itertools import chain
 from typing import Any, NamedTuple
 
 from tumorseg.errors import PlanError
@@ -19,13 +21,13 @@ class SplitLists(Record):
     held_out: CaseLists
     """case_ids, fold by fold."""
     training: CaseLists | None = None
-    """case_ids, fold by fold; None for a file without such lists: every fold trains on all that it does not hold out."""
+    """case_ids, fold by fold; None for a file without such lists: folds train on all that they do not hold out."""
 
     def listed(self) -> frozenset[str] | None:
         """Return the cases beside which none is used; None for a file without `train` lists."""
         if self.training is None:
             return None
-        return frozenset(case_id for fold in (*self.held_out, *self.training) for case_id in fold)
+        return frozenset(chain.from_iterable((*self.held_out, *self.training)))
 
     def without(self, excluded: Collection[str]) -> "SplitLists":
         """Return the lists without some cases."""
@@ -56,16 +58,18 @@ def parse_splits(document: Any, source: str) -> SplitLists:
         PlanError: it is neither of the two forms.
     """
     entries = document if isinstance(document, list) else []
-    is_nnunets = all(isinstance(fold, dict) and "val" in fold for fold in entries)
-    held_out = [fold["val"] for fold in entries] if is_nnunets else entries
-    training = [fold["train"] for fold in entries if "train" in fold] if is_nnunets else []
+    held_out, training = entries, []
+    if all(isinstance(fold, dict) and "val" in fold for fold in entries):
+        held_out = [fold["val"] for fold in entries]
+        training = [fold["train"] for fold in entries if "train" in fold]
     if not entries or not all(map(_is_list_of_ids, (*held_out, *training))):
         raise PlanError(
             f"{source}: expected a list of folds, each a list of held-out case_ids, or nnU-Net's splits_final.json"
         )
     if training and len(training) != len(held_out):
         raise PlanError(
-            f"{source}: {len(training)} of {len(held_out)} folds have a `train` list; expected one for each fold, or for none"
+            f"{source}: {len(training)} of {len(held_out)} folds have a `train` list; expected one for each fold, or "
+            "for none"
         )
     return SplitLists(held_out=tuple(map(tuple, held_out)), training=tuple(map(tuple, training)) or None)
 
@@ -81,7 +85,7 @@ def check_known(splits: SplitLists, case_ids: Collection[str]) -> None:
         PlanError: they do.
     """
     for what, lists in (("hold out", splits.held_out), ("train on", splits.training or ())):
-        if unknown := sorted({case_id for fold in lists for case_id in fold} - set(case_ids)):
+        if unknown := sorted(set(chain.from_iterable(lists)) - set(case_ids)):
             raise PlanError(
                 f"splits {what} cases that the dataset does not have: {', '.join(unknown[:5])}; correct the ids"
             )
@@ -95,11 +99,11 @@ def divide(splits: SplitLists, case_ids: Collection[str]) -> Division:
         case_ids: of the dataset.
 
     Raises:
-        PlanError: unknown cases, a case held out twice, named twice or on both sides of a fold, or a fold without cases on one side.
+        PlanError: unknown cases, a case held out twice, named twice or on both sides of a fold, or a fold without cases
+            on one side.
     """
     check_known(splits, case_ids)
-    held_out = [case_id for fold in splits.held_out for case_id in fold]
-    if twice := repeated_values(held_out):
+    if twice := repeated_values(chain.from_iterable(splits.held_out)):
         raise PlanError(
             f"splits hold out a case in more than one fold: {', '.join(twice[:5])}; hold out each once at most"
         )
@@ -117,6 +121,7 @@ def _kept_from_training(splits: SplitLists, case_ids: Collection[str]) -> CaseLi
         held_out = splits.held_out[number]
         _check_training(f"fold {number} of the splits", training, held_out)
         kept.append(tuple(sorted(set(case_ids) - {*training, *held_out})))
+    # As many lists as folds, or none at all: a fold that keeps nothing back among others has an empty one.
     return tuple(kept) if any(kept) else ()
 
 
@@ -134,4 +139,7 @@ def _is_list_of_ids(value: Any) -> bool:
 
 
 def _without(folds: CaseLists, left_out: frozenset[str]) -> CaseLists:
-    return tuple(tuple(case_id for case_id in fold if case_id not in left_out) for fold in folds)
+    remaining = []
+    for fold in folds:
+        remaining.append(tuple(case_id for case_id in fold if case_id not in left_out))
+    return tuple(remaining)

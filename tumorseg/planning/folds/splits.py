@@ -1,10 +1,12 @@
 """Cross-validation folds.
 
 References:
-    The same cases as nnU-Net, which calls scikit-learn's `KFold(5, shuffle=True, random_state=12345)` on sorted case_ids.
+    The same cases as nnU-Net, which calls scikit-learn's `KFold(5, shuffle=True, random_state=12345)` on sorted
+    case_ids.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -33,29 +35,32 @@ def split_folds(groups: Mapping[str, str | None], num_folds: int = NUM_FOLDS) ->
     count = min(num_folds, len(ordered))
     if count < 2:
         return ()
-    indices = _shuffled(len(ordered))
-    return tuple(
-        tuple(sorted(case_id for index in part for case_id in ordered[index]))
-        for part in np.array_split(indices, count)
-    )
+    folds = []
+    # The first parts take what does not divide, as scikit-learn's do.
+    for part in np.array_split(_shuffled(len(ordered)), count):
+        members = chain.from_iterable(ordered[index] for index in part)
+        folds.append(tuple(sorted(members)))
+    return tuple(folds)
 
 
 def _whole_groups(groups: Mapping[str, str | None]) -> list[list[str]]:
     """Return the case_ids of each group; those without one are groups of their own and come first."""
     members: dict[tuple[bool, str], list[str]] = {}
     for case_id, group in sorted(groups.items()):
+        # The flag also keeps a group apart from a case that is called like it.
         members.setdefault((group is not None, group or case_id), []).append(case_id)
     return [members[key] for key in sorted(members)]
 
 
 def _shuffled(count: int) -> list[int]:
     indices = np.arange(count)
+    # The old generator, not `default_rng`: it is the one that scikit-learn shuffles with.
     np.random.RandomState(SEED).shuffle(indices)
     return indices.tolist()
 
 
 def split_stratified(cases: Sequence[CaseMeasurement], num_folds: int = NUM_FOLDS) -> CaseLists:
-    """Return folds that hold out like numbers of cases, of cases with each label, and of small, medium and large ones of it.
+    """Return folds that hold out like numbers of cases, of cases with each label, and of small to large ones of it.
 
     Cases of one group stay together; fewer folds than asked for if there are fewer groups.
 
@@ -68,33 +73,38 @@ def split_stratified(cases: Sequence[CaseMeasurement], num_folds: int = NUM_FOLD
     """
     if unknown := [case.case_id for case in cases if case.label_voxels is None]:
         raise PlanError(
-            f"--splits stratified: the fingerprint has no label_voxels of {len(unknown)} cases ({', '.join(unknown[:5])}); "
-            "measure the dataset anew, or leave the option out"
+            f"--splits stratified: the fingerprint has no label_voxels of {len(unknown)} cases "
+            f"({', '.join(unknown[:5])}); measure the dataset anew, or leave the option out"
         )
     units = _whole_groups({case.case_id: case.group for case in cases})
     count = min(num_folds, len(units))
     if count < 2:
         return ()
-    rows = dict(zip((case.case_id for case in cases), _label_table(cases), strict=True))
-    table = np.stack([np.sum([rows[case_id] for case_id in unit], axis=0) for unit in units])
-    fold_of = stratify(table, count, _shuffled(len(units)))
-    held_out = [
-        [case_id for unit, fold in zip(units, fold_of, strict=True) if fold == k for case_id in unit]
-        for k in range(count)
-    ]
+    row_of = dict(zip((case.case_id for case in cases), _label_table(cases), strict=True))
+    rows = []
+    for unit in units:
+        rows.append(np.sum([row_of[case_id] for case_id in unit], axis=0))
+    held_out: list[list[str]] = [[] for _ in range(count)]
+    for unit, fold in zip(units, stratify(np.stack(rows), count, _shuffled(len(units))), strict=True):
+        held_out[fold] += unit
     return tuple(tuple(sorted(fold)) for fold in held_out)
 
 
 def _label_table(cases: Sequence[CaseMeasurement]) -> FloatArray:
-    """Return a row for each case: 1; for each label whether it is there, and whether its volume is small, medium or large."""
-    names = sorted({name for case in cases for name in case.label_voxels or {}})
-    voxels = np.array([[(case.label_voxels or {}).get(name, 0) for name in names] for case in cases], np.float64)
+    """Return a row for each case: 1; for each label whether it is there, and whether it is small, medium or large."""
+    counts = [case.label_voxels or {} for case in cases]
+    names = sorted(set[str]().union(*counts))
+    voxels = np.zeros((len(cases), len(names)))
+    for row, held in enumerate(counts):
+        voxels[row] = [held.get(name, 0) for name in names]
     volumes = voxels * np.array([np.prod(case.spacing_mm) for case in cases])[:, None]
     columns = [np.ones(len(cases))]
     for volume in volumes.T:
-        bounds = np.quantile(volume[volume > 0], (1 / 3, 2 / 3)) if volume.any() else (0.0, 0.0)
+        is_there = volume > 0
+        # Of the cases that hold the label: the others are all smallest, and would fill the first third.
+        bounds = np.quantile(volume[is_there], (1 / 3, 2 / 3)) if volume.any() else (0.0, 0.0)
         third = np.searchsorted(bounds, volume)
-        columns += [volume > 0, *((volume > 0) & (third == number) for number in range(3))]
+        columns += [is_there, *(is_there & (third == number) for number in range(3))]
     return np.stack(columns, axis=1).astype(np.float64)
 
 
@@ -129,7 +139,10 @@ def split_sites(sites: Mapping[str, str | None]) -> CaseLists:
         PlanError: a case has no site, or there is only one.
     """
     names = _check_sites(sites, "site")
-    return tuple(tuple(sorted(case_id for case_id, site in sites.items() if site == name)) for name in names)
+    folds = []
+    for name in names:
+        folds.append(tuple(sorted(case_id for case_id, site in sites.items() if site == name)))
+    return tuple(folds)
 
 
 def _check_sites(sites: Mapping[str, str | None], choice: str) -> list[str]:

@@ -11,8 +11,8 @@ from tumorseg.types import FloatArray
 def stratify(table: FloatArray, num_parts: int, order: Sequence[int]) -> list[int]:
     """Return the part (0 to num_parts - 1) of each row.
 
-    The rows that hold the greatest share of any column come first: they are the hardest to place. Each goes to the part in
-    which it adds least to the sum of squared shares, among those that are not full; this is the greedy rule of
+    The rows that hold the greatest share of any column come first: they are the hardest to place. Each goes to the part
+    in which it adds least to the sum of squared shares, among those that are not full; this is the greedy rule of
     iterative stratification.
 
     Args:
@@ -26,8 +26,10 @@ def stratify(table: FloatArray, num_parts: int, order: Sequence[int]) -> list[in
     totals = table.sum(axis=0)
     shares = table[:, totals > 0] / totals[totals > 0]
     sums = np.zeros((num_parts, shares.shape[1]))
+    # Cases of a part that is full: the mean, rounded up.
     most = -(-totals[0] // num_parts)
     parts = [0] * len(table)
+    # Rounded here and below, as ties are to be broken by the order, not by the last bit of another machine's sums.
     for row in sorted(order, key=lambda row: -round(float(shares[row].max()), 12)):
         open_parts = _open_parts(sums[:, 0] * totals[0], table[row, 0], most)
         costs = ((sums[open_parts] + shares[row]) ** 2 - sums[open_parts] ** 2).sum(axis=1)
@@ -38,5 +40,6 @@ def stratify(table: FloatArray, num_parts: int, order: Sequence[int]) -> list[in
 
 def _open_parts(counts: FloatArray, added: float, most: float) -> NDArray[np.intp]:
     """Return the parts that can take so many cases more; where none can, the smallest one."""
+    # Shares times their total are whole numbers, but for the last bits.
     fitting = np.flatnonzero(np.round(counts) + added <= most)
     return fitting if fitting.size else np.flatnonzero(counts == counts.min())[:1]

@@ -43,6 +43,7 @@ class AllocationTracker(EagerMode):  # type: ignore[no-untyped-call]
         for leaf in tree_leaves(out):
             if isinstance(leaf, Tensor):
                 self._note(storage_of(leaf))
+        # Scratch space is free again when the next operation begins: it counts for the peak alone.
         scratch = workspace(func, args, out)
         self.workspace_bytes = max(self.workspace_bytes, scratch)
         self.peak_bytes = max(self.peak_bytes, self.live_bytes + scratch)
@@ -59,6 +60,7 @@ class AllocationTracker(EagerMode):  # type: ignore[no-untyped-call]
     def _releaser(self, key: int, size: int) -> Callable[[Any], None]:
         def release(_: Any) -> None:
             self.live_bytes -= size
+            # The key is an address, which the next storage may get.
             del self._references[key]
 
         return release
@@ -73,8 +75,8 @@ def workspace(func: Any, args: tuple[Any, ...], out: Any) -> int:
     """Return the scratch space of an operation.
 
     Of a convolution these are its tensors once more, in the order that tensor cores read: cuDNN's fast kernels for half
-    precision want channels last; tensors of the usual order are copied. In the backward pass the gradients of input and weight
-    are computed one after the other. The losses' own operations work by chunks. Others need none.
+    precision want channels last; tensors of the usual order are copied. In the backward pass the gradients of input and
+    weight are computed one after the other. The losses' own operations work by chunks. Others need none.
     """
     if func is torch.ops.tumorseg.loss_statistics.default:
         return statistics.scratch_bytes(args[0])

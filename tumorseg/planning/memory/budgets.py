@@ -22,9 +22,11 @@ def needed_bytes(count: MemoryCount) -> int:
 
 def allocatable_bytes(vram_bytes: int) -> int:
     """Return the most that tensors may need at once within a budget; it may be negative."""
+    # The inverse of `reserved_bytes`; rounded down, so that what is allocatable never reserves more than the budget.
     return math.floor((vram_bytes - CONTEXT_BYTES) / (1 + MARGIN))
 
 
 def part_size(configuration: Configuration, num_gpus: int) -> int:
     """Return the patches that go through the network at once on one GPU."""
+    # Parts may differ by a patch; the larger one needs the memory.
     return math.ceil(configuration.batch_size / (configuration.gradient_accumulation * num_gpus))

@@ -46,6 +46,7 @@ class MemoryCounter:
         Raises:
             PlanError: a network or loss of another package is not installed in the plan's version.
         """
+        # Two keys, as inference does not depend on the batch, nor a step on where tiles are added up.
         step = content_hash([_about_step(configuration), repr(setting), num_gpus])
         inference = content_hash([_about_inference(configuration), repr(setting)])
         if step not in self._steps:
@@ -107,9 +108,12 @@ def _count_accumulators(configuration: Configuration, num_outputs: int) -> int:
     depth, *plane = tiling.patch_size
     with FakeMode(), AllocationTracker() as tracker:
         logits = torch.empty(1, num_outputs, *tiling.patch_size)
+        # Half a tile more makes one further row at the usual overlap.
         image = torch.empty(0, depth + max(1, depth // 2), *plane)
         kept: Tensor | None = None
         for slab in predict_slabs(image, lambda _: logits, tiling, num_outputs=num_outputs):
+            # As restoration does, which interpolates across the seam of two slabs.
             kept = slab.logits if kept is None else torch.cat((kept[:, -1:], slab.logits), dim=1)
+    # A case that is smaller than a tile is padded to one.
     shares = zip(configuration.median_shape[-2:], plane, strict=True)
     return math.ceil(float(tracker.peak_bytes) * math.prod(max(size / edge, 1.0) for size, edge in shares))

@@ -1,7 +1,7 @@
 """Tensors of the CPU that have a shape, a type and a storage of a size, but no data.
 
-Torch's own `FakeTensorMode` is made for compilers: it takes seconds to load, and up to a millisecond for an operation. What
-counting needs of it is here, and counts the same bytes.
+Torch's own `FakeTensorMode` is made for compilers: it takes seconds to load, and up to a millisecond for an operation.
+What counting needs of it is here, and counts the same bytes.
 """
 
 import functools
@@ -70,6 +70,7 @@ def storage_of(tensor: Tensor) -> torch.UntypedStorage:
 
 def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run an operation on `meta`; what it changes in place is returned as the very fake that was given."""
+    # Such as a random fill: most of building a network, and nothing that is counted.
     if _keeps_shape(func):
         return args[0]
     if _is_composite(func):
@@ -90,13 +91,14 @@ def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
     inside = _each(args, enter)
     options = {name: _each(value, enter) for name, value in kwargs.items()}
+    # Without a device, torch would make real tensors on the CPU.
     if "device" in options or _makes_tensors(func):
         options["device"] = META
     return _each(shape_rules.run(func, inside, options), leave)
 
 
 def _each(value: Any, change: Callable[[Any], Any]) -> Any:
-    """Apply a function to a value, or to all values of a list or tuple; operations of torch nest no deeper than lists."""
+    """Apply a function to a value, or to all of a list or tuple; operations of torch nest no deeper than lists."""
     if isinstance(value, list | tuple):
         return type(value)(_each(one, change) for one in value)
     return change(value)
@@ -120,5 +122,6 @@ def _is_composite(func: Any) -> bool:
 @functools.cache
 def _keeps_shape(func: Any) -> bool:
     """Tell whether an operation changes a tensor's values in place and nothing else about it."""
+    # Random fills have the second tag only.
     by_value = {torch.Tag.pointwise, torch.Tag.nondeterministic_seeded}
     return func._schema.name.endswith("_") and not by_value.isdisjoint(func.tags)

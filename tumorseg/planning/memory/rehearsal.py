@@ -30,7 +30,7 @@ class Setting(NamedTuple):
 
 
 def setting_of(setting: Setting, configuration: Configuration) -> Setting:
-    """Return a setting with the channels that a configuration's network takes: images', and one per label in a cascade."""
+    """Return a setting with the channels that a configuration's network takes: in a cascade, one per label as well."""
     return setting._replace(num_channels=num_inputs(configuration, setting.targets))
 
 
@@ -67,8 +67,10 @@ class Rehearsal:
             self._loss = build_loss(configuration.loss, setting.targets, configuration.spacing_mm)
             tables_bytes = tracker.live_bytes - self.parameters_bytes
         held = optimizer_memory(configuration.optimizer)
+        # Each weight and each counter is a tensor of its own, and takes whole blocks.
         sizes = [in_blocks(storage_of(parameter).nbytes()) for parameter in self.network.parameters()]
         self.optimizer_bytes = tables_bytes + held.kept * sum(sizes) + held.counters * in_blocks(1) * len(sizes)
+        # Gradients are still there when the optimizer steps.
         self._step_bytes = (1 + held.scratch) * sum(sizes)
 
     def train(self, configuration: Configuration, part_size: int) -> StepCount:
@@ -92,6 +94,7 @@ class Rehearsal:
             # Parts after the first meet the gradients of those before.
             earlier = gradients_bytes if configuration.gradient_accumulation > 1 else 0
         self.network.zero_grad(set_to_none=True)
+        # The peak is one of three moments: the loss of all parts, the passes of a part, or the optimizer's step.
         return StepCount(
             parameters_bytes=self.parameters_bytes,
             gradients_bytes=gradients_bytes,
@@ -139,12 +142,8 @@ class Rehearsal:
             with self.autocast():
                 outputs, weights = self._loss.pair(self.network(batch.images[:part_size]))
             if held:
-                reached = [
-                    (root, gradient) for root, gradient in zip(outputs, held, strict=True) if gradient is not None
-                ]
-                roots = [root for root, _ in reached]
-                gradients = [saved.add(gradient)[:part_size] for _, gradient in reached]
-                del reached
+                roots, kept = _reached(outputs, held)
+                gradients = [saved.add(gradient)[:part_size] for gradient in kept]
             else:
                 roots = [self._value(outputs, weights, batch.segmentations)]
         del outputs
@@ -154,6 +153,16 @@ class Rehearsal:
     def _value(self, outputs: Sequence[Tensor], weights: Sequence[float], segmentations: Tensor) -> Tensor:
         has_ignored = self._setting.targets.ignore_value is not None
         return self._loss.value(outputs, weights, segmentations, has_ignored=has_ignored).total
+
+
+def _reached(outputs: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the outputs that have a gradient, and their gradients; one whose weight is 0 has none."""
+    roots, found = [], []
+    for output, gradient in zip(outputs, gradients, strict=True):
+        if gradient is not None:
+            roots.append(output)
+            found.append(gradient)
+    return roots, found
 
 
 def _run_backward(roots: Sequence[Tensor], gradients: Sequence[Tensor] = ()) -> None:

@@ -1,8 +1,8 @@
 """Shapes and types of what torch's operations return, on tensors of the device `meta`.
 
 Torch has rules of its own, of which many are written in Python for its compiler: they take up to a millisecond for an
-operation and load the compiler, which is more than all else that a plan takes. Those that our networks and losses need are
-therefore here, for tensors of the usual order; for all others torch's are used. Both give the same.
+operation and load the compiler, which is more than all else that a plan takes. Those that our networks and losses need
+are therefore here, for tensors of the usual order; for all others torch's are used. Both give the same.
 """
 
 import functools
@@ -36,7 +36,8 @@ def _tensors(args: Sequence[Any]) -> list[Tensor]:
 
 
 def _is_in_order(tensor: Tensor) -> bool:
-    """Tell whether a tensor lies in memory axis after axis, gaps and repeated values allowed, so that results do as well."""
+    """Tell whether a tensor lies in memory axis after axis, gaps and repeated values allowed, so results do as well."""
+    # The stride of an axis of one voxel may be any number, and that of a repeated axis is 0: neither says anything.
     strides = [step for step, size in zip(tensor.stride(), tensor.shape, strict=True) if step and size != 1]
     return all(outer >= inner for outer, inner in itertools.pairwise(strides))
 
@@ -47,9 +48,10 @@ def _new(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
 
 @functools.cache
 def _is_pointwise(func: Any) -> bool:
-    """Tell whether an operation returns one tensor, each value of which depends on one value of each tensor it takes."""
+    """Tell whether an operation returns one tensor, each value of which depends on one value of each that it takes."""
     schema = func._schema
     is_functional = not schema.is_mutable and not schema.name.endswith("_like") and len(schema.returns) == 1
+    # Torch does not tag the last two as pointwise, though they are.
     is_known = torch.Tag.pointwise in func.tags or func in (ATEN.leaky_relu_backward.default, ATEN.floor_divide.default)
     return is_functional and is_known and schema.returns[0].alias_info is None
 
@@ -59,9 +61,14 @@ def _pointwise(func: Any) -> Callable[..., Tensor]:
     """Return the rule of such an operation: its type is that of what it makes of single values, on the CPU."""
 
     def rule(*args: Any, **options: Any) -> Tensor:
+        # On the CPU, where single values lie, whatever device was asked for.
         options.pop("device", None)
-        single = func(*(_single(value) if isinstance(value, Tensor) else value for value in args), **options)
-        return _new(_broadcast([value.shape for value in args if isinstance(value, Tensor)]), single.dtype)
+        singles, shapes = [], []
+        for value in args:
+            singles.append(_single(value) if isinstance(value, Tensor) else value)
+            if isinstance(value, Tensor):
+                shapes.append(value.shape)
+        return _new(_broadcast(shapes), func(*singles, **options).dtype)
 
     return rule
 
@@ -74,7 +81,11 @@ def _single(tensor: Tensor) -> Tensor:
 def _broadcast(shapes: Sequence[Sequence[int]]) -> list[int]:
     num_axes = max(map(len, shapes))
     padded = [(1,) * (num_axes - len(shape)) + tuple(shape) for shape in shapes]
-    return [next((size for size in sizes if size != 1), 1) for sizes in zip(*padded, strict=True)]
+    common = []
+    for sizes in zip(*padded, strict=True):
+        # Not the maximum: an axis of no voxels wins over one of a single voxel.
+        common.append(next((size for size in sizes if size != 1), 1))
+    return common
 
 
 def _convolution(
@@ -97,6 +108,7 @@ def _convolution(
         else:
             sizes.append((size + 2 * padding[axis] - reach) // stride[axis] + 1)
     out = _new((features.shape[0], num_channels, *sizes), features.dtype)
+    # Torch answers features in this order with a result in this order.
     channels_last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(features.ndim)
     if channels_last and not _is_in_order(features) and features.is_contiguous(memory_format=channels_last):
         return out.to(memory_format=channels_last)
@@ -106,6 +118,7 @@ def _convolution(
 def _convolution_backward(
     gradient: Tensor, features: Tensor, weight: Tensor, bias_sizes: Sequence[int] | None, *rest: Any
 ) -> list[Tensor | None]:
+    # The last argument says of input, weight and bias which gradients are wanted.
     wanted: Sequence[bool] = rest[-1]
     shapes = (features.shape, weight.shape, gradient.shape[1:2])
     return [_new(shape, gradient.dtype) if is_wanted else None for shape, is_wanted in zip(shapes, wanted, strict=True)]
@@ -133,6 +146,7 @@ def _pool(
     *_: Any,
 ) -> Tensor:
     num_axes = len(kernel)
+    # Torch leaves the stride empty where it is the kernel's, and may give one padding for all axes.
     steps, pads = stride or kernel, list(padding) * (num_axes // len(padding))
     ends = features.shape[-num_axes:]
     lengths = [(size + 2 * pad - edge) / step for size, pad, edge, step in zip(ends, pads, kernel, steps, strict=True)]
@@ -149,6 +163,7 @@ def _like(tensor: Tensor, *, dtype: torch.dtype | None = None, **_: Any) -> Tens
 
 
 def _flip(tensor: Tensor, _: Sequence[int]) -> Tensor:
+    # From the first value in memory to the last one.
     reach = 1 + sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
     if reach == tensor.numel():  # without gaps, the order is kept
         return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
@@ -168,11 +183,13 @@ def _cat(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
 
 def _stack(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     shape = list(tensors[0].shape)
+    # A negative axis counts from the end of the result, which has one more.
     shape.insert(axis % (len(shape) + 1), len(tensors))
     return _new(shape, functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors)))
 
 
 def _sum(tensor: Tensor, axes: Sequence[int] | None, keep: bool = False, *, dtype: torch.dtype | None = None) -> Tensor:
+    # No axes, or an empty list of them, stands for all.
     kept = {axis % tensor.ndim for axis in axes} if axes else set(range(tensor.ndim))
     sizes = [1 if axis in kept else size for axis, size in enumerate(tensor.shape) if keep or axis not in kept]
     return _new(sizes, dtype or torch.sum(_single(tensor)).dtype)

@@ -16,7 +16,7 @@ COUNTED_REASON = Reason(
 
 
 def predict_memory(plan: Plan, counter: MemoryCounter) -> Plan:
-    """Return the plan with the memory counted for what it holds now, which is none where only other packages know its networks.
+    """Return the plan with the memory counted for what it holds now; none where only other packages know its networks.
 
     Raises:
         PlanError: another package's loss is not installed in the plan's version.
@@ -31,11 +31,12 @@ def predict_memory(plan: Plan, counter: MemoryCounter) -> Plan:
 def count_configurations(plan: Plan, counter: MemoryCounter) -> dict[str, MemoryCount]:
     """Return the memory of each configuration, but those with a network of another package."""
     setting = plan_setting(plan)
-    return {
-        name: counter.count(configuration, setting_of(setting, configuration), num_gpus=plan.budget.num_gpus)
-        for name, configuration in sorted(plan.configurations.items())
-        if not isinstance(configuration.network, External)
-    }
+    counts = {}
+    for name, configuration in sorted(plan.configurations.items()):
+        if not isinstance(configuration.network, External):
+            own = setting_of(setting, configuration)
+            counts[name] = counter.count(configuration, own, num_gpus=plan.budget.num_gpus)
+    return counts
 
 
 def plan_setting(plan: Plan) -> Setting:

@@ -1,12 +1,13 @@
 """A plan as nnU-Net v2's plans, where they can express it.
 
-They hold preprocessing and networks. Loss, optimizer, augmentation and length of training are those of the trainer that nnU-Net
-is run with, and are left to it.
+They hold preprocessing and networks. Loss, optimizer, augmentation and length of training are those of the trainer that
+nnU-Net is run with, and are left to it.
 
 References:
     nnunetv2 2.8.1.
 """
 
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from tumorseg.schema.fingerprint import IntensityStatistics
 from tumorseg.schema.losses import OverlapLoss
 from tumorseg.schema.nnunet import RESAMPLING_FUNCTION
 from tumorseg.schema.plan import Configuration, Plan
-from tumorseg.schema.preprocessing import CtNormalization, NormalizationSpec, ResamplingSpec, ZScoreNormalization
+from tumorseg.schema.preprocessing import CtNormalization, ResamplingSpec, ZScoreNormalization
 
 PLANS_NAME = "nnUNetPlans"
 """nnU-Net's default: the stem of the file."""
@@ -47,57 +48,62 @@ def export_plan(plan: Plan, dataset_name: str) -> dict[str, Any]:
     """
     if not plan.cropping:
         raise PlanError(
-            f"plan {plan.name} does not crop images, as that would take labels along; nnU-Net always crops, and cannot express it"
+            f"plan {plan.name} does not crop images, as that would take labels along; nnU-Net always crops, and cannot "
+            "express it"
         )
     _check_regions(plan.dataset)
-    back = np.argsort(plan.transpose).tolist()
     measured = plan.fingerprint
+    spacing_mm = [measured.median_spacing_mm[axis] for axis in plan.transpose]
+    shape = [round(measured.median_shape_after_crop[axis]) for axis in plan.transpose]
+    intensities = {}
+    for number in range(len(plan.dataset.channels)):
+        # A string, as keys of JSON are.
+        intensities[str(number)] = _intensities(plan, number)
     return {
         "dataset_name": dataset_name,
         "plans_name": PLANS_NAME,
-        "original_median_spacing_after_transp": [measured.median_spacing_mm[axis] for axis in plan.transpose],
-        "original_median_shape_after_transp": [
-            round(measured.median_shape_after_crop[axis]) for axis in plan.transpose
-        ],
+        "original_median_spacing_after_transp": spacing_mm,
+        "original_median_shape_after_transp": shape,
         "image_reader_writer": WRITERS[plan.orientation],
         "transpose_forward": list(plan.transpose),
-        "transpose_backward": back,
+        # The order that sorts the axes is the one that undoes the transpose.
+        "transpose_backward": np.argsort(plan.transpose).tolist(),
         "configurations": {name: _configuration(plan, name) for name in plan.configurations},
         "experiment_planner_used": "ExperimentPlanner",
         "label_manager": "LabelManager",
-        "foreground_intensity_properties_per_channel": {
-            str(number): _intensities(plan, number) for number in range(len(plan.dataset.channels))
-        },
+        "foreground_intensity_properties_per_channel": intensities,
     }
 
 
 def export_splits(plan: Plan) -> list[dict[str, list[str]]]:
-    """Return the JSON of nnU-Net's `splits_final.json`; empty where a plan has no folds, or does not name every case that it uses.
+    """Return the JSON of nnU-Net's `splits_final.json`.
+
+    It is empty where a plan has no folds, or does not name every case that it uses.
 
     Args:
         plan: with the cases that each fold holds out and keeps from training.
     """
-    used = set(plan.dataset.listed or ()) or {case_id for fold in plan.folds for case_id in fold}
+    used = set(plan.dataset.listed or chain.from_iterable(plan.folds))
+    # Folds that hold out only some cases do not tell what the others are called.
     if plan.dataset.listed is None and len(used) < plan.fingerprint.num_cases:
         return []
-    others = [plan.not_trained_on(number) for number in range(len(plan.folds))]
-    return [
-        {"train": sorted(used - out), "val": list(held_out)} for held_out, out in zip(plan.folds, others, strict=True)
-    ]
+    splits = []
+    for number, held_out in enumerate(plan.folds):
+        splits.append({"train": sorted(used - plan.not_trained_on(number)), "val": list(held_out)})
+    return splits
 
 
 def _check_regions(dataset: DatasetDescription) -> None:
     """Refuse regions of which nnU-Net would make other outputs."""
     if not dataset.regions:
         return
-    inside = {value for region in dataset.regions for value in region.labels}
-    outside = [
-        name for name, value in dataset.labels.items() if value not in (0, dataset.ignore_label) and value not in inside
-    ]
+    # Background and ignored voxels get no output of nnU-Net's either.
+    inside = {0, dataset.ignore_label, *chain.from_iterable(region.labels for region in dataset.regions)}
+    outside = [name for name, value in dataset.labels.items() if value not in inside]
     if outside:
         raise PlanError(
-            f"{dataset.name}: labels {', '.join(outside)} belong to no region; nnU-Net would give each an output of its own, "
-            "so that the network would be another one; add regions for them, or plan without regions"
+            f"{dataset.name}: labels {', '.join(outside)} belong to no region; nnU-Net would give each an output of "
+            "its own, so that the network would be another one; add regions for them, or plan without regions"
         )
     if not any(_is_union(region) for region in dataset.regions):
         raise PlanError(
@@ -113,7 +119,10 @@ def _configuration(plan: Plan, name: str) -> dict[str, Any]:
     """Return one configuration; a cascade's second stage inherits from the configuration that it otherwise is."""
     configuration = plan.configurations[name]
     next_stages = [other for other, found in plan.configurations.items() if found.previous_configuration == name]
-    following = {"next_stage": next_stages[0] if len(next_stages) == 1 else next_stages} if next_stages else {}
+    following: dict[str, Any] = {}
+    if next_stages:
+        # nnU-Net takes both forms, and writes the name alone.
+        following["next_stage"] = next_stages if len(next_stages) > 1 else next_stages[0]
     if configuration.previous_configuration is None:
         return _alone(name, configuration) | following
     # Not `changed`: its transforms are those of a cascade, so that it would be unsound without one.
@@ -126,6 +135,8 @@ def _configuration(plan: Plan, name: str) -> dict[str, Any]:
 def _alone(name: str, configuration: Configuration) -> dict[str, Any]:
     resampling, normalization = configuration.resampling, configuration.normalization
     overlaps = [component for component in configuration.loss.components if isinstance(component, OverlapLoss)]
+    schemes = [SCHEMES[spec.name] for spec in normalization]
+    masked = [isinstance(spec, ZScoreNormalization) and spec.masked for spec in normalization]
     return {
         "data_identifier": f"{PLANS_NAME}_{name}",
         "preprocessor_name": "DefaultPreprocessor",
@@ -133,8 +144,8 @@ def _alone(name: str, configuration: Configuration) -> dict[str, Any]:
         "patch_size": list(configuration.patch_size),
         "median_image_size_in_voxels": list(configuration.median_shape),
         "spacing": list(configuration.spacing_mm),
-        "normalization_schemes": [SCHEMES[spec.name] for spec in normalization],
-        "use_mask_for_norm": [_is_masked(spec) for spec in normalization],
+        "normalization_schemes": schemes,
+        "use_mask_for_norm": masked,
         "resampling_fn_data": RESAMPLING_FUNCTION,
         "resampling_fn_seg": RESAMPLING_FUNCTION,
         "resampling_fn_data_kwargs": _resampling(resampling, resampling.image_order),
@@ -146,10 +157,6 @@ def _alone(name: str, configuration: Configuration) -> dict[str, Any]:
     }
 
 
-def _is_masked(spec: NormalizationSpec) -> bool:
-    return isinstance(spec, ZScoreNormalization) and spec.masked
-
-
 def _resampling(spec: ResamplingSpec, order: int, *, is_seg: bool = False) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "is_seg": is_seg,
@@ -157,6 +164,7 @@ def _resampling(spec: ResamplingSpec, order: int, *, is_seg: bool = False) -> di
         "order_z": spec.separate_axis_order,
         "force_separate_z": None,
     }
+    # Named only where it differs, as nnU-Net's own plans do not have the key.
     if spec.separate_axis_ratio != DEFAULT_RATIO:
         arguments["separate_z_anisotropy_threshold"] = spec.separate_axis_ratio
     return arguments
@@ -164,16 +172,17 @@ def _resampling(spec: ResamplingSpec, order: int, *, is_seg: bool = False) -> di
 
 def _intensities(plan: Plan, number: int) -> dict[str, float]:
     """Return a channel's foreground intensities; where it is CT, those that its normalisation uses."""
-    found = {
-        spec
-        for configuration in plan.configurations.values()
-        if isinstance(spec := configuration.normalization[number], CtNormalization)
-    }
+    found = set()
+    for configuration in plan.configurations.values():
+        spec = configuration.normalization[number]
+        if isinstance(spec, CtNormalization):
+            found.add(spec)
     name = plan.dataset.channels[number].name
     if len(found) > 1:
         raise PlanError(
             f"channel {name} is normalised in two ways by two configurations; nnU-Net's plans hold one for all"
         )
+    # nnU-Net wants an entry for each channel, of which only CT's is used.
     measured = plan.fingerprint.intensities.get(name) or IntensityStatistics(
         mean=0, median=0, std=1, min=0, max=0, percentile_00_5=0, percentile_99_5=0
     )

@@ -125,10 +125,10 @@ def _normalization(theirs: NnunetConfiguration, plans: NnunetPlans, where: str) 
     if len(schemes) != len(masks):
         raise PlanError(f"{where}: {len(schemes)} normalization_schemes, but {len(masks)} entries in use_mask_for_norm")
     measured = plans.foreground_intensity_properties_per_channel
-    return tuple(
-        _scheme(scheme, masked, measured.get(channel), where)
-        for channel, (scheme, masked) in enumerate(zip(schemes, masks, strict=True))
-    )
+    specs = []
+    for channel, scheme in enumerate(schemes):
+        specs.append(_scheme(scheme, masks[channel], measured.get(channel), where))
+    return tuple(specs)
 
 
 def _scheme(scheme: str, masked: bool, measured: ChannelIntensities | None, where: str) -> NormalizationSpec:

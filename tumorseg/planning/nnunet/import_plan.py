@@ -1,7 +1,7 @@
 """nnU-Net v2's plans as a plan: everything that they say, and nnU-Net's own trainer where they say nothing.
 
-nnU-Net takes an image's axes as they are stored unless its reader reorients, so most imported plans are `as_stored`. What a plan
-cannot express is refused, never left out.
+nnU-Net takes an image's axes as they are stored unless its reader reorients, so most imported plans are `as_stored`.
+What a plan cannot express is refused, never left out.
 
 References:
     nnunetv2 2.8.1.
@@ -57,7 +57,7 @@ class NnunetSource(NamedTuple):
     plans: Any
     """JSON of the plans."""
     dataset: DatasetDescription
-    """What dataset.json says; the label values must be 0, 1, 2, …, as nnU-Net writes an output's number for its label."""
+    """What dataset.json says; label values must be 0, 1, 2, …, as nnU-Net writes an output's number for its label."""
     num_cases: int
     """Training cases."""
     source: str
@@ -171,12 +171,13 @@ def _check_labels(found: NnunetSource) -> None:
     values = sorted(found.dataset.labels.values())
     if values != list(range(len(values))) or found.dataset.ignore_label not in (None, values[-1]):
         raise PlanError(
-            f"{found.source}: dataset.json has label values {values}, ignore {found.dataset.ignore_label}; nnU-Net needs "
-            "0, 1, 2, … without a gap, the ignore label last"
+            f"{found.source}: dataset.json has label values {values}, ignore {found.dataset.ignore_label}; nnU-Net "
+            "needs 0, 1, 2, … without a gap, the ignore label last"
         )
 
 
 def _parse_plans(found: NnunetSource) -> NnunetPlans:
+    # A copy: the hash of the fingerprint is that of the plans as they were given.
     document = dict(found.plans) if isinstance(found.plans, dict) else found.plans
     if isinstance(document, dict) and INTENSITIES not in document and OLD_INTENSITIES in document:
         document[INTENSITIES] = document[OLD_INTENSITIES]
@@ -228,22 +229,20 @@ def _with_kind(channel: Channel, normalization: NormalizationSpec) -> Channel:
 def _summary(plans: NnunetPlans, found: NnunetSource) -> FingerprintSummary:
     """Return what the plans say of the images, in the axis order before the transpose."""
     back = plans.transpose_backward
-    spacing, shape = plans.original_median_spacing_after_transp, plans.original_median_shape_after_transp
-    intensities = {
-        channel.name: parse_record(
-            IntensityStatistics,
-            measured.model_dump(),
-            source=f"{found.source}: {INTENSITIES}.{number}",
-            error=PlanError,
-        )
-        for number, channel in enumerate(found.dataset.channels)
-        if (measured := plans.foreground_intensity_properties_per_channel.get(number)) is not None
-    }
+    spacing_mm = tuple(plans.original_median_spacing_after_transp[axis] for axis in back)
+    shape = tuple(plans.original_median_shape_after_transp[axis] for axis in back)
+    intensities = {}
+    for number, channel in enumerate(found.dataset.channels):
+        measured = plans.foreground_intensity_properties_per_channel.get(number)
+        if measured is not None:
+            source = f"{found.source}: {INTENSITIES}.{number}"
+            read = parse_record(IntensityStatistics, measured.model_dump(), source=source, error=PlanError)
+            intensities[channel.name] = read
     fields = {
         "hash": content_hash(found.plans),
         "num_cases": found.num_cases,
-        "median_spacing_mm": tuple(spacing[axis] for axis in back),
-        "median_shape_after_crop": tuple(shape[axis] for axis in back),
+        "median_spacing_mm": spacing_mm,
+        "median_shape_after_crop": shape,
         "median_relative_size_after_cropping": 1.0,
         "intensities": intensities,
     }

@@ -33,6 +33,7 @@ def modernized(configuration: dict[str, Any], source: str) -> dict[str, Any]:
             f"{source}: found neither `architecture` nor the older {', '.join(missing)}; plan it again with nnU-Net"
         )
     old = parse_record(OldNetwork, configuration, source=source, error=PlanError)
+    # The record admits no other class name than those of the families.
     own = next(names for names in nnunet_names().values() if names.short == old.UNet_class_name)
     num_stages = len(old.n_conv_per_stage_encoder)
     features = [min(old.UNet_base_num_features * 2**stage, old.unet_max_num_features) for stage in range(num_stages)]
@@ -89,13 +90,14 @@ def write_network(network: NetworkSpec, source: str) -> dict[str, Any]:
         possible = " and ".join(known)
         raise PlanError(f"{source}: nnU-Net's plans cannot express the network {network.name}; only {possible}")
     own = known[network.name]
+    # nnU-Net's own plans leave it to torch's default.
     slope = {} if network.negative_slope == DEFAULT_SLOPE else {"negative_slope": network.negative_slope}
     shared = _arguments(network.num_axes)
     arguments = shared | {
         "n_stages": network.num_stages,
         "features_per_stage": list(network.features_per_stage),
-        "kernel_sizes": [list(kernel) for kernel in network.kernel_sizes],
-        "strides": [list(stride) for stride in network.strides],
+        "kernel_sizes": list(map(list, network.kernel_sizes)),
+        "strides": list(map(list, network.strides)),
         own.their_units: list(getattr(network, own.our_units)),
         "n_conv_per_stage_decoder": list(network.decoder_convs_per_stage),
         "norm_op_kwargs": {"eps": network.norm_eps, "affine": True},
@@ -133,16 +135,18 @@ def _topology(arguments: UNetArguments, num_axes: int, where: str) -> dict[str, 
         raise PlanError(f"{where}: n_stages is {count}, but features_per_stage has {len(features)} entries")
     return {
         "features_per_stage": features,
-        "strides": [_axes(stride, num_axes) for stride in _stages(arguments.strides, count)],
-        "kernel_sizes": [_axes(kernel, num_axes) for kernel in _stages(arguments.kernel_sizes, count)],
+        "strides": _stages(arguments.strides, count, num_axes),
+        "kernel_sizes": _stages(arguments.kernel_sizes, count, num_axes),
         "decoder_convs_per_stage": _spread(arguments.n_conv_per_stage_decoder, count - 1),
         "norm_eps": arguments.norm_op_kwargs.eps,
         "negative_slope": arguments.nonlin_kwargs.negative_slope,
     }
 
 
-def _stages(value: int | tuple[int | Axes, ...], count: int) -> tuple[int | Axes, ...]:
-    return (value,) * count if isinstance(value, int) else value
+def _stages(value: int | tuple[int | Axes, ...], count: int, num_axes: int) -> list[Axes]:
+    """Return sizes per stage and axis; one number may stand for all stages, or for all axes of one."""
+    stages = (value,) * count if isinstance(value, int) else value
+    return [_axes(stage, num_axes) for stage in stages]
 
 
 def _spread(value: PerStage, count: int) -> tuple[int, ...]:

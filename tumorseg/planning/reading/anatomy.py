@@ -3,9 +3,7 @@
 They follow from the plan alone, as the network's family knows them; no network is built, so that torch is not needed.
 """
 
-from typing import Literal
-
-from tumorseg.planning.families.base import Ends, StageFacts
+from tumorseg.planning.families.base import Ends, StageFacts, StageLayout
 from tumorseg.planning.families.registry import family_of
 from tumorseg.planning.memory.budgets import part_size
 from tumorseg.schema.base import Record
@@ -26,29 +24,9 @@ class Field(Record):
     """The same on the configuration's grid."""
 
 
-class Stage(Record):
-    """One stage of the encoder or the decoder."""
+class Stage(StageLayout):
+    """One stage of the encoder or the decoder, on the plan's grid and in its batches."""
 
-    side: Literal["encoder", "decoder"]
-    """The last stage of the encoder is the bottleneck."""
-    level: int
-    """0 at full resolution."""
-    shape: tuple[int, ...]
-    """Voxels per axis."""
-    features: int
-    """Channels."""
-    kernel_size: tuple[int, ...]
-    """Of its convolutions."""
-    stride: tuple[int, ...]
-    """Downsampling on entering an encoder's stage, upsampling on entering a decoder's."""
-    unit: str
-    """Word for what it is made of, such as `convolution`."""
-    units: int
-    """How many of these."""
-    has_stem: bool
-    """Whether a single convolution comes before them."""
-    parameters: int
-    """Weights and biases, those of its segmentation head included."""
     receptive_field: Field | None
     """After all its convolutions; null in the decoder, whose skip connections join several."""
     saved_bytes: int
@@ -101,15 +79,19 @@ def plan_anatomy(plan: Plan, name: str) -> Anatomy | None:
     stages = family_of(network.name).stages(network, configuration.patch_size, _ends(plan, configuration))
     if stages is None:
         return None
+    # Of a batch in parts, activations are kept for one part at a time.
     batch_size = part_size(configuration, plan.budget.num_gpus)
     precision = plan.step_precision
+    # Planes lack the first of the plan's axes.
+    axes = "".join("ZYX"[axis] for axis in plan.transpose[3 - configuration.num_axes :])
+    element_bytes = BYTES[precision] * batch_size
     return Anatomy(
         network=network.name,
-        axes="".join("ZYX"[axis] for axis in plan.transpose[3 - configuration.num_axes :]),
+        axes=axes,
         spacing_mm=configuration.spacing_mm,
         batch_size=batch_size,
         precision=precision,
-        stages=tuple(_stage(facts, configuration.spacing_mm, BYTES[precision] * batch_size) for facts in stages),
+        stages=tuple(_stage(facts, configuration.spacing_mm, element_bytes) for facts in stages),
     )
 
 
@@ -126,16 +108,7 @@ def _stage(facts: StageFacts, spacing_mm: tuple[float, ...], element_bytes: int)
         mm = tuple(edge * spacing for edge, spacing in zip(facts.field_voxels, spacing_mm, strict=True))
         field = Field(voxels=facts.field_voxels, mm=mm)
     return Stage(
-        side=facts.side,
-        level=facts.level,
-        shape=facts.shape,
-        features=facts.features,
-        kernel_size=facts.kernel_size,
-        stride=facts.stride,
-        unit=facts.unit,
-        units=facts.units,
-        has_stem=facts.has_stem,
-        parameters=facts.parameters,
+        **dict(facts.layout),
         receptive_field=field,
         saved_bytes=facts.saved_elements * element_bytes,
     )

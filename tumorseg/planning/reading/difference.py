@@ -13,6 +13,8 @@ BY_NAME = ("channels", "regions", "transforms", "components")
 """Lists whose entries are compared by name; others are compared by position."""
 ONE_BY_ONE = ("folds", "kept_from_training")
 """Lists of lists of which each is compared by itself; others are one value, such as `strides`."""
+ABSENT = (-1, None)
+"""Number and entry of what a list does not have."""
 TOLD_IN_NOTES = ("dataset.name", "dataset.content_hash", "fingerprint.hash")
 """Fields that say which data a plan was made for."""
 
@@ -21,7 +23,7 @@ class Difference(Record):
     """One field that differs."""
 
     field: str
-    """Dotted; an entry of a list is called by its name where it has one, such as `augmentation.transforms.mirror.axes`."""
+    """Dotted; an entry of a list is called by its name if it has one, such as `augmentation.transforms.mirror.axes`."""
     before: JsonValue
     """In the first plan."""
     after: JsonValue
@@ -63,6 +65,7 @@ class _Place(NamedTuple):
 
     def inner(self, shown: str, first: str, second: str) -> "_Place":
         """Return the place of something inside."""
+        # A field of the plan itself has nothing in front of its dot.
         return _Place(*(f"{outer}.{key}".lstrip(".") for outer, key in zip(self, (shown, first, second), strict=True)))
 
 
@@ -70,15 +73,16 @@ def diff_plans(before: Plan, after: Plan) -> PlanDiff:
     """Return what differs between two plans."""
     excluded = {"name", "reasons"}
     first, second = (plan.model_dump(mode="json", exclude=excluded) for plan in (before, after))
-    found = _differences(_Place("", "", ""), first, second)
+    differences = []
+    for place, entry in _differences(_Place("", "", ""), first, second):
+        if entry.field not in TOLD_IN_NOTES:
+            differences.append(_with_rules(place, entry, before, after))
     fields = before.reasons.keys() | after.reasons.keys()
     return PlanDiff(
         before=before.name,
         after=after.name,
         notes=tuple(_notes(before, after)),
-        differences=tuple(
-            _with_rules(place, entry, before, after) for place, entry in found if entry.field not in TOLD_IN_NOTES
-        ),
+        differences=tuple(differences),
         num_reasons=sum(before.reasons.get(field) != after.reasons.get(field) for field in fields),
     )
 
@@ -89,6 +93,7 @@ def _notes(before: Plan, after: Plan) -> Iterator[str]:
     if names[0] != names[1]:
         yield f"they are for different datasets: {names[0]} and {names[1]}"
     hashes = before.dataset.content_hash, after.dataset.content_hash
+    # Where names differ, so do the files: only a hash that is missing is worth a note then.
     if None in hashes and hashes[0] != hashes[1]:
         known = names[0] if hashes[0] else names[1]
         yield f"the content hash of {known} is known to the {'first' if hashes[0] else 'second'} plan only"
@@ -111,10 +116,13 @@ def _differences(place: _Place, first: Any, second: Any) -> Iterator[tuple[_Plac
     elif isinstance(first, list) and isinstance(second, list) and last in BY_NAME:
         yield from _of_named(place, first, second)
     elif isinstance(first, list) and isinstance(second, list) and (place.shown in ONE_BY_ONE or _are_records(first)):
-        numbered = ({str(number): entry for number, entry in enumerate(side)} for side in (first, second))
-        yield from _of_mappings(place, *numbered)
+        yield from _of_mappings(place, _numbered(first), _numbered(second))
     else:
         yield place, Difference(field=place.shown, before=first, after=second)
+
+
+def _numbered(entries: Sequence[Any]) -> dict[str, Any]:
+    return {str(number): entry for number, entry in enumerate(entries)}
 
 
 def _are_records(entries: Sequence[Any]) -> bool:
@@ -142,14 +150,16 @@ def _of_named(
     place: _Place, first: Sequence[dict[str, Any]], second: Sequence[dict[str, Any]]
 ) -> Iterator[tuple[_Place, Difference]]:
     """Yield what differs between lists of named entries, and their order if that differs."""
-    named = [_by_name(side) for side in (first, second)]
-    common = [[name for name in side if name in named[0] and name in named[1]] for side in named]
-    if common[0] != common[1]:
-        yield place, Difference(field=place.shown, before=list(named[0]), after=list(named[1]))
-    for name in dict.fromkeys([*named[0], *named[1]]):
-        (number, entry), (other_number, other) = (side.get(name, (-1, None)) for side in named)
+    named, others = _by_name(first), _by_name(second)
+    # An entry that only one side has changes no order: it is a difference of its own.
+    common = [name for name in named if name in others]
+    if common != [name for name in others if name in named]:
+        yield place, Difference(field=place.shown, before=list(named), after=list(others))
+    for name in dict.fromkeys([*named, *others]):
+        number, entry = named.get(name, ABSENT)
+        other_number, other = others.get(name, ABSENT)
         inner = place.inner(name, str(number), str(other_number))
-        yield from _of_entry(inner, entry, other, (name in named[0], name in named[1]))
+        yield from _of_entry(inner, entry, other, (name in named, name in others))
 
 
 def _by_name(entries: Sequence[dict[str, Any]]) -> dict[str, tuple[int, dict[str, Any]]]:
@@ -164,15 +174,14 @@ def _by_name(entries: Sequence[dict[str, Any]]) -> dict[str, tuple[int, dict[str
 
 
 def _with_rules(place: _Place, entry: Difference, before: Plan, after: Plan) -> Difference:
-    first, second = _nearest(before.reasons, place.first), _nearest(after.reasons, place.second)
-    rules = {"rule_before": first.rule if first else None, "rule_after": second.rule if second else None}
-    return entry if rules["rule_before"] == rules["rule_after"] else entry.changed(**rules)
+    first, second = _nearest_rule(before.reasons, place.first), _nearest_rule(after.reasons, place.second)
+    return entry if first == second else entry.changed(rule_before=first, rule_after=second)
 
 
-def _nearest(reasons: Mapping[str, Reason], field: str) -> Reason | None:
-    """Return the reason of a field, or else of the part that it belongs to."""
+def _nearest_rule(reasons: Mapping[str, Reason], field: str) -> str | None:
+    """Return the rule of a field, or else of the part that it belongs to."""
     while field:
         if field in reasons:
-            return reasons[field]
+            return reasons[field].rule
         field = field.rpartition(".")[0]
     return None

@@ -103,6 +103,7 @@ class Explanation(Record):
 def explain(plan: Plan) -> Explanation:
     """Return every value of a plan with its meaning and its reason."""
     shared = {title: _section(plan, title, fields) for title, fields in SECTIONS.items()}
+    # False sorts before True: the default configuration comes first.
     names = sorted(plan.configurations, key=lambda name: (name != plan.default_configuration, name))
     training = shared.pop("Training")
     return Explanation(
@@ -114,9 +115,10 @@ def explain(plan: Plan) -> Explanation:
 
 def _section(plan: Plan, title: str, fields: Sequence[str]) -> Section:
     """Return a group; a part that is all of it, and has no reason of its own, is opened."""
-    values = [
-        _explained(plan, field, getattr(plan, field), Plan.model_fields[field].description or "") for field in fields
-    ]
+    values = []
+    for field in fields:
+        meaning = Plan.model_fields[field].description or ""
+        values.append(_explained(plan, field, getattr(plan, field), meaning))
     is_whole = len(values) == 1 and values[0].reason is None
     return Section(title=title, values=values[0].parts if is_whole else tuple(values))
 
@@ -155,6 +157,7 @@ def _display_name(field: str, value: Any) -> str:
 
 def _parts(plan: Plan, field: str, value: Any, meaning: str) -> Iterator[Explained]:
     """Yield what a value consists of, unless it reads best as one."""
+    # A record that reads best as one value is divided all the same where a field of it has a reason.
     if isinstance(value, Record) and (not isinstance(value, SMALL) or _is_divided(plan, field, ())):
         yield from _record_parts(plan, field, value)
     elif isinstance(value, Mapping) and _is_divided(plan, field, value.values()):
@@ -174,9 +177,9 @@ def _record_parts(plan: Plan, field: str, record: Record) -> Iterator[Explained]
 
 def _is_divided(plan: Plan, field: str, entries: Iterable[Any]) -> bool:
     """Return whether entries are explained one by one: records, and those that have a reason of their own."""
-    return any(isinstance(entry, Record) for entry in entries) or any(
-        reason.startswith(f"{field}.") for reason in plan.reasons
-    )
+    if any(isinstance(entry, Record) for entry in entries):
+        return True
+    return any(reason.startswith(f"{field}.") for reason in plan.reasons)
 
 
 def _description(value: Any) -> str:

@@ -1,6 +1,7 @@
 """Checks of a plan by itself, beyond those of its schema."""
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
@@ -9,6 +10,7 @@ from tumorseg.errors import PlanError
 from tumorseg.planning.evidence.laterality import LATERAL_AXIS, sided_pairs
 from tumorseg.schema.augmentation import MirrorTransform
 from tumorseg.schema.extensions import External, load_external
+from tumorseg.schema.fields import is_field
 from tumorseg.schema.findings import Finding, finding
 from tumorseg.schema.plan import Configuration, Plan
 from tumorseg.schema.preprocessing import CtNormalization
@@ -46,6 +48,7 @@ def parse_plan(document: Any) -> Parsed:
     try:
         return Parsed.of(Plan.model_validate(document))
     except ValidationError as invalid:
+        # Contradictions between parts have no field; `check_plan` finds them again.
         problems = [(field, message) for field, message in problems_of(invalid, document) if field]
     found = (finding("plan_document", f"{field}: {message}") for field, message in problems)
     return parsed_parts(dict(_sound_parts(document)), *found)
@@ -104,7 +107,10 @@ def _check_counts(plan: Plan, needed: Mapping[str, int]) -> Iterator[Finding]:
     budget = plan.budget
     for name, count in needed.items():
         if count > budget.vram_bytes:
-            message = f"configurations.{name}: counted to need {gb_text(count)}, over the budget of {gb_text(budget.vram_bytes)}; {REMEDY}"
+            message = (
+                f"configurations.{name}: counted to need {gb_text(count)}, over the budget of "
+                f"{gb_text(budget.vram_bytes)}; {REMEDY}"
+            )
             yield finding("over_budget", message)
     most, predicted = max(needed.values(), default=None), budget.predicted_bytes
     if most is None:
@@ -125,8 +131,8 @@ def _check_batches(plan: Plan) -> Iterator[Finding]:
         if configuration.batch_size < num_parts:
             message = (
                 f"configurations.{name}: batch_size {configuration.batch_size} cannot be divided into "
-                f"{configuration.gradient_accumulation} parts on each of {plan.budget.num_gpus} GPUs; expected {num_parts} "
-                "patches at least"
+                f"{configuration.gradient_accumulation} parts on each of {plan.budget.num_gpus} GPUs; expected "
+                f"{num_parts} patches at least"
             )
             yield finding("batch_too_small", message)
 
@@ -136,8 +142,8 @@ def _check_normalization(plan: Plan) -> Iterator[Finding]:
         for number, spec in enumerate(configuration.normalization):
             if isinstance(spec, CtNormalization) and spec.lower_hu >= spec.upper_hu:
                 message = (
-                    f"configurations.{name}.normalization.{number}: clips to {spec.lower_hu:g} to {spec.upper_hu:g}, which "
-                    "leaves nothing of the image; expected lower_hu below upper_hu"
+                    f"configurations.{name}.normalization.{number}: clips to {spec.lower_hu:g} to {spec.upper_hu:g}, "
+                    "which leaves nothing of the image; expected lower_hu below upper_hu"
                 )
                 yield finding("empty_range", message)
 
@@ -148,9 +154,13 @@ def _check_folds(plan: Plan) -> Iterator[Finding]:
     for number, fold in enumerate(plan.folds):
         num_trained = num_cases - len(plan.not_trained_on(number))
         if not fold or num_trained <= 0:
-            message = f"folds.{number}: holds out {len(fold)} of {num_cases} cases and trains on {max(num_trained, 0)}; leave some on both sides"
+            # The number of cases may have been edited, so that fewer than none are left.
+            message = (
+                f"folds.{number}: holds out {len(fold)} of {num_cases} cases and trains on {max(num_trained, 0)}; "
+                "leave some on both sides"
+            )
             yield finding("bad_folds", message)
-    held_out = len({case_id for fold in plan.folds for case_id in fold})
+    held_out = len(set(chain.from_iterable(plan.folds)))
     if held_out > num_cases:
         message = f"folds: hold out {held_out} cases, but the plan was made for {num_cases}"
         yield finding("bad_folds", message)
@@ -179,12 +189,12 @@ def _check_unused(plan: Plan) -> Iterator[Finding]:
 def _check_cascades(plan: Plan) -> Iterator[Finding]:
     """Yield cascades that cannot be trained, for want of cases that their previous configuration has not seen."""
     num_cases = _num_used(plan)
-    num_missing = num_cases - len({case_id for fold in plan.folds for case_id in fold})
+    num_missing = num_cases - len(set(chain.from_iterable(plan.folds)))
     for name, configuration in plan.configurations.items():
         if configuration.previous_configuration is not None and num_missing > 0:
             message = (
-                f"configurations.{name}: learns from what {configuration.previous_configuration} finds in held-out cases, but "
-                f"{num_missing} of {num_cases} cases are held out by no fold, so that it cannot be trained; "
+                f"configurations.{name}: learns from what {configuration.previous_configuration} finds in held-out "
+                f"cases, but {num_missing} of {num_cases} cases are held out by no fold, so that it cannot be trained; "
                 "plan with folds that hold out each case once, or leave it out"
             )
             yield finding("untrainable_cascade", message)
@@ -193,9 +203,11 @@ def _check_cascades(plan: Plan) -> Iterator[Finding]:
 def _check_sides(plan: Plan) -> Iterator[Finding]:
     """Yield configurations that mirror left and right, although labels differ by their side only."""
     sides = _stated_sides(plan)
+    # A transpose that is no order of axes is a contradiction of its own.
     if sides is None or sorted(plan.transpose) != [0, 1, 2]:
         return
     for name, configuration in plan.configurations.items():
+        # In the configuration's own numbering, in which planes lack the first axis: -1 then stands for one it lacks.
         lateral = plan.transpose.index(LATERAL_AXIS) - (3 - configuration.num_axes)
         if lateral in _mirrored_axes(configuration):
             yield finding(
@@ -211,8 +223,8 @@ def _stated_sides(plan: Plan) -> str | None:
         return None
     found = plan.dataset.mirrored_labels[0]
     return (
-        f"{found.left} and {found.right} mirror each other in {found.num_mirrored} of {found.num_cases} cases; if they are two "
-        "sides of one thing, plan with a preset that is not nnU-Net's, or set mirroring_axes without that axis"
+        f"{found.left} and {found.right} mirror each other in {found.num_mirrored} of {found.num_cases} cases; if they "
+        "are two sides of one thing, plan with a preset that is not nnU-Net's, or set mirroring_axes without that axis"
     )
 
 
@@ -227,19 +239,8 @@ def _check_reasons(plan: Plan) -> Iterator[Finding]:
     """Yield reasons of fields that are not there; the plan was edited."""
     document = plan.model_dump(mode="json", exclude={"reasons"})
     for field in plan.reasons:
-        if not _is_field(document, field.split(".")):
+        if not is_field(document, field.split(".")):
             yield finding("stale_reason", f"reasons.{field}: gives a reason for a field that the plan does not have")
-
-
-def _is_field(value: Any, path: list[str]) -> bool:
-    if not path:
-        return True
-    # Names of channels and labels may hold dots themselves.
-    heads = [".".join(path[: count + 1]) for count in range(len(path))]
-    if isinstance(value, dict):
-        return any(_is_field(value[head], path[i + 1 :]) for i, head in enumerate(heads) if head in value)
-    is_entry = isinstance(value, list) and path[0].isdecimal() and int(path[0]) < len(value)
-    return is_entry and _is_field(value[int(path[0])], path[1:])
 
 
 def _check_extensions(plan: Plan) -> Iterator[Finding]:

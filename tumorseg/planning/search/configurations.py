@@ -34,7 +34,8 @@ ALONE_REASON = Reason(
     "every fold first",
 )
 CASCADE_REASON = Reason(
-    rule="3d_fullres once more, shown what 3d_lowres found: where a patch sees little of a case, that tells it where it is",
+    rule="3d_fullres once more, shown what 3d_lowres found: where a patch sees little of a case, that tells it where "
+    "it is",
     alternative="3d_fullres alone, which needs no training of 3d_lowres first",
 )
 SUPERVISION_REASON = Reason(
@@ -47,7 +48,8 @@ OTHER_OPTIMIZERS = {
 }
 """Next-best optimizer by name."""
 OTHER_SCHEDULES = {
-    "poly": "plateau: keeps the learning rate for as long as the training loss falls, but for the last part of the training",
+    "poly": "plateau: keeps the learning rate for as long as the training loss falls, but for the last part of the "
+    "training",
     "plateau": "poly: falls by the number of epochs, whatever the loss does",
 }
 """Next-best schedule by name."""
@@ -109,8 +111,10 @@ def plan_volumes(brief: Brief) -> dict[str, Planned]:
     Raises:
         PlanError: the budget is too small for any patch.
     """
+    # One rule for all: what it counted at full resolution may bound what the same network needs in `3d_lowres`.
     grid, rule = brief.subject.grid, _rule(brief)
     found = search(grid, brief.preset, rule)
+    # Sought even without cascades: that a patch sees little of a case also decides that Dice is taken over the batch.
     lowres = find_lowres(grid, found.candidate.patch_size, brief.preset, rule)
     full = _settle(brief, grid, found, rule, batch_dice=lowres is not None)
     if lowres is None or not brief.preset.cascade:
@@ -127,20 +131,20 @@ def draft_default(brief: Brief) -> Configuration:
 
 
 def _plan_cascade(brief: Brief, full: Planned) -> Planned:
-    """Plan full resolution once more, with the coarse segmentation as further channels; search again if they do not fit."""
+    """Plan full resolution with the coarse segmentation as further channels; search again if they do not fit."""
     cascade = _cascaded(full)
     rule = _rule(brief, previous=LOWRES)
     if isinstance(rule, CountedRule) and not rule.holds(cascade.configuration):
-        planned = _settle(
-            brief, brief.subject.grid, search(brief.subject.grid, brief.preset, rule), rule, batch_dice=True
-        )
+        grid = brief.subject.grid
+        planned = _settle(brief, grid, search(grid, brief.preset, rule), rule, batch_dice=True)
         cascade = _cascaded(planned)
     return cascade
 
 
 def _cascaded(full: Planned) -> Planned:
-    """Return a configuration with the previous segmentation as an input, and the transforms that corrupt it in training."""
+    """Return a configuration with the previous segmentation as an input, and the transforms that corrupt it."""
     augmentation = cascade_augmentation(full.configuration.augmentation)
+    # At once: these transforms are refused where there is no previous configuration.
     update = {"previous_configuration": LOWRES, "augmentation": augmentation}
     reasons = full.reasons | {"previous_configuration": CASCADE_REASON, **cascade_reasons(augmentation)}
     return Planned(full.configuration.changed(**update), reasons)
@@ -160,6 +164,7 @@ def _rule(brief: Brief, *, previous: str | None = None) -> MemoryRule:
 
 def _settle(brief: Brief, grid: Grid, found: Found, rule: MemoryRule, *, batch_dice: bool) -> Planned:
     configuration = _configuration(brief, grid, found.candidate, batch_dice=batch_dice)
+    # The search let a candidate pass whose tiles fit when added up in main memory.
     if isinstance(rule, CountedRule) and not rule.holds(configuration):
         configuration = with_sums_on_cpu(configuration)
     return Planned(configuration, _reasons(brief, grid, found, rule, configuration))
@@ -174,6 +179,7 @@ def _configuration(brief: Brief, grid: Grid, candidate: Candidate, *, batch_dice
     adapted = subject.adaptation
     return Configuration(
         spacing_mm=grid.spacing_mm,
+        # A median of an even number of cases may lie at half a voxel.
         median_shape=tuple(max(1, round(size)) for size in grid.median_shape),
         patch_size=candidate.patch_size,
         batch_size=candidate.batch_size,
@@ -242,5 +248,6 @@ def _plane(grid: Grid) -> Grid:
 
 def _mirroring_axes(num_axes: int, lateral_axis: int | None) -> tuple[int, ...]:
     """Return the axes in the configuration's own numbering, the lateral one left out."""
+    # Planes lack the first of the plan's axes.
     first = 3 - num_axes
     return tuple(axis - first for axis in range(first, 3) if axis != lateral_axis)

@@ -22,8 +22,9 @@ class CountedRule:
     """Counts candidates; what is surely too large is known from a count of the same network on another patch.
 
     A step's peak is the largest of several straight lines in the number of voxels, one for each of its moments, none of
-    which begins below weights and optimizer. For a smaller patch it lies above the line through two counts, and above the
-    one from weights and optimizer to a count: what these reject is rejected rightly, and what they let pass is counted.
+    which begins below weights and optimizer. For a smaller patch it lies above the line through two counts, and above
+    the one from weights and optimizer to a count: what these reject is rejected rightly, and what they let pass is
+    counted.
     """
 
     reliefs = (
@@ -40,10 +41,12 @@ class CountedRule:
         self._draft, self._counter, self._setting = draft, counter, setting
         self._limit, self.num_gpus = allocatable_bytes(vram_bytes), num_gpus
         self.vram_gb = vram_bytes / GB
+        # By network and relief, then by load: patches and batches of as many voxels count as one.
         self._known: dict[str, dict[int, MemoryCount]] = {}
 
     def fits(self, candidate: Candidate, grid: Grid, *, is_rough: bool) -> bool:
         """Return whether training and inference fit; roughly: whether nothing shows that they do not."""
+        # A bound costs nothing beside a count.
         if self._at_least(candidate, grid) > self._limit:
             return False
         if is_rough:
@@ -52,7 +55,7 @@ class CountedRule:
         return max(count.peak_bytes, count.inference_bytes) <= self._limit
 
     def largest_batch(self, candidate: Candidate, grid: Grid, most: int) -> int:
-        """Return the largest batch up to `most` that fits: between two counts by turns on their line and in the middle."""
+        """Return the largest batch up to `most` that fits: between two counts by turns on their line and midway."""
         unit = self.num_gpus * candidate.relief.gradient_accumulation
         count = self.count(candidate, grid)
         low, low_peak = candidate.batch_size, count.peak_bytes
@@ -60,9 +63,12 @@ class CountedRule:
         # What is saved grows with the batch, but for copies of weights in half precision, and never passes the peak.
         per_patch = max(count.activations_bytes - count.parameters_bytes, 1) / low
         bound = max(low, math.floor((self._limit - static) / per_patch))
+        # The first multiple that is surely too many; `low` fits, so that the answer lies between both.
         too_large = min(most, bound) // unit * unit + unit
         slope, in_the_middle = (low_peak - static) / low, False
         while low + unit < too_large:
+            # The line alone may creep up from one side; the middle, by turns, bounds the number of counts. A slope is 0
+            # where the peak is that of the optimizer's step.
             room = (too_large - low) / 2 if in_the_middle else (self._limit - low_peak) / max(slope, 1.0)
             tried = min(low + max(math.floor(room / unit), 1) * unit, too_large - unit)
             peak = self.count(candidate._replace(batch_size=tried), grid).peak_bytes
@@ -94,17 +100,19 @@ class CountedRule:
         configuration = self._draft(candidate, grid)
         count = self._count(configuration)
         self._known.setdefault(_key(candidate), {})[_load(candidate)] = count
+        # Remembered is the count before: a step's peak does not depend on where tiles are added up.
         if count.inference_bytes > self._limit:
             count = self._count(with_sums_on_cpu(configuration))
         return count
 
     def _at_least(self, candidate: Candidate, grid: Grid) -> float:
-        """Return what a step needs at the least, from counts of the same network on other patches or batches, or its own."""
+        """Return what a step needs at the least, from counts of the same network on other loads, or its own."""
         known = self._known.get(_key(candidate))
         if known is None:
             least = self._feature_bytes(candidate, grid)
             return least if least > self._limit else self.count(candidate, grid).peak_bytes
         load = _load(candidate)
+        # A peak never falls as the load grows.
         below = [count.peak_bytes for other, count in known.items() if other <= load]
         return max(below) if below else _extrapolated(load, known)
 
@@ -126,7 +134,7 @@ class CountedRule:
 
 
 def _extrapolated(load: int, known: dict[int, MemoryCount]) -> float:
-    """Return the peak on the line through the two nearest counts, or through one and what weights and optimizer need."""
+    """Return the peak on the line through the two nearest counts, or through one and weights and optimizer."""
     nearest, *others = sorted(known, key=lambda other: abs(other - load))
     count = known[nearest]
     slope = (count.peak_bytes - count.parameters_bytes - count.optimizer_bytes) / nearest
@@ -142,6 +150,7 @@ def with_sums_on_cpu(configuration: Configuration) -> Configuration:
 
 
 def _key(candidate: Candidate) -> str:
+    # Whether the patch stays worthwhile, the third field of a relief, changes no memory.
     return content_hash([candidate.network.model_dump(mode="json"), candidate.relief[:2]])
 
 

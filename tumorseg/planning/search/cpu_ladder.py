@@ -11,7 +11,7 @@ from tumorseg.planning.search.relief import Relief
 from tumorseg.schema.plan import Configuration
 
 RUNGS = ((8, 32), (8, 48), (12, 48), (12, 64), (16, 64), (16, 96), (24, 96), (24, 128), (32, 128))
-"""Features at full resolution, and edge of the 3D patch with which the search begins; each costs about twice the last."""
+"""Features at full resolution, and edge of the 3D patch to begin the search with; each costs about twice the last."""
 EDGE_2D = 4
 """A 2D patch begins with so many times the edge of a 3D one."""
 STEPS = 2000
@@ -74,9 +74,11 @@ def choose_pace(preset: Preset, plan: Callable[[Preset], Configuration], seconds
     for features, edge in RUNGS:
         paced = _limited(preset, features, edge)
         step_s = seconds(plan(paced))
+        # The lowest rung is taken whatever it costs: slow is better than no plan.
         if best is not None and step_s > target_s:
             break
         best = Paced(paced, step_s)
+        # Higher rungs would all be cut down to the preset, and be timed again for nothing.
         if features >= preset.base_features and edge >= preset.initial_edge_3d:
             break
     assert best is not None
@@ -86,6 +88,7 @@ def choose_pace(preset: Preset, plan: Callable[[Preset], Configuration], seconds
 def _limited(preset: Preset, features: int, edge: int) -> Preset:
     update = {
         "base_features": min(features, preset.base_features),
+        # 320 and 512 at 32 features, as in nnU-Net.
         "max_features_3d": min(10 * features, preset.max_features_3d),
         "max_features_2d": min(16 * features, preset.max_features_2d),
         "initial_edge_3d": min(edge, preset.initial_edge_3d),

@@ -55,8 +55,8 @@ def lowres_reasons(full: Grid) -> dict[str, Reason]:
     inputs: dict[str, JsonValue] = {"full_median_shape": list(full.median_shape)}
     return {
         "spacing_mm": Reason(
-            rule=f"full-resolution spacing, made coarser in steps of {STEP - 1:.0%}, fine axes first, until a patch covers "
-            f"{SHARE_SEEN:.0%} of a median case",
+            rule=f"full-resolution spacing, made coarser in steps of {STEP - 1:.0%}, fine axes first, until a patch "
+            f"covers {SHARE_SEEN:.0%} of a median case",
             inputs={"full_spacing_mm": list(full.spacing_mm), **inputs},
             alternative="3d_fullres, whose patch sees less of a case",
         ),
@@ -69,12 +69,13 @@ def _coarsen(grid: Grid, preset: Preset, rule: MemoryRule) -> Lowres:
     spacing = list(grid.spacing_mm)
     while True:
         coarsest = max(spacing)
-        fine = [coarsest / edge > 2 for edge in spacing]
-        spacing = [
-            edge * STEP if is_fine or not any(fine) else edge for edge, is_fine in zip(spacing, fine, strict=True)
-        ]
+        # Axes more than twice as fine as the coarsest catch up first; then all grow alike.
+        fine = [axis for axis, edge in enumerate(spacing) if coarsest / edge > 2]
+        for axis in fine or range(len(spacing)):
+            spacing[axis] *= STEP
         coarser = _on_spacing(grid, tuple(spacing))
         voxels = math.prod(_exact_shape(grid, spacing))
+        # There are dozens of rounds; only one that a rough search lets pass is worth a full one.
         if math.prod(search_patch(coarser, preset, rule)) / voxels < SHARE_SEEN:
             continue
         found = search(coarser, preset, rule)

@@ -83,7 +83,9 @@ class _Fitted(NamedTuple):
 
 
 def search(grid: Grid, preset: Preset, rule: MemoryRule) -> Found:
-    """Shrink the patch along the axis that is largest against the median case until the budget holds; then fill the batch.
+    """Shrink the patch until the budget holds, each time along the axis that is largest; then fill the batch.
+
+    Which axis is largest is judged against the median case.
 
     Args:
         grid: voxel grid and median case.
@@ -95,6 +97,7 @@ def search(grid: Grid, preset: Preset, rule: MemoryRule) -> Found:
     """
     candidate, larger = _find_patch(grid, preset, rule, is_rough=False)
     voxels = math.prod(candidate.patch_size)
+    # Rounded as in nnU-Net, which may come to 0: the smallest batch is planned all the same.
     by_dataset = round(grid.dataset_voxels * preset.max_dataset_covered / voxels)
     most = min(by_dataset, preset.max_batch_size or by_dataset)
     by_memory = rule.largest_batch(candidate, grid, most)
@@ -114,6 +117,7 @@ def search_patch(grid: Grid, preset: Preset, rule: MemoryRule) -> tuple[int, ...
 
 def _find_patch(grid: Grid, preset: Preset, rule: MemoryRule, *, is_rough: bool) -> _Fitted:
     larger: Candidate | None = None
+    # From what costs nothing to what costs most; each begins again with the largest patch.
     for relief in rule.reliefs:
         if preset.max_batch_size and 1 < relief.gradient_accumulation > preset.max_batch_size // rule.num_gpus:
             continue  # there are not as many patches
@@ -127,15 +131,17 @@ def _find_patch(grid: Grid, preset: Preset, rule: MemoryRule, *, is_rough: bool)
                 return _Fitted(candidate, larger)
             larger = candidate
     assert larger is not None  # a family yields one network at least, and the first relief is open to every preset
+    needed_gb = rule.needed_gb(larger, grid, is_rough=False)
     raise PlanError(
         f"a budget of {rule.vram_gb:.3g} GB is too small for any patch of preset {preset.name}: the smallest, "
-        f"{list(larger.patch_size)}, needs "
-        f"{rule.needed_gb(larger, grid, is_rough=False):.2f} GB; give a --vram of that at least, or a preset with fewer features"
+        f"{list(larger.patch_size)}, needs {needed_gb:.2f} GB; give a --vram of that at least, or a preset with fewer "
+        "features"
     )
 
 
 def _candidate(sized: Sized, preset: Preset, rule: MemoryRule, relief: Relief) -> Candidate:
     """Return a network with the smallest batch: two patches for each GPU, or as many as the preset allows."""
+    # In parts, one patch for each part will do: the batch is still one of two at least.
     batch_size = MIN_BATCH_SIZE * rule.num_gpus if relief.gradient_accumulation == 1 else MIN_BATCH_SIZE
     batch_size = min(batch_size, preset.max_batch_size or batch_size)
     batch_size = max(batch_size, rule.num_gpus * relief.gradient_accumulation)
@@ -145,6 +151,7 @@ def _candidate(sized: Sized, preset: Preset, rule: MemoryRule, relief: Relief) -
 def _is_worthwhile(patch_size: tuple[int, ...], grid: Grid, preset: Preset) -> bool:
     num_axes = len(grid.spacing_mm)
     share = WORTHWHILE_2D if num_axes == 2 else WORTHWHILE_3D
+    # Of small cases all is worthwhile that shows a whole one.
     least = min(initial_edge(grid, preset) ** num_axes * share, math.prod(grid.median_shape))
     return bool(math.prod(patch_size) >= least)
 
@@ -168,7 +175,8 @@ def _patch_reason(found: Found, grid: Grid, rule: MemoryRule, limits: Limits) ->
         edges = " x ".join(map(str, found.larger.patch_size))
         alternative = f"{edges} voxels, which would need about {needed:.2f} GB"
     return Reason(
-        rule=f"begin with the {limits}'s volume shaped like a median case; shrink what is largest until the budget holds",
+        rule=f"begin with the {limits}'s volume shaped like a median case; shrink what is largest until the budget "
+        "holds",
         inputs={
             "initial": list(found.initial_patch_size),
             "median_shape": list(grid.median_shape),
@@ -183,8 +191,8 @@ def _batch_reason(found: Found, grid: Grid, preset: Preset, rule: MemoryRule, li
     larger = found.candidate._replace(batch_size=found.candidate.batch_size + unit)
     needed = rule.needed_gb(larger, grid, is_rough=True)
     return Reason(
-        rule=f"what memory, the size of the dataset ({preset.max_dataset_covered:.0%} of its voxels in a batch) and the "
-        f"{limits} allow, at least {MIN_BATCH_SIZE}",
+        rule=f"what memory, the size of the dataset ({preset.max_dataset_covered:.0%} of its voxels in a batch) and "
+        f"the {limits} allow, at least {MIN_BATCH_SIZE}",
         inputs={
             "batch_by_memory": found.batch_by_memory,
             "batch_by_dataset": found.batch_by_dataset,

@@ -1,6 +1,7 @@
 """nnU-Net's own memory estimate, which its presets keep so that they plan what it plans.
 
-Its feature-map elements know neither parameters nor optimizer; they are compared with those of networks that were measured.
+Its feature-map elements know neither parameters nor optimizer; they are compared with those of networks that were
+measured.
 """
 
 import math
@@ -15,6 +16,7 @@ from tumorseg.planning.search.relief import Relief
 class PublishedRule:
     """nnU-Net's estimate: elements of feature maps against those of a network that was measured."""
 
+    # nnU-Net knows no other way to save memory than a smaller patch.
     reliefs = (Relief(keeps_patch=False),)
 
     def __init__(self, reference: MemoryReference, preset: Preset, vram_gb: float, num_gpus: int) -> None:

@@ -49,8 +49,8 @@ def _accumulation_reason(num_parts: int, *, is_smaller: bool) -> Reason:
     if num_parts == 1:
         return Reason(
             rule="the whole batch at once: it fits the budget",
-            alternative="2 parts, of batches with as many patches: about half of the activations, at the price of a second "
-            "forward pass of each part",
+            alternative="2 parts, of batches with as many patches: about half of the activations, at the price of a "
+            "second forward pass of each part",
         )
     too_small = "; and the patch is smaller than is worthwhile, as even that does not hold it" if is_smaller else ""
     return Reason(

@@ -97,11 +97,9 @@ def _open(request: CheckRequest) -> _Opened:
         return _Opened(None, (), findings)
     if not any(case.label for case in dataset.cases):
         findings.append(finding("unlabelled", "no case has a label; this dataset can be predicted on, not trained on"))
-    cases = tuple(
-        case
-        for case in dataset.cases
-        if case.case_id not in collected.closed and len(case.images) == len(dataset.channels)
-    )
+    # Where images are not one per channel, nothing says which is which; a closed case has files that must stay unread.
+    whole = [case for case in dataset.cases if len(case.images) == len(dataset.channels)]
+    cases = tuple(case for case in whole if case.case_id not in collected.closed)
     return _Opened(dataset, cases, findings)
 
 
@@ -124,7 +122,10 @@ def _check_targets(request: CheckRequest, opened: _Opened, place: Path | None) -
             raise InputError(
                 f"--fix {request.fix}: {'; '.join(one.message for one in opened.findings)}; mend this first"
             )
-        check_fix_target(request.fix, place, [path for case in opened.cases for path in case_files(case)])
+        files: list[str] = []
+        for case in opened.cases:
+            files += case_files(case)
+        check_fix_target(request.fix, place, files)
 
 
 def _check_cases(opened: _Opened, jobs: int | None) -> tuple[list[CaseFacts], list[Finding]]:
@@ -166,13 +167,18 @@ def _without_label(cases: tuple[Case, ...]) -> Iterator[Finding]:
 
 def _report(request: CheckRequest, opened: _Opened, facts: list[CaseFacts], findings: list[Finding]) -> CheckReport:
     ordered = sorted([*opened.findings, *findings], key=order_of)
+    counts, dataset = count_findings(ordered), opened.dataset
+    if dataset is None:
+        return CheckReport(
+            source=request.dataset, dataset=None, num_cases=0, counts=counts, findings=tuple(ordered), facts={}
+        )
     return CheckReport(
         source=request.dataset,
-        dataset=opened.dataset.description() if opened.dataset else None,
-        num_cases=len(opened.dataset.cases) if opened.dataset else 0,
-        counts=count_findings(ordered),
+        dataset=dataset.description(),
+        num_cases=len(dataset.cases),
+        counts=counts,
         findings=tuple(ordered),
-        facts=dataset_facts(opened.dataset, facts) if opened.dataset else {},
+        facts=dataset_facts(dataset, facts),
     )
 
 

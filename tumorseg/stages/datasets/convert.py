@@ -111,7 +111,9 @@ def convert(request: ConvertRequest) -> Converted:
         remove_all_leftovers(request.output)
         failures = _write_cases(request, source, writer)
         failed = {failure.case_id for failure in failures}
-        training, tests = ([case for case in cases if case.case_id not in failed] for cases in source[-2:])
+        training = [case for case in source.training if case.case_id not in failed]
+        tests = [case for case in source.tests if case.case_id not in failed]
+        # A case that failed may be the one that holds the label.
         if training and not failures and not request.stated.confirm_labels:
             _check_present(request.output, source, writer)
         if training or tests:
@@ -142,7 +144,9 @@ def _check_present(folder: Path, source: _Source, writer: Writer) -> None:
     Raises:
         InputError: a label has no voxel in any case.
     """
-    found = {index for note in read_notes(folder).values() for index in note.classes}
+    found: set[int] = set()
+    for note in read_notes(folder).values():
+        found.update(note.classes)
     held = [name for index, name in enumerate(targets_of(source.dataset).label_names) if index in found]
     absent = absent_labels(source.dataset, [held])
     if absent:
@@ -182,9 +186,10 @@ def _check_apart(output: Path, source: _Source) -> None:
     inside = output.resolve()
     if source.path.is_dir() and inside.is_relative_to(source.path.resolve()):
         raise InputError(f"lies in the dataset {source.path} itself; give a folder beside it", file=output)
-    files = (Path(path) for case in (*source.training, *source.tests) for path in case_files(case))
-    if taken := next((path for path in files if path.resolve().is_relative_to(inside)), None):
-        raise InputError(f"holds {taken}, a file of the dataset that is read; give another folder", file=output)
+    for case in (*source.training, *source.tests):
+        for path in map(Path, case_files(case)):
+            if path.resolve().is_relative_to(inside):
+                raise InputError(f"holds {path}, a file of the dataset that is read; give another folder", file=output)
 
 
 def _warn(request: ConvertRequest, source: _Source) -> None:
@@ -224,21 +229,25 @@ def _write_cases(request: ConvertRequest, source: _Source, writer: Writer) -> li
     done = {task.name for task in tasks if is_finished(request.output, notes.get(task.name), task.key)}
     pending = [task for task in tasks if task.name not in done]
     stale = {name: note for name, note in notes.items() if name not in done}
+    # Without its documents the folder is no dataset, until all that they will name is written.
     if pending or stale:
         for document in writer.documents:
             (request.output / document).unlink(missing_ok=True)
     if gone := sorted(set(stale) - {task.name for task in pending}):
+        # Notes are called `Tr <case_id>` and `Ts <case_id>`.
         listed = ", ".join(name.split(" ", 1)[-1] for name in gone[:5])
         logger.warning(
             "%d cases that were written before are removed, for they are no longer there: %s", len(gone), listed
         )
     for name, note in stale.items():
         discard_case(request.output, name, note)
+    expected = expected_bytes(task.case for task in pending)
+    pending.sort(key=lambda task: case_bytes(task.case), reverse=True)
     failures = each_case(
         convert_case,
-        ((task.case.case_id, task) for task in sorted(pending, key=lambda task: case_bytes(task.case), reverse=True)),
+        [(task.case.case_id, task) for task in pending],
         num_cases=len(pending),
-        expected_bytes=expected_bytes(task.case for task in pending),
+        expected_bytes=expected,
         jobs=request.jobs,
         steps=Steps("import", source.num_cases, len(done) + len(unread), are_named=True),
     )

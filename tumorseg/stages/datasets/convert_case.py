@@ -63,11 +63,14 @@ def convert_case(task: ConvertTask) -> None:
     stamps = {path: file_stamp(path) for path in case_files(case)}
     found = read_case_image(case, task.reading, AxisOrder(is_as_stored=True))
     indices = None if label is None else read_case_indices(case, found, task.read, task.reading)
-    names = [*task.files.images, *([] if label is None else [task.files.label])]
+    names = list(task.files.images)
+    if label is not None:
+        names.append(task.files.label)
     begin_case(task.folder, task.name, names)
     first = _write_images(task, found)
     if label is not None and indices is not None:
         rewrite_label(task.folder / task.files.label, to_values(indices, task.written), source=label, like=first)
+    # Only now, since files that can stay as they are were read once more to be copied.
     check_stamps(stamps)
     classes = [] if indices is None else count_values(indices)[0]
     finish_case(task.folder, task.name, task.key, files=names, classes=classes)
@@ -77,6 +80,7 @@ def _write_images(task: ConvertTask, found: CaseImage) -> Path:
     """Write the channels, first the one whose grid counts, and return its file."""
     images, paths = task.case.images, [task.folder / name for name in task.files.images]
     affine = _stated_affine(task, found)
+    # With fewer files than channels, the layout keeps all of them in one 4D file.
     if len(paths) < len(images):
         read = StoredVolume(found.image, (1.0, 0.0), found.affine)
         rewrite_joined(paths[0], images, read, is_moved=any(found.is_moved), affine=affine)

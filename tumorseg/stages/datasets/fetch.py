@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from tumorseg.errors import InputError, StorageError, TumorsegError
 from tumorseg.schema.base import Record, json_text
+from tumorseg.schema.dataset import Dataset
 from tumorseg.sources.registry import REGISTERED, Archive, find_registered, open_dataset, registered_name
 from tumorseg.stages.opening.loaded import Roots
 from tumorseg.storage.atomic import storage_error, write_text
@@ -80,9 +81,11 @@ def _fetch(name: str, request: FetchRequest) -> Fetched:
     """Return a dataset that is there, or get it; other processes are kept out meanwhile."""
     data_root, known = request.roots.data_root, REGISTERED[name]
     files = FetchFiles(data_root / known.folder)
+    # Nothing is written then, so no lock is needed, which a read-only data root could not hold.
     if (there := find_registered(name, data_root)) and not _has_leftovers(files):
         return _opened(name, there, was_there=True)
     with hold_folder(files.target, doing="fetched", error=StorageError):
+        # Looked up again, now that no other process can be bringing it.
         there = find_registered(name, data_root)
         if there is None and known.archive is not None:
             _get(known.archive, files, request.keep_archive)
@@ -104,10 +107,18 @@ def _opened(name: str, path: Path, *, was_there: bool) -> Fetched:
         raise InputError(
             f"{path} is there, but is no sound dataset; move it away and fetch again, or mend it: {error}"
         ) from None
-    files = {file for case in dataset.cases for file in case_files(case)}
+    files = _files_of(dataset)
     if missing := sorted(file for file in files if not Path(file).is_file()):
         logger.warning("%s: %d of %d files are missing, such as %s", path, len(missing), len(files), missing[0])
     return Fetched(name, path, len(dataset.cases), was_there)
+
+
+def _files_of(dataset: Dataset) -> set[str]:
+    """Return the files of all cases."""
+    files: set[str] = set()
+    for case in dataset.cases:
+        files.update(case_files(case))
+    return files
 
 
 def _get(archive: Archive, files: FetchFiles, keep_archive: bool) -> None:
@@ -132,10 +143,11 @@ def _check_sound(folder: Path, url: str) -> None:
     try:
         dataset = open_dataset(str(folder), folder.parent)
     except InputError as error:
+        # The hidden folder is gone when the message is read, so it is not named.
         reason = str(error).replace(str(folder), folder.name)
         raise InputError(f"{url}: the archive holds no sound dataset: {reason}; it was not put in place") from None
     inside = folder.resolve()
-    files = {file for case in dataset.cases for file in case_files(case)}
+    files = _files_of(dataset)
     if outside := sorted(file for file in files if not Path(file).resolve().is_relative_to(inside)):
         raise InputError(
             f"{url}: the archive names files outside its folder, such as {outside[0]}; it was not put in place"

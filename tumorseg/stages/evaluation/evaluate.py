@@ -66,6 +66,7 @@ def evaluate(request: EvaluateRequest) -> MetricsReport:
     if is_scores_file(request.output):
         require_writable(request.output.parent)
         return _evaluate(request)
+    # Resolved, so that two links to one folder mean one lock.
     with hold_folder(request.output.resolve(), doing="written to", error=StorageError):
         return _evaluate(request)
 
@@ -138,7 +139,8 @@ def _pair(found: Segmentations, references: Segmentations) -> dict[str, Pair]:
         raise InputError(
             f"no prediction has the case_id of a reference: predictions are {_some(sorted(known))}, references {_some(references.files)}"
         )
-    if extra := sorted(predictions.keys() - {*references.files, *(failure.case_id for failure in references.refused)}):
+    referenced = {*references.files, *(failure.case_id for failure in references.refused)}
+    if extra := sorted(predictions.keys() - referenced):
         logger.warning("%d predictions have no reference and are not scored: %s", len(extra), _some(extra))
     return {case_id: (predictions.get(case_id, ()), reference) for case_id, reference in references.files.items()}
 
@@ -165,7 +167,8 @@ def _targets(request: EvaluateRequest, pairs: Mapping[str, Pair]) -> tuple[Targe
 def _found_targets(pairs: Mapping[str, Pair]) -> Targets:
     """Return every value that occurs as a label of its own; files that cannot be read fail with their cases."""
     unread: list[str] = []
-    predicted, drawn = (_values_in((files[side] for files in pairs.values()), unread) for side in range(2))
+    predicted = _values_in([prediction for prediction, _ in pairs.values()], unread)
+    drawn = _values_in([reference for _, reference in pairs.values()], unread)
     if predicted and drawn and not predicted & drawn:
         raise InputError(
             f"predictions hold the label values {_some(map(str, sorted(predicted)))}, references {_some(map(str, sorted(drawn)))}, none "
@@ -183,7 +186,10 @@ def _values_in(segmentations: Iterable[tuple[str, ...]], unread: list[str]) -> s
     """Return the label values in files, the background left out; why some cannot be read is added to `unread`."""
     values: set[int] = set()
     named: list[str] = []
-    for file in (files[0] for files in segmentations if files):
+    for files in segmentations:
+        if not files:
+            continue
+        file = files[0]
         try:
             if knows_names_only(file):
                 named.append(file)

@@ -88,16 +88,18 @@ def score_pairs(
         TumorsegError: cases could not be scored, or predictions are missing and `scoring` refuses that; all are listed, and the scores of
             the others are written.
     """
+    # A prediction that was refused is told as failed, and not as missing too.
     known = {failure.case_id for failure in failed}
     missing = sorted(case_id for case_id, (prediction, _) in pairs.items() if not prediction and case_id not in known)
     tasks = [ScoreTask(case_id, *files, scoring) for case_id, files in sorted(pairs.items())]
-    scored, failures = _score(
-        tasks if scoring.missing == "worst" else [task for task in tasks if task.prediction], jobs
-    )
+    if scoring.missing != "worst":
+        tasks = [task for task in tasks if task.prediction]
+    scored, failures = _score(tasks, jobs)
     failures += failed
-    report = metrics_report(
-        [metrics for case_id in sorted(scored) for metrics in scored[case_id]], tolerance_mm=scoring.tolerance_mm
-    )
+    metrics: list[CaseMetrics] = []
+    for case_id in sorted(scored):
+        metrics += scored[case_id]
+    report = metrics_report(metrics, tolerance_mm=scoring.tolerance_mm)
     every = {*pairs, *known}
     unscored = {
         "failed": tuple(sorted({failure.case_id for failure in failures})),
@@ -146,9 +148,10 @@ def write_scores(report: MetricsReport, output: Path) -> None:
 def _score(tasks: Sequence[ScoreTask], jobs: int | None) -> tuple[dict[str, tuple[CaseMetrics, ...]], list[Failure]]:
     """Return the scores of each case, and the failures, also of predictions that count as empty masks."""
     scored: dict[str, Scored] = {}
+    largest_first = sorted(tasks, key=_size, reverse=True)
     failures = each_case(
         score_case,
-        ((task.case_id, task) for task in sorted(tasks, key=_size, reverse=True)),
+        ((task.case_id, task) for task in largest_first),
         scored.__setitem__,
         num_cases=len(tasks),
         expected_bytes=EXPECTED_BYTES,
@@ -199,7 +202,9 @@ def _score_files(task: ScoreTask) -> tuple[CaseMetrics, ...]:
 def _grid_of(task: ScoreTask) -> Geometry:
     """Return the grid on which what knows names only is painted."""
     files = [files for files in (task.prediction, task.reference) if files]
-    given = sorted((file for file in files if has_grid(file[0])), key=lambda file: knows_names_only(file[0]))
+    given = [file for file in files if has_grid(file[0])]
+    # A label map first, as segments may cover a part of the image only.
+    given.sort(key=lambda file: knows_names_only(file[0]))
     if given:
         return read_geometry(given[0][0], task.scoring.reading.assumed_orientation)
     if task.prediction:

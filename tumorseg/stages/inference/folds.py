@@ -22,12 +22,17 @@ def chosen_folds(paths: Sequence[Path], folds: Sequence[str]) -> list[FoldFolder
     Raises:
         PlanError: no training, or folds that are not there.
     """
-    chosen = [folder for path in paths for folder in _chosen_of(path, folds)]
-    return list({folder.root.resolve(): folder for folder in chosen}.values())
+    chosen: dict[Path, FoldFolder] = {}
+    for path in paths:
+        for folder in _chosen_of(path, folds):
+            # By its real place: a fold that is named twice, or by a link, must not count twice in the mean.
+            chosen[folder.root.resolve()] = folder
+    return list(chosen.values())
 
 
 def _chosen_of(path: Path, folds: Sequence[str]) -> list[FoldFolder]:
     found = model_folds(path)
+    # A fold that is alone predicts even before its training has ended.
     if not folds:
         return _finished(found) if len(found) > 1 else list(found)
     by_name = {folder.root.name.removeprefix("fold_"): folder for folder in found}
@@ -52,6 +57,7 @@ def is_finished(folder: FoldFolder) -> bool:
     if not folder.latest.is_file():
         return False
     training = fold_plan(folder).training
+    # Mapped, since of all its bytes only the counter is read.
     done: int = load_checkpoint(folder.latest, is_mapped=True)["progress"]["iteration"]
     return done >= training.epochs * training.iterations_per_epoch
 

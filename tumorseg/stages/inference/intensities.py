@@ -30,7 +30,10 @@ def check_intensities(plan: Plan, case_id: str, found: CaseImage) -> None:
     if len(channels) != len(found.image):  # refused by whoever segments it
         return
     covered = found.covered or (None,) * len(channels)
-    voxels = [image if inside is None else image[inside] for image, inside in zip(found.image, covered, strict=True)]
+    voxels = []
+    for image, inside in zip(found.image, covered, strict=True):
+        # What a channel does not cover was filled with a constant, which says nothing of its unit.
+        voxels.append(image if inside is None else image[inside])
     constant = [number for number, one in enumerate(voxels) if not one.size or np.ptp(one) == 0]
     if len(constant) == len(channels):
         raise InputError(

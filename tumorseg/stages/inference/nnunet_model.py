@@ -92,7 +92,11 @@ def _read_model(paths: Sequence[Path], folds: Sequence[str]) -> _Imported:
         listed = ", ".join(sorted(map(str, models)))
         raise PlanError(f"the models given are several: {listed}; give folds of one model")
     model = NnunetModel(models.pop())
-    checkpoints = list(dict.fromkeys(file for path in resolved for file in _checkpoints(path, folds)))
+    checkpoints: list[Path] = []
+    for path in resolved:
+        checkpoints += _checkpoints(path, folds)
+    # A fold that is named twice counts once.
+    checkpoints = list(dict.fromkeys(checkpoints))
     name, axes = _agreed(checkpoints)
     source = read_nnunet_source(model.plans, model.dataset)
     plan = import_plan(source, source.plans.get("plans_name") or model.root.name, configurations=(name,))
@@ -116,6 +120,7 @@ def _checkpoints(path: Path, folds: Sequence[str]) -> list[Path]:
         raise PlanError(f"{path} has no fold {', '.join(missing)}; it has {', '.join(found) or 'none'}")
     if folds:
         return [_checkpoint(found[fold]) for fold in folds]
+    # `fold_all` is a training of its own, averaged with no other unless it is asked for by name.
     numbered = [fold for name, fold in found.items() if name != ALL_CASES] or list(found.values())
     finished = [fold for fold in numbered if (fold / NNUNET_CHECKPOINTS[0]).is_file()]
     if not numbered:

@@ -60,6 +60,7 @@ def predict(request: PredictRequest) -> Predicted:
     options = PredictOptions(request.mirroring, request.stated.assumed_orientation)
     if _is_file(request.output):
         return _predict_into_file(*_open(request), request.output, options=options)
+    # Resolved, so that two links to one folder mean one lock.
     with hold_folder(request.output.resolve(), doing="written to", error=StorageError):
         model, inputs = _open(request)
         made = predict_cases(model, inputs.cases, request.output, options=options)
@@ -71,7 +72,8 @@ def predict(request: PredictRequest) -> Predicted:
 def _is_file(output: Path) -> bool:
     """Return whether a result is to be one file, which must not be there yet, rather than a folder."""
     expected = f"expected a folder, or for one case a new file that ends in {' or '.join(NIFTI_ENDINGS)}"
-    is_image, is_mask = (output.name.lower().endswith(endings) for endings in (ENDINGS, NIFTI_ENDINGS))
+    name = output.name.lower()
+    is_image, is_mask = name.endswith(ENDINGS), name.endswith(NIFTI_ENDINGS)
     if is_image and not is_mask:
         raise InputError(f"-o {output}: masks are written as NIfTI; {expected}; give another name")
     if is_mask and output.is_dir():
@@ -86,12 +88,14 @@ def _is_file(output: Path) -> bool:
 def _open(request: PredictRequest) -> tuple[Model, Inputs]:
     model = load_model(request.models, choose_device(request.device), request.folds)
     channels = model.plan.dataset.channels
-    names, kinds = [channel.name for channel in channels], [channel.kind for channel in channels]
+    names = [channel.name for channel in channels]
+    kinds = [channel.kind for channel in channels]
     return model, open_inputs(request.inputs, names, kinds, allow_outside=request.stated.allow_outside)
 
 
 def _predict_into_file(model: Model, inputs: Inputs, output: Path, *, options: PredictOptions) -> Predicted:
-    names = [*(case.case_id for case in inputs.cases), *(failure.case_id for failure in inputs.refused)]
+    names = [case.case_id for case in inputs.cases]
+    names += [failure.case_id for failure in inputs.refused]
     if len(names) != 1:
         raise InputError(
             f"-o {output}: is one file, and the inputs are {len(names)} cases ({', '.join(names[:5])}); give one case, "

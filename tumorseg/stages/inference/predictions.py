@@ -91,10 +91,12 @@ class PredictionFolder:
         self._stale = stale
         path = root / PREDICTIONS
         before = read_predictions(path, InputError) if path.is_file() else made_by
-        masks = before.replaceable | {case_id: made.mask_hash for case_id, made in before.cases.items()}
-        is_same = before.method_hash == made_by.method_hash
-        kept = {"cases": before.cases, "replaceable": before.replaceable} if is_same else {"replaceable": masks}
-        self._record = made_by.changed(**kept)
+        if before.method_hash == made_by.method_hash:
+            self._record = made_by.changed(cases=before.cases, replaceable=before.replaceable)
+            return
+        # Masks of another method are no results of this, but they are ours, so that they may be replaced.
+        masks = {case_id: made.mask_hash for case_id, made in before.cases.items()}
+        self._record = made_by.changed(replaceable=before.replaceable | masks)
 
     def mask(self, case_id: str) -> Path:
         """Return the file of a case."""
@@ -130,6 +132,7 @@ class PredictionFolder:
         if not os.path.lexists(path):
             return False
         made = self._record.cases.get(case_id)
+        # None where writing was cut short: then whatever is there may be replaced.
         written = self._record.replaceable[case_id] if made is None else made.mask_hash
         if written is not None and mask_hash(path) != written:
             raise InputError(

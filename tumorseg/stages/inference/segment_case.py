@@ -44,6 +44,7 @@ def segment_case(
         names = ", ".join(channel.name for channel in model.plan.dataset.channels)
         raise InputError(f"the image has {found.image.shape[0]} channels, the model needs {expected}: {names}")
     if previous is None and model.previous_model is not None:
+        # It answers in the order in which the image was stored, and is shown in the plan's.
         values = segment_case(model.previous_model, found, mirroring=mirroring)
         previous = to_indices(orient(values, found.orientation), targets_of(model.plan.dataset))
     # A network without a previous configuration would take the segmentation for one more channel of the image.

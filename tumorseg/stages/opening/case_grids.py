@@ -71,12 +71,14 @@ def grid_number(case: Case, files: Sequence[Volume | Geometry], *, reading: Case
     """
     if reading.grid is not None:
         return reading.grid
+    # Where all channels have the same voxels any of them will do, and the label need not be opened.
     if case.label is None or not has_grid(case.label) or are_shared(files, reading=reading):
         return 0
     label = read_geometry(case.label, reading.assumed_orientation)
     is_part = knows_names_only(case.label)  # segments may cover a part of their image's grid
     found = [number for number, file in enumerate(files) if _lies_on(label, file, is_part=is_part, reading=reading)]
-    if len(found) > 1 and not are_shared([files[number] for number in found], reading=reading):
+    fitting = [files[number] for number in found]
+    if len(found) > 1 and not are_shared(fitting, reading=reading):
         raise InputError(
             f"{case.label} states no orientation and fits {' and '.join(case.images[n].path for n in found)}, which "
             "lie apart; state the channel that it lies on as grid_channel in a manifest",
@@ -136,9 +138,8 @@ def check_one_grid(name: str, found: Mapping[str, Sequence[str]]) -> None:
     """
     if len(found) < 2:
         return
-    listed = "; ".join(
-        f"{channel} in {len(ids)} cases ({', '.join(ids[:3])})" for channel, ids in sorted(found.items())
-    )
+    kinds = [f"{channel} in {len(ids)} cases ({', '.join(ids[:3])})" for channel, ids in sorted(found.items())]
+    listed = "; ".join(kinds)
     raise InputError(
         f"{name}: labels lie on the grids of different channels: {listed}; expected one for all cases; resample "
         "the labels of the fewer onto the other channel, or give each kind a dataset of its own"

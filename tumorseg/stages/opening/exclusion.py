@@ -93,7 +93,10 @@ def check_excluded(excluded: Iterable[str], known: Collection[str], dataset: str
     unknown = sorted(set(excluded) - set(known))
     if not unknown:
         return
-    near = {match for case_id in unknown[:MOST_OFFERED] for match in difflib.get_close_matches(case_id, known)}
+    near: set[str] = set()
+    # Each of them is compared with every id, so only those that are named are looked up.
+    for case_id in unknown[:MOST_OFFERED]:
+        near.update(difflib.get_close_matches(case_id, known))
     meant = f"did you mean {', '.join(sorted(near)[:MOST_OFFERED])}? " if near else ""
     raise InputError(
         f"--exclude: {dataset} has no case {', '.join(map(repr, unknown[:MOST_OFFERED]))}, and there is no such file; {meant}correct the ids"

@@ -1,6 +1,5 @@
 """A fold's folder: which training it belongs to, and whether another may go on in it."""
 
-import itertools
 import logging
 import time
 from pathlib import Path
@@ -74,8 +73,11 @@ def move_aside(folder: FoldFolder) -> None:
     """
     if folder.root.exists():
         stem = f"{folder.root.name}.{time.strftime('%Y%m%d-%H%M%S')}"
-        names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
-        aside = next(path for name in names if not (path := folder.root.with_name(name)).exists())
+        aside, number = folder.root.with_name(stem), 1
+        # Two restarts may fall into one second.
+        while aside.exists():
+            number += 1
+            aside = folder.root.with_name(f"{stem}-{number}")
         with hold_folder(folder.validation.resolve(), doing="written to", error=TrainingError):
             folder.root.rename(aside)
         logger.info("moved the earlier training to %s", aside)
@@ -158,6 +160,7 @@ def model_folds(model: Path) -> tuple[FoldFolder, ...]:
     if is_fold_folder(model):
         return (FoldFolder(model),)
     found = tuple(FoldFolder(path) for path in sorted(model.glob("fold_*")) if is_fold_folder(path))
+    # `fold_0.<time>` is an earlier training that was moved aside.
     found = tuple(folder for folder in found if "." not in folder.root.name)
     if not found:
         raise PlanError(

@@ -154,6 +154,7 @@ def dataset_mismatches(plan: Plan, found: Dataset) -> list[str]:
             f"plan {plan.name} is for channels {expected}, dataset {found.name} has {actual}; plan this dataset anew"
         )
     values, planned = set(found.labels.values()), set(plan.dataset.labels.values())
+    # The background is 0 whether a dataset names it or not.
     if values | {0} != planned | {0}:
         problems.append(
             f"plan {plan.name} is for label values {sorted(planned)}, dataset {found.name} has {sorted(values)}; "
@@ -184,7 +185,10 @@ def check_content(plan: Plan, dataset: Dataset, roots: Roots) -> dict[str, str]:
         InputError: files are missing; all are counted.
     """
     check_apart(dataset, roots)
-    if gone := [path for case in dataset.cases for path in missing_files(case)]:
+    gone: list[str] = []
+    for case in dataset.cases:
+        gone += missing_files(case)
+    if gone:
         raise InputError(
             f"{dataset.name}: {len(gone)} files of the planned dataset are missing: {', '.join(gone[:5])}; restore them"
         )
@@ -202,10 +206,8 @@ def check_content(plan: Plan, dataset: Dataset, roots: Roots) -> dict[str, str]:
 
 def _what_changed(plan: Plan, hashes: Mapping[str, str]) -> str:
     named = _named_cases(plan)
-    if (
-        dataset_hash({case_id: found for case_id, found in hashes.items() if case_id in named})
-        != plan.dataset.content_hash
-    ):
+    planned = {case_id: found for case_id, found in hashes.items() if case_id in named}
+    if dataset_hash(planned) != plan.dataset.content_hash:
         return "files were changed, added or removed"
     others = sorted(hashes.keys() - named)
     return f"cases that the plan does not know are there ({', '.join(others[:5])}); remove them, or give plan --exclude"
@@ -217,8 +219,7 @@ def missing_cases(plan: Plan, known: Collection[str]) -> list[str]:
 
 
 def _named_cases(plan: Plan) -> set[str]:
-    lists = (*plan.folds, *plan.kept_from_training, plan.dataset.listed or ())
-    return {case_id for cases in lists for case_id in cases}
+    return set().union(*plan.folds, *plan.kept_from_training, plan.dataset.listed or ())
 
 
 def missing_files(case: Case) -> list[str]:
@@ -244,7 +245,8 @@ def _hash_cases(cases: Sequence[Case], cache: HashCache) -> dict[str, str]:
             for case, states in zip(unknown, states_of_cases, strict=True):
                 cache.remember(states)
                 cache.save_now_and_then(SAVE_EVERY_S)
-                known[case.case_id] = combine_hashes(case, {path: state.digest for path, state in states.items()})
+                hashes = {path: state.digest for path, state in states.items()}
+                known[case.case_id] = combine_hashes(case, hashes)
                 advance()
         cache.save()
     return {case_id: found for case_id, found in known.items() if found}
@@ -252,6 +254,7 @@ def _hash_cases(cases: Sequence[Case], cache: HashCache) -> dict[str, str]:
 
 def _read_ahead(cases: Sequence[Case]) -> Generator[dict[str, FileState]]:
     """Yield the file states of each case in turn; threads read on meanwhile, and stop when the iterator is closed."""
+    # Not in `with`, which would read all that is left before an error of one case is heard.
     pool = ThreadPoolExecutor(num_cores())
     try:
         yield from pool.map(lambda case: hash_files(case_files(case)), cases)

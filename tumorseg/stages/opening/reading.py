@@ -63,6 +63,7 @@ class CaseImage(NamedTuple):
 
 def largest_first(cases: Iterable[Case]) -> list[Case]:
     """Return cases in the order in which workers take them: then the first ones show what memory any of them takes."""
+    # Ids decide between files of one size, so that every run takes the same order.
     return sorted(cases, key=lambda case: (-case_bytes(case), case.case_id))
 
 
@@ -101,24 +102,26 @@ def read_case_image(case: Case, reading: CaseReading | None = None, order: AxisO
     volumes = read_images(case.images, reading.assumed_orientation)
     number = grid_number(case, volumes, reading=reading)
     onto = volumes[number]
-    laid = [
-        lay_channel(case, volumes, number=position, grid=number, reading=reading) for position in range(len(volumes))
-    ]
+    laid = [lay_channel(case, volumes, number=each, grid=number, reading=reading) for each in range(len(volumes))]
     arrays = [one.array for one in laid]
+    # One channel alone needs no copy.
     image = np.stack(arrays) if len(arrays) > 1 else arrays[0][None]
     _check_finite(case, image)
     orientation = order.orientation(onto.affine)
+    is_moved = tuple(one.is_moved for one in laid)
+    is_shared = all(one.is_same for one in laid)
+    unplaced = [position for position, volume in enumerate(volumes) if not volume.is_placed]
     return CaseImage(
         orient(image, orientation),
         spacing_of(onto.affine, orientation),
         orientation,
         onto.affine,
         onto.array.shape,
-        tuple(one.is_moved for one in laid),
+        is_moved,
         _oriented_cover(laid, orientation),
         number,
-        all(one.is_same for one in laid),
-        tuple(position for position, volume in enumerate(volumes) if not volume.is_placed),
+        is_shared,
+        tuple(unplaced),
     )
 
 
@@ -144,6 +147,7 @@ def read_case_indices(
     z, y, x = found.stored_shape
     grid = Geometry((z, y, x), found.affine, 1, found.is_placed)
     volume = read_reference(case.label_files, grid, targets.values_by_name, reading)
+    # Stands for the image, of which only grid and place count here; its voxels are never touched.
     image = Volume(np.empty(found.stored_shape, np.bool_), found.affine, found.is_placed)
     other = case.images[found.grid].path if case.images else "the image"
     array = lay_label(case.case_id, case.label, volume, image, other=other, reading=reading)
@@ -186,6 +190,7 @@ def _form_mismatch(path: str) -> "FormMismatch | None":
 
 def _check_finite(case: Case, image: Image) -> None:
     for file, channel in zip(case.images, image, strict=True):
+        # The sum of float32 cannot overflow float64: it is finite unless a voxel is not, and quick to have.
         if not np.isfinite(channel.sum(dtype=np.float64)) and (bad := int((~np.isfinite(channel)).sum())):
             raise InputError(
                 f"{file.path} has {bad} voxels that are NaN or infinite; expected finite "

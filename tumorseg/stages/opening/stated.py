@@ -48,6 +48,7 @@ def with_stated(dataset: Dataset, stated: Stated) -> Dataset:
         "assumed_orientation": stated.assumed_orientation,
         "paint_order": stated.paint_order,
     }
+    # What the user does not state stays as the manifest has it.
     changes = {field: value for field, value in given.items() if value}
     if not changes:
         return dataset

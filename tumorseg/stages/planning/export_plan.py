@@ -47,6 +47,7 @@ def export_nnunet_plan(request: PlanExportRequest) -> NnunetPlanFolder:
     _warn_of_unused(plan)
     if not NAME.fullmatch(name):
         logger.warning("nnU-Net wants the folder called DatasetNNN_Name, found %s", name)
+    # The plans come last, so that they never stand there without the labels and folds that they are for.
     if not folder.dataset.is_file():
         write_text(folder.dataset, ordered_json(dataset))
     if splits:
@@ -86,6 +87,7 @@ def _check_free(folder: NnunetPlanFolder, plans: dict[str, Any], dataset: dict[s
         return
     found = read_json(folder.dataset, PlanError)
     differing = [key for key in COMPARED if not isinstance(found, dict) or found.get(key) != dataset.get(key)]
+    # Equal objects may list their keys in another order, by which nnU-Net numbers the outputs for regions.
     order = differing or list(found["labels"]) == list(dataset["labels"])
     if differing or not order:
         raise PlanError(

@@ -109,6 +109,7 @@ def fingerprint(dataset: Dataset, roots: Roots, *, jobs: int | None = None) -> F
     work = work_folder(roots.work, dataset.name)
     cache = HashCache(work.hashes)
     num_samples = samples_per_case(len(dataset.cases), len(dataset.channels))
+    # Hashes are kept even where measuring breaks off: the bytes were read, which is what takes long.
     try:
         results, failures = _measure(dataset, cache, num_samples, work.measurements, jobs)
     finally:
@@ -127,9 +128,8 @@ def _measure(
     """Return the measurement of every case, and the cases that failed."""
     results: dict[str, Measured] = {}
     description = with_named_kinds(dataset.description())
-    tasks = (
-        (case.case_id, MeasureTask(case, description, num_samples, folder)) for case in largest_first(dataset.cases)
-    )
+    ordered = largest_first(dataset.cases)
+    tasks = ((case.case_id, MeasureTask(case, description, num_samples, folder)) for case in ordered)
 
     def take(case_id: str, result: MeasureResult) -> None:
         results[case_id] = result.measured
@@ -151,6 +151,7 @@ def _measure(
 
 def _known(cache: HashCache, task: MeasureTask) -> MeasureResult | None:
     """Return what an earlier run measured of a case, if its files are there and have not changed."""
+    # Left to the worker, which says what is missing, while the other cases go on.
     if not all(Path(file).is_file() for file in case_files(task.case)):
         return None
     case_hash = cache.case_hash(task.case)
@@ -159,22 +160,22 @@ def _known(cache: HashCache, task: MeasureTask) -> MeasureResult | None:
 
 
 def _assemble(dataset: Dataset, measured: list[Measured]) -> Fingerprint:
-    measurements = [
-        one.measurement.changed(group=case.group, site=case.site)  # not part of the measured files
-        for case, one in zip(dataset.cases, measured, strict=True)
-    ]
+    measurements = []
+    for case, one in zip(dataset.cases, measured, strict=True):
+        # Not part of the measured files, so that what an earlier run kept may say otherwise.
+        measurements.append(one.measurement.changed(group=case.group, site=case.site))
     relative = [np.prod(one.shape_after_crop) / np.prod(one.shape) for one in measurements]
     with_foreground = [one.samples for one in measured if one.samples.shape[1]]
+    intensities = {}
+    for number, channel in enumerate(dataset.channels):
+        intensities[channel.name] = intensity_statistics([samples[number] for samples in with_foreground])
     return Fingerprint(
         schema_version=1,
         dataset=_with_grid(dataset.description(), measurements),
         doubts=dataset.doubts,
         content_hash=dataset_hash({one.case_id: one.content_hash or "" for one in measurements}),
         cases=tuple(measurements),
-        intensities={
-            channel.name: intensity_statistics([samples[number] for samples in with_foreground])
-            for number, channel in enumerate(dataset.channels)
-        },
+        intensities=intensities,
         median_relative_size_after_cropping=float(median(relative)),
     )
 

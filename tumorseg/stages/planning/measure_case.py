@@ -64,7 +64,8 @@ def measure_case(task: MeasureTask) -> MeasureResult:
     """
     case = task.case
     states = hash_files(case_files(case))
-    case_hash = combine_hashes(case, {path: state.digest for path, state in states.items()})
+    hashes = {path: state.digest for path, state in states.items()}
+    case_hash = combine_hashes(case, hashes)
     key = measurement_key(task, case_hash)
     if (known := read_measured(task.folder, key)) is not None:  # by a run that was killed
         return MeasureResult(known, states)
@@ -73,7 +74,9 @@ def measure_case(task: MeasureTask) -> MeasureResult:
     warn_of_forms(case)
     targets = targets_of(task.description)
     indices = read_case_indices(case, image, targets, reading)
+    # Drawn by the case alone, whichever worker takes it when; hash() of a text differs from process to process.
     rng = np.random.default_rng([SEED, zlib.crc32(case.case_id.encode())])
+    # nnU-Net's ignore label has the highest value, so that its statistics count it as foreground.
     foreground = (indices > 0) | (indices == IGNORE)
     samples = sample_foreground(image.image, foreground, task.num_samples, rng=rng, covered=image.covered)
     labels = _measure_labels(indices, image, targets)
@@ -110,10 +113,12 @@ def _measure_labels(indices: Segmentation, image: CaseImage, targets: Targets) -
     del names[0]
     places = label_places(indices, targets.num_classes, image.spacing_mm)
     lost = {index: counts.get(index, 0) - kept.get(index, 0) for index in names}
+    voxels = {name: counts.get(index, 0) for index, name in names.items()}
+    cropped = {names[index]: count for index, count in lost.items() if count}
     return {
         "shape_after_crop": box_shape(box),
-        "label_voxels": {name: counts.get(index, 0) for index, name in names.items()},
-        "label_voxels_cropped": {names[index]: count for index, count in lost.items() if count},
+        "label_voxels": voxels,
+        "label_voxels_cropped": cropped,
         "label_places": {names[index]: place for index, place in places.items()},
         "run_lengths_mm": _run_lengths(indices, counts, targets, image.spacing_mm),
     }
@@ -122,21 +127,23 @@ def _measure_labels(indices: Segmentation, image: CaseImage, targets: Targets) -
 def _measure_channels(image: CaseImage, description: DatasetDescription) -> dict[str, Any]:
     """Return what a case's measurement says of its channels."""
     covered = image.covered or (None,) * len(description.channels)
-    voxels = [
-        channel if inside is None else channel[inside] for channel, inside in zip(image.image, covered, strict=True)
-    ]
-    names = [channel.name for channel in description.channels]
-    outside = {
-        name: int(inside.size - inside.sum()) for name, inside in zip(names, covered, strict=True) if inside is not None
-    }
-    doubts = [
-        _doubt(channel.name, channel.kind, found) for channel, found in zip(description.channels, voxels, strict=True)
-    ]
+    minima: dict[str, float] = {}
+    outside: dict[str, int] = {}
+    doubts: list[ImageDoubt] = []
+    for channel, array, inside in zip(description.channels, image.image, covered, strict=True):
+        # What a channel does not cover was filled, and is no measurement.
+        voxels = array if inside is None else array[inside]
+        if inside is not None:
+            outside[channel.name] = int(inside.size - inside.sum())
+        if voxels.size:
+            minima[channel.name] = float(voxels.min())
+        if (doubt := _doubt(channel.name, channel.kind, voxels)) is not None:
+            doubts.append(doubt)
     return {
-        "channel_minima": {name: float(found.min()) for name, found in zip(names, voxels, strict=True) if found.size},
+        "channel_minima": minima,
         "uncovered_voxels": outside or None,
-        "grid_channel": None if image.is_shared else names[image.grid],
-        "image_doubts": tuple(doubt for doubt in doubts if doubt is not None),
+        "grid_channel": None if image.is_shared else description.channels[image.grid].name,
+        "image_doubts": tuple(doubts),
     }
 
 
@@ -156,6 +163,8 @@ def _run_lengths(
 ) -> dict[str, tuple[float, float, float]]:
     """Return how long the runs of each label or region are in the mean, in mm along each axis."""
     runs = count_runs(indices, targets.scored_classes, targets.num_classes)
-    voxels = [sum(counts.get(index, 0) for index in classes) for classes in targets.scored_classes]
+    voxels = []
+    for classes in targets.scored_classes:
+        voxels.append(sum(counts.get(index, 0) for index in classes))
     found = zip(targets.scored_names, voxels, runs.tolist(), strict=True)
     return {name: mean_lengths(size, numbers, spacing_mm) for name, size, numbers in found if size}

@@ -90,6 +90,7 @@ def plan(request: PlanRequest) -> WrittenPlan:
     """
     preset = read_preset(request.preset)
     _check_device(request)
+    # Refused now rather than after hours of measuring.
     if request.output is not None:
         check_plan_name(request.output.stem)
         check_writable(request.output)
@@ -97,6 +98,7 @@ def plan(request: PlanRequest) -> WrittenPlan:
     if isinstance(splits, SplitLists):
         splits = splits.without(excluded)
     measured, kept_back = _measure(request, splits if isinstance(splits, SplitLists) else None)
+    # What a given fingerprint left out was never measured, so it stays out.
     excluded = tuple(sorted({*excluded, *measured.excluded}))
     output = request.output or Path("plans") / f"{measured.dataset.name}__{preset.name}.json"
     check_plan_name(output.stem)
@@ -176,8 +178,10 @@ def _measure(request: PlanRequest, splits: SplitLists | None) -> Fingerprinted:
     if request.fingerprint is None:
         if request.dataset is None:
             raise InputError("no dataset: give -d DATASET or --fingerprint FILE")
+        # Every option of `fingerprint` is one of `plan` too.
         given = {name: getattr(request, name) for name in FingerprintRequest.model_fields}
         return measure(FingerprintRequest(**given), require_labels=True, splits=splits)
+    # To confirm labels no file is needed; all else that is stated is about how files are read.
     if request.stated.changed(confirm_labels=False) != Stated():
         raise InputError(
             "--fingerprint was measured already; give --assume-orientation, --paint-order and --allow-outside to `fingerprint`, which "

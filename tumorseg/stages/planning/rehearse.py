@@ -42,10 +42,12 @@ def measure_reserved(configuration: Configuration, setting: Setting, device: str
     Raises:
         TrainingError: the process failed for another reason, or does not answer.
     """
+    # CUDA cannot be used in a forked process.
     context = multiprocessing.get_context("spawn")
     receiving, sending = context.Pipe(duplex=False)
     process = context.Process(target=_measure, args=(sending, configuration, setting, device), daemon=True)
     process.start()
+    # While this copy of the writing end is open, a child that dies would never end the pipe.
     sending.close()
     try:
         if not receiving.poll(PATIENCE_S):
@@ -85,6 +87,7 @@ def _reserved_peak(configuration: Configuration, setting: Setting, device: str) 
         learner.step(inputs, number)
     del inputs
     learner.network.eval()
+    # Views follow each other, so that one mirrored beside the plain one reserves what all would.
     axes = configuration.inference.mirroring_axes[:1] if configuration.inference.mirroring else ()
     forward = NetworkForward([learner.network], axes, configuration.num_axes, learner.autocast(), learner.device)
     forward(torch.randn(1, setting.num_channels, *tiling_of(configuration).patch_size))

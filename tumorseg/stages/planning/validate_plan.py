@@ -62,10 +62,13 @@ def validate_plan(request: ValidatePlanRequest) -> PlanReport:
     if request.with_data and "dataset" in parsed.parts:
         found = _check_data(parsed, request)
     findings = sorted([*check_plan(parsed, _count_memory(parsed)), *found.findings], key=order_of)
+    dataset, num_cases = None, 0
+    if found.dataset is not None:
+        dataset, num_cases = found.dataset.name, len(found.dataset.cases)
     return PlanReport(
         plan=str(request.plan),
-        dataset=found.dataset.name if found.dataset else None,
-        num_cases=len(found.dataset.cases) if found.dataset else 0,
+        dataset=dataset,
+        num_cases=num_cases,
         counts=count_findings(findings),
         findings=tuple(findings),
     )
@@ -151,6 +154,7 @@ def _check_content(parsed: Parsed, dataset: Dataset, roots: Roots) -> Iterator[F
     """Yield whether files are not those that were planned; all that changed since they were last hashed are read."""
     plan = parsed.plan
     expected = plan.dataset.content_hash
+    # Hashes are kept by the plan's name, whatever the dataset on disk is called.
     planned = dataset.changed(name=plan.dataset.name)
     try:
         check_apart(planned, roots)
@@ -173,8 +177,11 @@ def _changed(parsed: Parsed, hashes: dict[str, str], roots: Roots) -> Finding:
     if measured:
         gone, new = sorted(measured.keys() - hashes.keys()), sorted(hashes.keys() - measured.keys())
         changed = sorted(case_id for case_id in measured.keys() & hashes.keys() if measured[case_id] != hashes[case_id])
-        told = ((changed, "changed"), (new, "added"), (gone, "removed"))
-        what = ", ".join(f"{len(ids)} {'case' if len(ids) == 1 else 'cases'} {how}" for ids, how in told if ids) or what
+        told = []
+        for ids, how in ((changed, "changed"), (new, "added"), (gone, "removed")):
+            if ids:
+                told.append(f"{len(ids)} {'case' if len(ids) == 1 else 'cases'} {how}")
+        what = ", ".join(told) or what
         cases = (*changed, *new, *gone)
     message = (
         f"the plan was made for content {plan.dataset.content_hash}, the dataset found has {dataset_hash(hashes)}: {what}; "

@@ -67,8 +67,10 @@ def write_plan(plan: Plan, place: Place, *, force: bool = False) -> None:
             f"{output}: is there already, and was edited or was not planned from {source} here; give another -o, or --force to replace it"
         )
     # Both hashes are noted before the file is written, so that a kill in between leaves one of them right.
-    hashes = (_digest(content), *([] if there is None else [_digest(there)]))
-    notes = noted.plans | {path: Written(source=source, hashes=hashes)}
+    hashes = [_digest(content)]
+    if there is not None:
+        hashes.append(_digest(there))
+    notes = noted.plans | {path: Written(source=source, hashes=tuple(hashes))}
     write_record(place.work.plans, WrittenPlans(plans=notes))
     if there != content:
         write_bytes(output, content)

@@ -6,6 +6,7 @@ from tumorseg.engine.feed import PatchFeed
 from tumorseg.engine.learner import Learner
 from tumorseg.schema.plan import Training
 
+# Steps that are not timed, most that are, and seconds after which a slow machine has shown enough.
 WARM_UP, MOST_STEPS, TIMED_S = 2, 12, 12.0
 FEWEST_EPOCHS = 20
 """Epochs that a short training still has, so that the schedule can react; fewer if epochs would get too short."""
@@ -15,6 +16,7 @@ VALIDATION_COST = 0.4
 """Time of a held-out batch against that of a training step: forward against forward and backward."""
 EPOCH_OVERHEAD_S = 1.0
 """Checkpoint, log and picture at the end of an epoch."""
+# A step may take longer than those that were timed, and a job that is cut off at its limit gives no model.
 SAFETY = 0.95
 
 
@@ -53,6 +55,7 @@ def fit_to_hours(training: Training, step_s: float, *, has_validation: bool) -> 
     in_fewest = int((budget / FEWEST_EPOCHS - EPOCH_OVERHEAD_S) / cost)
     steps = max(1, min(training.iterations_per_epoch, max(FEWEST_STEPS, in_fewest)))
     epochs = max(1, int(budget / (steps * cost + EPOCH_OVERHEAD_S)))
+    # FEWEST_STEPS may be more than there is time for.
     if epochs == 1:
         steps = max(1, min(steps, int((budget - EPOCH_OVERHEAD_S) / cost)))
     validation = max(1, round(share * steps))

@@ -70,12 +70,11 @@ def _gather(plan: Plan, folders: tuple[FoldFolder, ...], weights: tuple[str, ...
         raise PlanError(
             f"{folders[0].root.parent} holds folds of different plans, which cannot be averaged; train them with --restart"
         )
-    plans = [state.digest for state in hash_files(str(folder.plan) for folder in folders).values()]
-    files = {
-        case_id: folder.prediction(case_id)
-        for folder, held_out in zip(folders, plan.folds, strict=True)
-        for case_id in held_out
-    }
+    states = hash_files(str(folder.plan) for folder in folders)
+    plans = [state.digest for state in states.values()]
+    files: dict[str, Path] = {}
+    for folder, held_out in zip(folders, plan.folds, strict=True):
+        files |= {case_id: folder.prediction(case_id) for case_id in held_out}
     return OutOfFold(folders, files, weights, content_hash([weights, plans]))
 
 
@@ -99,6 +98,7 @@ def _lack(plan: Plan, previous: str, number: int, folder: FoldFolder, hashes: Ma
     held_out = plan.folds[number]
     if any(one not in made.cases or not folder.prediction(one).is_file() for one in held_out):
         return "is not validated on every case that it holds out"
+    # Last of all, since every mask is read for it.
     changed = [one for one in held_out if mask_hash(folder.prediction(one)) != made.cases[one].mask_hash]
     return f"holds segmentations that were changed by hand ({', '.join(changed[:5])})" if changed else None
 
@@ -122,11 +122,10 @@ def keep_model(previous: OutOfFold, model: Path) -> None:
         raise PlanError(
             f"{previous.folders[0].root.parent}: its folds were trained on meanwhile; give the command again once that has ended"
         )
-    files = {
-        f"{folder.root.name}/{path.name}": path
-        for folder in previous.folders
-        for path in (folder.plan, folder.run, folder.latest)
-    }
+    files: dict[str, Path] = {}
+    for folder in previous.folders:
+        for path in (folder.plan, folder.run, folder.latest):
+            files[f"{folder.root.name}/{path.name}"] = path
     link_folder(previous_model(model, previous.identity), files)
 
 

@@ -113,6 +113,7 @@ def preprocess(request: PreprocessRequest) -> dict[str, StoredCases]:
         preprocessing = preprocessing_of(plan, configuration)
         keys = _keys(dataset, hashes, preprocessing)
         stored[name] = StoredCases(folder, keys)
+        # Configurations that prepare cases alike share the stored ones.
         if not done.issuperset(keys.values()):
             reported |= _fill(dataset, stored[name], preprocessing, jobs=request.jobs, seen=Seen(states, reported))
             done.update(keys.values())
@@ -134,10 +135,10 @@ def _keys(dataset: Dataset, hashes: Mapping[str, str], preprocessing: Preprocess
     """Return each case's address by case_id; where labels are known by name only, names decide what is painted."""
     targets = targets_of(dataset)
     named = {case.case_id for case in dataset.cases if case.label is not None and knows_names_only(case.label)}
-    return {
-        case_id: case_key(found, preprocessing, targets, has_names=case_id in named)
-        for case_id, found in hashes.items()
-    }
+    keys = {}
+    for case_id, found in hashes.items():
+        keys[case_id] = case_key(found, preprocessing, targets, has_names=case_id in named)
+    return keys
 
 
 def _fill(
@@ -149,11 +150,8 @@ def _fill(
 
     def tasks() -> Iterator[tuple[str, PreprocessTask]]:
         for case in missing:
-            key, states, is_reported = (
-                stored.keys[case.case_id],
-                seen.states[case.case_id],
-                case.case_id in seen.reported,
-            )
+            key, states = stored.keys[case.case_id], seen.states[case.case_id]
+            is_reported = case.case_id in seen.reported
             yield case.case_id, PreprocessTask(case, preprocessing, targets, stored.folder, key, states, is_reported)
 
     fill_store(preprocess_case, tasks(), missing, dataset, jobs=jobs)
@@ -208,6 +206,7 @@ def _compare_volumes(task: PreprocessTask, labelled: Segmentation, spacing_mm: S
     read = Volumes(counts, spacing_mm)
     for index, name in enumerate(task.targets.label_names):
         before, after = read.millilitres(index), stored.millilitres(index)
+        # A label that the file does not hold loses nothing either: both volumes are 0.
         if index == 0 or after >= (1 - MOST_LOST) * before:
             continue
         logger.warning(
@@ -249,5 +248,6 @@ def preprocess_case(task: PreprocessTask) -> None:
         location_starts=tuple(starts),
         has_ignore_label=task.targets.ignore_value is not None,
     )
+    # The key is that of the bytes that were hashed, and nothing else may be found under it.
     check_unchanged(task.states)
     store_case(task.folder, task.key, record, CaseArrays(prepared.image, indices, locations))

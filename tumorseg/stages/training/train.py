@@ -179,6 +179,7 @@ def _build_fit(plan: Plan, name: str, data: Data, device: str) -> Fit:
 
 def _run_fit(fit: Fit, folder: FoldFolder) -> bool:
     """Run to the planned end; False if a signal asked to stop before it."""
+    # The checkpoint makes an epoch count: a log that ran ahead of it when the run was killed is cut back.
     truncate_epochs(folder.log, fit.progress.iteration // fit.training.iterations_per_epoch)
     with progress("train", fit.num_iterations, fit.progress.iteration) as advance, _stop_on_signal() as should_stop:
         fit.observers = (StepBar(advance, fit.training), LogFile(folder), Messages(), Checkpoints(folder))

@@ -70,6 +70,7 @@ def read_contours(dataset: Any, path: str) -> dict[str, list[list[Contour]]]:
 
 
 def _check_corners(path: str, name: str, points: NDArray[np.float64]) -> None:
+    # Negated, so that NaN, which is neither near nor far, is refused too.
     if (off := points[~(np.abs(points) <= FARTHEST_MM)]).size:
         raise InputError(
             f"{name}: found the coordinate {off[0]:g} in a contour, expected mm from {-FARTHEST_MM:g} to {FARTHEST_MM:g}; mend it",
@@ -103,6 +104,7 @@ def paint_contours(path: str, name: str, contours: list[Contour], *, grid: Geome
     _tell(path, name, filled)
     _, rows, columns = grid.shape
     corners = np.concatenate([contour.points[:, :2] for contour in moved])
+    # At -1 and at the number of columns lie the first voxel centres outside: short of them nothing is lost.
     if (corners < -1).any() or (corners > [columns, rows]).any():
         warn(path, f"{name}: contours reach beyond the image and are cut off there")
     return filled.mask
@@ -137,6 +139,7 @@ def _check_planes(path: str, name: str, contours: list[NDArray[np.float64]], *, 
             file=path,
         )
     outside = max(-float(heights.min()), float(heights.max()) - (grid.shape[0] - 1))
+    # A thousandth for the decimals to which positions are rounded in headers.
     if outside > MOST_OUTSIDE + 1e-3:
         raise InputError(
             f"{name}: found a contour {outside * edge_mm:.3g} mm beyond the outer slices (at most half a slice, "

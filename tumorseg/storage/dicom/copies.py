@@ -51,7 +51,10 @@ def without_copies(frames: Sequence[Frame]) -> Distinct:
             there.append(frame)
         else:
             copies[frame.path] = original.path
-    return Distinct([frame for members in kept.values() for frame in members], copies)
+    distinct: list[Frame] = []
+    for members in kept.values():
+        distinct += members
+    return Distinct(distinct, copies)
 
 
 def told_copies(copies: dict[str, str]) -> str:
@@ -92,6 +95,7 @@ def one_place(where: str, frames: Sequence[Frame], num_same: int) -> InputError:
 
 
 def _place_of(frame: Frame) -> _Place:
+    # Copies state the very same numbers, so that no pair of them is parted by rounding.
     return frame.shape, tuple(int(step) for step in np.rint(frame.origin / SAME_PLACE_MM))
 
 
@@ -114,6 +118,7 @@ def _is_copy(frame: Frame, original: Frame, compared: dict[tuple[str, str], bool
     if frame.path == original.path or frame.number != original.number:
         return False
     pair = (frame.path, original.path)
+    # Remembered by file, since files of many frames would be compared once for each of them.
     if pair not in compared:
         compared[pair] = filecmp.cmp(*pair, shallow=False) or _is_same_instance(frame, original)
     return compared[pair]

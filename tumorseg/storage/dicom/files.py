@@ -107,7 +107,8 @@ def _entries(folder: str, seen: set[tuple[int, int]]) -> list[os.DirEntry[str]]:
             return []
         seen.add((state.st_dev, state.st_ino))
         with os.scandir(folder) as found:
-            return sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
+            visible = [entry for entry in found if not entry.name.startswith(".")]
+        return sorted(visible, key=lambda entry: entry.name)
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror}); allow it, or move the folder away", file=folder) from None
 
@@ -122,7 +123,10 @@ def parts_of(file: ImageFile) -> list[str]:
 
 def label_parts_of(case: Case) -> list[str]:
     """Return the files of a case's reference; a folder stands for all files in it."""
-    return [part for path in case.label_files for part in parts_of(ImageFile(path=path))]
+    parts: list[str] = []
+    for path in case.label_files:
+        parts += parts_of(ImageFile(path=path))
+    return parts
 
 
 @contextmanager
@@ -141,8 +145,10 @@ def reading(path: str) -> Iterator[None]:
     try:
         with disable_value_validation(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            # pydicom only warns of a file that was cut off, and would hand over what is left of it.
             warnings.filterwarnings("error", "End of file reached")
             yield
+    # An InputError is a ValueError, and would be wrapped in another below.
     except InputError:
         raise
     except UNREADABLE as error:
@@ -164,10 +170,12 @@ def read_dataset(path: str, *, has_pixels: bool = True, tags: Sequence[str] | No
     if not is_dicom_file(Path(path)):
         raise InputError("is no DICOM file; expected one; remove it, or convert it", file=path)
     wanted = None if tags is None else list(tags)
+    # `force` because old files have no preamble; the first bytes were looked at above.
     dataset = pydicom.dcmread(path, stop_before_pixels=not has_pixels, specific_tags=wanted, force=True)
     if "TransferSyntaxUID" not in dataset.file_meta:
         if "SOPClassUID" not in dataset:
             raise damaged(path, KIND, "the header ends early")
+        # The standard's default, in which files were written before they had to say so.
         dataset.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
     return dataset
 

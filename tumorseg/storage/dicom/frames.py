@@ -129,22 +129,30 @@ def _frame(place: _Flat | _Grouped, dataset: Any, path: str, *, number: int) -> 
         raise InputError(
             f"found PixelSpacing {[float(row_mm), float(column_mm)]}, expected millimetres; mend the header", file=path
         )
+    # Slices may overlap or leave gaps, so their distance says more than their thickness; some write it as negative.
     between = [place.find("PixelMeasuresSequence", name) for name in ("SpacingBetweenSlices", "SliceThickness")]
+    thickness_mm = next((abs(float(value)) for value in between if value), None)
+    # PixelSpacing begins with the step from row to row, ImageOrientationPatient with the direction along a row.
+    axes = directions.T * [column_mm, row_mm]
     return Frame(
         path,
         number,
         (int(dataset.Rows), int(dataset.Columns)),
         LPS_TO_RAS @ position,
-        LPS_TO_RAS @ (directions.T * [column_mm, row_mm]),
-        next((abs(float(value)) for value in between if value), None),
+        LPS_TO_RAS @ axes,
+        thickness_mm,
         _scaling(place, dataset, path),
         _facts(place, dataset),
     )
 
 
 def _facts(place: _Flat | _Grouped, dataset: Any) -> tuple[tuple[str, str], ...]:
-    found = [(name, place.find(group, name) if group else dataset.get(name)) for group, name in FACTS]
-    return tuple((name, str(value)) for name, value in found if value not in (None, ""))
+    facts = []
+    for group, name in FACTS:
+        value = place.find(group, name) if group else dataset.get(name)
+        if value not in (None, ""):
+            facts.append((name, str(value)))
+    return tuple(facts)
 
 
 def _numbers(place: _Flat | _Grouped, group: str, name: str, *, count: int, path: str) -> NDArray[np.float64]:
@@ -168,9 +176,8 @@ def _scaling(place: _Flat | _Grouped, dataset: Any, path: str) -> tuple[float, f
     found = [place.find("PixelValueTransformationSequence", name) for name in names]
     if found == [None, None]:  # some enhanced files say it once for all, against the standard
         found = [dataset.get(name) for name in names]
-    slope, intercept = (
-        default if value is None else float(value) for value, default in zip(found, (1.0, 0.0), strict=True)
-    )
+    slope = 1.0 if found[0] is None else float(found[0])
+    intercept = 0.0 if found[1] is None else float(found[1])
     if not slope or not np.isfinite([slope, intercept]).all():
         raise InputError(
             f"found RescaleSlope {slope}, RescaleIntercept {intercept}; expected others; mend it", file=path

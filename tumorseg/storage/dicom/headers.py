@@ -107,6 +107,7 @@ def read_headers(path: Path) -> Iterator[Header]:
         if time.monotonic() - noted > SECONDS_BETWEEN_NOTES:
             noted = time.monotonic()
             logger.info("%s: %d files looked at, now in %s", path, number, file.parent)
+        # What is left of a copy that failed may have been a slice, so it counts as a damaged file, not as none.
         if file.name.lower().endswith(BARE_ENDINGS) and file.stat().st_size == 0:
             warn(file, "is empty")
             yield Header(str(file))
@@ -126,4 +127,6 @@ def _text(dataset: Any, name: str) -> str:
 def _values(dataset: Any, name: str) -> list[str]:
     """Return an element's values as texts in upper case."""
     found = dataset.get(name) or []
-    return [str(value).upper() for value in ([found] if isinstance(found, str) else found)]
+    # pydicom unpacks an element that has only one value.
+    values = [found] if isinstance(found, str) else found
+    return [str(value).upper() for value in values]

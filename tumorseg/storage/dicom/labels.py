@@ -3,6 +3,7 @@
 Numbers of segments and structures differ from file to file, so a label is known by its name.
 """
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,19 +37,17 @@ def summarize_label(path: str) -> LabelSummary:
     """
     with reading(path):
         dataset = _read_label(path, has_pixels=False)
-        is_contours = str(dataset.SOPClassUID) == CONTOUR_CLASS
-        names = (
-            [name for name, structures in read_contours(dataset, path).items() if structures]
-            if is_contours
-            else segment_names(dataset).values()
-        )
-        series = _contoured_series(dataset) if is_contours else list(dataset.get("ReferencedSeriesSequence") or ())
+        names: Iterable[str]
+        if str(dataset.SOPClassUID) == CONTOUR_CLASS:
+            names = [name for name, structures in read_contours(dataset, path).items() if structures]
+            series = _contoured_series(dataset)
+        else:
+            names = segment_names(dataset).values()
+            series = list(dataset.get("ReferencedSeriesSequence") or ())
         frames = [dataset, *(dataset.get("ReferencedFrameOfReferenceSequence") or ())]
-        return LabelSummary(
-            foreground(names),
-            tuple(sorted({str(item.SeriesInstanceUID) for item in series})),
-            tuple(sorted({str(item.FrameOfReferenceUID) for item in frames if "FrameOfReferenceUID" in item})),
-        )
+        series_uids = {str(item.SeriesInstanceUID) for item in series}
+        frame_uids = {str(item.FrameOfReferenceUID) for item in frames if "FrameOfReferenceUID" in item}
+        return LabelSummary(foreground(names), tuple(sorted(series_uids)), tuple(sorted(frame_uids)))
 
 
 def _read_label(path: str, *, has_pixels: bool) -> Any:
@@ -93,9 +92,8 @@ def _fill(path: str, name: str, structures: list[list[Contour]], *, grid: Geomet
 
 def _contoured_series(dataset: Any) -> list[Any]:
     """Return the items of a structure set that name image series."""
-    return [
-        series
-        for frame in dataset.get("ReferencedFrameOfReferenceSequence") or ()
-        for study in frame.get("RTReferencedStudySequence") or ()
-        for series in study.get("RTReferencedSeriesSequence") or ()
-    ]
+    found: list[Any] = []
+    for frame in dataset.get("ReferencedFrameOfReferenceSequence") or ():
+        for study in frame.get("RTReferencedStudySequence") or ():
+            found += study.get("RTReferencedSeriesSequence") or ()
+    return found

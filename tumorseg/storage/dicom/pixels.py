@@ -61,6 +61,7 @@ def read_bits(dataset: Any, path: str, frame: int) -> NDArray[np.bool_]:
     """
     size = int(dataset.Rows) * int(dataset.Columns)
     first, last = frame * size, (frame + 1) * size
+    # Frames follow each other bit by bit: one may begin in the middle of a byte.
     data = dataset.PixelData[first // 8 : (last + 7) // 8]
     bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")[first % 8 :][:size]
     if bits.size < size:
@@ -97,6 +98,7 @@ def _bare_copy(dataset: Any) -> Any:
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import UID
 
+    # Below 2.25 anyone may make UIDs; nobody sees this one.
     copy, instance = Dataset(), UID("2.25.1")
     for name in COPIED:
         copy[name] = dataset[name]

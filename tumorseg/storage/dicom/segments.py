@@ -52,15 +52,18 @@ def open_segments(dataset: Any, path: str) -> Segments:
         InputError: a plane does not say where it lies.
     """
     kind = str(dataset.get("SegmentationType") or "BINARY")
+    # A fraction counts from one half on; 255 is what most programs write for one.
     threshold = float(dataset.get("MaximumFractionalValue") or 255) / 2 if kind == "FRACTIONAL" else 0.5
     frames = frames_of(dataset, path)
     numbers = None if kind == "LABELMAP" else [_number(dataset, index) for index in range(len(frames))]
     if unnamed := sorted(set(numbers or ()) - segment_names(dataset).keys()):
         warn(path, f"segments that nothing describes are left out: {', '.join(map(str, unnamed))}")
+    # Single bits are unpacked plane by plane, as all of them would take eight times the file's size.
     if int(dataset.BitsAllocated) == 1 and not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
         return Segments(
             path, segment_names(dataset), frames, numbers, lambda index: read_bits(dataset, path, index), threshold
         )
+    # Decoded with the first plane that is asked for, and once for all of them.
     pixels = cache(lambda: read_frames(dataset, path))
     return Segments(path, segment_names(dataset), frames, numbers, lambda index: pixels()[index], threshold)
 
@@ -108,6 +111,7 @@ def _number(dataset: Any, index: int) -> int:
 def _placement(path: str, name: str, frame: Frame, *, grid: Geometry) -> Placement:
     """Return where a plane lies on the grid."""
     affine = np.eye(4)
+    # A single plane has no step to a next one: of its normal only the direction counts.
     affine[:3, :2], affine[:3, 2], affine[:3, 3] = frame.axes, np.cross(*frame.axes.T), frame.origin
     try:
         return find_placement(Grid((1, *frame.shape), affine), Grid(grid.shape, grid.affine), what="a plane")

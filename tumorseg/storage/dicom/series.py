@@ -109,6 +109,7 @@ def _image_parts(file: ImageFile) -> list[str]:
             "give each a folder of its own",
             file=file.path,
         )
+    # A damaged file may be a plane of the series: left out at an end, it would leave no gap to be seen.
     return [header.path for header in images] + broken
 
 
@@ -125,8 +126,10 @@ def _check_class(path: str, sop_class: str) -> None:
 
 def _check_alike(where: str, frames: Sequence[Frame]) -> None:
     """Check that planes are parallel and equally fine as most."""
+    # What most planes are is the series, so that messages name the others and not whichever comes second.
     kinds = [(frame.shape, *np.round(frame.axes, 2).ravel().tolist()) for frame in frames]
-    first = frames[kinds.index(Counter(kinds).most_common(1)[0][0])]
+    usual = Counter(kinds).most_common(1)[0][0]
+    first = frames[kinds.index(usual)]
     sizes = np.linalg.norm(first.axes, axis=0)
     for frame in frames:
         if frame.shape != first.shape:
@@ -141,6 +144,7 @@ def _check_alike(where: str, frames: Sequence[Frame]) -> None:
                 f"remove what is not of the series, such as {frame.path}",
                 file=where,
             )
+        # Twice, as the difference in size that passed above adds to that of the directions.
         if np.abs(frame.axes / sizes - first.axes / sizes).max() > 2 * MOST_TURNED:
             raise InputError(
                 f"found planes that are not parallel, as in a localizer, expected one stack; "
@@ -154,6 +158,7 @@ def _by(shape: tuple[int, int]) -> str:
 
 
 def _mm(frame: Frame) -> str:
+    # As in PixelSpacing, rows come first.
     return " x ".join(f"{edge:.5g}" for edge in np.linalg.norm(frame.axes, axis=0)[::-1])
 
 
@@ -166,9 +171,12 @@ def _step(where: str, ordered: Sequence[Frame], normal: NDArray[np.float64]) -> 
     if (num_same := int((gaps < SAME_PLACE_MM).sum())) > 0:
         first = int(gaps.argmin())
         raise one_place(where, ordered[first : first + 2], num_same)
+    # The whole way, not its part along the normal, so that a stack that leans keeps its lean.
     step: NDArray[np.float64] = (origins[-1] - origins[0]) / (len(ordered) - 1)
+    # The median, which one gap twice as wide does not move.
     typical = float(np.median(gaps))
     allowed = min(MOST_UNEVEN * typical, MOST_UNEVEN_MM)
+    # Held against a whole regular stack, since differences that no gap shows may add up.
     off = float(np.linalg.norm(origins - (origins[0] + np.arange(len(ordered))[:, None] * step), axis=1).max())
     if off > allowed:
         worst = int(np.abs(gaps - typical).argmax())
@@ -188,6 +196,7 @@ def _warn(where: str, affine: Affine, copies: dict[str, str]) -> None:
     normal = np.cross(affine[:3, 0], affine[:3, 1])
     step = affine[:3, 2]
     cosine = abs(float(step @ normal)) / float(np.linalg.norm(step) * np.linalg.norm(normal))
+    # Rounding may carry the cosine of parallel vectors beyond 1.
     angle = float(np.arccos(min(cosine, 1.0)))
     if np.tan(angle) > SLANT:
         degrees = f"{np.degrees(angle):.3g} degrees"
@@ -196,6 +205,7 @@ def _warn(where: str, affine: Affine, copies: dict[str, str]) -> None:
 
 def _read_volume(ordered: Sequence[Frame]) -> Image:
     """Return float32 (Z, Y, X), each plane scaled by its own slope and intercept."""
+    # By file, so that one of many frames is decoded once.
     places: dict[str, list[int]] = {}
     for place, frame in enumerate(ordered):
         places.setdefault(frame.path, []).append(place)

@@ -28,6 +28,7 @@ def open_address(url: str, headers: Mapping[str, str], *, timeout_s: float) -> h
     """
     if urlsplit(url).scheme not in SCHEMES:
         raise StorageError(f"{url}: found another scheme than http or https; give such an address")
+    # Compressed on the way, a file's length and ranges would not be those of its bytes here.
     everywhere = {"User-Agent": "tumorseg", "Accept-Encoding": "identity"}
     request = urllib.request.Request(url, headers=everywhere | dict(headers))
     response: http.client.HTTPResponse = _opener().open(request, timeout=timeout_s)
@@ -36,11 +37,13 @@ def open_address(url: str, headers: Mapping[str, str], *, timeout_s: float) -> h
 
 def one_line(text: str) -> str:
     """Return what a server said without what could disturb a terminal."""
-    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
+    plain = "".join(sign if sign.isprintable() else " " for sign in text)
+    return " ".join(plain.split())
 
 
 def _opener() -> urllib.request.OpenerDirector:
     """Return what opens http and https, and not file:, ftp: or data:."""
+    # `build_opener` would add the handlers of file:, ftp: and data: unasked.
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),

@@ -83,10 +83,12 @@ def safe_entries(tar: tarfile.TarFile, folder: str, *, source: str) -> list[Entr
     """
     entries = [Entry(_safe_path(member, folder, source), member) for member in tar if not _is_hidden(member.name)]
     files = [entry.path for entry in entries if entry.member.isreg()]
+    # On macOS and Windows two names that differ in case alone are one.
     taken = {os.fspath(path).casefold() for path in files}
-    parents = {os.fspath(parent).casefold() for entry in entries for parent in entry.path.parents}
     folders = {os.fspath(entry.path).casefold() for entry in entries if entry.member.isdir()}
-    if len(taken) < len(files) or taken & (parents | folders):
+    for entry in entries:
+        folders.update(os.fspath(parent).casefold() for parent in entry.path.parents)
+    if len(taken) < len(files) or taken & folders:
         raise InputError(
             f"{source}: names a file twice, or a file and a folder alike; get it anew; nothing was unpacked"
         )
@@ -109,6 +111,7 @@ def _safe_path(member: tarfile.TarInfo, folder: str, source: str) -> PurePosixPa
         problem = "has a name that is no plain path"
     elif not (member.isreg() or member.isdir()) or member.issparse():
         problem = "is neither a plain file nor a folder (links, devices and sparse files are not unpacked)"
+    # tar lists `./` first, which names no folder of its own.
     elif path.parts[:1] != (folder,) and not (member.isdir() and not path.parts):
         problem = f"lies outside {folder}"
     elif path.parts == (folder,) and not member.isdir():
@@ -120,11 +123,13 @@ def _safe_path(member: tarfile.TarInfo, folder: str, source: str) -> PurePosixPa
 
 def _unpack(archive: Path, files: FetchFiles, watch: WatchBytes) -> None:
     try:
+        # `r:` is tar alone; plain `r` would unpack whatever compression it finds.
         with tarfile.open(archive, "r:") as tar:
             entries = safe_entries(tar, files.target.name, source=str(archive))
             total = sum(entry.member.size for entry in entries)
             require_room(files.target.parent, total, what=f"unpacking {archive.name}")
             _write_entries(tar, entries, files.unpacking, watch)
+    # An InputError is a ValueError, and would be taken for damage below.
     except InputError:
         raise
     except UNREADABLE as error:
@@ -136,8 +141,12 @@ def _write_entries(tar: tarfile.TarFile, entries: Sequence[Entry], folder: Path,
     try:
         for entry in entries:
             path = folder / entry.path
-            (path if entry.member.isdir() else path.parent).mkdir(parents=True, exist_ok=True)
-            for num_bytes in _write_file(tar, entry.member, path) if entry.member.isreg() else ():
+            if entry.member.isdir():
+                path.mkdir(parents=True, exist_ok=True)
+                continue
+            # An archive need not list the folders of its files.
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for num_bytes in _write_file(tar, entry.member, path):
                 done += num_bytes
                 watch(done, total, "")
     except OSError as error:

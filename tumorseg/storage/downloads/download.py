@@ -72,6 +72,7 @@ def download(url: str, files: FetchFiles, *, watch: WatchBytes) -> None:
     furthest, barren = 0, 0
     while (cut := _try(url, files, watch)) is not None:
         here = _size(files.partial)
+        # Furthest of all tries: a server that always cuts at the same place would else be asked for ever.
         barren = 0 if here > furthest else barren + 1
         furthest = max(here, furthest)
         if barren > len(PAUSES_S):
@@ -79,6 +80,7 @@ def download(url: str, files: FetchFiles, *, watch: WatchBytes) -> None:
                 f"{url}: {cut}; {barren} tries in a row brought nothing new; {bytes_text(here)} are kept; check the "
                 "connection, and give the same command again to go on"
             )
+        # A try that brought new bytes is followed by the shortest pause.
         pause = PAUSES_S[max(barren - 1, 0)]
         known = _read_version(url, files)
         watch(here, known.total if known else None, f"{cut}; next try in {pause:g} s")
@@ -104,6 +106,7 @@ def md5_of(path: Path, *, watch: WatchBytes) -> str:
     Raises:
         StorageError: the file cannot be read.
     """
+    # Against damage, not forgery; a machine in FIPS mode would refuse it for security.
     digest, done = hashlib.md5(usedforsecurity=False), 0
     try:
         total = path.stat().st_size
@@ -123,6 +126,7 @@ def _try(url: str, files: FetchFiles, watch: WatchBytes) -> str | None:
     size = _size(files.partial)
     if version and size == version.total:
         return None
+    # Where the length or a mark of the version is missing, nothing tells what the rest would be: all is asked for.
     asked = _Part(size, version) if version and version.validator and size < (version.total or 0) else None
     try:
         with _open(url, asked) as response:
@@ -153,9 +157,11 @@ def _begin(url: str, files: FetchFiles, response: http.client.HTTPResponse, aske
     if response.status != 200:
         raise StorageError(f"{url}: the server answered HTTP {response.status}, expected the file (200)")
     forget(files)
+    # A weak ETag (W/…) vouches for the meaning of a file, not for its bytes; If-Range takes none.
     etag = response.headers.get("ETag", "")
     validator = etag if etag.startswith('"') else response.headers.get("Last-Modified")
     version = Version(url=url, validator=validator, total=response.length)
+    # Before the first byte, so that a kill never leaves bytes of which no version is known.
     write_record(files.version, version)
     return _Part(0, version)
 
@@ -165,6 +171,7 @@ def _continues(response: http.client.HTTPResponse, asked: _Part) -> bool:
     found = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
     if found is None or int(found[1]) != asked.offset:
         return False
+    # `*` stands for a length that is not told: then the part must end where the file does.
     total = int(found[2]) + 1 if found[3] == "*" else int(found[3])
     stated = (response.headers.get("ETag"), response.headers.get("Last-Modified"))
     return total == asked.version.total and (stated == (None, None) or asked.version.validator in stated)
@@ -177,6 +184,7 @@ def _receive(response: http.client.HTTPResponse, part: _Part, files: FetchFiles,
         # A tar that is not compressed unpacks to its own size.
         require_room(files.partial.parent, total - done + total, what="the archive with its unpacked files")
     with _open_partial(files.partial) as file:
+        # `read` would wait for a whole block, and lose what had come of it when the connection is cut.
         while block := response.read1(BLOCK_BYTES):
             _write(files.partial, file, block)
             done += len(block)
@@ -187,6 +195,7 @@ def _receive(response: http.client.HTTPResponse, part: _Part, files: FetchFiles,
 
 def _open_partial(partial: Path) -> IO[bytes]:
     try:
+        # Without a buffer what has come is in the file even if this process is killed.
         return partial.open("ab", buffering=0)
     except OSError as error:
         raise storage_error(partial, error) from error
@@ -196,6 +205,7 @@ def _write(partial: Path, file: IO[bytes], block: bytes) -> None:
     rest = memoryview(block)
     try:
         while rest:
+            # A file without a buffer may take only a part at once.
             rest = rest[file.write(rest) :]
     except OSError as error:
         raise StorageError(
@@ -208,6 +218,7 @@ def _passing(url: str, error: urllib.error.HTTPError, files: FetchFiles) -> str:
     """Return what a server answered instead of the file if that may pass; raise it otherwise."""
     said = f"the server answered HTTP {error.code} {one_line(error.reason)}".rstrip()
     if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+        # What is here is at least as long as the server's file, so it is of another version.
         forget(files)
     elif error.code not in PASSING:
         raise StorageError(f"{url}: {said}, expected the file; check whether it is still there, or try again later")

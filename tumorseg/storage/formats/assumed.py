@@ -33,6 +33,7 @@ def assumed_affine(code: str, edges_mm: Sequence[float], shape: Shape) -> Affine
     affine[3, 3] = 1
     for axis, letter in enumerate(code):
         world = next(number for number, pair in enumerate(AXIS_LETTERS) if letter in pair)
+        # Of each pair the first letter is where RAS+ points to.
         affine[world, axis] = edges_mm[axis] if letter == AXIS_LETTERS[world][0] else -edges_mm[axis]
     affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape[::-1]) - 1) / 2)
     return affine

@@ -20,6 +20,7 @@ NRRD = "NRRD"
 LOCAL = "local"
 NUMBERED = re.compile(r"[^%]*%0?\d{0,2}[di][^%]*")
 """A pattern of file names with one number in it."""
+# A slip in a pattern's last number must not fill memory with names.
 MOST_FILES = 100_000
 
 
@@ -44,6 +45,7 @@ def data_files(path: str) -> list[str]:
 def _names(path: str) -> Iterator[str]:
     lines = _header_lines(path)
     for line in lines:
+        # NRRD separates by a colon, MetaImage by either sign.
         key, _, value = line.replace(":", "=", 1).partition("=")
         if key.strip().lower() not in KEYS:
             continue
@@ -62,6 +64,7 @@ def _names(path: str) -> Iterator[str]:
 def _numbered(path: str, words: Sequence[str]) -> list[str]:
     """Return the names that a pattern, its first and last number and the step between them stand for."""
     try:
+        # The step may be left out; what makes no sense gives no numbers, thus no files, and is refused below.
         numbers = [int(word) for word in words[1:4]]
     except ValueError:
         numbers = []

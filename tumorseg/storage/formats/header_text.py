@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tumorseg.errors import InputError
 
+# Voxels without a line end must not be read whole in search of one.
 MOST_HEADER_BYTES = 1 << 24
 MILLIMETRES = {
     "": 1.0,
@@ -97,7 +98,7 @@ def millimetres(path: str, key: str, units: Sequence[str]) -> list[float]:
         plain = name.casefold()
         is_word = len(plain) > 3
         factor = MILLIMETRES.get(plain.removesuffix("s") if is_word else plain)
-        # Mm is no millimetre; words may be in capitals
+        # Mm is no millimetre; words may be in capitals; casefold() turns the micro sign into the Greek letter
         if factor is None or not (is_word or name in (plain, "MM", "µm")):
             raise InputError(
                 f"found {key} {name!r}, expected a unit of length, such as mm or um; mend the header", file=path

@@ -54,9 +54,11 @@ def round_labels(array: NDArray[Any], scaling: tuple[float, float]) -> RoundedLa
     if scaling != UNSCALED:
         slope, intercept = scaling
         values = array.astype(np.float64) * slope + intercept
+        # A sum is rounded like its largest part, which may be the intercept.
         tolerance = ROUNDING * abs(intercept)
         if array.dtype.kind in "iu" and abs(slope) < 1:
             tolerance += abs(slope) / 2
+    # NaN and inf fail the comparisons, and are then told as values that are no labels.
     with np.errstate(invalid="ignore", over="ignore"):
         nearest = np.rint(values)
         size = np.abs(values)

@@ -58,6 +58,7 @@ def hearing_library() -> Iterator[list[str]]:
     token = _heard.set(heard)
     try:
         with warnings_lock, warnings.catch_warnings(record=True) as caught:
+            # Python tells a warning once for a line of code; here each file has to hear it.
             warnings.simplefilter("always")
             yield heard
             heard += [str(warning.message) for warning in caught]

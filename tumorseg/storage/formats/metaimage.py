@@ -92,6 +92,7 @@ def _read_header(path: str) -> MetaHeader:
     try:
         for line, position in header_lines(path):
             field = FIELD.fullmatch(line)
+            # Behind the text come voxels, where a header lacks its last key.
             if field is None:
                 break
             fields[field[1]], end = field[2], position
@@ -135,6 +136,7 @@ def _affine_of(header: MetaHeader) -> Affine:
     # the matrix has the directions of x, y, z as rows
     affine[:axes, :axes] = unit * matrix.reshape(axes, axes).T * spacing
     affine[:axes, 3] = unit * origin
+    # MetaImage's world is LPS, as all of ITK's.
     return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
 
 
@@ -168,6 +170,7 @@ def _packing(header: MetaHeader) -> Packing:
     encoding = "zlib" if _is_true(header, "CompressedData") else "raw"
     if "BinaryData" in fields and not _is_true(header, "BinaryData"):
         encoding = "ascii"
+    # Only -1 is left to the packing, which knows how many bytes voxels take; else `_places` says where they begin.
     return Packing(encoding, np.dtype((">" if is_big else "<") + kind), byte_skip=min(_header_size(header), 0))
 
 

@@ -125,6 +125,7 @@ def write_like(path: Path, array: NDArray[Any], like: str, *, scaling: tuple[flo
     header = loaded.mended.copy()
     stored = array.T if array.ndim == 4 else array.T.reshape(header.get_data_shape()[:3])
     header.set_data_dtype(array.dtype)
+    # Intent, display window and extensions of the other file speak of its values, not of these.
     header.set_intent("none")
     header["cal_min"] = header["cal_max"] = 0
     header.extensions.clear()
@@ -171,7 +172,8 @@ def has_header_grid_of(path: str, other: str) -> bool:
         InputError: as from `open_nifti`.
     """
     first, second = load_header(path).raw, load_header(other).raw
-    pairs = [*((first[field], second[field]) for field in GRID_FIELDS), (first["pixdim"][:4], second["pixdim"][:4])]
+    pairs = [(first[field], second[field]) for field in GRID_FIELDS]
+    pairs.append((first["pixdim"][:4], second["pixdim"][:4]))
     is_like = all(np.array_equal(one, another, equal_nan=True) for one, another in pairs)
     return is_like and first.get_data_shape() == second.get_data_shape()[:3]
 
@@ -185,6 +187,7 @@ def _write(path: Path, nifti: Any, *, raw: Any = None) -> None:
         header = type(raw)(data[:size], endianness=nifti.header.endianness, check=False)
         header["pixdim"][1:4] = raw["pixdim"][1:4]
         data = header.binaryblock + data[size:]
+    # No time (mtime) goes into the file, so that the same image gives the same bytes.
     is_zipped = path.name.lower().endswith("gz")
     atomic.write_bytes(path, gzip.compress(data, compresslevel=6, mtime=0) if is_zipped else data)
 
@@ -209,14 +212,16 @@ def load_header(path: str) -> Header:
         slope, intercept = mended.get_slope_inter()
     except UNREADABLE_HEADER as error:
         raise damaged(path, KIND, error) from None
-    scaling = (1.0 if slope is None else slope, 0.0 if intercept is None else intercept)
+    # nibabel says None where the header scales nothing.
+    slope = 1.0 if slope is None else slope
+    intercept = 0.0 if intercept is None else intercept
     offset = max(int(mended.get_data_offset()), raw.single_vox_offset)  # 0 means that nothing lies between
     mended.set_data_offset(0)
     mended.set_slope_inter(None, None)
     check_shape(path, mended.get_data_shape())
     if mended.get_data_dtype().kind not in "biuf":
         raise InputError(f"found voxels of type {mended.get_value_label('datatype')}, expected real numbers", file=path)
-    return Header(mended, offset, scaling, raw, (remark("nibabel", said),) if said else ())
+    return Header(mended, offset, (slope, intercept), raw, (remark("nibabel", said),) if said else ())
 
 
 def _read_header(path: str) -> Any:
@@ -248,6 +253,7 @@ def has_sform(header: Any) -> bool:
 
 def unit_of(header: Any) -> float:
     """Return a header's unit of length in mm."""
+    # The three lowest bits are the unit of length; the next ones are that of time.
     return MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0)
 
 
@@ -279,6 +285,7 @@ def _affine_of(path: str, header: Any) -> Affine:
     if is_flat and not has_sform(header) and header["qform_code"] <= 0:
         affine[:3, 2] /= unit  # nibabel's 1 is no size that the header states
     if shape_of(header)[0] == 1 and not affine[:3, 2].any():
+        # The zero normal of parallel columns is divided by 1, and then refused as an axis without length.
         normal = np.cross(affine[:3, 0], affine[:3, 1])
         affine[:3, 2] = normal / (np.linalg.norm(normal) or 1)
     return check_affine(path, affine)
@@ -288,6 +295,7 @@ def _read_volumes(path: str, header: Header, indices: Sequence[int]) -> list[NDA
     """Return volumes (Z, Y, X) as stored. The file is read to its end, so that damage shows."""
     shape, dtype = shape_of(header.mended), header.mended.get_data_dtype()
     num_bytes = dtype.itemsize * math.prod(shape)
+    # Before memory is asked for: a damaged header may announce terabytes.
     held = Path(path).stat().st_size * (MOST_COMPRESSION if path.lower().endswith("gz") else 1)
     announced = num_bytes * math.prod(header.mended.get_data_shape()[3:])
     if announced > held:

@@ -46,6 +46,7 @@ def form_mismatch(path: str) -> FormMismatch | None:
     unit = unit_of(header)
     shape = shape_of(header)
     distance = unit * grid_mismatch_mm(sform, qform, shape)
+    # The thickness of a single slice moves no voxel, and may be anything.
     axes = 2 if shape[0] == 1 else 3
     edges = unit * np.linalg.norm(sform[:3, :axes], axis=0)
     if distance <= MOST_FORM_MISMATCH * float(edges.min()):
@@ -56,8 +57,17 @@ def form_mismatch(path: str) -> FormMismatch | None:
 
 def _angle_deg(affine: Affine, other: Affine) -> float:
     """Return the greatest angle between the same voxel axes of two affines."""
-    one, two = (np.asarray(a)[:3, :3] / np.maximum(np.linalg.norm(a[:3, :3], axis=0), 1e-30) for a in (affine, other))
-    return float(np.degrees(np.arccos(np.clip((one * two).sum(axis=0), -1, 1))).max())
+    cosines = (_directions(affine) * _directions(other)).sum(axis=0)
+    # Rounding may carry the cosine of parallel vectors beyond 1.
+    return float(np.degrees(np.arccos(np.clip(cosines, -1, 1))).max())
+
+
+def _directions(affine: Affine) -> Affine:
+    """Return the unit vectors of an affine's voxel axes as columns."""
+    columns = np.asarray(affine)[:3, :3]
+    # The floor keeps an axis without length from a division by zero.
+    lengths = np.maximum(np.linalg.norm(columns, axis=0), 1e-30)
+    return np.asarray(columns / lengths)
 
 
 def is_stored_as_integers(path: str) -> bool:
@@ -91,6 +101,7 @@ def mend_grid(path: Path, *, source: str, grid: Path | None = None) -> None:
     _agree(header)
     block = bytes(header.binaryblock)
     whole = block + data[len(block) :]
+    # No time (mtime) goes into the file, so that the same image gives the same bytes.
     is_zipped = path.name.lower().endswith("gz")
     atomic.write_bytes(path, gzip.compress(whole, compresslevel=6, mtime=0) if is_zipped else whole)
 
@@ -105,6 +116,7 @@ def _read(path: str) -> bytes:
 
 def _header_of(data: bytes) -> Any:
     """Return the header at the head of a file's bytes, unchecked."""
+    # A file begins with the size of its header, 540 bytes in NIfTI-2, in either order of bytes.
     is_second = 540 in (int.from_bytes(data[:4], "little"), int.from_bytes(data[:4], "big"))
     kind: Any = nibabel.Nifti2Header if is_second else nibabel.Nifti1Header
     return kind(binaryblock=data[: kind.template_dtype.itemsize], check=False)

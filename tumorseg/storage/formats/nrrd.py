@@ -63,11 +63,13 @@ def open_nrrd(path: str, assumed_orientation: str | None = None) -> Stored:
     try:
         header = read_header(path)
     except UNREADABLE as error:
+        # An InputError is a ValueError, so it is caught here as well.
         if isinstance(error, InputError):
             raise
         raise damaged(path, KIND, error) from None
     axes = axes_of(header)
-    x, y, z = (*(header.sizes[axis] for axis in axes.spatial), 1)[:3]
+    sizes = [header.sizes[axis] for axis in axes.spatial]
+    x, y, z = (*sizes, 1)[:3]
     affine, doubt = affine_of(header, axes)
     affine = laid_out(check_affine(path, affine), doubt, (z, y, x), assumed_orientation)
     num_volumes = 1 if axes.channels is None else header.sizes[axes.channels]
@@ -84,11 +86,12 @@ def _packing(header: NrrdHeader) -> Packing:
     kind = _known(path, "type", fields.get("type", ""), TYPES)
     encoding = _known(path, "encoding", fields.get("encoding", ""), ENCODINGS)
     order = ENDIANS.get(fields.get("endian", "").lower())
+    # Single bytes and text have no order of bytes, and need not state one.
     if order is None and kind[1] != "1" and encoding != "ascii":
         raise InputError(
             "found no endian, expected little or big for numbers of several bytes; mend the header", file=path
         )
-    skips = (integers(path, name, fields.get(name, "0"), 1)[0] for name in ("lineskip", "byteskip"))
+    skips = [integers(path, name, fields.get(name, "0"), 1)[0] for name in ("lineskip", "byteskip")]
     return Packing(encoding, np.dtype((order or "<") + kind), *skips)
 
 
@@ -106,6 +109,7 @@ def _read_volumes(
 ) -> list[NDArray[Any]]:
     values = read_values(header.path, places, packing, count=math.prod(header.sizes), kind=KIND)
     last = len(header.sizes) - 1
+    # NRRD lists the fastest axis first, numpy last.
     array = values.reshape(header.sizes[::-1])
     array = array[None] if axes.channels is None else np.moveaxis(array, last - axes.channels, 0)
     volumes = array if len(axes.spatial) == 3 else array[:, None]

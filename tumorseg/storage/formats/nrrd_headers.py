@@ -108,6 +108,7 @@ def axes_of(header: NrrdHeader) -> NrrdAxes:
     if directions is not None:
         spatial = tuple(axis for axis, direction in enumerate(directions) if direction is not None)
     else:
+        # A header may name the kinds of fewer axes than it has, or of none.
         kinds += ["none"] * (len(header.sizes) - len(kinds))
         spatial = tuple(axis for axis, kind in enumerate(kinds[: len(header.sizes)]) if kind in DOMAIN_KINDS)
     others = [axis for axis in range(len(header.sizes)) if axis not in spatial]
@@ -208,14 +209,17 @@ def _scalar_grid(header: NrrdHeader, axes: NrrdAxes) -> tuple[Affine, Affine]:
     steps, starts = [], []
     for axis, factor in zip(axes.spatial, factors, strict=True):
         is_node = centers[axis] == "node"
-        steps_between = max(header.sizes[axis] - is_node, 1)
         step = spacings[axis]
         if math.isnan(step):
+            # `axis mins` and `axis maxs` are the outer nodes, one step fewer than nodes, or the outer borders of cells.
+            steps_between = max(header.sizes[axis] - is_node, 1)
             step = (most[axis] - least[axis]) / steps_between
         if math.isnan(step) and "spacings" in header.fields and header.sizes[axis] > 1:
             raise InputError(f"found the spacing nan along axis {axis}, expected mm; mend the header", file=header.path)
         step = 1.0 if math.isnan(step) else step
-        start = 0.0 if math.isnan(least[axis]) else least[axis] + (0 if is_node else step / 2)
+        start = 0.0
+        if not math.isnan(least[axis]):
+            start = least[axis] + (0 if is_node else step / 2)
         steps.append(factor * step)
         starts.append(factor * start)
     return np.diag(steps), np.array(starts)

@@ -86,7 +86,7 @@ def read_values(
 def _read_share(file: str, start: int, packing: Packing, count: int) -> NDArray[Any]:
     num_bytes = count * packing.dtype.itemsize
     held = Path(file).stat().st_size
-    # without this, a damaged size would ask for more memory than there is
+    # without this, a damaged size would ask for more memory than there is; as text a number takes a byte at least
     if (count if packing.encoding == "ascii" else num_bytes) > held * MOST_PACKED.get(packing.encoding, 1.0):
         raise EOFError(f"{num_bytes} bytes of voxels announced, the file is too short")
     with Path(file).open("rb") as stream:
@@ -105,8 +105,12 @@ def _read_bytes(stream: BinaryIO, packing: Packing, num_bytes: int) -> bytes:
     """Return the bytes of voxels; too few where the file has no more."""
     skip = packing.byte_skip
     if packing.encoding == "raw":
-        stream.seek(-num_bytes, os.SEEK_END) if skip < 0 else stream.seek(skip, os.SEEK_CUR)
+        if skip < 0:
+            stream.seek(-num_bytes, os.SEEK_END)
+        else:
+            stream.seek(skip, os.SEEK_CUR)
         return stream.read(num_bytes)
+    # Counting from the end means nothing for packed data, which begin where they begin.
     skip = max(skip, 0)
     if packing.encoding == "hex":
         return bytes.fromhex(stream.read().decode("ascii"))[skip : skip + num_bytes]
@@ -122,7 +126,9 @@ def _read_bytes(stream: BinaryIO, packing: Packing, num_bytes: int) -> bytes:
 
 def _inflate(data: bytes, num_bytes: int) -> bytes:
     inflater = zlib.decompressobj(ZLIB_OR_GZIP)
+    # One byte more than announced, so that a surplus is seen without unpacking all of it.
     unpacked = inflater.decompress(data, num_bytes + 1)
+    # All bytes may be there with the checksum still to come.
     if not inflater.eof:
         unpacked += inflater.decompress(inflater.unconsumed_tail, 1)
     if len(unpacked) == num_bytes and not inflater.eof:

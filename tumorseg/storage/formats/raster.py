@@ -57,13 +57,14 @@ def open_raster(path: str) -> Stored:
         raise InputError(
             "found RGB of 16 bits a band, of which 8 would be lost; expected 8; write it as NIfTI", file=path
         )
+    not_image = "found a palette, expected grey or RGB; write the image in either" if mode == PALETTE else None
     return Stored(
         path,
         Geometry((1, height, width), np.eye(4), bands),
         (1.0, 0.0),
         lambda indices: _read_bands(path, indices),
-        not_image="found a palette, expected grey or RGB; write the image in either" if mode == PALETTE else None,
         remarks=(remark("Pillow", heard),) if heard else (),
+        not_image=not_image,
     )
 
 
@@ -94,6 +95,7 @@ def _opened(path: str) -> Iterator[tuple[Any, list[str]]]:
     except UnidentifiedImageError:
         raise damaged(path, KIND, f"none of {', '.join(FORMATS)} is found in it") from None
     except Image.DecompressionBombError:
+        # Pillow warns of more than its limit, and refuses more than twice that.
         most = f"{2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000} million"
         raise InputError(
             f"found more than {most} pixels; expected fewer; cut the picture into parts", file=path

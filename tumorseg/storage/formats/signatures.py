@@ -100,6 +100,7 @@ def _fault_of_packed(path: str, start: bytes, kind: Kind | None) -> str | None:
     if kind.starts != (GZIP,):
         return f"is {kind.name} by its first bytes, not what its name says; {kind.advice}"
     try:
+        # 31 is gzip alone; only an object unpacks what is cut off after the first kilobyte.
         inside = kind_of(zlib.decompressobj(wbits=31).decompress(start, MOST_BYTES))
     except zlib.error:
         return None

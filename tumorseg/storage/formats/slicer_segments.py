@@ -164,6 +164,7 @@ def _segment(path: str, number: int, stated: dict[str, str], *, place: int) -> _
     value = _integer(path, f"Segment{number}_LabelValue", stated["LabelValue"]) if "LabelValue" in stated else None
     if value == 0:
         raise InputError(f"{name}: found the label value 0, which is the background; save it again", file=path)
+    # What states no layer lies in the only one, or, where there are no values either, in one of its own.
     layer = _integer(path, f"Segment{number}_Layer", stated.get("Layer", "0" if value is not None else str(place)))
     return _Segment(name, layer, value)
 
@@ -197,6 +198,7 @@ def _as_integers(path: str, layer: NDArray[Any]) -> NDArray[Any]:
     if layer.dtype.kind != "f":
         return layer
     with np.errstate(invalid="ignore"):
+        # Negated, so that NaN, which equals nothing, counts as off.
         is_off = ~((layer == np.rint(layer)) & (np.abs(layer) < 2**31))
     if is_off.any():
         raise InputError(
@@ -214,6 +216,7 @@ def _check_values(path: str, segments: Sequence[_Segment], layers: Sequence[NDAr
         bare = next((segment.name for segment in held if segment.value is None), None)
         if bare is None:
             unknown += nameless
+        # In files without values the one value of a layer is its segment's.
         elif len(nameless) > 1:
             raise InputError(
                 f"{bare}: found the values {_listed(nameless)} in its layer and no label value of its own, expected one of the "

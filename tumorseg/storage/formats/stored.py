@@ -67,6 +67,7 @@ def check_affine(path: str, affine: Affine) -> Affine:
     if not np.isfinite(affine).all() or (lengths == 0).any():
         fault = f"found voxel sizes of zero or no number in {affine.tolist()}; mend the header"
         raise InputError(fault, file=path, kind="bad_affine")
+    # The volume between unit vectors: 1 where they are perpendicular, 0 where they lie in one plane.
     if abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-6:
         fault = f"the affine {affine.tolist()} is singular, expected three independent axes; mend it"
         raise InputError(fault, file=path, kind="bad_affine")
@@ -79,6 +80,7 @@ def check_shape(path: str, shape: Sequence[int]) -> None:
     Raises:
         InputError: it is no image's.
     """
+    # Some programs write a fifth axis of length 1, which does no harm.
     if len(shape) < 2 or min(shape) < 1 or math.prod(shape[4:]) > 1:
         raise InputError(
             f"found shape {tuple(shape)}; expected 2D, 3D, or 4D with the channels last; reshape it", file=path

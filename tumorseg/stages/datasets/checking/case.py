@@ -86,10 +86,12 @@ def check_case(task: CheckTask) -> CheckedCase:
 
 def _warnings(case: Case, captured: Sequence[FileWarning]) -> Iterator[Finding]:
     """Yield each warning that reading raised once, with the file or folder of the case that it is about."""
-    files = {file: Path(file) for file in (*(image.path for image in case.images), *case.label_files)}
+    named = [*(image.path for image in case.images), *case.label_files]
+    files = {file: Path(file) for file in named}
     for warning in dict.fromkeys(captured):
         about = Path(warning.file)
         holding = [file for file, path in files.items() if about == path or path in about.parents]
+        # The innermost, as one folder of DICOM may lie in another.
         file = max(holding, key=len, default=None)
         message = warning.reason if warning.source == file else warning.text
         yield finding("reading", message, cases=(case.case_id,), file=file)
@@ -101,6 +103,7 @@ def _check_case(task: CheckTask) -> CheckedCase:
     grid = _grid(case, channels, description)
     findings += check_channels(case, channels, grid=grid, description=description)
     first, label = channels[grid], None
+    # Labels that are numbers can be read without an image; named structures have to be painted on one.
     if case.label is not None and (first is not None or not knows_names_only(case.label)):
         try:
             label = read_label(case, description, NOWHERE if first is None else first.volume)
@@ -143,6 +146,7 @@ def _on_grid(channels: Sequence[ReadChannel | None], grid: Volume, description: 
 
 def _facts(case_id: str, channels: Sequence[ReadChannel | None], first: Volume) -> CaseFacts:
     orientation = orientation_of(first.affine)
+    channel_facts = [None if channel is None else channel.facts for channel in channels]
     return CaseFacts(
         case_id=case_id,
         spacing_mm=spacing_of(first.affine, orientation),
@@ -150,7 +154,7 @@ def _facts(case_id: str, channels: Sequence[ReadChannel | None], first: Volume) 
         code=axis_code(first.affine),
         oblique_deg=obliqueness(first.affine),
         is_left_handed=is_left_handed(first.affine),
-        channels=tuple(None if channel is None else channel.facts for channel in channels),
+        channels=tuple(channel_facts),
         digests=tuple(map(_digest, channels)),
         signature=_signature(channels[0]),
     )
@@ -160,6 +164,7 @@ def _signature(channel: ReadChannel | None) -> NDArray[np.float16] | None:
     if channel is None:
         return None
     oriented = orient(channel.volume.array, orientation_of(channel.volume.affine))
+    # One NaN would become the mean of its whole block.
     canonical = np.nan_to_num(oriented, nan=0, posinf=0, neginf=0)
     return signature(canonical, nonzero_box(canonical[None]))
 
@@ -174,6 +179,7 @@ def _label_facts(label: Volume, description: DatasetDescription) -> LabelFacts:
     orientation = orientation_of(label.affine)
     oriented = np.ascontiguousarray(orient(label.array, orientation))
     voxels = dict(zip(*count_values(oriented), strict=True))
+    # A digest is of bytes, and label maps are read as int16 or int32.
     digest = content_digest(oriented.astype(np.int32)) if set(voxels) - {0} else None
     spacing_x_mm = spacing_of(label.affine, orientation)[2]
     return LabelFacts(voxels, digest, _right_of_mm(oriented, description.labels, spacing_x_mm))

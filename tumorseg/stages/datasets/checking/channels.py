@@ -40,6 +40,7 @@ def read_channels(case: Case, description: DatasetDescription) -> tuple[list[Rea
     """Read the channels of a case; one that cannot be read is None, and becomes a finding."""
     volumes: dict[ImageFile, Volume] = {}
     findings = []
+    # By file, so that a damaged one of several volumes is one finding.
     for path, parts in dict.fromkeys((file.path, file.parts) for file in case.images):
         files = [file for file in case.images if (file.path, file.parts) == (path, parts)]
         try:
@@ -47,10 +48,11 @@ def read_channels(case: Case, description: DatasetDescription) -> tuple[list[Rea
             volumes.update(zip(files, read, strict=True))
         except InputError as error:
             findings.append(finding_of(error, fault(path, error), cases=(case.case_id,), file=path))
-    return [
-        ReadChannel(channel, file, volumes[file], measure_channel(volumes[file].array)) if file in volumes else None
-        for channel, file in zip(description.channels, case.images, strict=True)
-    ], findings
+    channels: list[ReadChannel | None] = []
+    for channel, file in zip(description.channels, case.images, strict=True):
+        volume = volumes.get(file)
+        channels.append(None if volume is None else ReadChannel(channel, file, volume, measure_channel(volume.array)))
+    return channels, findings
 
 
 def fault(path: str, error: InputError) -> str:
@@ -161,4 +163,5 @@ def _check_repeated(case_id: str, read: Sequence[ReadChannel]) -> Iterator[Findi
 
 def is_copy(one: NDArray[np.generic], two: NDArray[np.generic]) -> bool:
     """Tell whether two arrays hold the same values, and not one single value."""
+    # Empty channels are alike without being copies.
     return one.shape == two.shape and np.array_equal(one, two) and bool((one != one.flat[0]).any())

@@ -53,10 +53,12 @@ def _check_intensities(dataset: Dataset, facts: Sequence[CaseFacts]) -> Iterator
     images = {case.case_id: case.images for case in dataset.cases}
     for number, channel in enumerate(dataset.channels):
         known = [(one.case_id, one.channels[number]) for one in facts]
+        # A range of no width has no logarithm.
         sound = [(case_id, found) for case_id, found in known if found is not None and found.high > found.low]
         if len(sound) < FEWEST_CASES:
             continue
         outlying = list(_outlying_channels(channel, sound))
+        # So many are no slips but a second protocol: one finding says so for all of them.
         if len(outlying) > (1 - BULK) * len(sound):
             message = (
                 f"{len(outlying)} of {len(sound)} cases have {channel.name} in another range of intensities than the others; are there several "
@@ -81,6 +83,7 @@ def _outlying_channels(
     widths = np.array([found.high - found.low for _, found in sound])
     usual = float(np.median(widths))
     levels = np.array([found.middle for _, found in sound])
+    # Ranges differ by factors: as logarithms, half as wide is as far off as twice as wide.
     is_wide = find_outliers(np.log10(widths), least_spread=least)
     is_off = find_outliers(levels / usual, least_spread=least)
     for (case_id, found), width, wide, off in zip(sound, widths, is_wide, is_off, strict=True):
@@ -140,7 +143,9 @@ def _check_sides(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
     """Yield where left and right labels lie on the other side than their names say, or than in most cases."""
     found: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
     for one in facts:
-        for pair, distance in (one.label.right_of_mm if one.label else {}).items():
+        if one.label is None:
+            continue
+        for pair, distance in one.label.right_of_mm.items():
             if abs(distance) >= LEAST_APART_MM:
                 found[pair][one.case_id] = distance
     for (left, right), distances in found.items():
@@ -165,23 +170,34 @@ def _check_certainty(dataset: Dataset, facts: Sequence[CaseFacts], *, is_confirm
     advice = "" if is_confirmed else f"; {REMEDY}"
     found = [finding("doubtful_labels", one.message + advice, cases=one.case_ids) for one in dataset.doubts]
     names = {value: name for name, value in dataset.labels.items()}
-    held = [{names.get(value, "") for value in one.label.voxels} for one in facts if one.label is not None]
+    labels = [one.label for one in facts if one.label is not None]
+    held: list[set[str]] = []
+    for label in labels:
+        # A value that is no label's has no name; the empty one is nobody's.
+        held.append({names.get(value, "") for value in label.voxels})
     is_certain = len(held) == sum(case.label is not None for case in dataset.cases)
     where = "case" if is_certain else "case that could be read"
-    for name in absent_labels(dataset, held) if held else []:
+    missing = absent_labels(dataset, held) if held else []
+    for name in missing:
         message = f"the label {name} ({dataset.labels[name]}) is in no {where}, so that it cannot be learnt; correct the labels or remove it"
         absent = finding("absent_label", message)
         found.append(absent if is_certain else absent.changed(severity="warning"))
-    yield from (one.changed(severity="warning") for one in found) if is_confirmed else found
+    if is_confirmed:
+        found = [one.changed(severity="warning") for one in found]
+    yield from found
     yield from (finding("many_labels", message) for message in many_labels(dataset))
 
 
 def _check_labels(dataset: Dataset, facts: Sequence[CaseFacts]) -> Iterator[Finding]:
     """Yield labels that a single case has."""
     labelled = [one.label.voxels for one in facts if one.label is not None]
-    counts = Counter(value for voxels in labelled for value in voxels)
+    counts: Counter[int] = Counter()
+    for voxels in labelled:
+        # A case counts once: given the mapping itself, a Counter would add up its voxels.
+        counts.update(voxels.keys())
     for name, value in dataset.labels.items():
         is_class = value not in (0, dataset.ignore_label)
+        # Among few cases it is nothing unusual that one alone has a label.
         if is_class and counts[value] == 1 and len(labelled) >= 2 * FEWEST_CASES:
             (case_id,) = (one.case_id for one in facts if one.label is not None and value in one.label.voxels)
             message = f"the label {name} ({value}) is in this case alone, of {len(labelled)}; is it a slip?"

@@ -22,7 +22,9 @@ def check_copies(dataset: Dataset, facts: Sequence[CaseFacts]) -> Iterator[Findi
     folds, groups = default_folds(dataset), {case.case_id: case.group for case in dataset.cases}
     known = {one.case_id: one for one in facts}
     copies = equal_groups({one.case_id: _image_key(one) for one in facts})
-    original = {one.case_id: one.case_id for one in facts} | {copy: group[0] for group in copies for copy in group}
+    original = {one.case_id: one.case_id for one in facts}
+    for group in copies:
+        original.update(dict.fromkeys(group, group[0]))
     for group in copies:
         yield from _check_images([known[case_id] for case_id in group], folds, groups)
     yield from _check_shared_channels(dataset, facts, original)
@@ -31,7 +33,9 @@ def check_copies(dataset: Dataset, facts: Sequence[CaseFacts]) -> Iterator[Findi
         if len({original[case_id] for case_id in group}) > 1:
             message = "hold the same label, voxel by voxel, on different images, expected one of its own; restore the wrong ones"
             yield finding("duplicate_label", message, cases=group)
-    for group in joined_groups(_near([one for one in facts if original[one.case_id] == one.case_id])):
+    # Copies are told above; one of each stands for them here.
+    distinct = [one for one in facts if original[one.case_id] == one.case_id]
+    for group in joined_groups(_near(distinct)):
         stated = {groups[case_id] for case_id in group}
         if len(stated) == 1 and stated != {None}:  # of one patient, and kept together
             continue
@@ -42,7 +46,10 @@ def check_copies(dataset: Dataset, facts: Sequence[CaseFacts]) -> Iterator[Findi
 def default_folds(dataset: Dataset) -> dict[str, int]:
     """Return the fold that holds each case out, as `plan` splits: by group where cases have one."""
     folds = split_folds({case.case_id: case.group for case in dataset.cases})
-    return {case_id: number for number, fold in enumerate(folds) for case_id in fold}
+    held_out: dict[str, int] = {}
+    for number, fold in enumerate(folds):
+        held_out.update(dict.fromkeys(fold, number))
+    return held_out
 
 
 def _image_key(one: CaseFacts) -> tuple[str | None, ...] | None:

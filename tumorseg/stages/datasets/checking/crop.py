@@ -23,12 +23,13 @@ def check_crop(
         channels: (Z, Y, X) each, all of them, on the label's grid.
     """
     inside = box_slices(nonzero_box(np.stack(channels)))
-    counts, kept = (dict(zip(*count_values(part), strict=True)) for part in (label, label[inside]))
-    names = {value: name for name, value in description.labels.items() if value not in (0, description.ignore_label)}
-    lost = {name: counts.get(value, 0) - kept.get(value, 0) for value, name in names.items()}
-    listed = [
-        f"{count} of {counts[description.labels[name]]} voxels of {name}" for name, count in lost.items() if count
-    ]
+    counts = dict(zip(*count_values(label), strict=True))
+    kept = dict(zip(*count_values(label[inside]), strict=True))
+    listed = []
+    for name, value in description.labels.items():
+        lost = counts.get(value, 0) - kept.get(value, 0)
+        if lost and value not in (0, description.ignore_label):
+            listed.append(f"{lost} of {counts[value]} voxels of {name}")
     if listed:
         message = (
             f"every channel is 0 around {', '.join(listed)}, which cropping would take; where it takes a whole label, or over a tenth, "

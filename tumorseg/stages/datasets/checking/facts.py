@@ -25,11 +25,14 @@ def dataset_facts(dataset: Dataset, facts: Sequence[CaseFacts]) -> dict[str, tup
 
 def _names(dataset: Dataset) -> tuple[tuple[str, str], ...]:
     labelled = sum(case.label is not None for case in dataset.cases)
-    groups, sites = ({getattr(case, what) for case in dataset.cases} - {None} for what in ("group", "site"))
+    groups = {case.group for case in dataset.cases} - {None}
+    sites = {case.site for case in dataset.cases} - {None}
+    channels = ", ".join(channel.name for channel in dataset.channels)
+    regions = ", ".join(region.name for region in dataset.regions)
     return (
         ("Cases", f"{len(dataset.cases)}, of which {labelled} with labels"),
-        ("Channels", ", ".join(channel.name for channel in dataset.channels)),
-        ("Regions", ", ".join(region.name for region in dataset.regions) or "none"),
+        ("Channels", channels),
+        ("Regions", regions or "none"),
         ("Groups", str(len(groups) or "none")),
         ("Sites", str(len(sites) or "none")),
     )
@@ -52,17 +55,14 @@ def _span(values: np.ndarray) -> str:
 
 
 def _labels(dataset: Dataset, facts: Sequence[CaseFacts]) -> tuple[tuple[str, str], ...]:
-    labelled = [one for one in facts if one.label is not None]
-    rows = []
+    labelled = [(one.label, float(np.prod(one.spacing_mm))) for one in facts if one.label is not None]
+    rows: list[tuple[str, str]] = []
     for name, value in dataset.labels.items():
         if value == 0:
             continue
-        volumes = [
-            one.label.voxels[value] * float(np.prod(one.spacing_mm)) / 1000
-            for one in labelled
-            if one.label is not None and value in one.label.voxels
-        ]
+        volumes = [label.voxels[value] * mm3 / 1000 for label, mm3 in labelled if value in label.voxels]
         size = f", median {median(volumes):.3g} ml" if volumes else ""
         rows.append((f"{name} ({value})", f"in {len(volumes)} of {len(labelled)} cases{size}"))
-    more = len(rows) - MOST_LABELS
-    return (*rows[:MOST_LABELS], *([("more", f"{more} labels")] if more > 0 else []))
+    if (more := len(rows) - MOST_LABELS) > 0:
+        rows = [*rows[:MOST_LABELS], ("more", f"{more} labels")]
+    return tuple(rows)

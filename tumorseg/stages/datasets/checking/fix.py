@@ -76,6 +76,7 @@ def write_fixed(
         _copy(place, cases, copy)
         fixed = _mend(_root(place), copy, cases, kinds)
         _check_copy(place, copy, cases)
+        # An empty folder, which alone may be there, gives way to it.
         copy.replace(target)
     except OSError as error:
         raise storage_error(target, error) from error
@@ -111,26 +112,33 @@ def _own_files(place: Path) -> Iterator[Path]:
         yield Path(place.name)
         return
     for folder, _, names in os.walk(place):
-        for path in (Path(folder) / name for name in sorted(names)):
+        for name in sorted(names):
+            path = Path(folder) / name
             if path.is_file() and path.resolve().is_relative_to(place.resolve()):
                 yield path.relative_to(place)
 
 
 def _named_files(place: Path, cases: Sequence[Case]) -> Iterator[Path]:
     """Yield the cases' files, wherever links lead."""
-    for path in (path for case in cases for path in case_files(case)):
-        relative = _inside(path, _root(place))
-        if relative is not None and Path(path).is_file():
-            yield relative
+    for case in cases:
+        for path in case_files(case):
+            relative = _inside(path, _root(place))
+            if relative is not None and Path(path).is_file():
+                yield relative
 
 
 def _mend(root: Path, copy: Path, cases: Sequence[Case], kinds: Mapping[str, set[str]]) -> dict[str, tuple[str, ...]]:
     """Mend the files of a copy, images first: labels are laid on the mended grids."""
     fixed: dict[str, tuple[str, ...]] = {}
-    users = Counter(path for case in cases for path in {*(file.path for file in case.images), *case.label_files})
+    users: Counter[str] = Counter()
     for case in cases:
-        paths = dict.fromkeys([*(file.path for file in case.images), *([case.label] if case.label else [])])
-        for path in paths:
+        # A set, since several channels of a case may be volumes of one file.
+        users.update({*(file.path for file in case.images), *case.label_files})
+    for case in cases:
+        paths = [file.path for file in case.images]
+        if case.label:
+            paths.append(case.label)
+        for path in dict.fromkeys(paths):
             relative = _inside(path, root)
             if relative is None or not kinds.get(path) or str(relative) in fixed:
                 continue
@@ -145,12 +153,13 @@ def _mend(root: Path, copy: Path, cases: Sequence[Case], kinds: Mapping[str, set
 def _nearest_grid(case: Case, path: str, root: Path) -> Path | None:
     """Return the image, relative to the dataset's folder, off whose voxels a file lies by the least; None if off all of them."""
     grid = _grid_in(path)
-    others = {file.path: _grid_in(file.path) for file in case.images}
-    off_mm = {
-        other: grid_mismatch_mm(grid.affine, onto.affine, grid.shape)
-        for other, onto in others.items()
-        if grid is not None and onto is not None and same_voxels(grid, onto) == AS_STORED
-    }
+    if grid is None:
+        return None
+    off_mm: dict[str, float] = {}
+    for file in case.images:
+        onto = _grid_in(file.path)
+        if onto is not None and same_voxels(grid, onto) == AS_STORED:
+            off_mm[file.path] = grid_mismatch_mm(grid.affine, onto.affine, grid.shape)
     return _inside(min(off_mm, key=lambda other: off_mm[other]), root) if off_mm else None
 
 
@@ -191,12 +200,17 @@ def _check_copy(place: Path, copy: Path, cases: Sequence[Case]) -> None:
     Raises:
         InputError: it does not.
     """
+    # Collected and forgotten: what was wrong with the original is wrong with its copy.
     with collecting():
         copied = open_dataset(str(copy if place.is_dir() else copy / place.name), copy)
     held = {case.case_id: case for case in copied.cases}
-    lost = [case.case_id for case in cases if case.case_id not in held]
-    strays = [path for case in cases if case.case_id in held for path in case_files(held[case.case_id])]
-    strays = [path for path in strays if _inside(path, copy) is None]
+    lost: list[str] = []
+    strays: list[str] = []
+    for case in cases:
+        if case.case_id in held:
+            strays += [path for path in case_files(held[case.case_id]) if _inside(path, copy) is None]
+        else:
+            lost.append(case.case_id)
     if lost or strays:
         raise InputError(
             f"--fix: {place} names files by absolute paths, such as {', '.join([*strays, *lost][:1])}; {ELSEWHERE}"

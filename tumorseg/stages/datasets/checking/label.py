@@ -107,6 +107,7 @@ def check_label(
     yield from _check_values(case, label, description)
     copies = list(_check_copies(case, label.array, channels))
     yield from copies
+    # An image that was taken for a label has thousands of values, each of which would be searched.
     if not copies and len(count_values(label.array)[0]) <= MOST_COMPONENT_VALUES:
         yield from _check_components(case, label, description)
     if (onto := channels[grid]) is not None:
@@ -178,6 +179,7 @@ def _check_grid(case: Case, label: Volume, onto: ReadChannel, *, description: Da
     image, name = onto.volume, Path(onto.file.path).name
     way = way_onto(label, image, reading=reading_of(description))
     if way is None:
+        # Sorted, as the same grid may be stored in another order of axes.
         kind = "label_shape" if sorted(label.array.shape) != sorted(image.array.shape) else "label_grid"
         yield tell(kind, f"does not lie on {name}: {grid_fault(label, image, reading=reading_of(description))}")
         return

@@ -34,6 +34,7 @@ def draw_flagged(report: CheckReport, cases: Sequence[Case], jobs: int | None) -
     known = {case.case_id: case for case in cases}
     flagged: dict[str, str | None] = {}
     for found in report.findings:
+        # A finding about the whole dataset may name thousands.
         for case_id in found.case_ids[:MOST_THUMBNAILS]:
             flagged.setdefault(case_id, found.file)
     chosen = [(known[case_id], file) for case_id, file in flagged.items() if case_id in known][:MOST_THUMBNAILS]
@@ -49,12 +50,11 @@ def draw_flagged(report: CheckReport, cases: Sequence[Case], jobs: int | None) -
         jobs=jobs,
         steps=None,
     )
-    pictures = [(case.case_id, drawn.get(case.case_id)) for case, _ in chosen]
-    return [
-        Picture(f"{case_id}: {_kinds(report, case_id)}", picture)
-        for case_id, picture in pictures
-        if picture is not None
-    ]
+    pictures = []
+    for case, _ in chosen:
+        if (png := drawn.get(case.case_id)) is not None:
+            pictures.append(Picture(f"{case.case_id}: {_kinds(report, case.case_id)}", png))
+    return pictures
 
 
 def _kinds(report: CheckReport, case_id: str) -> str:
@@ -66,6 +66,7 @@ def _tasks(
     chosen: Sequence[tuple[Case, str | None]], description: DatasetDescription
 ) -> Iterator[tuple[str, ThumbnailTask]]:
     for case, file in chosen:
+        # False comes first: the file that something was found in, then those to fall back on.
         files = sorted(case.images, key=lambda image: image.path != file)
         yield case.case_id, ThumbnailTask(case, tuple(files), description)
 
@@ -97,6 +98,7 @@ def _indices(task: ThumbnailTask, volume: Volume) -> Segmentation | None:
         return None
     values = sorted(value for value in task.description.labels.values() if value != 0)
     places = np.searchsorted(values, label.array)
+    # What is above all values is placed behind the last one; the 0 stands there, and 0 is background anyway.
     is_known = np.append(values, 0)[places] == label.array
     colours = np.where(is_known, places + 1, len(values) + 1)
     return np.where(label.array == 0, 0, colours).astype(np.int16)

@@ -1,0 +1,61 @@
+"""Where the paths of a dataset.json may lead: into the dataset's folder, or outside with the user's leave."""
+
+import re
+from pathlib import Path
+
+from tumorseg.errors import InputError
+from tumorseg.storage.layout import FETCHED
+
+ENVIRONMENT_VARIABLE = re.compile(r"\$\w|\$\{")
+"""How a path begins that nnU-Net would complete by the environment."""
+
+
+def confined_file(folder: Path, stated: str, *, allow_outside: bool = False) -> Path:
+    """Return the file that a dataset.json names, if it lies in the dataset's folder, links followed.
+
+    Whether it is there shows when its case is read, so that one missing file does not stop the other cases.
+
+    Args:
+        folder: the dataset; may itself be a link.
+        stated: path relative to it.
+        allow_outside: whether the path may be absolute, have `..` and lead outside by a link.
+
+    Raises:
+        InputError: the path is empty, or leads outside without leave.
+    """
+    path = Path(stated)
+    # Refused even with leave: on another system such a text would name another file, or none.
+    if not stated or "\\" in stated or "\0" in stated:
+        raise InputError(f"found the path {stated!r}, expected one inside {folder}; mend it")
+    if ENVIRONMENT_VARIABLE.match(stated):
+        raise InputError(f"found the path {stated!r}, which begins with an environment variable; write the path out")
+    if allow_outside:
+        return folder / path
+    if path.is_absolute() or ".." in path.parts:
+        raise InputError(
+            f"found the path {stated!r}, expected one inside {folder}; move the file there; {_leave(folder)}"
+        )
+    if not _stays_inside(folder, folder / path):
+        raise InputError(f"{stated!r} is a link that leaves {folder}; put the file itself there; {_leave(folder)}")
+    return folder / path
+
+
+def _leave(folder: Path) -> str:
+    """Return what lets a dataset.json lead outside."""
+    if is_fetched(folder):
+        return "`data fetch` unpacked this folder, and nothing in it may lead outside, whatever --allow-outside says"
+    return "or write a manifest; or give --allow-outside if you trust this dataset.json"
+
+
+def is_fetched(folder: Path) -> bool:
+    """Tell whether a folder, or one that it lies in, is what `data fetch` unpacked."""
+    # Links are followed, so that a link to a fetched folder gives no leave either.
+    place = folder.resolve()
+    return any((upper / FETCHED).is_file() for upper in (place, *place.parents))
+
+
+def _stays_inside(folder: Path, path: Path) -> bool:
+    try:
+        return path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a loop of links
+        return False
