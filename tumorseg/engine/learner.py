@@ -20,6 +20,18 @@ from tumorseg.schema.targets import Targets
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
+def step_dtype(device: torch.device, precision: str) -> torch.dtype:
+    """Return the type in which a device computes at a plan's precision: only a GPU takes the half ones."""
+    return PRECISIONS[precision] if device.type == "cuda" else torch.float32
+
+
+def mixed_precision(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """Return the context of forward passes in a type; without effect for float32."""
+    enabled = dtype is not torch.float32
+    # A context that is off has to be told a type that the device knows, all the same.
+    return torch.autocast(device.type, dtype=dtype if enabled else torch.bfloat16, enabled=enabled)
+
+
 class Inputs(NamedTuple):
     """A batch as network and loss take it, on the device."""
 
@@ -60,7 +72,7 @@ class Learner:
         self.targets = targets
         self._num_parts = configuration.gradient_accumulation
         self._num_iterations = training.epochs * training.iterations_per_epoch
-        self._dtype = PRECISIONS[training.precision] if self.device.type == "cuda" else torch.float32
+        self._dtype = step_dtype(self.device, training.precision)
         self.network = initial_network(
             configuration,
             num_channels=num_channels,
@@ -74,8 +86,7 @@ class Learner:
 
     def autocast(self) -> torch.autocast:
         """Return the context in which forward passes run."""
-        enabled = self._dtype is not torch.float32
-        return torch.autocast(self.device.type, dtype=self._dtype if enabled else torch.bfloat16, enabled=enabled)
+        return mixed_precision(self.device, self._dtype)
 
     def step(self, inputs: Inputs, iteration: int) -> StepResult:
         """Take one step of the optimizer, unless loss or gradient is not finite.

@@ -1,12 +1,9 @@
 """One case through a model: an image in, label values on its own grid out."""
 
-from contextlib import AbstractContextManager, nullcontext
-
 import numpy as np
-import torch
 
 from tumorseg.engine.averaging import NetworkForward
-from tumorseg.engine.learner import PRECISIONS
+from tumorseg.engine.learner import mixed_precision, step_dtype
 from tumorseg.engine.segmentation import OrientedImage, Segmenter, segment
 from tumorseg.engine.sliding_window import tiling_of
 from tumorseg.errors import InputError
@@ -73,16 +70,9 @@ def _segmenter(model: Model, mirroring: bool | None) -> Segmenter:
         model.networks,
         averaged_axes(configuration, mirroring),
         configuration.num_axes,
-        _autocast(model),
+        mixed_precision(model.device, step_dtype(model.device, model.plan.training.precision)),
         model.device,
         keeps_on_device=configuration.inference.accumulate_on == "device",
         num_previous=num_previous(configuration, targets),
     )
     return Segmenter(preprocessing_of(model.plan, configuration), tiling_of(configuration), forward, targets)
-
-
-def _autocast(model: Model) -> AbstractContextManager[None] | torch.autocast:
-    """Return the context of forward passes; only a GPU computes in the plan's half precision."""
-    dtype = PRECISIONS[model.plan.training.precision]
-    is_mixed = model.device.type == "cuda" and dtype is not torch.float32
-    return torch.autocast("cuda", dtype=dtype) if is_mixed else nullcontext()
