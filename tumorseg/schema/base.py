@@ -13,7 +13,10 @@ from tumorseg.schema.wording import problems_of
 class Record(BaseModel):
     """An immutable value whose unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+    # Not built before its first use: a command uses a few of all records.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, defer_build=True
+    )
 
     def changed(self, **fields: Any) -> Self:
         """Return a copy with some fields changed, validated as a whole.
