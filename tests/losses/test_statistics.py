@@ -102,6 +102,14 @@ def test_operations_keep_torchs_rules():
     torch.library.opcheck(statistics._forward, arguments)
 
 
+@pytest.mark.parametrize("is_in_order", [True, False])
+def test_the_gradients_operation_says_the_order_that_it_has(is_in_order):
+    logits = torch.randn(2, 3, 16) if is_in_order else torch.randn(2, 16, 3).transpose(1, 2)
+    sums, flags = torch.randn(statistics.NUM_SUMS, 2, 3), [True] * 5 + [False]
+    arguments = (sums, torch.randn(2, 16), logits, torch.randint(0, 3, (2, 16)), None, None, flags)
+    torch.library.opcheck(statistics._gradient, arguments, test_utils=("test_schema", "test_faketensor"))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize("regions", [0, 3])
 @pytest.mark.parametrize("classes", [3, 40])

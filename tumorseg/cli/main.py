@@ -79,7 +79,7 @@ def cli(context: click.Context, *, data_root: Path, work: Path, verbose: bool, q
     else:
         level = logging.INFO
     # Libraries may only warn; what was asked for is the level of this package. Forced, so that a command that is called
-    # from Python once more writes to the stderr that there is now.
+    # from Python a second time writes to the present stderr.
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr, force=True)
     logging.getLogger("tumorseg").setLevel(level)
     set_quiet(quiet)

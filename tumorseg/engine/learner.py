@@ -27,9 +27,7 @@ def step_dtype(device: torch.device, precision: str) -> torch.dtype:
 
 def mixed_precision(device: torch.device, dtype: torch.dtype) -> torch.autocast:
     """Return the context of forward passes in a type; without effect for float32."""
-    enabled = dtype is not torch.float32
-    # A context that is off has to be told a type that the device knows, all the same.
-    return torch.autocast(device.type, dtype=dtype if enabled else torch.bfloat16, enabled=enabled)
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not torch.float32)
 
 
 class Inputs(NamedTuple):

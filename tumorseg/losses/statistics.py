@@ -269,7 +269,18 @@ def _gradient(
     return gradient
 
 
-_gradient.register_fake(lambda sums, voxels, logits, target, table, moments, flags: logits.new_empty(logits.shape))
+@_gradient.register_fake
+def _(
+    sums: Tensor,
+    voxels: Tensor,
+    logits: Tensor,
+    target: Tensor,
+    table: Tensor | None,
+    moments: Tensor | None,
+    flags: list[bool],
+) -> Tensor:
+    # The same as `empty_like`, for which torch would load its compiler; logits of another order are rare.
+    return logits.new_empty(logits.shape) if logits.is_contiguous() else torch.empty_like(logits)
 
 
 def _slope_classes(chunk: _Chunk, slopes: VoxelSums, own: Tensor | None) -> Tensor:

@@ -109,11 +109,14 @@ def apply_overrides(plan: Plan, overrides: Sequence[Override]) -> Plan:
 def _without_changed(
     reasons: Mapping[str, Reason], field: str, before: Mapping[str, Any], after: Mapping[str, Any]
 ) -> dict[str, Reason]:
-    """Return reasons without those of what has another value now inside a field."""
+    """Return the reasons outside of a field, and of those inside it the ones whose value did not change."""
     kept = {}
     for other, reason in reasons.items():
         path = other.split(".")
-        if not other.startswith(f"{field}.") or list(values_at(before, path)) == list(values_at(after, path)):
+        # An entry of a list that looks the same may be another entry.
+        is_entry = any(part.isdecimal() for part in path[len(field.split(".")) :])
+        is_same = not is_entry and list(values_at(before, path)) == list(values_at(after, path))
+        if is_same or not other.startswith(f"{field}."):
             kept[other] = reason
     return kept
 

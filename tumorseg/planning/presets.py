@@ -183,10 +183,10 @@ def extend_preset(document: dict[str, Any], *, source: str) -> Preset:
         if twice := sorted(training.keys() & changed.keys()):
             raise PlanError(f"{source}: {twice[0]} is given twice; give it once")
         changed |= training
-    # From outside in, as in `--set`: a name puts defaults in the place of what it names.
     if not isinstance(extended, str) or extended not in PRESETS:
         raise PlanError(f"{source}: extends is {extended!r}; expected one of {', '.join(PRESETS)}")
     whole = PRESETS[extended].model_dump(mode="json") | {"purpose": f"preset {extended} with changes of one's own"}
+    # From outside in, as in `--set`: a name puts defaults in the place of what it names.
     for field in sorted(changed, key=rank):
         found = places(Preset, whole, field, source=f"{source}:", error=PlanError)
         whole = replaced(found, changed[field])

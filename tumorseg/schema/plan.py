@@ -220,7 +220,7 @@ class Reason(Record):
 
 
 def _check_version(version: object) -> object:
-    # Runs before the field's own check, which would only say that 4 was expected, not what to do.
+    # Runs before the field's own check, which would only say what number was expected, not what to do.
     if version in range(1, PLAN_VERSION):
         raise ValueError(
             f"the plan is of version {version}, this is version {PLAN_VERSION} of its form; plan the dataset again"

@@ -89,7 +89,7 @@ def _merged(reports: Sequence[_Reported]) -> Iterator[tuple[tuple[int | str, ...
         outer.update(one.place[:length] for length in range(len(one.place)))
     left: dict[tuple[int | str, ...], list[_Reported]] = {}
     for one in reports:
-        # Something inside is wrong: so that form was meant, and that the value has not another one says nothing.
+        # Something inside is wrong, so this form was meant: that the value is of none of the others is no news.
         if not (one.is_of_branch and one.place in outer):
             left.setdefault(one.place, []).append(one)
     for place, members in left.items():

@@ -222,7 +222,7 @@ def _problem_of(file: Path, stated: str) -> str | None:
 
 def _image_paths(case: ManifestCase, channels: list[str], problems: Problems) -> list[str]:
     """Return a case's paths in channel order."""
-    # Not strict: lists of other lengths are told below. A list that is too long only its own length shows.
+    # Not strict: lists of other lengths are reported below. Pairing drops what a list has too much of, so its length is asked too.
     named = case.images if isinstance(case.images, dict) else dict(zip(channels, case.images, strict=False))
     if set(named) != set(channels) or len(case.images) != len(channels):
         found = ", ".join(named) if isinstance(case.images, dict) else f"{len(case.images)} paths"

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 NUM_UNSEEN = 3
 """Phantoms that are made apart and never trained on."""
-# Phantoms are drawn from this seed and their number: another one than that of the training.
+# Phantoms follow from a seed and their number; those of the training have the seed 0.
 UNSEEN_SEED = 1000
 NUM_OVERLAYS = 4
 OVERRIDES: dict[str, float] = {"training.epochs": 24, "training.iterations_per_epoch": 20}

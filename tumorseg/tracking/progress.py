@@ -75,7 +75,7 @@ class _Pace:
 
 
 def _bar(title: str, total: int, done: int) -> Iterator[Advance]:
-    # A list, which the functions below can change and read.
+    # A list, so that the functions below share one changing text.
     pace, label = _Pace(total, done), [""]
     # click counts steps of earlier runs into its own estimate, so the time is shown with the text.
     bar: Any = click.progressbar(

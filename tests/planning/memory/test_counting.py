@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.planning.measured import equal_cases, fingerprint, made
@@ -15,9 +16,11 @@ from tumorseg.errors import PlanError
 from tumorseg.losses.compound import LossValue
 from tumorseg.losses.registry import build_loss
 from tumorseg.networks.registry import BUILDERS, build_network
+from tumorseg.planning.memory import counting, rehearsal
 from tumorseg.planning.memory.allocations import AllocationTracker
 from tumorseg.planning.memory.budgets import allocatable_bytes, needed_bytes, part_size, reserved_bytes
 from tumorseg.planning.memory.counting import MemoryCounter
+from tumorseg.planning.memory.fakes import FakeMode
 from tumorseg.planning.memory.rehearsal import setting_of
 from tumorseg.planning.memory.totals import plan_setting, predict_memory
 from tumorseg.planning.options import PlanOptions
@@ -153,17 +156,53 @@ def test_counting_loads_no_compiler():
     code = """
 import sys
 from pathlib import Path
+from tumorseg.losses.presets import LOSS_PRESETS
 from tumorseg.planning.memory.counting import MemoryCounter
 from tumorseg.planning.memory.totals import predict_memory
+from tumorseg.planning.overrides import apply_overrides, parse_override
 from tumorseg.schema.plan import Plan
-for name in sys.argv[1:]:
-    plan = Plan.model_validate_json(Path(name).read_text())
-    assert predict_memory(plan, MemoryCounter()).budget == plan.budget
+nnunet, plan = (Plan.model_validate_json(Path(name).read_text()) for name in sys.argv[1:])
+assert predict_memory(nnunet, MemoryCounter()).budget == nnunet.budget
+for name in LOSS_PRESETS:
+    predict_memory(apply_overrides(plan, [parse_override(f"loss.preset={name}")]), MemoryCounter())
 print(sorted({"torch._dynamo", "sympy"} & set(sys.modules)))
 """
-    plans = [str(REFERENCE / f"{name}.json") for name in ("BrainTumour__nnunet", "BrainTumour__fast_prototyping")]
+    plans = [str(REFERENCE / f"{name}.json") for name in ("BrainTumour__nnunet", "Slices2D__optimized")]
     done = subprocess.run([sys.executable, "-c", code, *plans], capture_output=True, text=True, check=False)
     assert done.stdout == "[]\n", done.stderr
+
+
+class OddLoss(torch.nn.Module):
+    """Does what light fakes do not follow, as a loss of another package may."""
+
+    def forward(self, logits, target):
+        scale = torch.tensor(0.5).item()
+        squeezed = logits[:, :1].clone().squeeze_(1)
+        return scale * (squeezed - target).square().mean()
+
+
+def test_what_light_fakes_lack_is_counted_on_torchs(plans, monkeypatch):
+    plan = plans["plain_unet", "labels"]
+    setting, configuration = plan_setting(plan), plan.configurations["2d"]
+    counts = []
+    for make in (FakeMode, FakeTensorMode):
+        monkeypatch.setattr(rehearsal, "build_loss", lambda *_: CompoundLossOf(OddLoss()))
+        monkeypatch.setattr(counting, "FakeMode", make)
+        counts.append(MemoryCounter().count(configuration, setting))
+    assert counts[0] == counts[1]
+
+
+class CompoundLossOf:
+    """As much of a compound loss as a rehearsal asks for."""
+
+    def __init__(self, loss):
+        self.loss = loss
+
+    def pair(self, outputs):
+        return [outputs] if isinstance(outputs, torch.Tensor) else list(outputs), (1.0,)
+
+    def value(self, outputs, weights, segmentations, *, has_ignored):
+        return LossValue(self.loss(outputs[0], segmentations), {})
 
 
 def test_the_peak_holds_weights_state_and_activations_and_grows_with_patch_and_batch(plans):

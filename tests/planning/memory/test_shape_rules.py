@@ -2,8 +2,10 @@
 
 import itertools
 
+import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional as F
 
 from tumorseg.planning.memory import shape_rules
 from tumorseg.planning.memory.fakes import Fake, FakeMode
@@ -79,8 +81,24 @@ def calls():
     yield ATEN.sum.dim_IntList, (new(*flat, dtype=torch.bool), [1, -1], True)
     yield ATEN.sum.dim_IntList, (new(*flat, dtype=HALF), [0])
     yield ATEN.sum.dim_IntList, (new(*flat), None)
+    yield ATEN.any.dims, (new(*flat, dtype=torch.bool), [2, 3], True)
+    yield ATEN.any.dims, (new(*flat), None)
+    yield ATEN.any.dims, (new(*flat, dtype=torch.bool).movedim(-1, 1), [2, 3])
+    yield ATEN.any.dims, (new(*flat, dtype=torch.bool).movedim(-1, 1), [2], True)
+    yield ATEN.amin.default, (new(*flat, dtype=HALF), [1])
+    yield ATEN.index.Tensor, (new(5, 3, dtype=HALF), [new(2, 7, dtype=WHOLE)])
+    yield ATEN.index.Tensor, (new(5, 3, dtype=torch.bool), [None, new(2, 7, dtype=WHOLE)])
+    yield ATEN._softmax.default, (new(*flat), 1, False)
+    yield ATEN.bitwise_not.default, (new(3, dtype=torch.bool),)
+    moved = new(*flat, dtype=torch.bool).movedim(-1, 1)
+    yield ATEN.bitwise_not.default, (moved,)
+    yield ATEN.bitwise_and.Tensor, (moved, moved.clone())
+    yield ATEN.bitwise_and.Tensor, (moved, new(2, 1, 3, 9, dtype=torch.bool))
+    yield ATEN.mul.Tensor, (new(4, 3).t(), new(3, 1))
+    yield ATEN.bitwise_and.Tensor, (new(4, 3, dtype=torch.bool), new(3, dtype=torch.bool))
     yield ATEN.mean.default, (new(*flat, dtype=HALF),)
     yield ATEN.arange.default, (7,)
+    yield ATEN.arange.start, (2, 7)
     yield ATEN.slice_backward.default, (new(2, 3), [2, 9], 1, 0, 3, 1)
     yield ATEN.leaky_relu_backward.default, (new(*flat, dtype=HALF), new(*flat, dtype=HALF), 0.01, True)
 
@@ -124,6 +142,37 @@ def test_tensors_in_another_order_are_left_to_torch():
     channels_last = torch.empty(2, 3, 8, 8, device="meta").to(memory_format=torch.channels_last)
     doubled = shape_rules.run(ATEN.mul.Tensor, (channels_last, channels_last), {})
     assert doubled.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: new(2, 3) + new(2, 4),
+        lambda: new(2, 3).add_(new(2, 4)),
+        lambda: torch.cat([new(2, 3), new(3, 3)], 1),
+        lambda: torch.stack([new(2, 3), new(3, 3)]),
+        lambda: F.conv3d(new(1, 4, 8, 8, 8), new(2, 3, 3, 3, 3)),
+        lambda: F.conv3d(new(1, 3, 2, 8, 8), new(2, 3, 3, 3, 3)),
+        lambda: F.avg_pool2d(new(1, 1, 3, 3), 4),
+        lambda: new(2, 3).sum((0, 0)),
+        lambda: new(2, 3).flip(2),
+        lambda: new(3, dtype=WHOLE).mean(),
+    ],
+)
+def test_what_does_not_fit_is_an_error_as_torchs(call):
+    with FakeMode(), pytest.raises((RuntimeError, ValueError, IndexError, TypeError)):
+        call()
+
+
+def test_windows_that_are_cut_off_are_counted_by_torch():
+    with FakeMode():
+        assert F.avg_pool2d(new(1, 1, 5, 5), 1, 3, ceil_mode=True).shape == (1, 1, 2, 2)
+
+
+@pytest.mark.parametrize("change", [lambda x: x.squeeze_(1), lambda x: x.t_(), lambda x: x.unsqueeze_(0)])
+def test_a_change_of_shape_in_place_is_refused_rather_than_forgotten(change):
+    with FakeMode(), pytest.raises(NotImplementedError):
+        change(new(2, 1)).sum()
 
 
 def test_a_fake_lies_on_the_cpu_and_keeps_who_it_is():

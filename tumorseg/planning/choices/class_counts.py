@@ -21,7 +21,7 @@ def with_class_counts(plan: Plan, fingerprint: Fingerprint) -> Plan:
     changed = {}
     for name, configuration in plan.configurations.items():
         if any(map(_lacks_counts, configuration.loss.components)):
-            # Asked for only here: a fingerprint without counts is an error to nobody else.
+            # Asked for only here: without such a loss, a fingerprint without counts is no error.
             counts = counts or output_voxels(fingerprint, targets_of(plan.dataset))
             changed[name] = _filled(configuration, counts)
     return plan.changed(configurations=plan.configurations | changed) if changed else plan

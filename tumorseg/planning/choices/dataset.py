@@ -44,7 +44,7 @@ def choose_dataset(
     for channel, kind in zip(described.channels, kinds, strict=True):
         # In this order: what lies outside a channel depends on its kind.
         channels.append(with_outside_value(channel.changed(kind=kind.kind)))
-    # Not `model_dump`, which would turn the records inside into JSON, to be validated once more.
+    # Not `model_dump`, which would turn the records inside into dictionaries, to be validated once more.
     fields = {name: getattr(described, name) for name in type(described).model_fields}
     fields["channels"] = tuple(channels)
     dataset = PlannedDataset(

@@ -38,7 +38,7 @@ class ResidualEncoder(Encoder[ResidualUNet]):
     def saved_elements(self, network: ResidualUNet, level: int, voxels: int) -> int:
         """Return two maps a convolution; a projection adds its own result and, where it was pooled, its input."""
         features = network.features_per_stage[level]
-        # A block has two convolutions of two maps each, the stem one of them.
+        # A block has two convolutions of two maps each; a stem has one convolution.
         maps = 4 * network.blocks_per_stage[level] + (2 if level == 0 else 0)
         if not self._widens(network, level):
             return maps * features * voxels

@@ -1,16 +1,19 @@
-"""The memory of a configuration, counted on its own network, loss and optimizer without computing anything.
+"""The memory of a configuration, counted on its own network and loss without computing anything.
 
 A training step and an inference tile run on tensors that have a shape and a type but no voxels, while every allocation
 and release is followed.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tumorseg.engine.averaging import NetworkForward
 from tumorseg.engine.sliding_window import predict_slabs, tiling_of
+from tumorseg.errors import PlanError
 from tumorseg.planning.memory.allocations import AllocationTracker
 from tumorseg.planning.memory.budgets import part_size
 from tumorseg.planning.memory.cuda_autocast import CudaRules
@@ -47,23 +50,42 @@ class MemoryCounter:
             PlanError: a network or loss of another package is not installed in the plan's version.
         """
         # Two keys, as inference does not depend on the batch, nor a step on where tiles are added up.
+        try:
+            return self._counted(configuration, setting, num_gpus, FakeMode)
+        except PlanError:
+            raise
+        except Exception:
+            # Light fakes lack what compilers and odd code need; torch's own take seconds, and say what is really wrong.
+            return self._counted(configuration, setting, num_gpus, _torchs_fakes)
+
+    def _counted(
+        self, configuration: Configuration, setting: Setting, num_gpus: int, make: Callable[[], TorchDispatchMode]
+    ) -> MemoryCount:
         step = content_hash([_about_step(configuration), repr(setting), num_gpus])
         inference = content_hash([_about_inference(configuration), repr(setting)])
         if step not in self._steps:
-            rehearsal = self._rehearsal(configuration, setting)
+            rehearsal = self._rehearsal(configuration, setting, make)
             self._steps[step] = rehearsal.train(configuration, part_size(configuration, num_gpus))
         if inference not in self._inferences:
-            rehearsal = self._rehearsal(configuration, setting)
+            rehearsal = self._rehearsal(configuration, setting, make)
             self._inferences[inference] = _count_inference(rehearsal, configuration, setting)
         return MemoryCount(**self._steps[step]._asdict(), inference_bytes=self._inferences[inference])
 
-    def _rehearsal(self, configuration: Configuration, setting: Setting) -> Rehearsal:
-        key = content_hash([_about_parts(configuration), repr(setting)])
-        found = self._rehearsals.pop(key, None) or Rehearsal(configuration, setting)
+    def _rehearsal(
+        self, configuration: Configuration, setting: Setting, make: Callable[[], TorchDispatchMode]
+    ) -> Rehearsal:
+        key = content_hash([_about_parts(configuration), repr(setting), repr(make)])
+        found = self._rehearsals.pop(key, None) or Rehearsal(configuration, setting, make())
         self._rehearsals[key] = found  # the latest one last
         if len(self._rehearsals) > MOST_REHEARSALS:
             del self._rehearsals[next(iter(self._rehearsals))]
         return found
+
+
+def _torchs_fakes() -> TorchDispatchMode:
+    from torch._subclasses.fake_tensor import FakeTensorMode  # loads torch's compiler
+
+    return FakeTensorMode()
 
 
 def _about_parts(configuration: Configuration) -> list[object]:

@@ -71,7 +71,7 @@ def storage_of(tensor: Tensor) -> torch.UntypedStorage:
 def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run an operation on `meta`; what it changes in place is returned as the very fake that was given."""
     # Such as a random fill: most of building a network, and nothing that is counted.
-    if _keeps_shape(func):
+    if _keeps_shape(func) and _fit_the_first(args):
         return args[0]
     if _is_composite(func):
         with FakeMode():  # subclasses of tensors that meet no mode let torch load what it has for distributed ones
@@ -80,14 +80,14 @@ def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
     def enter(value: Any) -> Any:
         if isinstance(value, Fake):
-            given[id(value.meta)] = value
+            given[id(value.meta)] = _whole(value)
             return value.meta
         return value.to(META) if isinstance(value, Tensor) else value
 
     def leave(value: Any) -> Any:
         if not isinstance(value, Tensor):
             return value
-        return given[id(value)] if id(value) in given else fake_of(value)
+        return _whole(given[id(value)]) if id(value) in given else fake_of(value)
 
     inside = _each(args, enter)
     options = {name: _each(value, enter) for name, value in kwargs.items()}
@@ -95,6 +95,22 @@ def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if "device" in options or _makes_tensors(func):
         options["device"] = META
     return _each(shape_rules.run(func, inside, options), leave)
+
+
+def _whole(fake: Fake) -> Fake:
+    """Return a fake whose shape is still that of what it wraps: `squeeze_` changes the one, `.data = …` the other."""
+    if fake.shape != fake.meta.shape:
+        raise NotImplementedError("a light fake does not follow changes of its shape")
+    return fake
+
+
+def _fit_the_first(args: tuple[Any, ...]) -> bool:
+    """Tell whether an operation in place needs no check: all tensors are like the first, which holds fractions."""
+    first, *others = (value for value in args if isinstance(value, Tensor))
+    if not first.is_floating_point():
+        return False
+    has_one_type = all(other.dtype == first.dtype for other in others)
+    return has_one_type and shape_rules.is_spread_over(first, others)
 
 
 def _each(value: Any, change: Callable[[Any], Any]) -> Any:

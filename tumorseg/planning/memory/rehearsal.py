@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tumorseg.engine.learner import PRECISIONS
 from tumorseg.engine.schedules import optimizer_memory
@@ -13,7 +14,7 @@ from tumorseg.losses.registry import build_loss
 from tumorseg.networks.registry import build_network
 from tumorseg.planning.memory.allocations import AllocationTracker, in_blocks
 from tumorseg.planning.memory.cuda_autocast import CudaRules
-from tumorseg.planning.memory.fakes import FakeMode, storage_of
+from tumorseg.planning.memory.fakes import storage_of
 from tumorseg.schema.plan import Configuration
 from tumorseg.schema.targets import Targets, num_inputs
 
@@ -53,12 +54,12 @@ class _Batch(NamedTuple):
 
 
 class Rehearsal:
-    """A network with its loss and optimizer, ready to run steps of any patch and batch."""
+    """A network with its loss, ready to run steps of any patch and batch."""
 
-    def __init__(self, configuration: Configuration, setting: Setting) -> None:
-        """Build everything from a configuration; its patch and batch do not matter."""
+    def __init__(self, configuration: Configuration, setting: Setting, mode: TorchDispatchMode) -> None:
+        """Build everything from a configuration, whose patch and batch do not matter, in a mode that makes fake tensors."""
         self._setting = setting
-        self.mode = FakeMode()
+        self.mode = mode
         with self.mode, AllocationTracker() as tracker:
             self.network = build_network(
                 configuration.network, num_channels=setting.num_channels, num_outputs=setting.targets.num_outputs

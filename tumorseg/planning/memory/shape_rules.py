@@ -2,7 +2,8 @@
 
 Torch has rules of its own, of which many are written in Python for its compiler: they take up to a millisecond for an
 operation and load the compiler, which is more than all else that a plan takes. Those that our networks and losses need
-are therefore here, for tensors of the usual order; for all others torch's are used. Both give the same.
+are therefore here, for usual arguments. Unusual ones, and shapes that do not fit together, are left to torch's rules, which
+know what to say of them.
 """
 
 import functools
@@ -17,12 +18,49 @@ from torch import Tensor
 ATEN = torch.ops.aten
 
 
+class _NoRuleError(Exception):
+    """The arguments are none that a rule here is for."""
+
+
+def _require(is_usual: bool) -> None:
+    if not is_usual:
+        raise _NoRuleError
+
+
 def run(func: Any, args: Sequence[Any], options: dict[str, Any]) -> Any:
     """Run an operation on `meta`."""
     rule = RULES.get(func) or (_pointwise(func) if _is_pointwise(func) else None)
-    if rule is None or not (func in ANY_ORDER or all(map(_is_in_order, _tensors(args)))):
+    if rule is None or not (func in ANY_ORDER or _is_in_usual_order(_tensors(args), func)):
         return func(*args, **options)
-    return rule(*args, **options)
+    try:
+        return rule(*args, **options)
+    except _NoRuleError:
+        return func(*args, **options)
+
+
+def _is_in_usual_order(tensors: Sequence[Tensor], func: Any) -> bool:
+    if all(map(_is_in_order, tensors)):
+        return True
+    # An element-wise result lies as the first tensor does, if that has its shape and no gaps.
+    return _is_pointwise(func) and _is_gapless(tensors[0]) and is_spread_over(tensors[0], tensors[1:])
+
+
+def _is_gapless(tensor: Tensor) -> bool:
+    # From the first value in memory to the last one.
+    reach = 1 + sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
+    return reach == tensor.numel()
+
+
+def _new_like(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=dtype, device="meta")
+
+
+def is_spread_over(tensor: Tensor, others: Sequence[Tensor]) -> bool:
+    """Tell whether values of other tensors can be spread over all of one, whose shape stays."""
+    try:
+        return _broadcast([tensor.shape, *(other.shape for other in others)]) == list(tensor.shape)
+    except _NoRuleError:
+        return False
 
 
 def _tensors(args: Sequence[Any]) -> list[Tensor]:
@@ -51,8 +89,7 @@ def _is_pointwise(func: Any) -> bool:
     """Tell whether an operation returns one tensor, each value of which depends on one value of each that it takes."""
     schema = func._schema
     is_functional = not schema.is_mutable and not schema.name.endswith("_like") and len(schema.returns) == 1
-    # Torch does not tag the last two as pointwise, though they are.
-    is_known = torch.Tag.pointwise in func.tags or func in (ATEN.leaky_relu_backward.default, ATEN.floor_divide.default)
+    is_known = torch.Tag.pointwise in func.tags or func in UNTAGGED
     return is_functional and is_known and schema.returns[0].alias_info is None
 
 
@@ -61,14 +98,15 @@ def _pointwise(func: Any) -> Callable[..., Tensor]:
     """Return the rule of such an operation: its type is that of what it makes of single values, on the CPU."""
 
     def rule(*args: Any, **options: Any) -> Tensor:
-        # On the CPU, where single values lie, whatever device was asked for.
-        options.pop("device", None)
+        # A device is always the CPU's, where single values lie; an order in memory that is asked for is torch's to keep.
+        _require(not options.keys() - {"device"})
         singles, shapes = [], []
         for value in args:
             singles.append(_single(value) if isinstance(value, Tensor) else value)
             if isinstance(value, Tensor):
                 shapes.append(value.shape)
-        return _new(_broadcast(shapes), func(*singles, **options).dtype)
+        shape, dtype, first = _broadcast(shapes), func(*singles).dtype, _tensors(args)[0]
+        return _new(shape, dtype) if _is_in_order(first) else _new_like(first, dtype)
 
     return rule
 
@@ -84,8 +122,16 @@ def _broadcast(shapes: Sequence[Sequence[int]]) -> list[int]:
     common = []
     for sizes in zip(*padded, strict=True):
         # Not the maximum: an axis of no voxels wins over one of a single voxel.
-        common.append(next((size for size in sizes if size != 1), 1))
+        wide = set(sizes) - {1}
+        _require(len(wide) <= 1)
+        common.append(wide.pop() if wide else 1)
     return common
+
+
+def _require_axes(axes: Sequence[int], num_axes: int) -> None:
+    """Require axes that there are, each once."""
+    _require(all(-num_axes <= axis < num_axes for axis in axes))
+    _require(len({axis % num_axes for axis in axes}) == len(axes))
 
 
 def _convolution(
@@ -100,6 +146,12 @@ def _convolution(
     groups: int,
 ) -> Tensor:
     num_channels = weight.shape[1] * groups if transposed else weight.shape[0]
+    _require(
+        features.ndim == weight.ndim
+        and features.shape[1] == (weight.shape[0] if transposed else weight.shape[1] * groups)
+    )
+    _require(bias is None or bias.shape == (num_channels,))
+    _require(len(stride) == len(padding) == len(dilation) == len(output_padding) == features.ndim - 2)
     sizes = []
     for axis, size in enumerate(features.shape[2:]):
         reach = dilation[axis] * (weight.shape[2 + axis] - 1) + 1
@@ -107,11 +159,11 @@ def _convolution(
             sizes.append((size - 1) * stride[axis] - 2 * padding[axis] + reach + output_padding[axis])
         else:
             sizes.append((size + 2 * padding[axis] - reach) // stride[axis] + 1)
+    _require(min(sizes) > 0)
     out = _new((features.shape[0], num_channels, *sizes), features.dtype)
-    # Torch answers features in this order with a result in this order.
-    channels_last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(features.ndim)
-    if channels_last and not _is_in_order(features) and features.is_contiguous(memory_format=channels_last):
-        return out.to(memory_format=channels_last)
+    # Torch answers flat features in this order with a result in this order.
+    if out.ndim == 4 and not _is_in_order(features) and features.is_contiguous(memory_format=torch.channels_last):
+        return out.to(memory_format=torch.channels_last)
     return out
 
 
@@ -124,7 +176,11 @@ def _convolution_backward(
     return [_new(shape, gradient.dtype) if is_wanted else None for shape, is_wanted in zip(shapes, wanted, strict=True)]
 
 
-def _batch_norm(features: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _batch_norm(
+    features: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Any, variance: Any, training: bool, *_: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    _require(training)
+    _require(all(one is None or one.shape == features.shape[1:2] for one in (weight, bias)))
     # The statistics are saved in the type of the features, as on the CPU.
     statistics = [_new(features.shape[1:2], features.dtype) for _ in range(2)]
     return (_new(features.shape, features.dtype), *statistics)  # type: ignore[return-value]
@@ -146,11 +202,15 @@ def _pool(
     *_: Any,
 ) -> Tensor:
     num_axes = len(kernel)
+    # Whether a last window that is cut off counts depends on where it begins.
+    _require(not ceil_mode)
     # Torch leaves the stride empty where it is the kernel's, and may give one padding for all axes.
     steps, pads = stride or kernel, list(padding) * (num_axes // len(padding))
     ends = features.shape[-num_axes:]
-    lengths = [(size + 2 * pad - edge) / step for size, pad, edge, step in zip(ends, pads, kernel, steps, strict=True)]
-    sizes = [(math.ceil if ceil_mode else math.floor)(length) + 1 for length in lengths]
+    sizes = [
+        (size + 2 * pad - edge) // step + 1 for size, pad, edge, step in zip(ends, pads, kernel, steps, strict=True)
+    ]
+    _require(min(sizes) > 0 and all(2 * pad <= edge for pad, edge in zip(pads, kernel, strict=True)))
     return _new((*features.shape[:-num_axes], *sizes), features.dtype)
 
 
@@ -158,37 +218,69 @@ def _like_second(_: Tensor, features: Tensor, *__: Any) -> Tensor:
     return _new(features.shape, features.dtype)
 
 
-def _like(tensor: Tensor, *, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
+def _like(
+    tensor: Tensor, *, dtype: torch.dtype | None = None, memory_format: torch.memory_format | None = None, **_: Any
+) -> Tensor:
+    _require(memory_format in (None, torch.preserve_format))
     return _new(tensor.shape, dtype or tensor.dtype)
 
 
-def _flip(tensor: Tensor, _: Sequence[int]) -> Tensor:
-    # From the first value in memory to the last one.
-    reach = 1 + sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
-    if reach == tensor.numel():  # without gaps, the order is kept
-        return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
-    return _new(tensor.shape, tensor.dtype)
+def _flip(tensor: Tensor, axes: Sequence[int]) -> Tensor:
+    _require_axes(axes, tensor.ndim)
+    # Without gaps, the order is kept.
+    return _new_like(tensor, tensor.dtype) if _is_gapless(tensor) else _new(tensor.shape, tensor.dtype)
 
 
 def _repeat(tensor: Tensor, counts: Sequence[int]) -> Tensor:
+    _require(len(counts) >= tensor.ndim)
     shape = (1,) * (len(counts) - tensor.ndim) + tuple(tensor.shape)
     return _new([size * count for size, count in zip(shape, counts, strict=True)], tensor.dtype)
 
 
 def _cat(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     shape = list(tensors[0].shape)
+    _require_axes([axis], len(shape))
+    others = [size for number, size in enumerate(shape) if number != axis % len(shape)]
+    for tensor in tensors:
+        _require(tensor.ndim == len(shape))
+        _require([size for number, size in enumerate(tensor.shape) if number != axis % len(shape)] == others)
     shape[axis] = sum(tensor.shape[axis] for tensor in tensors)
     return _new(shape, functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors)))
 
 
 def _stack(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     shape = list(tensors[0].shape)
+    _require(all(tensor.shape == tensors[0].shape for tensor in tensors))
+    _require_axes([axis], len(shape) + 1)
     # A negative axis counts from the end of the result, which has one more.
     shape.insert(axis % (len(shape) + 1), len(tensors))
     return _new(shape, functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors)))
 
 
+def _any(tensor: Tensor, axes: Sequence[int] | None = None, keep: bool = False) -> Tensor:
+    return _sum(tensor, axes, keep, dtype=torch.bool)
+
+
+def _amin(tensor: Tensor, axes: Sequence[int] = (), keep: bool = False) -> Tensor:
+    return _sum(tensor, axes, keep, dtype=tensor.dtype)
+
+
+def _index(tensor: Tensor, indices: Sequence[Tensor | None]) -> Tensor:
+    *before, index = indices
+    # Rows or columns of a table, and nothing else.
+    _require(index is not None and index.dtype == torch.int64 and set(before) <= {None} and len(before) < tensor.ndim)
+    axis = len(before)
+    return _new((*tensor.shape[:axis], *index.shape, *tensor.shape[axis + 1 :]), tensor.dtype)  # type: ignore[union-attr]
+
+
+def _softmax(tensor: Tensor, axis: int, half_to_float: bool) -> Tensor:
+    _require_axes([axis], tensor.ndim)
+    _require(not half_to_float)
+    return _new(tensor.shape, tensor.dtype)
+
+
 def _sum(tensor: Tensor, axes: Sequence[int] | None, keep: bool = False, *, dtype: torch.dtype | None = None) -> Tensor:
+    _require_axes(axes or [], tensor.ndim)
     # No axes, or an empty list of them, stands for all.
     kept = {axis % tensor.ndim for axis in axes} if axes else set(range(tensor.ndim))
     sizes = [1 if axis in kept else size for axis, size in enumerate(tensor.shape) if keep or axis not in kept]
@@ -196,6 +288,7 @@ def _sum(tensor: Tensor, axes: Sequence[int] | None, keep: bool = False, *, dtyp
 
 
 def _mean(tensor: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
+    _require((dtype or tensor.dtype).is_floating_point)
     return _new((), dtype or tensor.dtype)
 
 
@@ -203,10 +296,22 @@ def _arange(end: int, *, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
     return _new((math.ceil(end),), dtype or torch.arange(end).dtype)
 
 
+def _arange_from(start: int, end: int, *, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
+    _require(end >= start)
+    return _new((math.ceil(end - start),), dtype or torch.arange(start, end).dtype)
+
+
 def _slice_backward(gradient: Tensor, sizes: Sequence[int], *_: Any) -> Tensor:
     return _new(sizes, gradient.dtype)
 
 
+UNTAGGED = (
+    ATEN.leaky_relu_backward.default,
+    ATEN.floor_divide.default,
+    ATEN.bitwise_not.default,
+    ATEN.bitwise_and.Tensor,
+)
+"""Element by element, though torch does not tag them so."""
 RULES: dict[Any, Callable[..., Any]] = {
     ATEN.convolution.default: _convolution,
     ATEN.convolution_backward.default: _convolution_backward,
@@ -224,9 +329,14 @@ RULES: dict[Any, Callable[..., Any]] = {
     ATEN.cat.default: _cat,
     ATEN.stack.default: _stack,
     ATEN.sum.dim_IntList: _sum,
+    ATEN.any.dims: _any,
+    ATEN.amin.default: _amin,
+    ATEN.index.Tensor: _index,
+    ATEN._softmax.default: _softmax,
     ATEN.mean.default: _mean,
     ATEN.arange.default: _arange,
+    ATEN.arange.start: _arange_from,
     ATEN.slice_backward.default: _slice_backward,
 }
-ANY_ORDER = (ATEN.convolution.default, ATEN.flip.default)
+ANY_ORDER = (ATEN.convolution.default, ATEN.flip.default, ATEN.any.dims)
 """Their rules hold for tensors of any order, such as slices of a case as a batch of 2D tiles."""

@@ -154,7 +154,7 @@ def _check_folds(plan: Plan) -> Iterator[Finding]:
     for number, fold in enumerate(plan.folds):
         num_trained = num_cases - len(plan.not_trained_on(number))
         if not fold or num_trained <= 0:
-            # The number of cases may have been edited, so that fewer than none are left.
+            # The number of cases may have been edited, so the difference may be negative.
             message = (
                 f"folds.{number}: holds out {len(fold)} of {num_cases} cases and trains on {max(num_trained, 0)}; "
                 "leave some on both sides"
