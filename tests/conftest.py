@@ -12,6 +12,8 @@ REAL = Path(__file__).parents[1].parent / "shared" / "data"
 
 # Child processes that tests start on purpose must not oversubscribe the cores of CI.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+# Trainings of tests are not mirrored, unless a test says where to.
+os.environ["TUMORSEG_MLFLOW"] = "off"
 
 
 @pytest.fixture(scope="session")

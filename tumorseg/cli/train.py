@@ -24,17 +24,29 @@ OPTIONS = ("epochs", "iterations", "max_hours", "seed")
 @click.option("--validation", type=click.Choice(["full", "none"]), default="full", show_default=True)
 @click.option("--restart", is_flag=True, help="Move an earlier training aside and start again.")
 @click.option("-d", "--dataset", help="Where the dataset is, if it moved.")
+@click.option(
+    "--mlflow",
+    metavar="URI",
+    envvar="TUMORSEG_MLFLOW",
+    help="MLflow to mirror it to.  [default: mlflow.db in the work folder]",
+)
+@click.option("--no-mlflow", is_flag=True, help="Do not mirror it to MLflow.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes for preprocessing at most.")
 @click.pass_obj
-def command(settings: Settings, /, *, plan_path: Path, validation: str, **options: Any) -> int:
+def command(settings: Settings, /, *, plan_path: Path, validation: str, no_mlflow: bool, **options: Any) -> int:
     """Train one fold to its planned end; the same command goes on after an interruption."""
     from tumorseg.stages.opening.fold_folders import TrainOptions
     from tumorseg.stages.opening.loaded import read_plan
+    from tumorseg.stages.tracking.mirror import default_uri
     from tumorseg.stages.training.train import TrainRequest, train
 
     # Taken out, so that what is left are fields of the request.
     own = TrainOptions(**{name: options.pop(name) for name in OPTIONS})
     plan = read_plan(plan_path)
+    if no_mlflow or options["mlflow"] == "off":
+        options["mlflow"] = None
+    elif options["mlflow"] is None:
+        options["mlflow"] = default_uri(settings.work)
     trained = train(
         TrainRequest(roots=roots_of(settings), plan=plan, options=own, has_validation=validation == "full", **options)
     )

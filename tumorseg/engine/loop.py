@@ -135,6 +135,7 @@ class Fit:
             seconds=time.perf_counter() - started,
             data_wait_fraction=data_wait_fraction,
             memory_bytes=learner.peak_memory_bytes(),
+            ended_at=time.time(),
         )
         state = self.state()
         for observer in self.observers:

@@ -59,6 +59,27 @@ def progress_png(log: Sequence[LogEntry]) -> bytes:
     return png_bytes(figure)
 
 
+def losses_png(log: Sequence[LogEntry]) -> bytes:
+    """Draw what a training's loss is made of, over its epochs: components, their weights, and the one times the other.
+
+    Args:
+        log: entries of log.jsonl in order: `epoch`, `train_losses` and `loss_weights` by component.
+    """
+    figure = Figure(figsize=(8, 8.4), layout="constrained", facecolor="white")
+    panels = figure.subplots(3, 1, sharex=True)
+    epochs = [entry["epoch"] for entry in log]
+    names = list(dict.fromkeys(chain.from_iterable(entry.get("train_losses") or {} for entry in log)))
+    for index, name in enumerate(names):
+        losses, weights = numbers(log, "train_losses", name), numbers(log, "loss_weights", name)
+        for axes, values in zip(panels, (losses, weights, losses * weights), strict=True):
+            _draw_curve(axes, epochs, values, color=class_color(index), label=name)
+    for axes, title in zip(panels, ("loss by component", "weight", "loss times weight"), strict=True):
+        _dress(axes, title)
+    panels[-1].set_xlabel("epoch")
+    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    return png_bytes(figure)
+
+
 def numbers(log: Sequence[LogEntry], field: str, key: str | None = None) -> FloatArray:
     """Return one field of every entry, or one key inside it, as (epochs,) float64; NaN where there is none."""
     values = [entry.get(field) for entry in log]

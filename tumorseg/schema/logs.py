@@ -28,3 +28,5 @@ class EpochLog(Record):
     """Share of the training time spent waiting for patches."""
     memory_bytes: int
     """Peak memory: reserved on a CUDA device, else of the process."""
+    ended_at: float | None = None
+    """Unix time of the epoch's end, s; null in logs of earlier versions."""

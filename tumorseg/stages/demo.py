@@ -4,19 +4,15 @@ import logging
 from pathlib import Path
 from typing import NamedTuple
 
-from tumorseg.ops.geometry import orient, orientation_of, spacing_of
-from tumorseg.ops.labels import to_indices
 from tumorseg.planning.overrides import Override
-from tumorseg.reports.overlays import OverlayInput, overlay_png
 from tumorseg.reports.page import Picture, ReportInput, report_html
 from tumorseg.schema.base import Record
-from tumorseg.schema.dataset import Case
 from tumorseg.schema.metrics import MetricsReport
 from tumorseg.schema.plan import Plan
-from tumorseg.schema.targets import targets_of
 from tumorseg.sources.phantom import write_phantom
 from tumorseg.sources.registry import open_dataset
 from tumorseg.stages.evaluation.evaluate import EvaluateRequest, evaluate
+from tumorseg.stages.evaluation.overlays import case_overlay
 from tumorseg.stages.inference.predict import PredictRequest, predict
 from tumorseg.stages.opening.devices import choose_device
 from tumorseg.stages.opening.fold_folders import fold_plan
@@ -25,7 +21,7 @@ from tumorseg.stages.planning.plan import PlanRequest, plan
 from tumorseg.stages.training.preprocess import PreprocessRequest, preprocess
 from tumorseg.stages.training.train import Trained, TrainRequest, train
 from tumorseg.storage.atomic import write_text
-from tumorseg.storage.images import read_image, read_segmentation
+from tumorseg.storage.layout import prediction_file
 from tumorseg.tracking.epochs import read_epochs
 
 logger = logging.getLogger(__name__)
@@ -148,24 +144,8 @@ def _report(plan: Plan, trained: Trained, metrics: MetricsReport, unseen: Path) 
 def _overlays(plan: Plan, trained: Trained, unseen: Path) -> list[Picture]:
     dataset = open_dataset(str(unseen), unseen.parent)
     cases = dataset.cases[:NUM_OVERLAYS]
-    return [Picture(case.case_id, _overlay(plan, case, trained.folder.root / "unseen")) for case in cases]
-
-
-def _overlay(plan: Plan, case: Case, predictions: Path) -> bytes:
-    """Draw the channel in which the tumour's rim is bright, or the only one."""
-    targets = targets_of(plan.dataset)
-    names = [channel.name.casefold() for channel in plan.dataset.channels]
-    volume = read_image(case.images[names.index("t1gd") if "t1gd" in names else 0])
-    orientation = orientation_of(volume.affine)
-    files = (str(case.label), str(predictions / f"{case.case_id}.nii.gz"))
-    reference, prediction = (orient(to_indices(read_segmentation(file).array, targets), orientation) for file in files)
-    return overlay_png(
-        OverlayInput(
-            case_id=case.case_id,
-            image=orient(volume.array, orientation),
-            spacing_mm=spacing_of(volume.affine, orientation),
-            reference=reference,
-            prediction=prediction,
-            class_names=targets.label_names,
-        )
-    )
+    unseen_masks = trained.folder.root / "unseen"
+    return [
+        Picture(case.case_id, case_overlay(plan.dataset, case, prediction_file(unseen_masks, case.case_id)))
+        for case in cases
+    ]

@@ -81,6 +81,21 @@ class FoldFolder:
         return self.root / "log.jsonl"
 
     @property
+    def environment(self) -> Path:
+        """Versions, machine and git state with which the training was begun."""
+        return self.root / "environment.json"
+
+    @property
+    def system(self) -> Path:
+        """Load of the machine while it was trained, one JSON object a sample."""
+        return self.root / "system.jsonl"
+
+    @property
+    def tracking(self) -> Path:
+        """What the process that mirrors the training to MLflow had to say."""
+        return self.root / "tracking.log"
+
+    @property
     def progress(self) -> Path:
         """Learning curve."""
         return self.root / "progress.png"

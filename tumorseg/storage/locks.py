@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def hold_folder(folder: Path, *, doing: str, error: type[TumorsegError]) -> Iterator[None]:
+def hold_folder(folder: Path, *, doing: str, error: type[TumorsegError], patience_s: float = 0.0) -> Iterator[None]:
     """Keep other processes out of a folder meanwhile; the system lets go when this one dies, however it does.
 
     The lock is a file beside the folder, so that it stays where it is when the folder is moved aside. Only where nothing can be
@@ -25,6 +25,7 @@ def hold_folder(folder: Path, *, doing: str, error: type[TumorsegError]) -> Iter
         folder: need not be there.
         doing: what is done to it, as in "is being trained".
         error: the class to raise.
+        patience_s: how long to wait for another process that is about to end.
 
     Raises:
         TumorsegError: of class `error`: another process holds it.
@@ -34,8 +35,8 @@ def hold_folder(folder: Path, *, doing: str, error: type[TumorsegError]) -> Iter
     lock = FileLock(_lock_file(folder))
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # Refused at once: whoever waited would only find the work done.
-        lock.acquire(timeout=0)
+        # Refused at once by default: whoever waited would only find the work done.
+        lock.acquire(timeout=patience_s)
     except Timeout:
         raise error(
             f"{folder} is being {doing} by another process; wait for it, or end it and give the same command again"

@@ -17,6 +17,7 @@ from tumorseg.schema.metrics import MetricsReport
 from tumorseg.schema.plan import Plan
 from tumorseg.schema.targets import num_inputs, targets_of
 from tumorseg.stages.opening.devices import choose_device
+from tumorseg.stages.opening.environment import begin_environment
 from tumorseg.stages.opening.fold_folders import (
     Run,
     TrainOptions,
@@ -31,6 +32,7 @@ from tumorseg.stages.opening.fold_folders import (
 from tumorseg.stages.opening.loaded import Roots, choose_configuration, open_planned_dataset
 from tumorseg.stages.training.calibrate import fit_to_hours, seconds_per_step
 from tumorseg.stages.training.cascade import OutOfFold, keep_model, out_of_fold
+from tumorseg.stages.training.mirroring import mirrored
 from tumorseg.stages.training.observers import Checkpoints, LogFile, Messages, StepBar
 from tumorseg.stages.training.preprocess import PreprocessRequest, StoredCases, preprocess
 from tumorseg.stages.training.previous_segmentations import keep_previous
@@ -69,6 +71,8 @@ class TrainRequest(Record):
     """Where the dataset is, if it moved."""
     jobs: int | None = None
     """Processes for preprocessing."""
+    mlflow: str | None = None
+    """Where the training is mirrored to, as MLflow takes it; nowhere if None."""
 
 
 class Trained(NamedTuple):
@@ -110,12 +114,13 @@ def train(request: TrainRequest) -> Trained:
         check_begun(folder, run)  # again, now that no other process can begin one
         is_begun = is_fold_folder(folder.root)
         fit = _continue(folder, data, device) if is_begun else _begin(request, run, folder, data, device)
-        if not _run_fit(fit, folder):
-            return Trained(folder, False, None)
-        if not request.has_validation or request.fold == ALL_CASES:
-            return Trained(folder, True, None)
-        asked = ValidateRequest(roots=request.roots, model=folder.root, device=device, dataset=request.dataset)
-        return Trained(folder, True, validate(asked))
+        with mirrored(folder, request.roots, request.mlflow, request.dataset):
+            if not _run_fit(fit, folder):
+                return Trained(folder, False, None)
+            if not request.has_validation or request.fold == ALL_CASES:
+                return Trained(folder, True, None)
+            asked = ValidateRequest(roots=request.roots, model=folder.root, device=device, dataset=request.dataset)
+            return Trained(folder, True, validate(asked))
 
 
 def _open_data(request: TrainRequest, name: str, previous: OutOfFold | None) -> Data:
@@ -148,6 +153,7 @@ def _begin(request: TrainRequest, run: Run, folder: FoldFolder, data: Data, devi
         plan = plan.changed(training=training)
         logger.info("%.3f s a step: %d epochs of %d", step_s, training.epochs, training.iterations_per_epoch)
         fit = _build_fit(plan, run.configuration, data, device)
+    begin_environment(folder, device)
     write_run(folder, plan, run)
     return fit
 

@@ -1,0 +1,39 @@
+"""`tumorseg track`."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tumorseg.cli.main import Settings
+from tumorseg.cli.output import roots_of, show
+
+LOW_PRIORITY = 10
+
+
+@click.command()
+@click.option("-m", "--model", type=click.Path(path_type=Path), required=True, help="A model folder, or one fold's.")
+@click.option(
+    "--mlflow", metavar="URI", envvar="TUMORSEG_MLFLOW", help="Where to.  [default: mlflow.db in the work folder]"
+)
+@click.option("-d", "--dataset", help="Where the dataset is, if it moved.")
+@click.option("--follow", type=int, hidden=True, help="Id of the process that trains, to be mirrored until it ends.")
+@click.pass_obj
+def command(settings: Settings, /, *, follow: int | None, **options: Any) -> None:
+    """Send to MLflow what it lacks of a model's trainings; twice is once."""
+    if follow is not None:
+        os.nice(LOW_PRIORITY)  # before the seconds that importing MLflow takes
+    from tumorseg.stages.tracking import track as tracking
+
+    request = tracking.TrackRequest(roots=roots_of(settings), **options)
+    if follow is not None:
+        tracking.follow(request, follow)
+        return
+    found = tracking.track(request)
+    result = [{"folder": str(one.folder), **one.sent._asdict()} for one in found]
+    lines = []
+    for one in found:
+        state = "finished" if one.sent.is_finished else "not finished"
+        lines.append(f"{one.folder}: {one.sent.num_epochs} epochs, {state}, run {one.sent.run}")
+    show(settings, {"uri": request.uri, "folds": result}, "\n".join([*lines, f"sent to {request.uri}"]))

@@ -1,0 +1,70 @@
+"""What a training is begun with: versions, machine, git."""
+
+import platform
+import subprocess
+import time
+import uuid
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from tumorseg.errors import PlanError
+from tumorseg.schema.environments import Environment, GitState
+from tumorseg.storage.json_files import read_record, write_record
+from tumorseg.storage.layout import FoldFolder
+
+PACKAGES = ("tumorseg", "torch", "monai", "numpy", "scipy", "SimpleITK", "nibabel", "blosc2", "edt")
+GIT_SECONDS = 5
+"""Longer than this nobody waits for git, as on a slow network drive."""
+
+
+def begin_environment(folder: FoldFolder, device: str) -> Environment:
+    """Write what a training is begun with into its folder, and return it."""
+    found = Environment(
+        training_id=uuid.uuid4().hex,
+        started_at=time.time(),
+        host=platform.node(),
+        device=device,
+        versions={"python": platform.python_version(), **_versions()},
+        git=_git_state(Path.cwd()),
+    )
+    write_record(folder.environment, found)
+    return found
+
+
+def read_environment(folder: FoldFolder) -> Environment:
+    """Return what a training was begun with; one of a version that did not note it is noted now.
+
+    Raises:
+        PlanError: the file is damaged.
+    """
+    if not folder.environment.is_file():
+        return begin_environment(folder, "unknown")
+    return read_record(Environment, folder.environment, error=PlanError)
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # not installed, as MONAI need not be
+            continue
+    return found
+
+
+def _git_state(folder: Path) -> GitState | None:
+    commit = _git(folder, "rev-parse", "HEAD")
+    if not commit:
+        return None
+    branch = _git(folder, "symbolic-ref", "--short", "HEAD")
+    return GitState(commit=commit, branch=branch or None, is_dirty=bool(_git(folder, "status", "--porcelain", "-uno")))
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    """Return what git prints; nothing where there is no git, no repository, or an answer takes too long."""
+    command = ["git", "-C", str(folder), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=GIT_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

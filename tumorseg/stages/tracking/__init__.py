@@ -1,0 +1,1 @@
+"""The verb `track`: mirror trainings to MLflow."""

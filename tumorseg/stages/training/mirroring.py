@@ -1,0 +1,58 @@
+"""The process beside a training that mirrors it to MLflow. It can be slow, fail or be killed: the training goes on."""
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tumorseg.stages.opening.loaded import Roots
+from tumorseg.storage.layout import FoldFolder
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def mirrored(folder: FoldFolder, roots: Roots, uri: str | None, dataset: str | None) -> Iterator[None]:
+    """Mirror what happens in a fold's folder meanwhile.
+
+    Nobody waits for the last of it: the process ends by itself once everything is sent, or MLflow does not answer.
+
+    Args:
+        folder: of the training.
+        roots: where data and work folder are.
+        uri: as MLflow takes it; None for no mirror.
+        dataset: where the dataset is, if it moved.
+    """
+    process = None if uri is None else _start(folder, roots, uri, dataset)
+    try:
+        yield
+    finally:
+        if process is not None and process.stdin is not None:
+            # The end of its input is how it knows; the system closes it too where this process is killed.
+            process.stdin.close()
+
+
+def _start(folder: FoldFolder, roots: Roots, uri: str, dataset: str | None) -> "subprocess.Popen[bytes] | None":
+    command = [sys.executable, "-m", "tumorseg", "--data-root", str(roots.data_root), "--work", str(roots.work), "-q"]
+    command += ["track", "-m", str(folder.root), "--mlflow", uri, "--follow", str(os.getpid())]
+    command += [] if dataset is None else ["-d", dataset]
+    try:
+        with folder.tracking.open("ab") as told:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=told,
+                # Out of reach of a Ctrl-C: it has the end of the training to send.
+                start_new_session=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+    except OSError as error:
+        logger.warning("the training is not mirrored to MLflow (%s); tumorseg track sends it later", error)
+        return None
+    # Reaps it, whenever it ends.
+    threading.Thread(target=process.wait, daemon=True).start()
+    return process

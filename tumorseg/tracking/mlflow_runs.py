@@ -1,0 +1,265 @@
+"""Trainings as runs of MLflow. Its types stay in this file, and no other file imports it.
+
+Runs are found again by a tag, points by the last step that is there: to send the same once more changes nothing.
+"""
+
+import json
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from filelock import FileLock
+
+from tumorseg.errors import StorageError
+
+IDENTITY = "tumorseg.identity"
+"""Tag by which a run is found again."""
+FILES = "tumorseg.files"
+"""Tag with the hash of every file that was sent."""
+MOST_POINTS, MOST_PARAMETERS = 1000, 100
+"""What MLflow takes in one request."""
+MOST_CHARACTERS = 6000
+"""Of a parameter; MLflow refuses longer ones."""
+SQLITE = "sqlite:///"
+# Short, as what is not sent now is sent later: MLflow by itself tries for minutes.
+PATIENCE = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+
+
+class RunKey(NamedTuple):
+    """A run, and what it is called."""
+
+    identity: str
+    name: str
+    start_ms: int
+    """Unix time."""
+
+
+class Point(NamedTuple):
+    """One value of a metric."""
+
+    name: str
+    value: float
+    step: int
+    time_ms: int
+
+
+class DatasetRecord(NamedTuple):
+    """A dataset that a run used."""
+
+    name: str
+    digest: str
+    """36 characters at most."""
+    source: Mapping[str, Any]
+    schema: Mapping[str, Any]
+    profile: Mapping[str, Any]
+    context: str
+    """`training` or `validation`."""
+
+
+class Tracker:
+    """One MLflow server or database, and one experiment on it."""
+
+    def __init__(self, uri: str, experiment: str, artifacts: Path) -> None:
+        """Connect, and make the experiment if there is none.
+
+        Args:
+            uri: `http://…`, `sqlite:///…`, `postgresql://…`, as MLflow takes it.
+            experiment: its name.
+            artifacts: folder of files for an experiment that this makes in a database; a server has its own place.
+
+        Raises:
+            StorageError: it cannot be reached, or MLflow cannot be imported.
+        """
+        self.uri = uri
+        for name, value in PATIENCE.items():
+            os.environ.setdefault(name, value)
+        with self._errors(), _one_at_a_time(uri):
+            from mlflow.exceptions import MlflowException
+            from mlflow.tracking import MlflowClient
+
+            # Importing it sets up a logger that tells of every table it makes.
+            for name in ("mlflow", "alembic"):
+                logging.getLogger(name).setLevel(logging.WARNING)
+
+            self._client = MlflowClient(uri)
+            found = self._client.get_experiment_by_name(experiment)
+            if found is None:
+                place = None if uri.startswith("http") else artifacts.resolve().as_uri()
+                try:
+                    self._experiment = self._client.create_experiment(experiment, artifact_location=place)
+                except MlflowException:  # another process was quicker
+                    found = self._client.get_experiment_by_name(experiment)
+            if found is not None:
+                self._experiment = found.experiment_id
+
+    def run(self, key: RunKey, *, tags: Mapping[str, str], parent: str | None = None) -> str:
+        """Return the id of a run; it is made if it is not there.
+
+        Where two processes make one at once, both go on with the same of the two, and the other is deleted.
+        """
+        with self._errors():
+            if known := self._runs(key.identity):
+                return known[0]
+            own = {IDENTITY: key.identity} | ({} if parent is None else {"mlflow.parentRunId": parent})
+            made = self._client.create_run(
+                self._experiment, start_time=key.start_ms, tags={**tags, **own}, run_name=key.name
+            )
+            chosen = self._runs(key.identity)[0]
+            if chosen != made.info.run_id:
+                self._client.delete_run(made.info.run_id)
+            return chosen
+
+    def _runs(self, identity: str) -> list[str]:
+        found = self._client.search_runs([self._experiment], f"tags.`{IDENTITY}` = '{identity}'")
+        # An order that all processes see alike.
+        return sorted(run.info.run_id for run in found)
+
+    def set_parameters(self, run: str, parameters: Mapping[str, str]) -> None:
+        """Set the parameters that a run does not have yet; MLflow never changes one."""
+        from mlflow.entities import Param
+
+        with self._errors():
+            there = self._client.get_run(run).data.params
+            missing = [Param(name, value[:MOST_CHARACTERS]) for name, value in parameters.items() if name not in there]
+            for chunk in _chunks(missing, MOST_PARAMETERS):
+                self._client.log_batch(run, params=chunk)
+
+    def last_step(self, run: str, name: str) -> int:
+        """Return the last step of a metric; -1 if there is none."""
+        with self._errors():
+            history = self._client.get_metric_history(run, metric_name(name))
+            return max((point.step for point in history), default=-1)
+
+    def last_time(self, run: str, name: str) -> int:
+        """Return when the last value of a metric is from, Unix time in ms; -1 if there is none."""
+        with self._errors():
+            history = self._client.get_metric_history(run, metric_name(name))
+            return max((point.timestamp for point in history), default=-1)
+
+    def add_points(self, run: str, points: Sequence[Point]) -> None:
+        """Add values of metrics, in their order; a database knows those again that it has."""
+        from mlflow.entities import Metric
+
+        metrics = [Metric(metric_name(point.name), point.value, point.time_ms, point.step) for point in points]
+        with self._errors():
+            for chunk in _chunks(metrics, MOST_POINTS):
+                self._client.log_batch(run, metrics=chunk)
+
+    def add_files(self, run: str, files: Mapping[str, tuple[str, bytes]]) -> None:
+        """Send files whose hash is another than that of what was sent before.
+
+        Args:
+            run: its id.
+            files: hash and content by path.
+        """
+        with self._errors(), tempfile.TemporaryDirectory() as parent:
+            sent = json.loads(self._client.get_run(run).data.tags.get(FILES, "{}"))
+            for name, (digest, content) in files.items():
+                if sent.get(name) == digest:
+                    continue
+                place = Path(parent) / Path(name).name
+                place.write_bytes(content)
+                folder = str(Path(name).parent)
+                self._client.log_artifact(run, str(place), None if folder == "." else folder)
+                sent[name] = digest
+                self._client.set_tag(run, FILES, json.dumps(sent, sort_keys=True))
+
+    def add_datasets(self, run: str, datasets: Sequence[DatasetRecord]) -> None:
+        """Note what datasets a run used; those that are there are known by their digests."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        inputs = []
+        for one in datasets:
+            texts = {name: json.dumps(getattr(one, name)) for name in ("source", "schema", "profile")}
+            dataset = Dataset(name=one.name, digest=one.digest, source_type="local", **texts)
+            inputs.append(DatasetInput(dataset, [InputTag("mlflow.data.context", one.context)]))
+        with self._errors():
+            there = self._client.get_run(run).inputs
+            known = {used.dataset.digest for used in ([] if there is None else there.dataset_inputs)}
+            self._client.log_inputs(run, [used for used in inputs if used.dataset.digest not in known])
+
+    def register(self, run: str, name: str, *, alias: str, folder: str) -> None:
+        """Register a run's artifact folder as a version of a model, once, and give it an alias.
+
+        Args:
+            run: its id.
+            name: of the model.
+            alias: the version is found by; the latest run that has it gets it.
+            folder: of the run's artifacts.
+        """
+        from mlflow.exceptions import MlflowException
+
+        name = model_name(name)
+        with self._errors():
+            try:
+                self._client.create_registered_model(name)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            versions = self._client.search_model_versions(f"name = '{name}' and run_id = '{run}'")
+            if not versions:
+                source = f"{self._client.get_run(run).info.artifact_uri}/{folder}"
+                made = self._client.create_model_version(name, source=source, run_id=run)
+                self._client.set_registered_model_alias(name, alias, made.version)
+
+    def set_status(self, run: str, status: Status, end_ms: int | None = None) -> None:
+        """Set how a run stands."""
+        with self._errors():
+            if status == "RUNNING":
+                self._client.update_run(run, status=status)
+            else:
+                self._client.set_terminated(run, status=status, end_time=end_ms)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn whatever goes wrong with a server or a database into one line: MLflow lets many kinds of errors through."""
+        try:
+            yield
+        except StorageError:
+            raise
+        except Exception as error:
+            line = str(error).strip().partition("\n")[0]
+            raise StorageError(
+                f"MLflow at {_without_password(self.uri)}: {line or type(error).__name__}; once it answers, "
+                "tumorseg track sends what is missing"
+            ) from error
+
+
+def metric_name(name: str) -> str:
+    """Return a name as MLflow takes it: letters, digits, `_-. :/`."""
+    return re.sub(r"[^\w\-. :/]", "_", name, flags=re.ASCII)
+
+
+def model_name(name: str) -> str:
+    """Return the name of a registered model as MLflow takes it: without `/`, `:` and quotes."""
+    return re.sub(r"[/:'\"%]", "_", name)
+
+
+def _chunks(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
+
+
+def _one_at_a_time(uri: str) -> AbstractContextManager[Any]:
+    """Keep two processes from making the tables of one SQLite file at once, which neither would survive."""
+    if not uri.startswith(SQLITE):
+        return nullcontext()
+    database = Path(uri.removeprefix(SQLITE))
+    database.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(database.with_name(f".{database.name}.lock"))
+
+
+def _without_password(uri: str) -> str:
+    return re.sub(r"//[^/@]*@", "//…@", uri)
