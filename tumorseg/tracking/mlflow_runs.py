@@ -26,6 +26,8 @@ MOST_POINTS, MOST_PARAMETERS = 1000, 100
 MOST_CHARACTERS = 6000
 """Of a parameter; MLflow refuses longer ones."""
 SQLITE = "sqlite:///"
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Has MLflow's pages open on training runs rather than on those of language models."""
 # Short, as what is not sent now is sent later: MLflow by itself tries for minutes.
 PATIENCE = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -98,7 +100,7 @@ class Tracker:
             if found is None:
                 place = None if uri.startswith("http") else artifacts.resolve().as_uri()
                 try:
-                    self._experiment = self._client.create_experiment(experiment, artifact_location=place)
+                    self._experiment = self._client.create_experiment(experiment, artifact_location=place, tags=KIND)
                 except MlflowException:  # another process was quicker
                     found = self._client.get_experiment_by_name(experiment)
             if found is not None:
