@@ -13,7 +13,6 @@ from tumorseg.engine.batches import (
     PatchSpec,
     first_forced,
     read_ahead,
-    read_batch,
     read_items,
 )
 
@@ -25,7 +24,8 @@ def spec_of(patch=(6, 9, 7), source=None, batch_size=3, foreground=0.33, scored=
 
 
 def read(reader, spec=None, seed=0, stream=TRAINING, number=0):
-    return read_batch(reader, spec or spec_of(), seed=seed, stream=stream, number=number)
+    spec = spec or spec_of()
+    return read_items(reader, spec, [Item(seed, stream, number, item) for item in range(spec.batch_size)])
 
 
 def is_equal(one, other):

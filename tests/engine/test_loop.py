@@ -32,7 +32,7 @@ AUGMENTED = configuration_of(
     ),
     schedule=PlateauSchedule(),
 )
-MEASURED = {"seconds", "data_wait_fraction", "memory_bytes"}
+MEASURED = {"seconds", "data_wait_fraction", "memory_bytes", "ended_at"}
 NUM_ITERATIONS = 6
 
 

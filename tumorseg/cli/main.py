@@ -41,6 +41,8 @@ class Settings(NamedTuple):
     data_root: Path
     work: Path
     is_json: bool
+    arguments: tuple[str, ...] = ()
+    """All arguments of the command, as given."""
 
 
 @click.group(
@@ -84,7 +86,7 @@ def cli(context: click.Context, *, data_root: Path, work: Path, verbose: bool, q
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr, force=True)
     logging.getLogger("tumorseg").setLevel(level)
     set_quiet(quiet)
-    context.obj = Settings(data_root, work, is_json)
+    context.obj = Settings(data_root, work, is_json, tuple(context.obj or ()))
 
 
 def main() -> None:
@@ -111,7 +113,7 @@ def run(arguments: list[str]) -> int:
     share_cores(os.environ)
     try:
         # Standalone, click would end the process itself and know nothing of these errors and codes.
-        result = cli.main(args=arguments, prog_name="tumorseg", standalone_mode=False)
+        result = cli.main(args=arguments, prog_name="tumorseg", standalone_mode=False, obj=arguments)
     except click.ClickException as error:
         error.show()
         return error.exit_code

@@ -22,6 +22,7 @@ OPTIONS = ("epochs", "iterations", "max_hours", "seed")
 @click.option("--seed", type=click.IntRange(min=0, max=2**63 - 1), help="Instead of the plan's.")
 @click.option("--device", help="cpu, cuda, cuda:N.  [default: the best there is]")
 @click.option("--validation", type=click.Choice(["full", "none"]), default="full", show_default=True)
+@click.option("--num-gpus", type=click.IntRange(min=1), help="Processes that train together; on the CPU too.")
 @click.option("--restart", is_flag=True, help="Move an earlier training aside and start again.")
 @click.option("-d", "--dataset", help="Where the dataset is, if it moved.")
 @click.option(
@@ -35,6 +36,11 @@ OPTIONS = ("epochs", "iterations", "max_hours", "seed")
 @click.pass_obj
 def command(settings: Settings, /, *, plan_path: Path, validation: str, no_mlflow: bool, **options: Any) -> int:
     """Train one fold to its planned end; the same command goes on after an interruption."""
+    from tumorseg.stages.training.ranks import is_member, launch
+
+    num_processes = options.pop("num_gpus")
+    if (num_processes or 1) > 1 and not is_member():
+        return launch(settings.arguments, num_processes)
     from tumorseg.stages.opening.fold_folders import TrainOptions
     from tumorseg.stages.opening.loaded import read_plan
     from tumorseg.stages.tracking.mirror import default_uri

@@ -37,13 +37,13 @@ def backward_in_parts(
     replayed = _replayable(network, parts[0].device)
     logits = _logits(parts, forward)
     value = backward(logits)
-    gradients = [level.grad for level in _listed(logits)]
+    gradients = [level.grad for level in listed(logits)]
     # Their gradient is all that the second pass needs; the logits themselves would lie beside its activations.
     del logits
     with replayed():
         first = 0
         for part in parts:
-            _carry_back(forward(part), gradients, first)
+            carry_back(forward(part), gradients, first)
             first += len(part)
     return value
 
@@ -52,19 +52,20 @@ def _logits(parts: Sequence[Tensor], forward: Forward) -> Outputs:
     """Return the logits of all parts, at which a gradient stops."""
     with torch.no_grad():
         passed = [forward(part) for part in parts]
-    levels = [torch.cat(level).requires_grad_() for level in zip(*map(_listed, passed), strict=True)]
+    levels = [torch.cat(level).requires_grad_() for level in zip(*map(listed, passed), strict=True)]
     return levels[0] if isinstance(passed[0], Tensor) else levels
 
 
-def _carry_back(outputs: Outputs, gradients: Sequence[Tensor | None], first: int) -> None:
+def carry_back(outputs: Outputs, gradients: Sequence[Tensor | None], first: int) -> None:
     """Run the backward pass of a part, whose patches are those of the batch from `first` on."""
-    pairs = zip(_listed(outputs), gradients, strict=True)
+    pairs = zip(listed(outputs), gradients, strict=True)
     # Logits of a resolution without weight have no gradient.
     reached = [(output, gradient[first : first + len(output)]) for output, gradient in pairs if gradient is not None]
     torch.autograd.backward([output for output, _ in reached], [gradient for _, gradient in reached])
 
 
-def _listed(outputs: Outputs) -> Sequence[Tensor]:
+def listed(outputs: Outputs) -> Sequence[Tensor]:
+    """Return logits as a list, from full resolution down."""
     return [outputs] if isinstance(outputs, Tensor) else outputs
 
 

@@ -109,6 +109,15 @@ class Batch(NamedTuple):
     """Whether any voxel of the reference is `IGNORE`; None if nobody has looked."""
 
 
+def drawn_case(reader: CaseReader, item: Item) -> str:
+    """Return the case of a patch, without reading it."""
+    return _draw_case(reader, item.patch_generator())
+
+
+def _draw_case(reader: CaseReader, rng: np.random.Generator) -> str:
+    return reader.case_ids[rng.integers(len(reader.case_ids))]
+
+
 class PatchSpec(NamedTuple):
     """Size, margin and sampling of patches."""
 
@@ -123,19 +132,6 @@ class PatchSpec(NamedTuple):
     """Class indices of each label or region, chosen with equal chance for patches on foreground."""
     has_previous: bool = False
     """Whether the previous segmentation of a cascade is read along."""
-
-
-def read_batch(reader: CaseReader, spec: PatchSpec, *, seed: int, stream: int, number: int) -> Batch:
-    """Draw and read one batch.
-
-    Args:
-        reader: the cases.
-        spec: size, margin and sampling of the patches.
-        seed: of the training.
-        stream: `TRAINING` or `VALIDATION`.
-        number: of the batch.
-    """
-    return read_items(reader, spec, [Item(seed, stream, number, item) for item in range(spec.batch_size)])
 
 
 def read_items(reader: CaseReader, spec: PatchSpec, items: Sequence[Item]) -> Batch:
@@ -167,7 +163,7 @@ def first_forced(batch_size: int, foreground_fraction: float) -> int:
 def _read_patch(reader: CaseReader, spec: PatchSpec, item: Item) -> tuple[Image, Segmentation, str]:
     rng = item.patch_generator()
     is_forced = item.item >= first_forced(spec.batch_size, spec.foreground_fraction)
-    case_id = reader.case_ids[rng.integers(len(reader.case_ids))]
+    case_id = _draw_case(reader, rng)  # the first draw
     shape = reader.shape(case_id)
     # Cases have three axes: a patch of two is one slice thick.
     patch = (1,) * (3 - len(spec.patch_size)) + spec.patch_size

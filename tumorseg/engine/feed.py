@@ -8,7 +8,17 @@ from typing import NamedTuple
 from torch import Tensor
 
 from tumorseg.augmentation.pipeline import Augmentation, source_size
-from tumorseg.engine.batches import TRAINING, VALIDATION, Batch, CaseReader, PatchSpec, read_ahead, read_batch
+from tumorseg.engine.batches import (
+    TRAINING,
+    VALIDATION,
+    Batch,
+    CaseReader,
+    Item,
+    PatchSpec,
+    drawn_case,
+    read_ahead,
+    read_items,
+)
 from tumorseg.engine.cascade_channels import with_previous
 from tumorseg.engine.learner import Inputs, Learner
 from tumorseg.errors import InputError
@@ -58,6 +68,7 @@ class PatchFeed:
         is_training = stream == TRAINING
         augmentation = configuration.augmentation if is_training else AugmentationSpec()
         self._reader, self._configuration = reader, configuration
+        self._share = learner.ranks.share(configuration.batch_size)
         self._targets, self._device = learner.targets, learner.device
         self._seed, self._stream = seed, stream
         self._spec = patch_spec(configuration, learner.targets, augmentation)
@@ -77,18 +88,29 @@ class PatchFeed:
                 self.waited_s += time.perf_counter() - asked
                 if batch is None:
                     return
-                yield FeedBatch(batch.items[0].number, batch.case_ids, self.inputs(batch))
+                yield FeedBatch(batch.items[0].number, self._cases_of(batch), self.inputs(batch))
         finally:
             # Or the thread would read on until the generator is collected.
             waiting.close()
 
+    def _item(self, number: int, item: int) -> Item:
+        return Item(self._seed, self._stream, number, item)
+
+    def _cases_of(self, batch: Batch) -> tuple[str, ...]:
+        """Return the cases of a whole batch, those that other processes read included."""
+        size = self._spec.batch_size
+        if len(batch.items) == size:
+            return batch.case_ids
+        number = batch.items[0].number
+        return tuple(drawn_case(self._reader, self._item(number, item)) for item in range(size))
+
     def load(self, number: int) -> Batch:
-        """Read a batch, with distances if they are to be measured while reading; called by a thread.
+        """Read this process's share of a batch, with distances if they are to be measured while reading; called by a thread.
 
         Raises:
             InputError: a segmentation holds an index that is no class.
         """
-        batch = read_batch(self._reader, self._spec, seed=self._seed, stream=self._stream, number=number)
+        batch = read_items(self._reader, self._spec, [self._item(number, item) for item in self._share])
         # Checked here, on the CPU, where nobody has to wait for a GPU to know.
         reference = batch.segmentations[:, 0] if self._is_cascade else batch.segmentations
         low, high = (int(limit) for limit in reference.aminmax())
@@ -125,8 +147,9 @@ class PatchFeed:
         if self._is_cascade:
             segmentations, previous = segmentations.unbind(1)
             images = with_previous(images, previous, num_previous(self._configuration, self._targets))
-        # What another package's transform makes of class indices has to be looked at.
-        has_ignored = None if self._augmentation.has_external else batch.has_ignored
+        # What another package's transform makes of class indices has to be looked at, and so have the shares of others.
+        is_known = not self._augmentation.has_external and len(batch.items) == self._spec.batch_size
+        has_ignored = batch.has_ignored if is_known else None
         return Inputs(images, segmentations, None if batch.distances is None else distances, has_ignored)
 
 

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from tumorseg.engine.accumulation import Outputs, backward_in_parts
+from tumorseg.engine.accumulation import Outputs, backward_in_parts, carry_back, listed
 from tumorseg.engine.faults import can_be_taken
 from tumorseg.engine.optimisation import Optimisation, groups_of
+from tumorseg.engine.ranks import ALONE, Ranks
 from tumorseg.engine.weights import initial_network, load_weights
 from tumorseg.errors import TrainingError
 from tumorseg.losses.compound import LossValue
@@ -64,8 +65,20 @@ class Learner:
         num_channels: int,
         targets: Targets,
         device: str,
+        ranks: Ranks = ALONE,
     ) -> None:
-        """Build everything from the plan; initial weights follow from the seed."""
+        """Build everything from the plan; initial weights follow from the seed.
+
+        Args:
+            configuration: network, loss and optimizer.
+            training: length and precision.
+            num_channels: of the images.
+            targets: what is predicted.
+            device: where.
+            ranks: the processes that train together; batches are divided among them.
+        """
+        self.ranks = ranks
+        self._batch_size = configuration.batch_size
         self.device = torch.device(device)
         self.targets = targets
         self._num_parts = configuration.gradient_accumulation
@@ -96,7 +109,8 @@ class Learner:
         self.loss.progress = iteration / self._num_iterations
         self.network.train()
         self.optimisation.begin_step(iteration)
-        value = self._backward(inputs)
+        value = self._backward(self.joined(inputs))
+        self.ranks.add_up([one.grad for one in self.network.parameters() if one.grad is not None])
         norms = self.optimisation.gradient_norms()
         # The one place where a step waits for the device: everything that is decided or logged comes in one transfer.
         total, *read = torch.stack([value.total, *norms, *value.components.values()]).tolist()
@@ -107,8 +121,21 @@ class Learner:
             self.loss.weighting.observe(value.components)
         return StepResult(total, dict(zip(value.components, read[len(norms) :], strict=True)), has_stepped)
 
+    def joined(self, inputs: Inputs) -> Inputs:
+        """Return a batch with the reference of all processes' shares; images stay where they are."""
+        if self.ranks.size == 1:
+            return inputs
+        # Half of what would have to be sent; gloo knows no 16 bits.
+        classes = self.whole(inputs.segmentations.to(torch.int32)).to(inputs.segmentations.dtype)
+        distances = None if inputs.distances is None else self.whole(inputs.distances)
+        return inputs._replace(segmentations=classes, distances=distances)
+
+    def whole(self, tensor: Tensor) -> Tensor:
+        """Return a tensor of all processes' shares of a batch."""
+        return self.ranks.whole(tensor, self._batch_size)
+
     def loss_of(self, outputs: Outputs, inputs: Inputs) -> LossValue:
-        """Return the loss of a network's outputs on a batch."""
+        """Return the loss of a network's outputs on a whole batch."""
         value: LossValue = self.loss(outputs, inputs.segmentations, inputs.distances, has_ignored=inputs.has_ignored)
         return value
 
@@ -116,8 +143,14 @@ class Learner:
         """Add the gradient of a batch to the parameters; return its loss, detached."""
 
         def backward(outputs: Outputs) -> LossValue:
-            value = self.loss_of(outputs, inputs)
+            levels = listed(outputs)
+            # With others, the loss is that of all logits, and the gradient of this process's share is carried on.
+            leaves = levels if self.ranks.size == 1 else [self.whole(one.detach()).requires_grad_() for one in levels]
+            value = self.loss_of(leaves[0] if isinstance(outputs, Tensor) else leaves, inputs)
             self.optimisation.backward(value.total)
+            if self.ranks.size > 1:
+                share = self.ranks.share(self._batch_size)
+                carry_back(outputs, [leaf.grad for leaf in leaves], share.start)
             return LossValue(value.total.detach(), value.components)
 
         # The parts of several GPUs may be more than a batch has patches, and none may be empty.

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from tumorseg.engine.faults import Action, Outcome, decide, describe_fault
@@ -76,11 +77,15 @@ class Fit:
                 result = self.learner.step(batch.inputs, batch.number)
                 self._end_step(Step(batch.number, batch.case_ids, result))
                 # At the end of an epoch there is more to do first.
-                if self.progress.iteration % length and self.should_stop():
+                if self.progress.iteration % length and self._is_told_to_stop():
                     return False
         self._end_epoch(epoch, started, self.feeds.training.waited_s - waited)
         # Told to stop after its last step, a training has reached its end all the same.
-        return not self.should_stop() or self.progress.iteration >= self.num_iterations
+        return not self._is_told_to_stop() or self.progress.iteration >= self.num_iterations
+
+    def _is_told_to_stop(self) -> bool:
+        """Ask all processes, so that none waits for one that has stopped."""
+        return self.learner.ranks.any(self.should_stop())
 
     def _end_step(self, step: Step) -> None:
         """Count a step, report it, and end the training if too much went wrong."""
@@ -137,6 +142,8 @@ class Fit:
             memory_bytes=learner.peak_memory_bytes(),
             ended_at=time.time(),
         )
+        # Rounding that differs by processor would drive the processes apart, if nobody called them together.
+        learner.ranks.follow_first(chain(learner.network.parameters(), learner.loss.weighting.parameters()))
         state = self.state()
         for observer in self.observers:
             observer.on_epoch(log, state, is_best)

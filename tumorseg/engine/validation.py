@@ -40,9 +40,11 @@ def validate(learner: Learner, feed: PatchFeed | None, *, num_batches: int, iter
     with torch.inference_mode():
         for batch in feed.batches(range(num_batches)):
             with learner.autocast():
-                logits = learner.network(batch.inputs.images)
-            totals.append(learner.loss_of(logits, batch.inputs).total)
-            pooled.add(logits, batch.inputs.segmentations)
+                # In evaluation a network returns full resolution alone.
+                logits = learner.whole(learner.network(batch.inputs.images))
+            inputs = learner.joined(batch.inputs)
+            totals.append(learner.loss_of(logits, inputs).total)
+            pooled.add(logits, inputs.segmentations)
         # The device is waited for after all batches, not at each.
         losses = torch.stack(totals).tolist()
     finite = [loss for loss in losses if math.isfinite(loss)]

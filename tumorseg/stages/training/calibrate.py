@@ -32,10 +32,11 @@ def seconds_per_step(learner: Learner, feed: PatchFeed) -> float:
         started = time.perf_counter()
         learner.step(feed.inputs(feed.load(number)), 0)
         times.append(time.perf_counter() - started)
-        if number >= WARM_UP and sum(times[WARM_UP:]) > TIMED_S:
+        # Asked in all processes alike: each step needs all of them.
+        if number >= WARM_UP and learner.ranks.any(sum(times[WARM_UP:]) > TIMED_S):
             break
     timed = times[WARM_UP:]
-    return sum(timed) / len(timed)
+    return learner.ranks.of_first(sum(timed) / len(timed))
 
 
 def fit_to_hours(training: Training, step_s: float, *, has_validation: bool) -> Training:

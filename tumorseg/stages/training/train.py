@@ -5,11 +5,13 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 from tumorseg.engine.feed import Data, open_feeds
 from tumorseg.engine.learner import Learner
 from tumorseg.engine.loop import Fit
+from tumorseg.engine.ranks import Ranks
 from tumorseg.errors import TrainingError
 from tumorseg.schema.base import Record
 from tumorseg.schema.cases import preprocessing_of
@@ -25,7 +27,6 @@ from tumorseg.stages.opening.fold_folders import (
     check_begun,
     fold_plan,
     move_aside,
-    read_run,
     resolve_options,
     write_run,
 )
@@ -36,6 +37,7 @@ from tumorseg.stages.training.mirroring import mirrored
 from tumorseg.stages.training.observers import Checkpoints, LogFile, Messages, StepBar
 from tumorseg.stages.training.preprocess import PreprocessRequest, StoredCases, preprocess
 from tumorseg.stages.training.previous_segmentations import keep_previous
+from tumorseg.stages.training.ranks import Watch, check_shares, joined, own_device
 from tumorseg.stages.training.validate import ValidateRequest, validate
 from tumorseg.storage.atomic import remove_leftovers
 from tumorseg.storage.cases import CaseStore
@@ -43,9 +45,12 @@ from tumorseg.storage.checkpoints import load_checkpoint
 from tumorseg.storage.layout import ALL_CASES, FoldFolder, fold_folder, is_fold_folder, work_folder
 from tumorseg.storage.locks import hold_folder
 from tumorseg.tracking.epochs import truncate_epochs
-from tumorseg.tracking.progress import progress
+from tumorseg.tracking.progress import progress, set_quiet
 
 logger = logging.getLogger(__name__)
+
+BEGUN, NEW = "begun", "new"
+"""What the first process tells the others: whether there is a training to go on with."""
 
 
 class TrainRequest(Record):
@@ -85,42 +90,84 @@ class Trained(NamedTuple):
     """Of the held-out cases; None with `--fold all`, without validation, or if not finished."""
 
 
+class _Job(NamedTuple):
+    """A training that is asked for, and where it belongs."""
+
+    request: TrainRequest
+    name: str
+    """Of the configuration."""
+    device: str
+    previous: OutOfFold | None
+    """Of a cascade."""
+    model: Path
+    folder: FoldFolder
+    ranks: Ranks
+    """The processes that train together."""
+
+
 def train(request: TrainRequest) -> Trained:
     """Train a fold to its planned end, going on from a checkpoint if there is one.
+
+    As one of several processes that torchrun or `--num-gpus` started, train it together with the others.
 
     Raises:
         PlanError: no such fold or configuration, the folder holds another training, or a cascade's previous configuration
             is not trained.
-        TrainingError: loss or gradient are not finite time after time, or another process trains this fold now.
+        TrainingError: loss or gradient are not finite time after time, another process trains this fold now, or one of those
+            that train together is lost.
         TumorsegError: a case cannot be preprocessed or predicted.
     """
     name, _ = choose_configuration(request.plan, request.configuration)
     run = begin_run(request.plan, name, request.fold, request.options)
-    device = choose_device(request.device)
+    device = own_device(choose_device(request.device))
     model = work_folder(request.roots.work, request.plan.dataset.name).model(request.plan.name, name)
     previous = out_of_fold(request.plan, name, model)
     if previous is not None:
         run = run.changed(previous=previous.identity)
     folder = fold_folder(model, request.fold)
+    with joined(device) as (ranks, watch):
+        job = _Job(request, name, device, previous, model, folder, ranks)
+        return _lead(job, run, watch) if ranks.rank == 0 else _assist(job, run, watch)
+
+
+def _lead(job: _Job, run: Run, watch: Watch | None) -> Trained:
+    """Train, and write all files; the other processes are told when everything is ready for them."""
+    request, folder = job.request, job.folder
     if not request.restart:
         check_begun(folder, run)  # before the work of preprocessing
-    data = _open_data(request, name, previous)
+    data = _open_data(request, job.name, job.previous)
     with hold_folder(folder.root, doing="trained", error=TrainingError):
         if request.restart:
             move_aside(folder)
         remove_leftovers(folder.root)
-        if previous is not None:
-            keep_model(previous, model)
+        if job.previous is not None:
+            keep_model(job.previous, job.model)
         check_begun(folder, run)  # again, now that no other process can begin one
         is_begun = is_fold_folder(folder.root)
-        fit = _continue(folder, data, device) if is_begun else _begin(request, run, folder, data, device)
+        if watch is not None:
+            watch.tell(BEGUN if is_begun else NEW)
+        fit = _continue(job, data) if is_begun else _begin(job, run, data)
         with mirrored(folder, request.roots, request.mlflow, request.dataset):
             if not _run_fit(fit, folder):
                 return Trained(folder, False, None)
             if not request.has_validation or request.fold == ALL_CASES:
                 return Trained(folder, True, None)
-            asked = ValidateRequest(roots=request.roots, model=folder.root, device=device, dataset=request.dataset)
+            asked = ValidateRequest(roots=request.roots, model=folder.root, device=job.device, dataset=request.dataset)
             return Trained(folder, True, validate(asked))
+
+
+def _assist(job: _Job, run: Run, watch: Watch | None) -> Trained:
+    """Train with the first process, which says when and writes all files."""
+    assert watch is not None  # a process alone is the first
+    set_quiet(True)
+    logging.getLogger("tumorseg").setLevel(logging.WARNING)
+    is_begun = watch.hear() == BEGUN
+    # Everything is there by now, so that this only looks.
+    data = _open_data(job.request.changed(jobs=1), job.name, job.previous)
+    fit = _continue(job, data) if is_begun else _begin(job, run, data)
+    with _stop_on_signal() as should_stop:
+        fit.should_stop = should_stop
+        return Trained(job.folder, fit.run(), None)
 
 
 def _open_data(request: TrainRequest, name: str, previous: OutOfFold | None) -> Data:
@@ -143,34 +190,36 @@ def _keep_previous(request: TrainRequest, name: str, stored: StoredCases, previo
     return keep_previous(dataset, stored, previous.files, spec, jobs=request.jobs)
 
 
-def _begin(request: TrainRequest, run: Run, folder: FoldFolder, data: Data, device: str) -> Fit:
+def _begin(job: _Job, run: Run, data: Data) -> Fit:
     """Resolve the plan, hours into iterations included, and write it before the first step."""
-    plan = resolve_options(request.plan, request.options)
-    fit = _build_fit(plan, run.configuration, data, device)
+    plan = resolve_options(job.request.plan, job.request.options)
+    fit = _build_fit(plan, job, data)
     if plan.training.max_hours is not None:
         step_s = seconds_per_step(fit.learner, fit.feeds.training)  # changes the weights, which are built again below
         training = fit_to_hours(plan.training, step_s, has_validation=data.validation is not None)
         plan = plan.changed(training=training)
         logger.info("%.3f s a step: %d epochs of %d", step_s, training.epochs, training.iterations_per_epoch)
-        fit = _build_fit(plan, run.configuration, data, device)
-    begin_environment(folder, device)
-    write_run(folder, plan, run)
+        fit = _build_fit(plan, job, data)
+    if job.ranks.rank == 0:
+        begin_environment(job.folder, job.device)
+        write_run(job.folder, plan, run)
     return fit
 
 
-def _continue(folder: FoldFolder, data: Data, device: str) -> Fit:
-    run = read_run(folder)
-    fit = _build_fit(fold_plan(folder), run.configuration, data, device)
+def _continue(job: _Job, data: Data) -> Fit:
+    folder = job.folder
+    fit = _build_fit(fold_plan(folder), job, data)
     if folder.latest.is_file():
         fit.restore(load_checkpoint(folder.latest))
         logger.info("going on from iteration %d of %d", fit.progress.iteration, fit.num_iterations)
     return fit
 
 
-def _build_fit(plan: Plan, name: str, data: Data, device: str) -> Fit:
-    configuration = plan.configurations[name]
-    # One device takes the share of every GPU that the plan counts on, by gradient accumulation.
-    parts = configuration.gradient_accumulation * plan.budget.num_gpus
+def _build_fit(plan: Plan, job: _Job, data: Data) -> Fit:
+    configuration, size = plan.configurations[job.name], job.ranks.size
+    check_shares(configuration.batch_size, job.ranks)
+    # One device takes the share of every GPU that the plan counts on and that is not here, by gradient accumulation.
+    parts = -(-configuration.gradient_accumulation * plan.budget.num_gpus // size)
     configuration = configuration.changed(gradient_accumulation=parts)
     targets = targets_of(plan.dataset)
     learner = Learner(
@@ -178,7 +227,8 @@ def _build_fit(plan: Plan, name: str, data: Data, device: str) -> Fit:
         plan.training,
         num_channels=num_inputs(configuration, targets),
         targets=targets,
-        device=device,
+        device=job.device,
+        ranks=job.ranks,
     )
     return Fit(learner, plan.training, open_feeds(data, configuration, plan.training, learner))
 

@@ -1,0 +1,257 @@
+"""Processes that train together: joining them, watching that none is lost, and starting them on one machine."""
+
+import json
+import logging
+import os
+import platform
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed
+from torch.distributed.rendezvous import rendezvous
+
+from tumorseg.engine.ranks import ALONE, ProcessRanks, Ranks
+from tumorseg.errors import PlanError, TrainingError, TumorsegError
+
+logger = logging.getLogger(__name__)
+
+BEAT_S = 1.0
+"""Between two signs of life."""
+SILENCE_S = 20.0
+"""Without a sign of life for so long, a process is lost: it was stopped or killed, or its machine is gone."""
+TRANSFER = timedelta(minutes=60)
+"""Most that a process waits in a transfer; the others' signs of life say sooner that one is lost."""
+LAUNCHED = "TUMORSEG_LAUNCHED"
+"""Set for processes that `--num-gpus` started."""
+CHECKPOINTED = 75
+"""Exit code of a training that a signal stopped after a checkpoint."""
+GRACE_S = 8.0
+"""For the others to end by themselves once one has failed."""
+
+
+class Watch:
+    """Signs of life among the processes, over the store through which they met; and words of the first to the others."""
+
+    def __init__(self, store: Any, ranks: Ranks) -> None:
+        """Begin to give signs and to look for those of the others.
+
+        Args:
+            store: torch's; a connection of its own is made, as one that waits blocks all who use it.
+            ranks: the processes.
+        """
+        self._store, self._ranks = store.clone(), ranks
+        self._words = store.clone()
+        self._seen: dict[int, tuple[str, float]] = {}
+        self._ends = threading.Event()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def tell(self, word: str) -> None:
+        """Say something to the others, as the first process."""
+        self._words.set("first", word)
+
+    def hear(self) -> str:
+        """Wait for what the first process says, however long it takes."""
+        while not self._words.check(["first"]):
+            time.sleep(0.2)
+        told: bytes = self._words.get("first")
+        return told.decode()
+
+    def end(self, failure: str = "") -> None:
+        """Stop giving signs: this process is done, or has failed."""
+        self._words.set(f"end/{self._ranks.rank}", failure or "done")
+        self._ends.set()
+
+    def _run(self) -> None:
+        count = 0
+        while not self._ends.wait(BEAT_S):
+            count += 1
+            try:
+                self._store.set(f"beat/{self._ranks.rank}", json.dumps([count, platform.node(), os.getpid()]))
+                lost = next(filter(None, map(self._loss_of, range(self._ranks.size))), "")
+            except Exception as error:
+                lost = f"process 0, through which all meet, is gone ({error})"
+            if lost and not self._ends.is_set():
+                # Not an exception: the main thread waits in a transfer that nobody will end.
+                sys.stderr.write(
+                    f"error: {lost}; the training ends here; the same command goes on from its checkpoint\n"
+                )
+                sys.stderr.flush()
+                os._exit(1)
+
+    def _loss_of(self, rank: int) -> str:
+        """Return what befell a process, if something did."""
+        if rank == self._ranks.rank:
+            return ""
+        if self._store.check([f"end/{rank}"]):
+            told = self._store.get(f"end/{rank}").decode()
+            return "" if told == "done" else f"process {rank} failed: {told}"
+        now = time.monotonic()
+        beat = self._store.get(f"beat/{rank}").decode() if self._store.check([f"beat/{rank}"]) else ""
+        before, since = self._seen.get(rank, ("", now))
+        if beat != before or not beat:
+            # One that has not begun yet may still be loading.
+            self._seen[rank] = (beat, now)
+            return ""
+        if now - since < SILENCE_S:
+            return ""
+        _, host, process = json.loads(beat)
+        if host == platform.node():
+            # It may be stopped, and would hold its memory for ever.
+            _kill(process)
+        return (
+            f"process {rank} ({host}, id {process}) has given no sign for {SILENCE_S:.0f} s: it was stopped or killed"
+        )
+
+
+def _kill(process: int) -> None:
+    try:
+        os.kill(process, signal.SIGKILL)
+    except OSError:  # it is gone, or another user's
+        return
+
+
+@contextmanager
+def joined(device: str) -> Iterator[tuple[Ranks, Watch | None]]:
+    """Join the processes that torchrun or `--num-gpus` started, if it was one of them; alone otherwise.
+
+    Args:
+        device: of this process.
+
+    Raises:
+        TrainingError: one of the others is lost, or the processes do not find each other.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield ALONE, None
+        return
+    backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
+    try:
+        store, rank, size = next(iter(rendezvous("env://", timeout=timedelta(minutes=5))))
+        torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TRANSFER)
+    except (RuntimeError, ValueError) as error:
+        raise TrainingError(f"the processes of this training do not find each other: {error}") from error
+    ranks = ProcessRanks()
+    watch = Watch(store, ranks)
+    try:
+        yield ranks, watch
+    except TumorsegError as error:
+        watch.end(str(error))
+        raise
+    except RuntimeError as error:
+        # A transfer broke off: whoever watches says in a moment which process is lost, and ends this one.
+        time.sleep(SILENCE_S + 3 * BEAT_S)
+        raise TrainingError(f"a transfer between the processes of this training failed: {error}") from error
+    else:
+        watch.end()
+        torch.distributed.destroy_process_group()
+
+
+def own_device(device: str) -> str:
+    """Return this process's device: one GPU for each process of a machine.
+
+    Raises:
+        PlanError: the machine has fewer GPUs than processes.
+    """
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or not device.startswith("cuda"):
+        return device
+    if local >= torch.cuda.device_count():
+        raise PlanError(
+            f"process {local} has no GPU; this machine has {torch.cuda.device_count()}; give a lower --num-gpus"
+        )
+    torch.cuda.set_device(local)
+    return f"cuda:{local}"
+
+
+def check_shares(batch_size: int, ranks: Ranks) -> None:
+    """Check that each process has something to do.
+
+    Raises:
+        PlanError: a batch has fewer patches than there are processes.
+    """
+    if batch_size < ranks.size:
+        raise PlanError(
+            f"a batch of {batch_size} patches cannot be shared by {ranks.size} processes; start {batch_size} at most, or plan "
+            "with --num-gpus for larger batches"
+        )
+
+
+def is_member() -> bool:
+    """Return whether this process was started as one of several."""
+    return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def launch(arguments: Sequence[str], num_processes: int) -> int:
+    """Run a command in several processes of this machine, and end all if one is lost.
+
+    Args:
+        arguments: of the command `tumorseg`.
+        num_processes: how many.
+
+    Returns:
+        The exit code of a process that failed, else of process 0.
+
+    Raises:
+        TrainingError: a process was killed, or failed.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    threads = str(max(1, (os.cpu_count() or 1) // num_processes))
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(num_processes), LAUNCHED: "1"}
+    processes = []
+    for rank in range(num_processes):
+        own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        environment = {"OMP_NUM_THREADS": threads, **os.environ, **common, **own}
+        command = [sys.executable, "-m", "tumorseg", *arguments]
+        # The others have nothing to print: what went wrong they say on stderr.
+        output = None if rank == 0 else subprocess.DEVNULL
+        processes.append(subprocess.Popen(command, env=environment, stdout=output))
+    before = signal.signal(signal.SIGTERM, lambda *_: _pass_on(processes, signal.SIGTERM))
+    try:
+        return _outcome(processes)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        _end(processes)
+
+
+def _outcome(processes: "Sequence[subprocess.Popen[bytes]]") -> int:
+    """Wait for all processes, or for the first that fails."""
+    while True:
+        codes = [process.poll() for process in processes]
+        for rank, code in enumerate(codes):
+            if code is not None and code < 0:
+                raise TrainingError(
+                    f"process {rank} (id {processes[rank].pid}) was killed by {signal.Signals(-code).name}; the training ends "
+                    "here; the same command goes on from its checkpoint"
+                )
+            # Its own words are on stderr.
+            if code not in (None, 0, CHECKPOINTED):
+                return code
+        if None not in codes:
+            return codes[0] or 0
+        time.sleep(0.2)
+
+
+def _pass_on(processes: "Sequence[subprocess.Popen[bytes]]", number: int) -> None:
+    for process in processes:
+        if process.poll() is None:
+            process.send_signal(number)
+
+
+def _end(processes: "Sequence[subprocess.Popen[bytes]]") -> None:
+    """Give the others time to end by themselves, then end them."""
+    ends = time.monotonic() + GRACE_S
+    while any(process.poll() is None for process in processes) and time.monotonic() < ends:
+        time.sleep(0.1)
+    _pass_on(processes, signal.SIGKILL)
+    for process in processes:
+        process.wait()
