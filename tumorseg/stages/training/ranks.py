@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -30,8 +30,6 @@ SILENCE_S = 20.0
 """Without a sign of life for so long, a process is lost: it was stopped or killed, or its machine is gone."""
 TRANSFER = timedelta(minutes=60)
 """Most that a process waits in a transfer; the others' signs of life say sooner that one is lost."""
-LAUNCHED = "TUMORSEG_LAUNCHED"
-"""Set for processes that `--num-gpus` started."""
 CHECKPOINTED = 75
 """Exit code of a training that a signal stopped after a checkpoint."""
 GRACE_S = 8.0
@@ -52,7 +50,10 @@ class Watch:
         self._words = store.clone()
         self._seen: dict[int, tuple[str, float]] = {}
         self._ends = threading.Event()
-        threading.Thread(target=self._run, daemon=True).start()
+        self._answered = time.monotonic()
+        """When the store answered last."""
+        for task in (self._beat, self._judge):
+            threading.Thread(target=task, daemon=True).start()
 
     def tell(self, word: str) -> None:
         """Say something to the others, as the first process."""
@@ -70,7 +71,8 @@ class Watch:
         self._words.set(f"end/{self._ranks.rank}", failure or "done")
         self._ends.set()
 
-    def _run(self) -> None:
+    def _beat(self) -> None:
+        """Give signs of life, and look for those of the others."""
         count = 0
         while not self._ends.wait(BEAT_S):
             count += 1
@@ -78,14 +80,25 @@ class Watch:
                 self._store.set(f"beat/{self._ranks.rank}", json.dumps([count, platform.node(), os.getpid()]))
                 lost = next(filter(None, map(self._loss_of, range(self._ranks.size))), "")
             except Exception as error:
-                lost = f"process 0, through which all meet, is gone ({error})"
-            if lost and not self._ends.is_set():
-                # Not an exception: the main thread waits in a transfer that nobody will end.
-                sys.stderr.write(
-                    f"error: {lost}; the training ends here; the same command goes on from its checkpoint\n"
-                )
-                sys.stderr.flush()
-                os._exit(1)
+                reason = str(error).partition("\n")[0]
+                lost = f"process 0, through which all meet, is gone ({reason})"
+            self._answered = time.monotonic()
+            if lost:
+                self._leave(lost)
+
+    def _judge(self) -> None:
+        """Notice that the store itself is silent: who keeps it was stopped, and a question to it waits for ever."""
+        while not self._ends.wait(BEAT_S):
+            if time.monotonic() - self._answered > SILENCE_S:
+                beat, _ = self._seen.get(0, ("", 0.0))
+                self._leave(_describe_loss(0, beat) if beat else "process 0, through which all meet, gives no sign")
+
+    def _leave(self, lost: str) -> None:
+        # Not an exception: the main thread waits in a transfer that nobody will end.
+        if not self._ends.is_set():
+            sys.stderr.write(f"error: {lost}; the training ends here; the same command goes on from its checkpoint\n")
+            sys.stderr.flush()
+            os._exit(1)
 
     def _loss_of(self, rank: int) -> str:
         """Return what befell a process, if something did."""
@@ -103,20 +116,16 @@ class Watch:
             return ""
         if now - since < SILENCE_S:
             return ""
-        _, host, process = json.loads(beat)
-        if host == platform.node():
-            # It may be stopped, and would hold its memory for ever.
-            _kill(process)
-        return (
-            f"process {rank} ({host}, id {process}) has given no sign for {SILENCE_S:.0f} s: it was stopped or killed"
-        )
+        return _describe_loss(rank, beat)
 
 
-def _kill(process: int) -> None:
-    try:
-        os.kill(process, signal.SIGKILL)
-    except OSError:  # it is gone, or another user's
-        return
+def _describe_loss(rank: int, beat: str) -> str:
+    """Return that a process is lost; on this machine it is ended, as a stopped one would hold its memory for ever."""
+    _, host, process = json.loads(beat)
+    if host == platform.node():
+        with suppress(OSError):  # it is gone, or another user's
+            os.kill(process, signal.SIGKILL)
+    return f"process {rank} ({host}, id {process}) has given no sign for {SILENCE_S:.0f} s: it was stopped or killed"
 
 
 @contextmanager
@@ -206,11 +215,13 @@ def launch(arguments: Sequence[str], num_processes: int) -> int:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     threads = str(max(1, (os.cpu_count() or 1) // num_processes))
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(num_processes), LAUNCHED: "1"}
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(num_processes)}
     processes = []
     for rank in range(num_processes):
         own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-        environment = {"OMP_NUM_THREADS": threads, **os.environ, **common, **own}
+        # Without torch's own lines of where in C++ a connection broke; what it means is said in words.
+        quiet = {"TORCH_CPP_LOG_LEVEL": "ERROR"}
+        environment = {"OMP_NUM_THREADS": threads, **quiet, **os.environ, **common, **own}
         command = [sys.executable, "-m", "tumorseg", *arguments]
         # The others have nothing to print: what went wrong they say on stderr.
         output = None if rank == 0 else subprocess.DEVNULL

@@ -1,0 +1,152 @@
+"""One training in several processes: the same result as in one, and all end where one is lost."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tumorseg.planning.overrides import apply_overrides, parse_override
+from tumorseg.storage.checkpoints import load_checkpoint
+from tumorseg.storage.json_files import write_record
+from tumorseg.storage.layout import fold_folder, work_folder
+from tumorseg.tracking.epochs import read_epochs
+
+pytestmark = pytest.mark.slow
+
+# With SGD, as AdamW moves a weight by its whole rate whatever the size of its gradient, rounding included.
+FIELDS = (
+    *("optimizer.name=sgd", "optimizer.lr=0.01", "optimizer.momentum=0.99", "batch_size=5"),
+    *("configurations.3d_fullres.gradient_accumulation=2", "training.epochs=2", "training.iterations_per_epoch=10"),
+)
+MOST_SECONDS = 30
+"""In which all processes end once one is lost."""
+
+
+class Home:
+    """A work folder of its own, with the cases of the other tests."""
+
+    def __init__(self, toy, folder):
+        self.plan = apply_overrides(toy.plan, [parse_override(field) for field in FIELDS])
+        self.work = folder / "work"
+        shutil.copytree(toy.roots.work, self.work, ignore=shutil.ignore_patterns("models"))
+        write_record(folder / "together.json", self.plan.changed(name="together"))
+        roots = ["--data-root", str(toy.roots.data_root), "--work", str(self.work), "-q"]
+        train = ["train", "-p", str(folder / "together.json"), "--fold", "0", "--device", "cpu", "--jobs", "1"]
+        self.arguments = ["-m", "tumorseg", *roots, *train, "--validation", "none", "--no-mlflow"]
+        self.folder = fold_folder(work_folder(self.work, toy.plan.dataset.name).model("together", "3d_fullres"), "0")
+
+    def start(self, *arguments, before=()):
+        command = [sys.executable, *before, *self.arguments, *arguments]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def train(self, *arguments):
+        process = self.start(*arguments)
+        _, told = process.communicate(timeout=200)
+        assert process.returncode == 0, told
+
+    def wait_for_checkpoint(self):
+        ends = time.monotonic() + 120
+        while not self.folder.latest.is_file():
+            assert time.monotonic() < ends
+            time.sleep(0.1)
+
+    def member(self, rank):
+        """Return the id of the process of a rank."""
+        for name in os.listdir("/proc"):
+            if not name.isdecimal():
+                continue
+            process = Path("/proc") / name
+            try:
+                environment = (process / "environ").read_bytes().split(b"\0")
+                arguments = (process / "cmdline").read_text().split("\0")
+            except OSError:
+                continue
+            if f"RANK={rank}".encode() in environment and str(self.work) in arguments:
+                return int(name)
+        raise AssertionError(f"there is no process of rank {rank}")
+
+
+@pytest.fixture(scope="module")
+def alone(toy, tmp_path_factory):
+    home = Home(toy, tmp_path_factory.mktemp("alone"))
+    home.train()
+    return home
+
+
+@pytest.fixture
+def home(toy, tmp_path):
+    return Home(toy, tmp_path)
+
+
+def assert_same(found, expected):
+    weights, reference = (load_checkpoint(one.folder.latest)["network"] for one in (found, expected))
+    for name, value in reference.items():
+        torch.testing.assert_close(weights[name], value, rtol=0, atol=1e-5)
+    epochs, others = read_epochs(found.folder.log), read_epochs(expected.folder.log)
+    assert [one["epoch"] for one in epochs] == [0, 1]
+    for one, other in zip(epochs, others, strict=True):
+        for field in ("train_loss", "validation_loss"):
+            assert one[field] == pytest.approx(other[field], abs=1e-5)
+        assert one["train_losses"] == pytest.approx(other["train_losses"], abs=1e-5)
+        assert one["dsc"] == pytest.approx(other["dsc"], abs=1e-3)
+
+
+def test_three_processes_with_uneven_shares_end_as_one_does(home, alone):
+    home.train("--num-gpus", "3")
+    assert_same(home, alone)
+
+
+def test_a_killed_process_is_named_and_the_training_goes_on_in_another_number(home, alone):
+    process = home.start("--num-gpus", "2")
+    home.wait_for_checkpoint()
+    victim = home.member(1)
+    killed = time.monotonic()
+    os.kill(victim, signal.SIGKILL)
+    _, told = process.communicate(timeout=MOST_SECONDS)
+    assert time.monotonic() - killed < MOST_SECONDS
+    assert process.returncode == 1
+    assert f"process 1 (id {victim}) was killed by SIGKILL" in told
+    home.train("--num-gpus", "3")
+    assert_same(home, alone)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_stopped_process_is_named_and_all_end(home, rank):
+    process = home.start("--num-gpus", "2", "--epochs", "500")
+    home.wait_for_checkpoint()
+    victim = home.member(rank)
+    os.kill(victim, signal.SIGSTOP)
+    _, told = process.communicate(timeout=MOST_SECONDS)
+    assert process.returncode == 1
+    assert f"id {victim}) has given no sign for 20 s" in told
+    with pytest.raises(AssertionError):
+        home.member(1 - rank)
+    assert load_checkpoint(home.folder.latest)["progress"]["iteration"] % 10 == 0
+
+
+def test_two_nodes_of_torchrun_end_as_one_process_does(home, alone):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    node = ["-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d"]
+    node += ["--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-id", "toy"]
+    nodes = [home.start(before=node) for _ in range(2)]
+    for one in nodes:
+        _, told = one.communicate(timeout=200)
+        assert one.returncode == 0, told
+    assert_same(home, alone)
+
+
+def test_a_batch_too_small_for_all_processes_is_refused_in_one_line(home):
+    process = home.start("--num-gpus", "6")
+    _, told = process.communicate(timeout=100)
+    assert process.returncode == 1
+    assert "a batch of 5 patches cannot be shared by 6 processes; start 5 at most" in told
+    assert not home.folder.latest.exists()
