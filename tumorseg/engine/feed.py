@@ -147,9 +147,13 @@ class PatchFeed:
         if self._is_cascade:
             segmentations, previous = segmentations.unbind(1)
             images = with_previous(images, previous, num_previous(self._configuration, self._targets))
-        # What another package's transform makes of class indices has to be looked at, and so have the shares of others.
-        is_known = not self._augmentation.has_external and len(batch.items) == self._spec.batch_size
-        has_ignored = batch.has_ignored if is_known else None
+        has_ignored = batch.has_ignored
+        if len(batch.items) < self._spec.batch_size:
+            # The shares of others may have what this one lacks.
+            has_ignored = self._targets.ignore_value is not None
+        if self._augmentation.has_external:
+            # What another package's transform makes of class indices has to be looked at.
+            has_ignored = None
         return Inputs(images, segmentations, None if batch.distances is None else distances, has_ignored)
 
 

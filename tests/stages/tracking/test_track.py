@@ -8,6 +8,8 @@ import pytest
 
 from tumorseg.cli.main import run
 from tumorseg.errors import StorageError
+from tumorseg.stages.opening.environment import begin_environment
+from tumorseg.stages.tracking.mirror import Mirror
 from tumorseg.stages.tracking.track import TrackRequest, track
 from tumorseg.storage.layout import FoldFolder
 
@@ -77,6 +79,14 @@ def test_a_training_sent_in_two_parts_and_twice_is_there_once(toy, folder, tmp_p
     assert {used.dataset.name for used in fold.inputs.dataset_inputs} == {"Toy"}
     version = client().get_model_version_by_alias(f"Toy.{toy.plan.name}.3d_fullres", "fold-0")
     assert (version.run_id, str(version.version)) == (fold.info.run_id, "1")
+
+
+def test_a_training_that_was_moved_aside_is_not_mixed_with_the_one_in_its_place(toy, folder, tmp_path):
+    mirror = Mirror(folder, toy.roots.changed(work=tmp_path), f"sqlite:///{tmp_path / 'runs.db'}")
+    begin_environment(folder, "cpu")
+    with pytest.raises(StorageError, match="was moved aside; send it from there"):
+        mirror.send(is_running=True)
+    assert not (tmp_path / "runs.db").exists()
 
 
 def test_a_server_that_is_down_is_one_line(toy, folder, tmp_path, capsys):

@@ -7,7 +7,7 @@ import statistics
 from pathlib import Path
 from typing import NamedTuple
 
-from tumorseg.errors import TumorsegError
+from tumorseg.errors import StorageError, TumorsegError
 from tumorseg.schema.metrics import MetricsReport
 from tumorseg.schema.plan import Plan
 from tumorseg.stages.evaluation.overlays import case_overlay
@@ -87,6 +87,7 @@ class Mirror:
         Raises:
             StorageError: MLflow does not answer; what arrived stays, the rest is sent next time.
         """
+        self.check_there()
         tracker = self._connected()
         epochs = read_epochs(self.folder.log)
         there = tracker.last_step(self._run, EPOCHS)
@@ -109,6 +110,18 @@ class Mirror:
         for run in (self._run, self._parent):
             tracker.set_status(run, status, _end_ms(epochs))
         return Sent(self._run, len(epochs), is_finished)
+
+    def check_there(self) -> None:
+        """Check that the folder still holds the same training; `--restart` moves it aside and begins another in its place.
+
+        Raises:
+            StorageError: it does not.
+        """
+        is_there = self.folder.environment.is_file()
+        if not is_there or read_environment(self.folder).training_id != self._environment.training_id:
+            raise StorageError(
+                f"{self.folder.root}: the training that was sent from here was moved aside; send it from there"
+            )
 
     def _connected(self) -> Tracker:
         """Connect, and begin the runs of plan and fold, unless that was done before."""

@@ -79,6 +79,9 @@ def follow(request: TrackRequest, trainer: int) -> None:
     Args:
         request: of one fold.
         trainer: id of the process that trains.
+
+    Raises:
+        StorageError: MLflow does not answer in the end, or the training was moved aside.
     """
     folder = FoldFolder(request.model)
     with _hold(folder, patience_s=60.0):
@@ -106,6 +109,7 @@ class _Follower:
         self._mirror.send(is_running=False)
 
     def _sample(self) -> None:
+        self._mirror.check_there()
         sample = sample_system(self._trainer)
         with self._mirror.folder.system.open("a", encoding="utf-8") as file:
             file.write(json.dumps(sample, sort_keys=True) + "\n")
