@@ -25,15 +25,19 @@ def command(settings: Settings, /, *, follow: int | None, **options: Any) -> Non
     if follow is not None:
         os.nice(LOW_PRIORITY)  # before the seconds that importing MLflow takes
     from tumorseg.stages.tracking import track as tracking
+    from tumorseg.tracking.mlflow_runs import without_password
 
+    if options["mlflow"] == "off":
+        options["mlflow"] = None  # a whole shell mirrors nothing by itself; here it is asked for
     request = tracking.TrackRequest(roots=roots_of(settings), **options)
     if follow is not None:
         tracking.follow(request, follow)
         return
     found = tracking.track(request)
+    uri = without_password(request.uri)
     result = [{"folder": str(one.folder), **one.sent._asdict()} for one in found]
     lines = []
     for one in found:
         state = "finished" if one.sent.is_finished else "not finished"
         lines.append(f"{one.folder}: {one.sent.num_epochs} epochs, {state}, run {one.sent.run}")
-    show(settings, {"uri": request.uri, "folds": result}, "\n".join([*lines, f"sent to {request.uri}"]))
+    show(settings, {"uri": uri, "folds": result}, "\n".join([*lines, f"sent to {uri}"]))

@@ -114,7 +114,7 @@ class Learner:
         norms = self.optimisation.gradient_norms()
         # The one place where a step waits for the device: everything that is decided or logged comes in one transfer.
         total, *read = torch.stack([value.total, *norms, *value.components.values()]).tolist()
-        has_stepped = can_be_taken(total, read[: len(norms)])
+        has_stepped = not self.ranks.any(not can_be_taken(total, read[: len(norms)]))
         self.optimisation.end_step(is_taken=has_stepped)
         # A finite loss counts even if its gradient overflowed; any other would spoil the running means for good.
         if math.isfinite(total):

@@ -120,7 +120,8 @@ class Fit:
         trained = time.perf_counter() - started
         # Both as they were in the epoch's last step, before anything follows from the epoch.
         lr, weights = learner.optimisation.schedule.lr(progress.iteration - 1), learner.loss.weights()
-        watched = learner.loss.reference_loss(means.components)
+        # Of one process: what rounding tells apart must not have two learning rates.
+        watched = learner.ranks.of_first(learner.loss.reference_loss(means.components))
         learner.optimisation.schedule.end_epoch(watched)
         feed, num_batches = self.feeds.validation, self.training.validation_iterations
         held_out = validate(learner, feed, num_batches=num_batches, iteration=progress.iteration)
@@ -143,7 +144,8 @@ class Fit:
             ended_at=time.time(),
         )
         # Rounding that differs by processor would drive the processes apart, if nobody called them together.
-        learner.ranks.follow_first(chain(learner.network.parameters(), learner.loss.weighting.parameters()))
+        kept = (learner.network, learner.loss.weighting)
+        learner.ranks.follow_first(chain.from_iterable((*one.parameters(), *one.buffers()) for one in kept))
         state = self.state()
         for observer in self.observers:
             observer.on_epoch(log, state, is_best)

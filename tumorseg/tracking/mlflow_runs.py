@@ -101,17 +101,20 @@ class Tracker:
                 place = None if uri.startswith("http") else artifacts.resolve().as_uri()
                 try:
                     self._experiment = self._client.create_experiment(experiment, artifact_location=place, tags=KIND)
-                except MlflowException:  # another process was quicker
+                except MlflowException:
                     found = self._client.get_experiment_by_name(experiment)
+                    if found is None:  # it was not that another process was quicker
+                        raise
             if found is not None:
                 self._experiment = found.experiment_id
 
     def run(self, key: RunKey, *, tags: Mapping[str, str], parent: str | None = None) -> str:
         """Return the id of a run; it is made if it is not there.
 
-        Where two processes make one at once, both go on with the same of the two, and the other is deleted.
+        In one SQLite file only one process makes runs at a time. Elsewhere, where two make one at once, the one whose id
+        sorts first is kept; a process that looked before the other had made its own may go on with one of its own.
         """
-        with self._errors():
+        with self._errors(), _one_at_a_time(self.uri):
             if known := self._runs(key.identity):
                 return known[0]
             own = {IDENTITY: key.identity} | ({} if parent is None else {"mlflow.parentRunId": parent})
@@ -134,15 +137,16 @@ class Tracker:
 
         with self._errors():
             there = self._client.get_run(run).data.params
-            missing = [Param(name, value[:MOST_CHARACTERS]) for name, value in parameters.items() if name not in there]
+            named = {metric_name(name): value[:MOST_CHARACTERS] for name, value in parameters.items()}
+            missing = [Param(name, value) for name, value in named.items() if name not in there]
             for chunk in _chunks(missing, MOST_PARAMETERS):
                 self._client.log_batch(run, params=chunk)
 
     def last_step(self, run: str, name: str) -> int:
-        """Return the last step of a metric; -1 if there is none."""
+        """Return the last step of a metric that counts what was sent; -1 if there is none."""
         with self._errors():
-            history = self._client.get_metric_history(run, metric_name(name))
-            return max((point.step for point in history), default=-1)
+            # What counts something holds one more than its last step; a history grows for days.
+            return round(self._client.get_run(run).data.metrics.get(metric_name(name), 0.0)) - 1
 
     def last_time(self, run: str, name: str) -> int:
         """Return when the last value of a metric is from, Unix time in ms; -1 if there is none."""
@@ -211,10 +215,14 @@ class Tracker:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
             versions = self._client.search_model_versions(f"name = '{name}' and run_id = '{run}'")
-            if not versions:
+            if versions:
+                version = versions[0]
+            else:
                 source = f"{self._client.get_run(run).info.artifact_uri}/{folder}"
-                made = self._client.create_model_version(name, source=source, run_id=run)
-                self._client.set_registered_model_alias(name, alias, made.version)
+                version = self._client.create_model_version(name, source=source, run_id=run)
+            # Apart from making it: a connection may have broken in between.
+            if alias not in version.aliases:
+                self._client.set_registered_model_alias(name, alias, version.version)
 
     def set_status(self, run: str, status: Status, end_ms: int | None = None) -> None:
         """Set how a run stands."""
@@ -232,16 +240,17 @@ class Tracker:
         except StorageError:
             raise
         except Exception as error:
-            line = str(error).strip().partition("\n")[0]
-            raise StorageError(
-                f"MLflow at {_without_password(self.uri)}: {line or type(error).__name__}; once it answers, "
-                "tumorseg track sends what is missing"
-            ) from error
+            line = str(error).strip().partition("\n")[0] or type(error).__name__
+            told = without_password(f"MLflow at {self.uri}: {line}")
+            # Without its cause, whose text would have the password.
+            raise StorageError(f"{told}; once it answers, tumorseg track sends what is missing") from None
 
 
 def metric_name(name: str) -> str:
-    """Return a name as MLflow takes it: letters, digits, `_-. :/`."""
-    return re.sub(r"[^\w\-. :/]", "_", name, flags=re.ASCII)
+    """Return a name as MLflow takes it: letters and digits of any script, `_-. :`, and `/` between parts."""
+    parts = (re.sub(r"[^\w\-. :]", "_", part).strip(" ") for part in name.split("/"))
+    # MLflow takes names for paths: no empty part, and none of dots alone.
+    return "/".join("_" if not part.strip(".") else part for part in parts)
 
 
 def model_name(name: str) -> str:
@@ -263,5 +272,7 @@ def _one_at_a_time(uri: str) -> AbstractContextManager[Any]:
     return FileLock(database.with_name(f".{database.name}.lock"))
 
 
-def _without_password(uri: str) -> str:
-    return re.sub(r"//[^/@]*@", "//…@", uri)
+def without_password(text: str) -> str:
+    """Return a text whose addresses have no user and password."""
+    text = re.sub(r"://[^\s'\"]*@", "://…@", text)
+    return re.sub(r"(password=)[^&\s'\"]*", r"\1…", text)

@@ -25,7 +25,7 @@ def begin_environment(folder: FoldFolder, device: str) -> Environment:
         host=platform.node(),
         device=device,
         versions={"python": platform.python_version(), **_versions()},
-        git=_git_state(Path.cwd()),
+        git=_git_state(),
     )
     write_record(folder.environment, found)
     return found
@@ -52,7 +52,11 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _git_state(folder: Path) -> GitState | None:
+def _git_state() -> GitState | None:
+    try:
+        folder = Path.cwd()
+    except OSError:  # it was removed
+        return None
     commit = _git(folder, "rev-parse", "HEAD")
     if not commit:
         return None
@@ -62,9 +66,9 @@ def _git_state(folder: Path) -> GitState | None:
 
 def _git(folder: Path, *arguments: str) -> str:
     """Return what git prints; nothing where there is no git, no repository, or an answer takes too long."""
-    command = ["git", "-C", str(folder), *arguments]
+    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=GIT_SECONDS, check=False)
+        done = subprocess.run(command, capture_output=True, timeout=GIT_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return done.stdout.decode("utf-8", errors="replace").strip() if done.returncode == 0 else ""

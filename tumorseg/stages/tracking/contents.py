@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tumorseg.reports.figures import losses_png, progress_png
+from tumorseg.schema.base import record_hash
 from tumorseg.schema.environments import Environment
 from tumorseg.schema.metrics import MetricsReport
 from tumorseg.schema.plan import Plan
@@ -75,6 +76,8 @@ def _epoch_values(log: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 def system_points(samples: Sequence[Mapping[str, float]], first: int) -> Iterator[Point]:
     """Yield the points of samples of the machine's load from number `first` on."""
     for step, sample in enumerate(samples[first:], start=first):
+        if not sample:
+            continue
         time_ms = round(1000 * sample["time"])
         for name, value in sample.items():
             if name != "time":
@@ -149,7 +152,9 @@ def datasets(plan: Plan, fold: str, location: str) -> list[DatasetRecord]:
     for context, count in (("training", trained), ("validation", held_out)):
         if count:
             # The two have one content; a digest of its own keeps MLflow from taking them for one.
-            own = hashlib.sha256(f"{dataset.content_hash} {fold} {context}".encode()).hexdigest()[:MOST_DIGEST]
+            own = hashlib.sha256(f"{dataset.content_hash} {record_hash(plan)} {fold} {context}".encode()).hexdigest()[
+                :MOST_DIGEST
+            ]
             source = {"location": location, "content_hash": dataset.content_hash}
             found.append(DatasetRecord(dataset.name, own, source, schema, {"num_cases": count}, context))
     return found

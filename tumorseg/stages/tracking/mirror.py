@@ -156,8 +156,8 @@ class Mirror:
         if not self.folder.system.is_file():
             return
         # The last line may be half written: it is sent next time.
-        lines = self.folder.system.read_text("utf-8").split("\n")[:-1]
-        samples = [json.loads(line) for line in lines]
+        lines = self.folder.system.read_text("utf-8", errors="replace").split("\n")[:-1]
+        samples = [_sample_of(line) for line in lines]
         first = tracker.last_step(self._run, SAMPLES) + 1
         tracker.add_points(self._run, list(system_points(samples, first)))
 
@@ -186,6 +186,15 @@ class Mirror:
             logger.warning("no overlays are sent: %s", error)
             return {}
         return pictures
+
+
+def _sample_of(line: str) -> dict[str, float]:
+    """Return a sample; one that a full disk or a power cut left half is empty, and keeps its number."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) and "time" in found else {}
 
 
 def _worst_to_best(report: MetricsReport) -> dict[str, str]:

@@ -6,7 +6,7 @@ import os
 import select
 import sys
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +27,8 @@ SAMPLE_S = 10.0
 """Between two samples of the machine's load."""
 PICTURES_S = 60.0
 """Between two sendings of figures while the training goes on."""
+LAST_WAITS_S = (5.0, 15.0, 60.0)
+"""Between tries to send the end of a training."""
 RETRY_S, MOST_RETRY_S = 5.0, 300.0
 """Between two tries to reach MLflow: the first, and the most after doubling."""
 
@@ -106,12 +108,26 @@ class _Follower:
                 self._tried = now
                 self._send(now, size)
         self._sample()
-        self._mirror.send(is_running=False)
+        self._send_rest()
+
+    def _send_rest(self) -> None:
+        """Send the end of the training; nobody waits for it, so there is time to try again."""
+        for wait in (*LAST_WAITS_S, None):
+            try:
+                self._mirror.send(is_running=False)
+            except StorageError as error:
+                if wait is None:
+                    raise
+                logger.warning("%s; trying again in %.0f s", error, wait)
+                time.sleep(wait)
+            else:
+                return
 
     def _sample(self) -> None:
         self._mirror.check_there()
         sample = sample_system(self._trainer)
-        with self._mirror.folder.system.open("a", encoding="utf-8") as file:
+        # A full disk costs a sample, and what was sent of the training stays.
+        with suppress(OSError), self._mirror.folder.system.open("a", encoding="utf-8") as file:
             file.write(json.dumps(sample, sort_keys=True) + "\n")
 
     def _send(self, now: float, size: int) -> None:

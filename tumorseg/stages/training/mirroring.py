@@ -37,7 +37,7 @@ def mirrored(folder: FoldFolder, roots: Roots, uri: str | None, dataset: str | N
 
 def _start(folder: FoldFolder, roots: Roots, uri: str, dataset: str | None) -> "subprocess.Popen[bytes] | None":
     command = [sys.executable, "-m", "tumorseg", "--data-root", str(roots.data_root), "--work", str(roots.work), "-q"]
-    command += ["track", "-m", str(folder.root), "--mlflow", uri, "--follow", str(os.getpid())]
+    command += ["track", "-m", str(folder.root), "--follow", str(os.getpid())]
     command += [] if dataset is None else ["-d", dataset]
     try:
         with folder.tracking.open("ab") as told:
@@ -48,7 +48,8 @@ def _start(folder: FoldFolder, roots: Roots, uri: str, dataset: str | None) -> "
                 stderr=told,
                 # Out of reach of a Ctrl-C: it has the end of the training to send.
                 start_new_session=True,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                # The address is no argument, which everybody on the machine can read: it may have a password.
+                env={**os.environ, "OMP_NUM_THREADS": "1", "TUMORSEG_MLFLOW": uri},
             )
     except OSError as error:
         logger.warning("the training is not mirrored to MLflow (%s); tumorseg track sends it later", error)

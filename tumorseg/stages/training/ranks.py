@@ -1,5 +1,6 @@
 """Processes that train together: joining them, watching that none is lost, and starting them on one machine."""
 
+import functools
 import json
 import logging
 import os
@@ -10,9 +11,11 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -68,8 +71,21 @@ class Watch:
 
     def end(self, failure: str = "") -> None:
         """Stop giving signs: this process is done, or has failed."""
-        self._words.set(f"end/{self._ranks.rank}", failure or "done")
+        # Whoever keeps the store may be gone already.
+        with suppress(Exception):
+            self._words.set(f"end/{self._ranks.rank}", failure or "done")
         self._ends.set()
+        if failure and self._ranks.rank == 0:
+            # The others read it from the store that goes with this process.
+            time.sleep(3 * BEAT_S)
+
+    def wait_for_others(self) -> None:
+        """Stay, as the keeper of the store, until the others have said that they are done."""
+        ends = time.monotonic() + SILENCE_S
+        names = [f"end/{rank}" for rank in range(self._ranks.size)]
+        with suppress(Exception):
+            while self._ranks.rank == 0 and time.monotonic() < ends and not self._words.check(names):
+                time.sleep(0.2)
 
     def _beat(self) -> None:
         """Give signs of life, and look for those of the others."""
@@ -77,7 +93,9 @@ class Watch:
         while not self._ends.wait(BEAT_S):
             count += 1
             try:
-                self._store.set(f"beat/{self._ranks.rank}", json.dumps([count, platform.node(), os.getpid()]))
+                self._store.set(
+                    f"beat/{self._ranks.rank}", json.dumps([count, platform.node(), os.getpid(), _machine()])
+                )
                 lost = next(filter(None, map(self._loss_of, range(self._ranks.size))), "")
             except Exception as error:
                 reason = str(error).partition("\n")[0]
@@ -119,10 +137,20 @@ class Watch:
         return _describe_loss(rank, beat)
 
 
+@functools.cache
+def _machine() -> str:
+    """Return what tells one running system, and the process numbers that are seen in it, from another."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115 (no file that is there)
+    except OSError:  # not Linux: no process is ended from outside
+        return f"{uuid.uuid4()}"
+
+
 def _describe_loss(rank: int, beat: str) -> str:
     """Return that a process is lost; on this machine it is ended, as a stopped one would hold its memory for ever."""
-    _, host, process = json.loads(beat)
-    if host == platform.node():
+    _, host, process, machine = json.loads(beat)
+    if machine == _machine():
         with suppress(OSError):  # it is gone, or another user's
             os.kill(process, signal.SIGKILL)
     return f"process {rank} ({host}, id {process}) has given no sign for {SILENCE_S:.0f} s: it was stopped or killed"
@@ -138,7 +166,7 @@ def joined(device: str) -> Iterator[tuple[Ranks, Watch | None]]:
     Raises:
         TrainingError: one of the others is lost, or the processes do not find each other.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if not is_member():
         yield ALONE, None
         return
     backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
@@ -154,13 +182,25 @@ def joined(device: str) -> Iterator[tuple[Ranks, Watch | None]]:
     except TumorsegError as error:
         watch.end(str(error))
         raise
-    except RuntimeError as error:
+    except Exception as error:
+        if not _is_of_transfer(error):
+            watch.end(str(error).partition("\n")[0] or type(error).__name__)
+            raise
         # A transfer broke off: whoever watches says in a moment which process is lost, and ends this one.
         time.sleep(SILENCE_S + 3 * BEAT_S)
         raise TrainingError(f"a transfer between the processes of this training failed: {error}") from error
     else:
         watch.end()
+        watch.wait_for_others()
         torch.distributed.destroy_process_group()
+
+
+def _is_of_transfer(error: Exception) -> bool:
+    """Tell whether a transfer between processes failed: gloo and NCCL raise plain errors too."""
+    if isinstance(error, torch.distributed.DistBackendError):
+        return True
+    kinds = ("gloo", "Connection closed by peer", "Connection reset", "Broken pipe", "NCCL")
+    return isinstance(error, RuntimeError) and any(kind in str(error) for kind in kinds)
 
 
 def own_device(device: str) -> str:
@@ -170,7 +210,7 @@ def own_device(device: str) -> str:
         PlanError: the machine has fewer GPUs than processes.
     """
     local = int(os.environ.get("LOCAL_RANK", "0"))
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or not device.startswith("cuda"):
+    if not is_member() or not device.startswith("cuda"):
         return device
     if local >= torch.cuda.device_count():
         raise PlanError(

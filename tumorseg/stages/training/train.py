@@ -126,6 +126,7 @@ def train(request: TrainRequest) -> Trained:
         run = run.changed(previous=previous.identity)
     folder = fold_folder(model, request.fold)
     with joined(device) as (ranks, watch):
+        check_shares(request.plan.configurations[name].batch_size, ranks)
         job = _Job(request, name, device, previous, model, folder, ranks)
         return _lead(job, run, watch) if ranks.rank == 0 else _assist(job, run, watch)
 
@@ -212,12 +213,16 @@ def _continue(job: _Job, data: Data) -> Fit:
     if folder.latest.is_file():
         fit.restore(load_checkpoint(folder.latest))
         logger.info("going on from iteration %d of %d", fit.progress.iteration, fit.num_iterations)
+    first = round(job.ranks.of_first(fit.progress.iteration))
+    if job.ranks.any(fit.progress.iteration != first):
+        raise TrainingError(
+            f"{folder.latest}: not all processes see the same checkpoint; wait until the file is everywhere"
+        )
     return fit
 
 
 def _build_fit(plan: Plan, job: _Job, data: Data) -> Fit:
     configuration, size = plan.configurations[job.name], job.ranks.size
-    check_shares(configuration.batch_size, job.ranks)
     # One device takes the share of every GPU that the plan counts on and that is not here, by gradient accumulation.
     parts = -(-configuration.gradient_accumulation * plan.budget.num_gpus // size)
     configuration = configuration.changed(gradient_accumulation=parts)
