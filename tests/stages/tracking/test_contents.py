@@ -113,7 +113,14 @@ def test_an_epoch_says_when_it_ended(trained):
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("dsc/core (1)", "dsc/core _1_"), ("dsc/größe", "dsc/gr__e"), ("a-b.c:d", "a-b.c:d")]
+    ("name", "expected"),
+    [
+        ("dsc/core (1)", "dsc/core _1_"),
+        ("dsc/größe", "dsc/größe"),
+        ("dsc/.", "dsc/_"),
+        ("dsc/core/", "dsc/core/_"),
+        ("a-b.c:d", "a-b.c:d"),
+    ],
 )
 def test_names_of_labels_become_names_that_mlflow_takes(name, expected):
     assert metric_name(name) == expected
