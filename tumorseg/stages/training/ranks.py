@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 BEAT_S = 1.0
 """Between two signs of life."""
-SILENCE_S = 20.0
+SILENCE_S = 15.0
 """Without a sign of life for so long, a process is lost: it was stopped or killed, or its machine is gone."""
 TRANSFER = timedelta(minutes=60)
 """Most that a process waits in a transfer; the others' signs of life say sooner that one is lost."""
