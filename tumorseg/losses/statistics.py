@@ -269,16 +269,11 @@ def _gradient(
     return gradient
 
 
-@_gradient.register_fake
-def _(
-    sums: Tensor,
-    voxels: Tensor,
-    logits: Tensor,
-    target: Tensor,
-    table: Tensor | None,
-    moments: Tensor | None,
-    flags: list[bool],
-) -> Tensor:
+_gradient.register_fake(lambda sums, voxels, logits, target, table, moments, flags: _room_like(logits))
+
+
+def _room_like(logits: Tensor) -> Tensor:
+    """Return room for a gradient, on fake tensors."""
     # The same as `empty_like`, for which torch would load its compiler; logits of another order are rare.
     return logits.new_empty(logits.shape) if logits.is_contiguous() else torch.empty_like(logits)
 
