@@ -37,7 +37,8 @@ def main() -> None:
     arguments = parser.parse_args()
     kinds = {"without": ["--no-mlflow"], "with": []}
     seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
-    with tempfile.TemporaryDirectory() as work:
+    # The last process beside a training may still be sending when the folder is removed.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work:
         roots, plan = ["-q", "--data-root", arguments.data_root, "--work", f"{work}/runs"], f"{work}/plan.json"
         tumorseg(*roots, "plan", "-d", "MSD_Hippocampus", "--preset", "fast_prototyping", "-o", plan)
         tumorseg(*roots, "preprocess", "-p", plan)

@@ -7,6 +7,7 @@ from tumorseg.engine.feed import Data, open_feeds
 from tumorseg.engine.learner import Learner
 from tumorseg.engine.loop import Fit
 from tumorseg.engine.observers import Observer
+from tumorseg.engine.ranks import ALONE
 from tumorseg.losses.presets import loss_preset
 from tumorseg.ops.cropping import box_slices, inside
 from tumorseg.schema.augmentation import AugmentationSpec
@@ -109,13 +110,14 @@ def training_of(epochs=2, iterations_per_epoch=3, **changes):
     return Training(epochs=epochs, iterations_per_epoch=iterations_per_epoch, **fields)
 
 
-def learner_of(configuration=None, training=None, targets=CLASSES):
+def learner_of(configuration=None, training=None, targets=CLASSES, ranks=ALONE):
     return Learner(
         configuration or configuration_of(),
         training or training_of(),
         num_channels=num_inputs(configuration or configuration_of(), targets),
         targets=targets,
         device="cpu",
+        ranks=ranks,
     )
 
 
@@ -142,9 +144,11 @@ class Heard(Observer):
         self._call("stop", state)
 
 
-def fit_of(configuration=None, training=None, data=None, targets=CLASSES, should_stop=lambda: False, **heard):
+def fit_of(
+    configuration=None, training=None, data=None, targets=CLASSES, should_stop=lambda: False, ranks=ALONE, **heard
+):
     configuration, training = configuration or configuration_of(), training or training_of()
-    learner = learner_of(configuration, training, targets)
+    learner = learner_of(configuration, training, targets, ranks)
     feeds = open_feeds(data or Data(cases_of(2), cases_of(1, seed=9)), configuration, training, learner)
     return Fit(learner, training, feeds, (Heard(**heard),), should_stop)
 

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -21,6 +22,8 @@ IDENTITY = "tumorseg.identity"
 """Tag by which a run is found again."""
 FILES = "tumorseg.files"
 """Tag with the hash of every file that was sent."""
+SETTLE_S = 2.0
+"""In which a server has been told of all runs that processes make at the same moment."""
 MOST_POINTS, MOST_PARAMETERS = 1000, 100
 """What MLflow takes in one request."""
 MOST_CHARACTERS = 6000
@@ -37,6 +40,8 @@ PATIENCE = {
 }
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+FIRST_OF_CHILDREN: tuple[Status, ...] = ("RUNNING", "FINISHED")
+"""What a parent run is if a child is, in this order."""
 
 
 class RunKey(NamedTuple):
@@ -111,8 +116,8 @@ class Tracker:
     def run(self, key: RunKey, *, tags: Mapping[str, str], parent: str | None = None) -> str:
         """Return the id of a run; it is made if it is not there.
 
-        In one SQLite file only one process makes runs at a time. Elsewhere, where two make one at once, the one whose id
-        sorts first is kept; a process that looked before the other had made its own may go on with one of its own.
+        In one SQLite file only one process makes runs at a time. On a server each that makes one waits until all that began
+        at the same moment have made theirs; then all keep the one whose id sorts first.
         """
         with self._errors(), _one_at_a_time(self.uri):
             if known := self._runs(key.identity):
@@ -121,6 +126,8 @@ class Tracker:
             made = self._client.create_run(
                 self._experiment, start_time=key.start_ms, tags={**tags, **own}, run_name=key.name
             )
+            if not self.uri.startswith(SQLITE):
+                time.sleep(SETTLE_S)
             chosen = self._runs(key.identity)[0]
             if chosen != made.info.run_id:
                 self._client.delete_run(made.info.run_id)
@@ -148,12 +155,6 @@ class Tracker:
             # What counts something holds one more than its last step; a history grows for days.
             return round(self._client.get_run(run).data.metrics.get(metric_name(name), 0.0)) - 1
 
-    def last_time(self, run: str, name: str) -> int:
-        """Return when the last value of a metric is from, Unix time in ms; -1 if there is none."""
-        with self._errors():
-            history = self._client.get_metric_history(run, metric_name(name))
-            return max((point.timestamp for point in history), default=-1)
-
     def add_points(self, run: str, points: Sequence[Point]) -> None:
         """Add values of metrics, in their order; a database knows those again that it has."""
         from mlflow.entities import Metric
@@ -163,6 +164,12 @@ class Tracker:
             for chunk in _chunks(metrics, MOST_POINTS):
                 self._client.log_batch(run, metrics=chunk)
 
+    def sent_files(self, run: str) -> dict[str, str]:
+        """Return the hash of every file that was sent, by name."""
+        with self._errors():
+            found: dict[str, str] = json.loads(self._client.get_run(run).data.tags.get(FILES, "{}"))
+            return found
+
     def add_files(self, run: str, files: Mapping[str, tuple[str, bytes]]) -> None:
         """Send files whose hash is another than that of what was sent before.
 
@@ -170,8 +177,8 @@ class Tracker:
             run: its id.
             files: hash and content by path.
         """
+        sent = self.sent_files(run)
         with self._errors(), tempfile.TemporaryDirectory() as parent:
-            sent = json.loads(self._client.get_run(run).data.tags.get(FILES, "{}"))
             for name, (digest, content) in files.items():
                 if sent.get(name) == digest:
                     continue
@@ -231,6 +238,15 @@ class Tracker:
                 self._client.update_run(run, status=status)
             else:
                 self._client.set_terminated(run, status=status, end_time=end_ms)
+
+    def set_parent_status(self, parent: str) -> None:
+        """Set how a parent run stands, by its children: running if one is, finished if one is and none runs."""
+        with self._errors():
+            children = self._client.search_runs([self._experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
+            standing = {child.info.status for child in children}
+            ended = [child.info.end_time for child in children if child.info.end_time is not None]
+        found = [one for one in FIRST_OF_CHILDREN if one in standing]
+        self.set_status(parent, found[0] if found else "KILLED", max(ended, default=None))
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -1,8 +1,10 @@
 """The load of the machine while a training runs, under the names that MLflow's page of system metrics shows."""
 
+import os
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 
@@ -12,16 +14,17 @@ GPU_FIELDS = ("utilization_percentage", "memory_usage_megabytes", "power_usage_w
 GPU_SECONDS = 5
 
 
-def sample_system(process: int | None) -> dict[str, float]:
+def sample_system(process: int | None, folder: Path) -> dict[str, float]:
     """Measure processors, memory, disk and GPUs.
 
     Args:
-        process: id of the training's, whose memory is measured with that of its children.
+        process: id of the training's, whose memory is measured with that of its children, except this process.
+        folder: on the disk that is measured.
 
     Returns:
         Values by name, and the Unix time as `time`.
     """
-    memory, disk = psutil.virtual_memory(), psutil.disk_usage("/")
+    memory, disk = psutil.virtual_memory(), psutil.disk_usage(str(folder))
     found = {
         "time": time.time(),
         # Since the sample before.
@@ -36,7 +39,7 @@ def sample_system(process: int | None) -> dict[str, float]:
 
 
 def _held_bytes(process: int) -> int:
-    """Return the resident memory of a process and its children; 0 if it is gone."""
+    """Return the resident memory of a process and its children but this one; 0 if it is gone."""
     try:
         root = psutil.Process(process)
         members = [root, *root.children(recursive=True)]
@@ -44,6 +47,8 @@ def _held_bytes(process: int) -> int:
         return 0
     total = 0
     for member in members:
+        if member.pid == os.getpid():
+            continue
         try:
             total += member.memory_info().rss
         except psutil.Error:  # it ended meanwhile

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from pathlib import Path
@@ -153,21 +154,30 @@ def test_two_folds_at_once_share_one_database_and_one_parent(toy, work):
     check_two_folds(toy, work, f"sqlite:///{work / 'mlflow.db'}")
 
 
-def test_two_folds_at_once_share_one_postgresql(toy, work, tmp_path):
-    pytest.importorskip("psycopg2", reason="psycopg2 is not installed")
+@pytest.fixture
+def postgresql():
+    """Return the address of a PostgreSQL that runs meanwhile; it refuses to run as root."""
     binaries = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"))), None)
     if binaries is None:
-        pytest.skip("PostgreSQL is not installed")
-    if os.geteuid() == 0:
-        pytest.skip("PostgreSQL does not run as root")
-    data = tmp_path / "postgres"
-    subprocess.run([binaries / "initdb", "-D", data, "-U", "me", "-A", "trust"], check=True, capture_output=True)
-    server = [binaries / "pg_ctl", "-D", data, "-w", "-o", f"-k {tmp_path} -c listen_addresses=''"]
-    subprocess.run([*server, "-l", tmp_path / "log", "start"], check=True, capture_output=True)
-    try:
-        check_two_folds(toy, work, f"postgresql://me@/postgres?host={tmp_path}")
-    finally:
-        subprocess.run([*server, "stop"], check=True, capture_output=True)
+        pytest.skip("PostgreSQL is not installed (Debian's package: postgresql)")
+    user = "postgres" if os.geteuid() == 0 else None
+    # Not below pytest's folder, which other users cannot enter.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        if user is not None:
+            shutil.chown(folder, user)
+        data = f"{folder}/data"
+        how = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "user": user, "cwd": folder}
+        subprocess.run([binaries / "initdb", "-D", data, "-U", "me", "-A", "trust", "--no-sync"], **how)
+        server = [binaries / "pg_ctl", "-D", data, "-w", "-o", f"-k {folder} -c listen_addresses='' -c fsync=off"]
+        subprocess.run([*server, "-l", f"{folder}/log", "start"], **how)
+        try:
+            yield f"postgresql://me@/postgres?host={folder}"
+        finally:
+            subprocess.run([*server, "-m", "immediate", "stop"], **how)
+
+
+def test_two_folds_at_once_share_one_postgresql(toy, work, postgresql):
+    check_two_folds(toy, work, postgresql)
 
 
 def check_two_folds(toy, work, uri):

@@ -1,5 +1,6 @@
 """Trainings on a real MLflow, in a database."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -9,9 +10,10 @@ import pytest
 from tumorseg.cli.main import run
 from tumorseg.errors import StorageError
 from tumorseg.stages.opening.environment import begin_environment
-from tumorseg.stages.tracking.mirror import Mirror
+from tumorseg.stages.tracking.mirror import Mirror, Sent
 from tumorseg.stages.tracking.track import TrackRequest, track
 from tumorseg.storage.layout import FoldFolder
+from tumorseg.storage.locks import hold_folder
 
 # MLflow's own packages warn of each other.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -58,10 +60,15 @@ def test_a_training_sent_in_two_parts_and_twice_is_there_once(toy, folder, tmp_p
     folder.log.write_text(lines[0])
     (part,) = track(request)
     assert (part.sent.num_epochs, part.sent.is_finished) == (1, False)
+    assert {run.info.status for run in runs_of(client()).values()} == {"KILLED"}
     folder.log.write_text(log)
+    Mirror(folder, request.roots, uri).send(is_running=True, with_pictures=False)
+    assert {run.info.status for run in runs_of(client()).values()} == {"RUNNING"}
+    assert not client().search_registered_models()  # its checkpoint may be yet to come
     for _ in range(2):
         (whole,) = track(request)
         assert (whole.sent.run, whole.sent.is_finished) == (part.sent.run, True)
+        os.utime(folder.metrics)  # as a copy of the folder has it
     found = runs_of(client())
     plan, fold = found.pop(toy.plan.name), found.pop("3d_fullres fold 0")
     assert not found
@@ -87,6 +94,25 @@ def test_a_training_that_was_moved_aside_is_not_mixed_with_the_one_in_its_place(
     with pytest.raises(StorageError, match="was moved aside; send it from there"):
         mirror.send(is_running=True)
     assert not (tmp_path / "runs.db").exists()
+
+
+def test_a_fold_that_another_process_sends_keeps_no_other_fold_from_being_sent(toy, folder, tmp_path, monkeypatch):
+    shutil.copytree(folder.root, tmp_path / "fold_1")
+    sent = []
+
+    class Fake:
+        def __init__(self, folder, *_):
+            self.folder = folder
+
+        def send(self, *, is_running):
+            sent.append(self.folder.root.name)
+            return Sent("id", 1, not is_running)
+
+    monkeypatch.setattr("tumorseg.stages.tracking.track.Mirror", Fake)
+    doing = {"doing": "sent to MLflow", "error": StorageError}
+    with hold_folder(folder.tracking, **doing), pytest.raises(StorageError, match=r"fold_0.* by another process"):
+        track(TrackRequest(roots=toy.roots, model=tmp_path))
+    assert sent == ["fold_1"]
 
 
 def test_a_server_that_is_down_is_one_line(toy, folder, tmp_path, capsys):

@@ -20,8 +20,8 @@ EPOCHS = "epochs_logged"
 """The metric that comes last of an epoch: what it says is there in full."""
 SAMPLES = "samples_logged"
 """The same of the load of the machine."""
-SCORED = "final/scored"
-"""The same of the scores of the held-out cases."""
+METRICS = "metrics.json"
+"""The file whose arrival says that the scores of the held-out cases are there in full."""
 MODEL_FOLDER = "model"
 MOST_DIGEST = 36
 """Characters of a dataset's digest that MLflow takes."""
@@ -103,7 +103,7 @@ def documents(folder: FoldFolder, fingerprint: Path) -> dict[str, bytes]:
         "run.json": folder.run,
         "environment.json": folder.environment,
         "fingerprint.json": fingerprint,
-        "metrics.json": folder.metrics,
+        METRICS: folder.metrics,
     }
     return {name: path.read_bytes() for name, path in files.items() if path.is_file()}
 

@@ -16,9 +16,9 @@ from tumorseg.stages.opening.fold_folders import fold_plan, read_run
 from tumorseg.stages.opening.loaded import Roots, SourceNote, open_planned_dataset
 from tumorseg.stages.tracking.contents import (
     EPOCHS,
+    METRICS,
     MODEL_FOLDER,
     SAMPLES,
-    SCORED,
     datasets,
     documents,
     epoch_points,
@@ -31,7 +31,7 @@ from tumorseg.stages.tracking.contents import (
 from tumorseg.storage.json_files import read_record
 from tumorseg.storage.layout import FoldFolder, WorkFolder, work_folder
 from tumorseg.tracking.epochs import read_epochs
-from tumorseg.tracking.mlflow_runs import Point, RunKey, Status, Tracker
+from tumorseg.tracking.mlflow_runs import RunKey, Status, Tracker
 
 logger = logging.getLogger(__name__)
 
@@ -98,17 +98,22 @@ class Mirror:
         files = documents(self.folder, self._work.fingerprint)
         if with_pictures and epochs:
             files |= figures(epochs)
-        if is_finished:
+        # Not before it has ended: the checkpoint of the last epoch is written after its line of the log.
+        has_model = is_finished and not is_running
+        if has_model:
             files[f"{MODEL_FOLDER}/tumorseg.json"] = model_document(self.folder, self._record)
-            files |= self._scored(tracker, epochs[-1]["epoch"])
-        tracker.add_files(self._run, {name: (hashlib.sha256(data).hexdigest(), data) for name, data in files.items()})
-        if is_finished:
+            files |= self._overlays()
+        hashed = {name: (hashlib.sha256(data).hexdigest(), data) for name, data in files.items()}
+        if METRICS in hashed:
+            self._send_scores(tracker, hashed[METRICS][0], epochs[-1]["epoch"] if epochs else 0)
+        tracker.add_files(self._run, hashed)
+        if has_model:
             name = f"{self._plan.dataset.name}.{self._record.plan_name}.{self._record.configuration}"
             alias = f"fold-{self._record.fold}"
             tracker.register(self._run, name, alias=alias, folder=MODEL_FOLDER)
         status = _status(is_running=is_running, is_finished=is_finished)
-        for run in (self._run, self._parent):
-            tracker.set_status(run, status, _end_ms(epochs))
+        tracker.set_status(self._run, status, _end_ms(epochs))
+        tracker.set_parent_status(self._parent)
         return Sent(self._run, len(epochs), is_finished)
 
     def check_there(self) -> None:
@@ -161,19 +166,19 @@ class Mirror:
         first = tracker.last_step(self._run, SAMPLES) + 1
         tracker.add_points(self._run, list(system_points(samples, first)))
 
-    def _scored(self, tracker: Tracker, step: int) -> dict[str, bytes]:
-        """Send the scores of the held-out cases, and return overlays of some of them by name of the file."""
+    def _send_scores(self, tracker: Tracker, digest: str, step: int) -> None:
+        """Send the scores of the held-out cases; scored again, as after a repair of the dataset, they are sent again."""
+        if tracker.sent_files(self._run).get(METRICS) == digest:
+            return
+        report = read_record(MetricsReport, self.folder.metrics)
+        time_ms = round(1000 * self.folder.metrics.stat().st_mtime)
+        tracker.add_points(self._run, list(score_points(report, step, time_ms)))
+
+    def _overlays(self) -> dict[str, bytes]:
+        """Return pictures of some of the held-out cases, by name of the file."""
         if not self.folder.metrics.is_file():
             return {}
         report = read_record(MetricsReport, self.folder.metrics)
-        time_ms = round(1000 * self.folder.metrics.stat().st_mtime)
-        # Scored again, as after a repair of the dataset, they are sent again, later ones last.
-        scores = list(score_points(report, step, time_ms))
-        if tracker.last_time(self._run, SCORED) < time_ms:
-            tracker.add_points(self._run, [*scores, Point(SCORED, 1.0, step, time_ms)])
-        return self._overlays(report)
-
-    def _overlays(self, report: MetricsReport) -> dict[str, bytes]:
         try:
             dataset = open_planned_dataset(self._plan, self._roots, self._dataset)
             cases = {case.case_id: case for case in dataset.cases}

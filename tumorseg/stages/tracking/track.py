@@ -6,7 +6,7 @@ import os
 import select
 import sys
 import time
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +29,8 @@ PICTURES_S = 60.0
 """Between two sendings of figures while the training goes on."""
 LAST_WAITS_S = (5.0, 15.0, 60.0)
 """Between tries to send the end of a training."""
+EARLIER_S = 600.0
+"""Most that the process beside a resumed training waits for the earlier one, which may still be sending."""
 RETRY_S, MOST_RETRY_S = 5.0, 300.0
 """Between two tries to reach MLflow: the first, and the most after doubling."""
 
@@ -63,13 +65,20 @@ def track(request: TrackRequest) -> list[Tracked]:
 
     Raises:
         PlanError: the folder holds no training.
-        StorageError: MLflow does not answer, or another process sends one of the folds now.
+        StorageError: MLflow does not answer, or another process sends one of the folds now; the others are sent first.
     """
-    found = []
+    found, held = [], []
     for folder in model_folds(request.model):
-        with _hold(folder):
+        with ExitStack() as holding:
+            try:
+                holding.enter_context(_hold(folder))
+            except StorageError as error:
+                held.append(error)
+                continue
             mirror = Mirror(folder, request.roots, request.uri, request.dataset)
             found.append(Tracked(folder.root, mirror.send(is_running=False)))
+    if held:
+        raise held[0]
     return found
 
 
@@ -86,7 +95,7 @@ def follow(request: TrackRequest, trainer: int) -> None:
         StorageError: MLflow does not answer in the end, or the training was moved aside.
     """
     folder = FoldFolder(request.model)
-    with _hold(folder, patience_s=60.0):
+    with _hold(folder, patience_s=EARLIER_S):
         _Follower(Mirror(folder, request.roots, request.uri, request.dataset), trainer).run()
 
 
@@ -125,7 +134,7 @@ class _Follower:
 
     def _sample(self) -> None:
         self._mirror.check_there()
-        sample = sample_system(self._trainer)
+        sample = sample_system(self._trainer, self._mirror.folder.root)
         # A full disk costs a sample, and what was sent of the training stays.
         with suppress(OSError), self._mirror.folder.system.open("a", encoding="utf-8") as file:
             file.write(json.dumps(sample, sort_keys=True) + "\n")

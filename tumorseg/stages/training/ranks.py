@@ -31,6 +31,8 @@ BEAT_S = 1.0
 """Between two signs of life."""
 SILENCE_S = 15.0
 """Without a sign of life for so long, a process is lost: it was stopped or killed, or its machine is gone."""
+JOINING = timedelta(minutes=5)
+"""Most that the processes wait for each other in the beginning."""
 TRANSFER = timedelta(minutes=60)
 """Most that a process waits in a transfer; the others' signs of life say sooner that one is lost."""
 CHECKPOINTED = 75
@@ -42,19 +44,21 @@ GRACE_S = 8.0
 class Watch:
     """Signs of life among the processes, over the store through which they met; and words of the first to the others."""
 
-    def __init__(self, store: Any, ranks: Ranks) -> None:
+    def __init__(self, store: Any, rank: int, size: int) -> None:
         """Begin to give signs and to look for those of the others.
 
         Args:
             store: torch's; a connection of its own is made, as one that waits blocks all who use it.
-            ranks: the processes.
+            rank: number of this process.
+            size: how many there are.
         """
-        self._store, self._ranks = store.clone(), ranks
+        self._store, self._rank, self._size = store.clone(), rank, size
         self._words = store.clone()
         self._seen: dict[int, tuple[str, float]] = {}
         self._ends = threading.Event()
         self._answered = time.monotonic()
         """When the store answered last."""
+        self._parent = os.getppid()
         for task in (self._beat, self._judge):
             threading.Thread(target=task, daemon=True).start()
 
@@ -73,18 +77,18 @@ class Watch:
         """Stop giving signs: this process is done, or has failed."""
         # Whoever keeps the store may be gone already.
         with suppress(Exception):
-            self._words.set(f"end/{self._ranks.rank}", failure or "done")
+            self._words.set(f"end/{self._rank}", failure or "done")
         self._ends.set()
-        if failure and self._ranks.rank == 0:
+        if failure and self._rank == 0:
             # The others read it from the store that goes with this process.
             time.sleep(3 * BEAT_S)
 
     def wait_for_others(self) -> None:
         """Stay, as the keeper of the store, until the others have said that they are done."""
         ends = time.monotonic() + SILENCE_S
-        names = [f"end/{rank}" for rank in range(self._ranks.size)]
+        names = [f"end/{rank}" for rank in range(self._size)]
         with suppress(Exception):
-            while self._ranks.rank == 0 and time.monotonic() < ends and not self._words.check(names):
+            while self._rank == 0 and time.monotonic() < ends and not self._words.check(names):
                 time.sleep(0.2)
 
     def _beat(self) -> None:
@@ -93,14 +97,14 @@ class Watch:
         while not self._ends.wait(BEAT_S):
             count += 1
             try:
-                self._store.set(
-                    f"beat/{self._ranks.rank}", json.dumps([count, platform.node(), os.getpid(), _machine()])
-                )
-                lost = next(filter(None, map(self._loss_of, range(self._ranks.size))), "")
+                self._store.set(f"beat/{self._rank}", json.dumps([count, platform.node(), os.getpid(), _machine()]))
+                lost = next(filter(None, map(self._loss_of, range(self._size))), "")
             except Exception as error:
                 reason = str(error).partition("\n")[0]
-                lost = f"process 0, through which all meet, is gone ({reason})"
+                lost = f"{_keeper()}, through which all meet, is gone ({reason})"
             self._answered = time.monotonic()
+            if os.getppid() != self._parent:
+                lost = f"the command that started process {self._rank} was killed"
             if lost:
                 self._leave(lost)
 
@@ -109,7 +113,10 @@ class Watch:
         while not self._ends.wait(BEAT_S):
             if time.monotonic() - self._answered > SILENCE_S:
                 beat, _ = self._seen.get(0, ("", 0.0))
-                self._leave(_describe_loss(0, beat) if beat else "process 0, through which all meet, gives no sign")
+                is_known = beat and not _has_agent()
+                self._leave(
+                    _describe_loss(0, beat) if is_known else f"{_keeper()}, through which all meet, gives no sign"
+                )
 
     def _leave(self, lost: str) -> None:
         # Not an exception: the main thread waits in a transfer that nobody will end.
@@ -120,7 +127,7 @@ class Watch:
 
     def _loss_of(self, rank: int) -> str:
         """Return what befell a process, if something did."""
-        if rank == self._ranks.rank:
+        if rank == self._rank:
             return ""
         if self._store.check([f"end/{rank}"]):
             told = self._store.get(f"end/{rank}").decode()
@@ -128,13 +135,22 @@ class Watch:
         now = time.monotonic()
         beat = self._store.get(f"beat/{rank}").decode() if self._store.check([f"beat/{rank}"]) else ""
         before, since = self._seen.get(rank, ("", now))
-        if beat != before or not beat:
-            # One that has not begun yet may still be loading.
+        if beat != before or rank not in self._seen:
             self._seen[rank] = (beat, now)
             return ""
-        if now - since < SILENCE_S:
+        # One that has not begun yet may still be loading.
+        if now - since < (SILENCE_S if beat else JOINING.total_seconds()):
             return ""
-        return _describe_loss(rank, beat)
+        return _describe_loss(rank, beat) if beat else f"process {rank} has not begun"
+
+
+def _has_agent() -> bool:
+    """Return whether torchrun keeps the store, and not process 0."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True)
+
+
+def _keeper() -> str:
+    return "torchrun on the first machine" if _has_agent() else "process 0"
 
 
 @functools.cache
@@ -171,14 +187,14 @@ def joined(device: str) -> Iterator[tuple[Ranks, Watch | None]]:
         return
     backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
     try:
-        store, rank, size = next(iter(rendezvous("env://", timeout=timedelta(minutes=5))))
+        store, rank, size = next(iter(rendezvous("env://", timeout=JOINING)))
+        # Before the first transfer, so that one that is lost on the way there is noticed too.
+        watch = Watch(store, rank, size)
         torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TRANSFER)
     except (RuntimeError, ValueError) as error:
         raise TrainingError(f"the processes of this training do not find each other: {error}") from error
-    ranks = ProcessRanks()
-    watch = Watch(store, ranks)
     try:
-        yield ranks, watch
+        yield ProcessRanks(), watch
     except TumorsegError as error:
         watch.end(str(error))
         raise
@@ -207,11 +223,16 @@ def own_device(device: str) -> str:
     """Return this process's device: one GPU for each process of a machine.
 
     Raises:
-        PlanError: the machine has fewer GPUs than processes.
+        PlanError: the machine has fewer GPUs than processes, or one GPU is named for all of them.
     """
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if not is_member() or not device.startswith("cuda"):
         return device
+    if ":" in device:
+        raise PlanError(
+            f"--device {device} names one GPU for several processes; give --device cuda, and choose GPUs by "
+            "CUDA_VISIBLE_DEVICES"
+        )
     if local >= torch.cuda.device_count():
         raise PlanError(
             f"process {local} has no GPU; this machine has {torch.cuda.device_count()}; give a lower --num-gpus"
@@ -256,7 +277,8 @@ def launch(arguments: Sequence[str], num_processes: int) -> int:
         port = free.getsockname()[1]
     threads = str(max(1, (os.cpu_count() or 1) // num_processes))
     common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(num_processes)}
-    processes = []
+    processes: list[subprocess.Popen[bytes]] = []
+    before = signal.signal(signal.SIGTERM, lambda *_: _pass_on(processes, signal.SIGTERM))
     for rank in range(num_processes):
         own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
         # Without torch's own lines of where in C++ a connection broke; what it means is said in words.
@@ -266,7 +288,6 @@ def launch(arguments: Sequence[str], num_processes: int) -> int:
         # The others have nothing to print: what went wrong they say on stderr.
         output = None if rank == 0 else subprocess.DEVNULL
         processes.append(subprocess.Popen(command, env=environment, stdout=output))
-    before = signal.signal(signal.SIGTERM, lambda *_: _pass_on(processes, signal.SIGTERM))
     try:
         return _outcome(processes)
     finally:
@@ -281,7 +302,7 @@ def _outcome(processes: "Sequence[subprocess.Popen[bytes]]") -> int:
         for rank, code in enumerate(codes):
             if code is not None and code < 0:
                 raise TrainingError(
-                    f"process {rank} (id {processes[rank].pid}) was killed by {signal.Signals(-code).name}; the training ends "
+                    f"process {rank} (id {processes[rank].pid}) was killed by {_signal_name(-code)}; the training ends "
                     "here; the same command goes on from its checkpoint"
                 )
             # Its own words are on stderr.
@@ -290,6 +311,11 @@ def _outcome(processes: "Sequence[subprocess.Popen[bytes]]") -> int:
         if None not in codes:
             return codes[0] or 0
         time.sleep(0.2)
+
+
+def _signal_name(number: int) -> str:
+    """Return the name of a signal; real-time ones between the first and the last have none."""
+    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
 
 
 def _pass_on(processes: "Sequence[subprocess.Popen[bytes]]", number: int) -> None:
