@@ -255,6 +255,12 @@ class Tracker:
             yield
         except StorageError:
             raise
+        except ImportError as error:
+            # Drivers of databases are loaded when they are first needed.
+            raise StorageError(
+                without_password(f"MLflow at {self.uri} needs the package {error.name}")
+                + "; install it (of PostgreSQL: pip install 'tumorseg[postgresql]'); then tumorseg track sends what is missing"
+            ) from None
         except Exception as error:
             line = str(error).strip().partition("\n")[0] or type(error).__name__
             told = without_password(f"MLflow at {self.uri}: {line}")

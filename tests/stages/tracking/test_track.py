@@ -124,6 +124,14 @@ def test_a_server_that_is_down_is_one_line(toy, folder, tmp_path, capsys):
     assert "Traceback" not in told
 
 
+def test_a_database_without_its_driver_is_one_line(toy, folder, tmp_path):
+    uri = "mssql+pyodbc://me:secret@nowhere/db"
+    request = TrackRequest(roots=toy.roots.changed(work=tmp_path), model=folder.root, mlflow=uri)
+    with pytest.raises(StorageError) as failed:
+        track(request)
+    assert "mssql+pyodbc://…@nowhere/db needs the package pyodbc; install it" in str(failed.value)
+
+
 def test_passwords_stay_out_of_messages(toy, folder, tmp_path):
     uri = "http://me:secret@127.0.0.1:9"
     with pytest.raises(StorageError) as failed:
