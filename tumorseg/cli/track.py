@@ -9,7 +9,7 @@ import click
 from tumorseg.cli.main import Settings
 from tumorseg.cli.output import roots_of, show
 
-LOW_PRIORITY = 10
+LOWEST_PRIORITY = 19
 
 
 @click.command()
@@ -23,7 +23,7 @@ LOW_PRIORITY = 10
 def command(settings: Settings, /, *, follow: int | None, **options: Any) -> None:
     """Send to MLflow what it lacks of a model's trainings; twice is once."""
     if follow is not None:
-        os.nice(LOW_PRIORITY)  # before the seconds that importing MLflow takes
+        _stand_back()  # before the seconds that importing MLflow takes
     from tumorseg.stages.tracking import track as tracking
     from tumorseg.tracking.mlflow_runs import without_password
 
@@ -41,3 +41,11 @@ def command(settings: Settings, /, *, follow: int | None, **options: Any) -> Non
         state = "finished" if one.sent.is_finished else "not finished"
         lines.append(f"{one.folder}: {one.sent.num_epochs} epochs, {state}, run {one.sent.run}")
     show(settings, {"uri": uri, "folds": result}, "\n".join([*lines, f"sent to {uri}"]))
+
+
+def _stand_back() -> None:
+    """Take only the processor time that a training leaves: threads of a step wait for each other, so that one delays all."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    except (AttributeError, OSError):  # not Linux, or not allowed
+        os.nice(LOWEST_PRIORITY)
