@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from tests.losses.built import BINARY_REGION, loss_of
 from tumorseg.ops.distances import border_distances
-from tumorseg.ops.metrics import surface_dice
+from tumorseg.ops.metrics.surfaces import surface_dice
 from tumorseg.schema.losses import BinaryCrossEntropyLoss, BoundaryLoss, DiceLoss, HausdorffLoss, TverskyLoss
 
 SIZE = 24

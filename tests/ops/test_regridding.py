@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from tumorseg.ops.grids import Grid, covered_voxels
-from tumorseg.ops.regridding import regrid
+from tumorseg.ops.regridding import regrid, regrid_labels
 
 FLIP = np.diag([-1.0, -1.0, 1.0])
 
@@ -59,3 +59,25 @@ def test_what_lies_outside_does_not_bleed_into_the_outer_half_voxel():
     found = regrid(channel, grid, other, covered=covered, outside=-1024)
     assert covered.sum() == 8 * 8 * 8
     assert set(np.unique(found)) == {-1024, 40}
+
+
+@given(
+    spacing=st.tuples(*[st.floats(0.5, 4)] * 3),
+    angles=st.tuples(*[st.floats(-40, 40)] * 3),
+    shape=st.tuples(*[st.integers(2, 9)] * 3),
+)
+@settings(max_examples=20, deadline=None)
+def test_labels_are_simpleitks_nearest_neighbours(spacing, angles, shape):
+    labels = np.random.default_rng(0).choice([0, 1, 4, -3], size=(9, 11, 13)).astype(np.int16)
+    affine, onto = affine_of((1.1, 0.9, 2.0), (5, -8, 12), (-2, 1, 4)), affine_of(spacing, angles, (0.3, 0.1, -0.2))
+    grid, other = Grid(labels.shape, affine), Grid(shape, onto)
+    covered = covered_voxels(other, grid)
+    found = regrid_labels(labels, grid, other, covered=covered)
+    target = in_itk(np.zeros(shape, np.int16), onto)
+    expected = SimpleITK.Resample(
+        in_itk(labels, affine), target, SimpleITK.Transform(), SimpleITK.sitkNearestNeighbor, 0
+    )
+    assert found.dtype == np.int16
+    # Exactly between two voxels either is the nearest, and rounding decides.
+    assert np.mean(found != SimpleITK.GetArrayFromImage(expected)) < 0.01
+    assert not found[~covered].any()

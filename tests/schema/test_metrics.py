@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from pydantic import ValidationError
 
@@ -9,7 +11,9 @@ EMPTY = {"dsc": None, "nsd": None, "hd95_mm": None, "volume_error_ml": 0.0}
 
 def case(predicted: float, reference: float, **scores: float | None) -> CaseMetrics:
     values = {**EMPTY, **scores}
-    return CaseMetrics(case_id="a", label="WT", prediction_volume_ml=predicted, reference_volume_ml=reference, **values)
+    return CaseMetrics(
+        case_id="a", label="WT", prediction_volume_ml=predicted, reference_volume_ml=reference, scores=values
+    )
 
 
 def test_a_case_is_undefined_missed_invented_or_none_of_them() -> None:
@@ -23,12 +27,11 @@ def test_a_case_is_undefined_missed_invented_or_none_of_them() -> None:
 
 
 def test_a_report_survives_json() -> None:
-    summary = MetricSummary(mean=0.5, std=0.1, ci95=(0.4, 0.6))
+    summary = MetricSummary(mean=0.5, std=0.1, ci95=(0.4, 0.6), num=3)
+    nothing = MetricSummary(mean=None, std=None, ci95=None, num=0)
     label = LabelSummary(
-        dsc=summary,
-        nsd=summary,
-        hd95_mm=MetricSummary(mean=None, std=None, ci95=None),
-        volume_error_ml=summary,
+        metrics={"dsc": summary, "nsd": summary, "hd95_mm": nothing, "volume_error_ml": summary},
+        num_cases=4,
         num_undefined=1,
         num_missed=0,
         num_invented=0,
@@ -37,6 +40,10 @@ def test_a_report_survives_json() -> None:
         definitions={"dsc": "…"}, tolerance_mm=1.0, cases=(case(1, 1, dsc=0.5),), summary={"WT": label}
     )
     assert MetricsReport.model_validate_json(to_json(report)) == report
+    document = json.loads(to_json(report))
+    assert document["cases"][0]["dsc"] == 0.5
+    assert document["summary"]["WT"]["num_cases"] == 4
+    assert document["summary"]["WT"]["hd95_mm"] == {"mean": None, "std": None, "ci95": None, "num": 0}
 
 
 @pytest.mark.parametrize("wrong", [{"dsc": 1.5}, {"nsd": -0.1}, {"hd95_mm": -1.0}, {"dsc": float("nan")}])

@@ -1,107 +1,135 @@
-"""Summaries of the scores of many cases: means, spreads, confidence intervals, and their definitions."""
+"""Summaries of the scores of many cases: means, spreads and confidence intervals, overall and by subgroup."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from tumorseg.schema.metrics import CaseMetrics, LabelSummary, MetricsReport, MetricSummary
+from tumorseg.ops.metrics.definitions import definitions
+from tumorseg.ops.significance.few import few_warnings, num_units
+from tumorseg.ops.significance.intervals import Interval, mean_intervals
+from tumorseg.ops.significance.scores import Numbers, check_cluster_column, cluster_numbers, score_table
+from tumorseg.ops.significance.words import summary_definitions
+from tumorseg.ops.subgroups import Attributes, Subgroups, by_label, split_by
+from tumorseg.schema.metric_names import METRICS
+from tumorseg.schema.metrics import CaseMetrics, Intervals, LabelSummary, MetricsReport, MetricSummary
+from tumorseg.schema.score_rules import ScoreRules
 from tumorseg.types import FloatArray
 
-NUM_RESAMPLES = 2000
-_NUM_BLOCKS = 20
-_SEED = 0
 
-METRICS = ("dsc", "nsd", "hd95_mm", "volume_error_ml")
-"""What is summarised, in the order in which reports show it."""
+class Summarizing(NamedTuple):
+    """How scores are summarised."""
+
+    metrics: Sequence[str]
+    intervals: Intervals
+    attributes: Attributes
+    """What is known of cases; the column of the clusters is looked up in it."""
 
 
-def metrics_report(cases: Sequence[CaseMetrics], *, tolerance_mm: float) -> MetricsReport:
-    """Return the metrics document of a set of scored cases, with definitions and summaries."""
+def metrics_report(
+    cases: Sequence[CaseMetrics],
+    *,
+    rules: ScoreRules,
+    intervals: Intervals | None = None,
+    attributes: Attributes | None = None,
+    subgroup_columns: Sequence[str] = (),
+) -> MetricsReport:
+    """Return the metrics document of a set of scored cases, with definitions and summaries.
+
+    Args:
+        cases: scores of any labels.
+        rules: by which they were scored.
+        intervals: how intervals are computed; the defaults if None.
+        attributes: case to column to value: what is known of cases, scored or not.
+        subgroup_columns: columns of `attributes`, or `reference_volume_ml`, each with a summary of its own for every value; `age=40,60`
+            states edges.
+
+    Raises:
+        InputError: a column of subgroups, or that of clusters, is in no case, or has too many values, or is named twice.
+    """
+    how = Summarizing(rules.metrics, intervals or Intervals(), attributes or {})
+    check_cluster_column([case.case_id for case in cases], how.attributes, how.intervals.cluster)
+    found = split_by(cases, how.attributes, subgroup_columns)
+    cuts = {f"subgroups by {one.column}": one.rule for one in found}
+    few = [
+        *few_warnings(_num_units(cases, how), how.intervals),
+        *(line for one in found for line in _few_in_groups(one, how)),
+    ]
     return MetricsReport(
-        definitions=definitions(tolerance_mm),
-        tolerance_mm=tolerance_mm,
+        definitions=definitions(rules) | summary_definitions(how.intervals) | cuts,
+        metrics=rules.metrics,
+        tolerance_mm=rules.tolerance_mm,
+        tolerances_mm=rules.tolerances_mm,
+        intervals=how.intervals,
         cases=tuple(cases),
-        summary=summarize(cases),
+        attributes={case_id: dict(columns) for case_id, columns in how.attributes.items()},
+        summary=summarize(cases, how),
+        subgroups={one.column: _summarize_groups(one, how) for one in found},
+        warnings=tuple(few),
     )
 
 
-def summarize(cases: Sequence[CaseMetrics]) -> dict[str, LabelSummary]:
+def summarize(cases: Sequence[CaseMetrics], how: Summarizing) -> dict[str, LabelSummary]:
     """Summarise each label or region, in the order in which they first appear."""
-    by_label: dict[str, list[CaseMetrics]] = {}
-    for case in cases:
-        by_label.setdefault(case.label, []).append(case)
-    return {label: _summarize_label(group) for label, group in by_label.items()}
+    return {label: _summarize_label(group, how) for label, group in by_label(cases).items()}
 
 
-def _summarize_label(cases: Sequence[CaseMetrics]) -> LabelSummary:
+def _summarize_groups(found: Subgroups, how: Summarizing) -> dict[str, dict[str, LabelSummary]]:
+    return {name: summarize(group, how) for name, group in found.groups.items()}
+
+
+def _summarize_label(cases: Sequence[CaseMetrics], how: Summarizing) -> LabelSummary:
+    table = score_table(cases, how.metrics)
+    found = mean_intervals(table, clusters=_clusters(cases, how), intervals=how.intervals)
+    metrics = {}
+    for name, column, interval in zip(how.metrics, table.T, found, strict=True):
+        metrics[name] = _summarize_metric(column, _within_range(name, interval))
     return LabelSummary(
-        dsc=summarize_values([case.dsc for case in cases]),
-        nsd=summarize_values([case.nsd for case in cases]),
-        hd95_mm=summarize_values([case.hd95_mm for case in cases]),
-        volume_error_ml=summarize_values([case.volume_error_ml for case in cases]),
+        metrics=metrics,
+        num_cases=len({case.case_id for case in cases}),
         num_undefined=sum(case.is_undefined for case in cases),
         num_missed=sum(case.is_missed for case in cases),
         num_invented=sum(case.is_invented for case in cases),
     )
 
 
-def summarize_values(values: Sequence[float | None]) -> MetricSummary:
-    """Return mean, sample standard deviation and confidence interval of the values that are defined."""
-    defined = np.array([value for value in values if value is not None], dtype=np.float64)
+def _clusters(cases: Sequence[CaseMetrics], how: Summarizing) -> Numbers | None:
+    return cluster_numbers([case.case_id for case in cases], how.attributes, how.intervals.cluster)
+
+
+def _summarize_metric(values: FloatArray, interval: Interval | None) -> MetricSummary:
+    defined = values[~np.isnan(values)]
     mean = float(defined.mean()) if defined.size else None
-    # One value alone has no spread: its n - 1 is 0, and every resample is that value.
-    if defined.size < 2:
-        return MetricSummary(mean=mean, std=None, ci95=None)
-    return MetricSummary(mean=mean, std=float(defined.std(ddof=1)), ci95=confidence_interval(defined))
+    # One value alone has no spread: its n - 1 is 0.
+    std = float(defined.std(ddof=1)) if defined.size > 1 else None
+    return MetricSummary(mean=mean, std=std, ci95=interval, num=defined.size)
 
 
-def confidence_interval(values: FloatArray) -> tuple[float, float]:
-    """Return the percentile bootstrap's 95 % interval of the mean; the same values give the same interval.
-
-    Args:
-        values: (N,), at least two.
-
-    References:
-        Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
-    """
-    generator = np.random.default_rng(_SEED)
-    # In blocks, so that memory stays small for many cases.
-    shape = (NUM_RESAMPLES // _NUM_BLOCKS, values.size)
-    means = [values[generator.integers(values.size, size=shape)].mean(axis=1) for _ in range(_NUM_BLOCKS)]
-    lower, upper = np.percentile(np.concatenate(means), (2.5, 97.5))
-    return float(lower), float(upper)
+def _within_range(name: str, interval: Interval | None) -> Interval | None:
+    """Return the part of an interval that lies where means can be: the studentised one may reach beyond."""
+    metric = METRICS[name]
+    if interval is None or metric.better == "nearer 0":
+        return interval
+    most = 1.0 if metric.is_share else np.inf
+    lower, upper = (min(max(bound, 0.0), most) for bound in interval)
+    return lower, upper
 
 
-def definitions(tolerance_mm: float) -> dict[str, str]:
-    """Return what each figure of a metrics document means, in words."""
-    return {
-        "dsc": "Dice similarity coefficient, 2 |P ∩ R| / (|P| + |R|) over voxels of prediction P and reference R",
-        "nsd": (
-            f"Normalised surface distance at {tolerance_mm:g} mm: share of the border voxels of P and R together that lie "
-            f"within {tolerance_mm:g} mm of the other's border"
-        ),
-        "hd95_mm": (
-            "95th percentile Hausdorff distance in mm: the larger of the 95th percentiles of the distances from P's border "
-            "voxels to R's border and back"
-        ),
-        "volume_error_ml": "Volume of P minus volume of R in ml; below 0 the prediction is too small",
-        "border": (
-            "Voxels with a face neighbour outside the mask; beyond the image's edge is outside; distances are Euclidean, "
-            "between voxel centres; in a 2D image borders lie within the plane"
-        ),
-        "ignored_voxels": "Voxels that carry the ignore label in the reference count in neither P nor R",
-        "empty_masks": (
-            "P and R both empty: dsc, nsd and hd95_mm are null, left out of means, and counted in num_undefined. One of them "
-            "empty: dsc and nsd are 0 and enter the means, hd95_mm is null and left out of means, and the case is counted in "
-            "num_missed (P empty) or num_invented (R empty). volume_error_ml is always defined"
-        ),
-        "missing": (
-            "Cases that have R and no P: with evaluate --missing worst they are scored as if P were empty, else they are in no figure. Cases "
-            "whose P is damaged (failed) are treated alike; those whose R is damaged are in no figure. is_complete is false where a case is "
-            "in no figure"
-        ),
-        "summary": (
-            "mean; std: sample standard deviation (n - 1); ci95: 95 % confidence interval of the mean by percentile bootstrap "
-            f"over cases ({NUM_RESAMPLES} resamples, fixed seed); std and ci95 are null for fewer than two values"
-        ),
-    }
+def _num_units(cases: Sequence[CaseMetrics], how: Summarizing) -> dict[str, int]:
+    """Return how many cases, or clusters of them, the mean of each metric of each label rests on."""
+    counts: dict[str, int] = {}
+    for label, group in by_label(cases).items():
+        found = num_units(score_table(group, how.metrics), _clusters(group, how))
+        counts |= {f"{label} {name}": count for name, count in zip(how.metrics, found, strict=True)}
+    return counts
+
+
+def _few_in_groups(found: Subgroups, how: Summarizing) -> list[str]:
+    """Return lines on intervals that rest on few cases of a subgroup, and on cases that are in none."""
+    counts: dict[str, int] = {}
+    for name, group in found.groups.items():
+        counts |= {f"{name} {figure}": count for figure, count in _num_units(group, how).items()}
+    lines = few_warnings(counts, how.intervals, where=f"subgroups by {found.column}: ")
+    if found.num_left_out:
+        lines.append(f"subgroups by {found.column}: cases without a value are in none ({found.num_left_out})")
+    return lines

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, StrictInt, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StrictInt, ValidationInfo, field_validator, model_validator
 
 from tumorseg.schema.base import Record
 from tumorseg.schema.wording import ExpectationError
@@ -168,6 +168,11 @@ class DatasetDescription(Record):
     reading: Reading = Reading()
     """How files are read where they leave it open."""
 
+    @property
+    def foreground(self) -> dict[str, int]:
+        """Return the labels but the background and the ignored one: name to value."""
+        return {name: value for name, value in self.labels.items() if value not in (0, self.ignore_label)}
+
     @field_validator("labels", mode="after")
     @classmethod
     def _order_labels(cls, labels: dict[str, int]) -> dict[str, int]:
@@ -198,10 +203,18 @@ class ImageFile(Record):
     """Absolute, or relative to where the command runs; a folder for a DICOM series of several files."""
     parts: tuple[str, ...] = ()
     """Files of a DICOM series, relative to the folder `path`; empty for an image of one file, or a folder of one series."""
-    index: int | None = None
+    index: StrictInt | None = Field(default=None, ge=0)
     """Volume along the last axis of a 4D file; null for a file of one volume."""
-    num_volumes: int | None = None
+    num_volumes: StrictInt | None = Field(default=None, ge=1)
     """Volumes that the file must have; null for as many as there are."""
+
+    # Not of the record as a whole: where a path may stand instead, only a fault of a field is told as one of this form.
+    @field_validator("index", "num_volumes")
+    @classmethod
+    def _check_alone(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and info.data.get("parts"):
+            raise ExpectationError("expected none beside `parts`, as a series is one volume")
+        return value
 
 
 class Case(Record):

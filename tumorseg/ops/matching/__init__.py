@@ -1,0 +1,1 @@
+"""What of two datasets is the same, whatever each of them calls it: channels, labels, regions."""
