@@ -1,10 +1,16 @@
 import numpy as np
 import pytest
 
-from tumorseg.ops.metrics import MaskScore, case_metrics
+from tumorseg.ops.metrics.case import MaskScore, case_metrics
 from tumorseg.ops.summaries import metrics_report
 from tumorseg.reports.overlays import OverlayInput
 from tumorseg.schema.metrics import MetricsReport
+from tumorseg.schema.score_rules import ScoreRules
+
+
+def score(dsc: float | None, nsd: float | None, hd95_mm: float | None, predicted: float, reference: float) -> MaskScore:
+    scores = {"dsc": dsc, "nsd": nsd, "hd95_mm": hd95_mm, "volume_error_ml": round(predicted - reference, 6)}
+    return MaskScore(predicted, reference, scores)
 
 
 @pytest.fixture
@@ -30,12 +36,12 @@ def log() -> list[dict[str, object]]:
 @pytest.fixture
 def report() -> MetricsReport:
     scores = {
-        "case_01": {"WT": MaskScore(0.91, 0.95, 1.5, -0.2, 9.8, 10.0), "ET": MaskScore(0.7, 0.8, 3.25, 0.1, 1.1, 1.0)},
-        "case_02": {"WT": MaskScore(0.85, 0.9, 2.5, 0.4, 6.4, 6.0), "ET": MaskScore(None, None, None, 0.0, 0.0, 0.0)},
-        "case_03": {"WT": MaskScore(0.0, 0.0, None, -3.0, 0.0, 3.0), "ET": MaskScore(0.0, 0.0, None, 0.5, 0.5, 0.0)},
+        "case_01": {"WT": score(0.91, 0.95, 1.5, 9.8, 10.0), "ET": score(0.7, 0.8, 3.25, 1.1, 1.0)},
+        "case_02": {"WT": score(0.85, 0.9, 2.5, 6.4, 6.0), "ET": score(None, None, None, 0.0, 0.0)},
+        "case_03": {"WT": score(0.0, 0.0, None, 0.0, 3.0), "ET": score(0.0, 0.0, None, 0.5, 0.0)},
     }
     cases = [record for case_id, score in scores.items() for record in case_metrics(case_id, score)]
-    return metrics_report(cases, tolerance_mm=1.0)
+    return metrics_report(cases, rules=ScoreRules())
 
 
 @pytest.fixture

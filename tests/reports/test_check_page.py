@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from tests.reports.test_page import Balance
+from tests.reports.markup import Balance
 from tumorseg.reports.check_page import check_html
 from tumorseg.reports.overlays import OverlayInput
 from tumorseg.reports.page import Picture

@@ -3,7 +3,7 @@ import re
 import pytest
 
 from tests.planning.measured import fingerprint, planned
-from tests.reports.test_page import Balance
+from tests.reports.markup import Balance
 from tumorseg.planning.reading.difference import diff_plans
 from tumorseg.planning.reading.explanation import explain
 from tumorseg.reports.difference import diff_text

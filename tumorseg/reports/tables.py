@@ -5,17 +5,19 @@ import io
 from collections.abc import Mapping, Sequence
 
 from tumorseg.schema.findings import CheckReport, Finding, PlanReport, Severity
-from tumorseg.schema.metrics import CaseMetrics, LabelSummary, MetricsReport, MetricSummary
-
-DECIMALS = {"dsc": 3, "nsd": 3, "hd95_mm": 2, "volume_error_ml": 2}
-"""Decimals with which each metric is shown to people; files keep them all."""
+from tumorseg.schema.metric_names import DEFAULT_METRICS, METRICS
+from tumorseg.schema.metrics import LabelSummary, MetricsReport, MetricSummary
 
 MOST_NAMED = 3
 """Cases that one line names at most."""
 REMARK = "remark"
 """Last column of the scores as CSV."""
-CSV_START = ",".join(CaseMetrics.model_fields)
+FAILED, PREDICTION_MISSING = "failed", "prediction missing"
+"""What stands in it, where anything does."""
+CSV_START = "case_id,label,"
 """How scores as CSV begin."""
+VOLUMES = ("prediction_volume_ml", "reference_volume_ml")
+"""Columns of volumes."""
 NOTHING = "–"
 """Stands where a value is undefined."""
 
@@ -110,7 +112,7 @@ def cases_text(case_ids: Sequence[str]) -> str:
 
 def number_text(value: float | None, metric: str) -> str:
     """Return a metric's value with its own number of decimals, or a dash."""
-    return NOTHING if value is None else f"{value:.{DECIMALS[metric]}f}"
+    return NOTHING if value is None else f"{value:.{METRICS[metric].decimals}f}"
 
 
 def interval_text(summary: MetricSummary, metric: str) -> str:
@@ -126,18 +128,34 @@ def summary_rows(report: MetricsReport) -> list[dict[str, object]]:
     return [_summary_row(label, summary) for label, summary in report.summary.items()]
 
 
+def subgroup_rows(report: MetricsReport) -> list[dict[str, object]]:
+    """Return one row per column, value and label for `terminal_table`; none where there are no subgroups."""
+    rows: list[dict[str, object]] = []
+    for column, groups in report.subgroups.items():
+        for value, labels in groups.items():
+            rows += [{"subgroups by": column, "value": value, **_summary_row(*item)} for item in labels.items()]
+    return rows
+
+
 def _summary_row(label: str, summary: LabelSummary) -> dict[str, object]:
     return {
         "label": label,
-        "dsc": summary.dsc.mean,
-        "dsc 95 % ci": interval_text(summary.dsc, "dsc"),
-        "nsd": summary.nsd.mean,
-        "hd95 mm": summary.hd95_mm.mean,
-        "volume error ml": summary.volume_error_ml.mean,
+        **_shown(summary),
         "undefined": summary.num_undefined,
         "missed": summary.num_missed,
         "invented": summary.num_invented,
     }
+
+
+def _shown(summary: LabelSummary) -> dict[str, object]:
+    """Return the cells of what is measured by default, as the others have no room on a terminal, or of all if none of it is."""
+    measured = [name for name in DEFAULT_METRICS if name in summary.metrics] or list(summary.metrics)
+    cells: dict[str, object] = {}
+    for name in measured:
+        cells[name.replace("_", " ")] = summary.metrics[name].mean
+        if name == measured[0]:
+            cells[f"{name.replace('_', ' ')} 95 % ci"] = interval_text(summary.metrics[name], name)
+    return cells
 
 
 def metrics_csv(report: MetricsReport) -> str:
@@ -146,12 +164,18 @@ def metrics_csv(report: MetricsReport) -> str:
     The last column says what is missing or damaged; a case that is not scored for that has one line without label and scores.
     """
     # Of a case that is in both, the graver remark stays: the latter replaces the former.
-    remarks = dict.fromkeys(report.missing, "prediction missing") | dict.fromkeys(report.failed, "failed")
+    remarks = dict.fromkeys(report.missing, PREDICTION_MISSING) | dict.fromkeys(report.failed, FAILED)
+    own = ["case_id", "label", *report.metrics, *VOLUMES]
+    # A column of the dataset that bears the name of one of ours says something else, and stands in metrics.json alone.
+    known = {name: None for found in report.attributes.values() for name in found if name not in (*own, REMARK)}
+    columns = [*own, *known, REMARK]
     text = io.StringIO()
-    writer = csv.DictWriter(text, [*CaseMetrics.model_fields, REMARK], lineterminator="\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     # The writer leaves a cell empty for None, and for what a row does not name.
-    writer.writerows(case.model_dump() | {REMARK: remarks.get(case.case_id, "")} for case in report.cases)
+    for case in report.cases:
+        known_of_case = {name: report.attributes.get(case.case_id, {}).get(name) for name in known}
+        writer.writerow(known_of_case | case.model_dump() | {REMARK: remarks.get(case.case_id, "")})
     writer.writerows({"case_id": case_id, REMARK: remarks[case_id]} for case_id in report.unscored())
     return text.getvalue()
 
