@@ -116,13 +116,23 @@ def test_a_damaged_file_does_not_stop_the_others(tmp_path):
         (layouts.write_msd, ["t1W", "flair"], [("case_a.nii.gz", 1), ("case_a.nii.gz", 0)]),
         (layouts.write_nnunet, ["pet"], [("case_a_0001.nii.gz", None)]),
         (layouts.write_brats, ["FLAIR", "T1"], [("case_a_flair.nii.gz", None), ("case_a_t1.nii.gz", None)]),
+        (layouts.write_brats, ["T2-FLAIR", "T1Gd"], [("case_a_flair.nii.gz", None), ("case_a_t1ce.nii.gz", None)]),
         (layouts.write_csv, ["T2"], [("case_a.nii.gz", None)]),
     ],
 )
-def test_layouts_are_matched_by_channel_name_whatever_the_case_of_letters(tmp_path, write, channels, files):
+def test_layouts_are_matched_by_channel_name_in_any_spelling(tmp_path, write, channels, files):
     found = open_inputs([write(tmp_path)], channels)
     assert ids_of(found) == sorted(layouts.IDS)
     assert names_of(found.cases[0]) == files
+
+
+def test_a_name_that_says_nothing_is_the_models_own_where_cases_are_given_to_it(tmp_path):
+    folder = layouts.write_csv(tmp_path)
+    text = (folder / "manifest.csv").read_text()
+    (folder / "manifest.csv").write_text(text.replace("case_id,T1,T2", "case_id,channel_0,channel_1"))
+    assert names_of(open_inputs([folder], ["channel_1"]).cases[0]) == [("case_a.nii.gz", None)]
+    with pytest.raises(InputError, match="missing: channel_2"):
+        open_inputs([folder], ["channel_2"])
 
 
 def test_a_channel_that_a_layout_does_not_have_is_refused(tmp_path):

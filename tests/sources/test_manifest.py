@@ -11,7 +11,7 @@ from tumorseg.sources.folders import collecting
 from tumorseg.sources.manifest import is_manifest, list_manifest, read_manifest
 from tumorseg.sources.registry import open_dataset
 from tumorseg.sources.writers import WRITERS
-from tumorseg.storage.images import read_segmentation
+from tumorseg.storage.images import read_images, read_segmentation
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -328,3 +328,36 @@ def test_a_manifest_of_another_name_is_a_dataset_of_its_own(tmp_path):
         (folder / f"{name}.csv").write_text("case_id,MR,label\n" + row)
     names = [read_manifest(folder / f"{name}.csv").name for name in ("train_a", "train_b", "manifest")]
     assert names == ["train_a", "train_b", "Toy"]
+
+
+def test_a_volume_of_a_4d_file_may_stand_in_the_place_of_a_path(tmp_path):
+    layouts.save(tmp_path / "a.nii.gz", np.stack([layouts.image(0, channel) for channel in range(3)], axis=-1))
+    layouts.save(tmp_path / "seg.nii.gz", layouts.label(0))
+    images = {"T2": {"path": "a.nii.gz", "index": 2, "num_volumes": 3}, "T1": {"path": "a.nii.gz", "index": 0}}
+    case = {"case_id": "a", "images": images, "label": "seg.nii.gz"}
+    layouts.write_json(tmp_path / "manifest.json", {"channels": ["T1", "T2"], "cases": [case]})
+    (read,) = read_manifest(tmp_path).cases
+    assert [volume.array.flat[0] for volume in read_images(read.images)] == [0, 2]
+    assert [image.path for image in read.images] == [str(tmp_path / "a.nii.gz")] * 2
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        ({"path": "ct", "parts": ["1", "\x1b[2J2"]}, r"found the path '\\x1b\[2J2'"),
+        ({"path": "ct", "parts": ["1", ""]}, "found an empty path"),
+        ({"path": "ct", "parts": ["a\\1"]}, "with backslashes"),
+        ({"path": "a.nii.gz", "index": -1}, "index"),
+        ({"path": "a.nii.gz", "index": True}, "index"),
+        ({"path": "a.nii.gz", "index": "1"}, "index"),
+        ({"path": "a.nii.gz", "index": 1.0}, "index"),
+        ({"path": "a.nii.gz", "num_volumes": 0}, "num_volumes"),
+        ({"path": "ct", "parts": ["1"], "index": 0}, r"images.CT.index: expected none beside `parts`, .* found 0"),
+    ],
+)
+def test_a_wrong_volume_or_part_is_one_line_without_control_characters(tmp_path, image, message):
+    case = {"case_id": "a", "images": {"CT": image}}
+    layouts.write_json(tmp_path / "manifest.json", {"channels": ["CT"], "labels": {"x": 1}, "cases": [case]})
+    with pytest.raises(InputError, match=message) as error:
+        read_manifest(tmp_path)
+    assert str(error.value).isprintable()

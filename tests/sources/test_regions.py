@@ -106,3 +106,13 @@ def test_a_channel_whose_grid_counts_may_be_left_out_with_a_word(caplog):
     found = select_channels(dataset, ["c", "a"]).reading
     assert (found.grid_channel, found.assumed_orientation) == (None, "LPS")
     assert "channel b, whose grid was stated to count, is left out" in caplog.text
+
+
+def test_channels_may_be_asked_for_by_their_synonyms():
+    images = tuple(ImageFile(path=f"{name}.nii.gz") for name in ("T1w", "T1Gd", "T2-FLAIR"))
+    cases = (Case(case_id="x", images=images),)
+    dataset = make_dataset({}, channels=("T1w", "T1Gd", "T2-FLAIR"), cases=cases)
+    found = select_channels(dataset, ["flair", "t1ce"])
+    assert [channel.name for channel in found.channels] == ["T2-FLAIR", "T1Gd"]
+    with pytest.raises(InputError, match="no channel t2, a/b; channels are"):
+        select_channels(dataset, ["t2", "a/b"])

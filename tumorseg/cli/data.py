@@ -9,6 +9,7 @@ VERBS = {
     "fetch": "download datasets by name",
     "check": "every problem of every case of a dataset, in one table",
     "import": "write a dataset as an nnU-Net raw folder, or from there in another layout",
+    "merge": "pool datasets into one manifest, with the channels and labels that all have",
 }
 """Verb to what it does; the module `data_<verb>` holds `command`."""
 

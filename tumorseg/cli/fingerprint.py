@@ -15,6 +15,12 @@ from tumorseg.cli.stated import exclude, stated_of, stated_options
 @click.option("--channels", default="", help="Channels to use, in this order, separated by commas.")
 @click.option("--regions", help="brats, none, or a JSON file of regions.")
 @click.option(
+    "--common-with",
+    multiple=True,
+    metavar="DATASET",
+    help="Measure the channels and regions that this dataset has too; may be given often.",
+)
+@click.option(
     "--jobs",
     type=click.IntRange(min=1),
     help="Processes at most.  [default: one per core; never more than memory holds]",

@@ -52,6 +52,12 @@ VERBS = {
 @click.option("--channels", default="", help="Channels to use, in this order, separated by commas.")
 @click.option("--regions", help="brats, none, or a JSON file of regions.  [default: the dataset's own]")
 @click.option(
+    "--common-with",
+    multiple=True,
+    metavar="DATASET",
+    help="Plan for the channels and regions that this dataset has too; may be given often.",
+)
+@click.option(
     "--splits",
     metavar="FILE|group|site|whole-sites|stratified",
     help="JSON file of folds (lists of held-out case_ids, or nnU-Net's splits_final.json), or: whole groups; one site each; whole sites; "

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from tumorseg.errors import PlanError
+from tumorseg.planning.common_ground import CommonGround
 from tumorseg.planning.decided import Decided
 from tumorseg.planning.families.registry import family_of
 from tumorseg.planning.folds.split_lists import SplitLists
@@ -40,6 +41,8 @@ class PlanOptions(Record):
     """Channels that the user picked; the fingerprint holds no others. Empty for all."""
     regions: str | None = None
     """Where the regions of the fingerprint come from, if the user stated it."""
+    common: CommonGround | None = None
+    """What the dataset has in common with others, where the fingerprint holds only that."""
     excluded: tuple[str, ...] = ()
     """Cases that the user left out; the fingerprint does not hold them."""
     kept_back: tuple[str, ...] = ()

@@ -149,6 +149,7 @@ def _selection(options: PlanOptions) -> UserSelection:
     return UserSelection(
         channels=options.channels,
         regions=options.regions,
+        common=options.common,
         excluded=options.excluded,
         kept_back=options.kept_back,
         listed=None if listed is None else tuple(sorted(listed)),

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tumorseg.errors import InputError
-from tumorseg.schema.dataset import Case, ChannelKind, repeated_values
+from tumorseg.ops.matching.channels import match_channels
+from tumorseg.schema.dataset import Case, Channel, ChannelKind, repeated_values
 from tumorseg.sources.folders import Listing
 from tumorseg.workers.outcomes import Failure
 
@@ -35,8 +36,10 @@ class Matched(NamedTuple):
     """Those of another number of channels."""
 
 
-def match_channels(path: Path, listing: Listing, wanted: Wanted) -> Matched:
+def match_listing(path: Path, listing: Listing, wanted: Wanted) -> Matched:
     """Return the cases of a listing with the channels that are wanted: by name, by kind, or by their number if they have no names.
+
+    Names may differ as those of one channel do between datasets: `t1ce`, `T1Gd`.
 
     Raises:
         InputError: the listing names its channels, and lacks one.
@@ -67,10 +70,10 @@ def wrong_channels(case_id: str, found: str, wanted: Wanted) -> Failure:
 
 
 def _positions(path: Path, listing: Listing, wanted: Wanted) -> list[int]:
-    # Two channels may differ in the case of letters only, such as `b` and `B`, so that an exact name comes first.
-    exact = {name: position for position, name in enumerate(listing.channels)}
-    alike = {name.casefold(): position for name, position in exact.items()}
-    order = [exact.get(name, alike.get(name.casefold())) for name in wanted.names]
+    sought, there = _channels(wanted.names, wanted.kinds), _channels(listing.channels, listing.kinds)
+    # Who gives cases to a model calls their channels as it does; another name that says nothing matches none.
+    found = match_channels(sought, there, is_one=True).found
+    order = [listing.channels.index(found[name]) if name in found else None for name in wanted.names]
     # DICOM series are called as each scanner calls them; what made the images is all that two sites have in common.
     if None in order:
         order = _match_kinds(listing.kinds, wanted.kinds) or order
@@ -81,6 +84,12 @@ def _positions(path: Path, listing: Listing, wanted: Wanted) -> list[int]:
             file=path,
         )
     return [position for position in order if position is not None]
+
+
+def _channels(names: Sequence[str], kinds: Sequence[ChannelKind | None]) -> list[Channel]:
+    known = kinds or [None] * len(names)
+    # Unchecked: what a file calls its channels may be no name at all, and then matches none.
+    return [Channel.model_construct(name=name, kind=kind) for name, kind in zip(names, known, strict=True)]
 
 
 def _match_kinds(found: Sequence[ChannelKind | None], wanted: Sequence[ChannelKind | None]) -> list[int | None] | None:

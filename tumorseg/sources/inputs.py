@@ -9,7 +9,7 @@ from tumorseg.errors import InputError
 from tumorseg.schema.dataset import Case, ChannelKind, name_fault
 from tumorseg.schema.wording import shown
 from tumorseg.sources.brats import is_brats_case
-from tumorseg.sources.channel_matching import Matched, Wanted, match_channels
+from tumorseg.sources.channel_matching import Matched, Wanted, match_listing
 from tumorseg.sources.dicom import list_dicom, list_dicom_apart, list_dicom_labels
 from tumorseg.sources.folders import Collected, Listing, Part, Problems, collecting, image_files, image_id
 from tumorseg.sources.layouts import LAYOUTS, Layout, find_layout
@@ -43,6 +43,8 @@ class Segmentations(NamedTuple):
     """Case id to its file, or files where it is DICOM, sorted by id."""
     refused: tuple[Failure, ...]
     """Cases that cannot be scored, sorted by id."""
+    cases: Mapping[str, Case] = {}
+    """Case id to what a dataset or manifest says of it: images, patient, site, columns."""
 
 
 def open_inputs(
@@ -101,10 +103,12 @@ def open_labels(paths: Sequence[Path], *, allow_outside: bool = False, may_be_em
     """
     found: dict[str, list[tuple[str, ...]]] = {}
     refused: list[Failure] = []
+    cases: dict[str, Case] = {}
     for path in paths:
-        labels, failures = _labels_of(path, allow_outside=allow_outside, may_be_empty=may_be_empty)
-        refused += failures
-        for case_id, files in labels:
+        there = _labels_of(path, allow_outside=allow_outside, may_be_empty=may_be_empty)
+        refused += there.refused
+        cases |= {case.case_id: case for case in there.cases}
+        for case_id, files in there.labels:
             found.setdefault(case_id, []).append(files)
     for case_id, given in found.items():
         if (fault := _label_fault(case_id, given)) is not None:
@@ -113,7 +117,7 @@ def open_labels(paths: Sequence[Path], *, allow_outside: bool = False, may_be_em
     # Failures bear ids as they can be printed, so that is what ids are compared by.
     known = {failure.case_id for failure in refused}
     sound = {case_id: files[0] for case_id, files in sorted(found.items()) if _printable(case_id) not in known}
-    return Segmentations(sound, tuple(refused))
+    return Segmentations(sound, tuple(refused), cases)
 
 
 def _label_fault(case_id: str, files: Sequence[tuple[str, ...]]) -> str | None:
@@ -130,11 +134,17 @@ def _rivalry(files: Iterable[str]) -> str:
     return f"found {' and '.join(files)}, expected one of them; rename or move the others away"
 
 
-_Labels = list[tuple[str, tuple[str, ...]]]
-"""Case id and files of each."""
+class _There(NamedTuple):
+    """What one path holds."""
+
+    labels: Sequence[tuple[str, tuple[str, ...]]]
+    """Case id and files of each."""
+    refused: Sequence[Failure] = ()
+    cases: Sequence[Case] = ()
+    """Those that a layout lists."""
 
 
-def _labels_of(path: Path, *, allow_outside: bool, may_be_empty: bool) -> tuple[_Labels, list[Failure]]:
+def _labels_of(path: Path, *, allow_outside: bool, may_be_empty: bool) -> _There:
     """Return the segmentations at a path, and what is wrong with some.
 
     Raises:
@@ -142,24 +152,25 @@ def _labels_of(path: Path, *, allow_outside: bool, may_be_empty: bool) -> tuple[
     """
     layout = _layout_of(path)
     if layout is None and may_be_empty and path.is_dir() and not image_files(path):
-        return [], []
+        return _There([])
     if layout is None:
-        return [(image_id(file), (str(file),)) for file in plain_files(path)], []
+        return _There([(image_id(file), (str(file),)) for file in plain_files(path)])
     if layout is LAYOUTS["DICOM"]:
-        found: tuple[_Labels, list[Failure]] = (list_dicom_labels(path), [])
+        found = _There(list_dicom_labels(path))
     else:
         found = _listed_labels(path, layout, allow_outside=allow_outside)
-    if not any(found):
+    if not (found.labels or found.refused):
         raise InputError("found cases, but no label among them; expected reference segmentations", file=path)
     return found
 
 
-def _listed_labels(path: Path, layout: Layout, *, allow_outside: bool) -> tuple[_Labels, list[Failure]]:
+def _listed_labels(path: Path, layout: Layout, *, allow_outside: bool) -> _There:
     with collecting() as collected:
         listing = layout.list_cases(path, allow_outside=allow_outside)
     sound, refused = _sort_out(path, collected, listing.cases, part="label")
     labels = [(case.case_id, case.label_files) for case in sound if case.label is not None]
-    return [*labels, *((case_id, (file,)) for case_id, file in listing.lone_labels)], refused
+    lone = [(case_id, (file,)) for case_id, file in listing.lone_labels]
+    return _There([*labels, *lone], refused, sound)
 
 
 def _layout_of(path: Path) -> Layout | None:
@@ -189,7 +200,7 @@ def _match_layout(path: Path, wanted: Wanted, *, allow_outside: bool) -> Matched
     sound, refused = _sort_out(path, collected, listing.cases, part="image")
     if listing.masks:
         logger.warning("%s: labels of images beside them are left out: %s", path, _some(listing.masks))
-    matched = match_channels(path, listing._replace(cases=tuple(sound)), wanted)
+    matched = match_listing(path, listing._replace(cases=tuple(sound)), wanted)
     return Matched(matched.cases, [*matched.refused, *refused])
 
 
@@ -202,7 +213,7 @@ def _match_dicom(path: Path, wanted: Wanted) -> Matched:
     """Return the studies that have the channels; where they differ, each is looked at by itself."""
     try:
         with collecting() as collected:
-            matched = match_channels(path, list_dicom(path), wanted)
+            matched = match_listing(path, list_dicom(path), wanted)
     except InputError:
         # Collected anew: what the first attempt noted would be told twice.
         with collecting() as collected:
@@ -219,7 +230,7 @@ def _match_apart(path: Path, listings: Iterable[Listing], wanted: Wanted) -> Mat
     found = Matched([], [])
     for listing in listings:
         try:
-            _add(found, match_channels(path, listing, wanted))
+            _add(found, match_listing(path, listing, wanted))
         except InputError as error:
             case_id = listing.cases[0].case_id
             found.refused.append(Failure(case_id, error.text(case_id=case_id)))

@@ -3,7 +3,9 @@
 CSV has the columns `case_id`, one per channel, `label`, and perhaps `group`, `site`, empty ones headed `label:NAME=VALUE`, and others
 that say something of the cases. JSON is `{"name", "channels", "labels", "optional_labels", "regions", "ignore_label", "reading",
 "cases"}`, of which `channels` and `cases` are required; a case is `{"case_id", "images": {channel: path} or [path, …], "label",
-"group", "site", "columns"}`. Relative paths start at the manifest's folder. As the file is the user's own, paths may lead anywhere.
+"group", "site", "columns"}`. In the place of a path may stand `{"path", "index", "num_volumes"}`, a volume of a 4D file, or
+`{"path", "parts"}`, files of a folder that make up a DICOM series. `merged` is `data merge`'s own mark. Relative paths start at the manifest's folder. As the file is the
+user's own, paths may lead anywhere.
 """
 
 from collections.abc import Mapping
@@ -14,7 +16,7 @@ from pydantic import BeforeValidator, Field
 
 from tumorseg.errors import InputError
 from tumorseg.schema.base import Record, parse_record, to_json
-from tumorseg.schema.dataset import Case, Dataset, Labels, Name, NamedChannel, Reading, Region
+from tumorseg.schema.dataset import Case, Dataset, ImageFile, Labels, Name, NamedChannel, Reading, Region
 from tumorseg.sources.conversion import CaseFiles, Conversion
 from tumorseg.sources.discovery import Discovered, discover_labels
 from tumorseg.sources.folders import Listing, Part, Problems, build_case, build_dataset, folder_name, is_there
@@ -42,8 +44,8 @@ class ManifestCase(Record):
 
     case_id: str
     """Becomes the name of files: `build_case` checks it."""
-    images: dict[str, str] | tuple[str, ...]
-    """A path per channel: by name, or in the order of `channels`."""
+    images: dict[str, str | ImageFile] | tuple[str | ImageFile, ...]
+    """A path per channel, or the file of which one volume or some parts are it: by name, or in the order of `channels`."""
     label: str | None = None
     group: str | None = None
     site: str | None = None
@@ -66,6 +68,8 @@ class Manifest(Record):
     reading: Reading = Reading()
     """How files are read where they leave it open."""
     cases: tuple[ManifestCase, ...]
+    merged: str | None = None
+    """Hash of all the rest, by which `data merge` knows a file that it wrote and nobody has edited; null in all others."""
 
 
 def is_manifest(path: Path) -> bool:
@@ -197,31 +201,33 @@ def _cases(file: Path, manifest: Manifest) -> list[Case]:
 
 
 def _case(file: Path, case: ManifestCase, manifest: Manifest, *, problems: Problems) -> Case:
-    paths = _image_paths(case, [channel.name for channel in manifest.channels], problems)
-    stated: dict[Part, list[str]] = {"image": paths, "label": [case.label] if case.label else []}
-    for part, files in stated.items():
-        for path in files:
-            if (problem := _problem_of(file, path)) is not None:
-                problems.add(f"{problem}; mend it", case_id=case.case_id, part=part, is_closed=True)
-    images = [{"path": str(file.parent / path)} for path in paths]
+    files = _image_files(case, [channel.name for channel in manifest.channels], problems)
+    stated: list[tuple[Part, Path, str]] = [("label", file.parent, case.label)] if case.label else []
+    for image in files:
+        stated.append(("image", file.parent, image.path))
+        stated += [("image", file.parent / image.path, name) for name in image.parts]
+    for part, folder, path in stated:
+        if (problem := _problem_of(folder, path)) is not None:
+            problems.add(f"{problem}; mend it", case_id=case.case_id, part=part, is_closed=True)
+    images = [image.changed(path=str(file.parent / image.path)) for image in files]
     label = str(file.parent / case.label) if case.label else None
     return build_case(file, images=images, label=label, **{name: getattr(case, name) for name in SAME})
 
 
-def _problem_of(file: Path, stated: str) -> str | None:
-    """Return why a text of a manifest cannot be the path of a file, or None."""
+def _problem_of(folder: Path, stated: str) -> str | None:
+    """Return why a text of a manifest cannot be the path of a file that starts at a folder, or None."""
     if not stated:
         return "found an empty path, expected an image"
     if not stated.isprintable():
         return f"found the path {stated!r}, expected one without line breaks and other control characters"
     # A backslash may be part of a name; only what is not there was written on Windows.
-    if "\\" in stated and not is_there(file.parent / stated):
+    if "\\" in stated and not is_there(folder / stated):
         return f"found the path {stated!r} with backslashes, expected it with /"
     return None
 
 
-def _image_paths(case: ManifestCase, channels: list[str], problems: Problems) -> list[str]:
-    """Return a case's paths in channel order."""
+def _image_files(case: ManifestCase, channels: list[str], problems: Problems) -> list[ImageFile]:
+    """Return a case's images in channel order, their paths as stated."""
     # Not strict: lists of other lengths are reported below. Pairing drops what a list has too much of, so its length is asked too.
     named = case.images if isinstance(case.images, dict) else dict(zip(channels, case.images, strict=False))
     if set(named) != set(channels) or len(case.images) != len(channels):
@@ -231,4 +237,5 @@ def _image_paths(case: ManifestCase, channels: list[str], problems: Problems) ->
             case_id=case.case_id,
             part="image",
         )
-    return [named[channel] for channel in channels if channel in named]
+    stated = [named[channel] for channel in channels if channel in named]
+    return [ImageFile(path=image) if isinstance(image, str) else image for image in stated]

@@ -5,8 +5,6 @@ images; else it says something of the cases, such as their age, and is kept with
 patient's or a number as well, counts for a path only if no other column names images. Columns and rows without a word in them are left out.
 """
 
-import csv
-import io
 import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -20,19 +18,13 @@ from tumorseg.sources.leaving_out import used
 from tumorseg.sources.pair_names import LABEL_WORDS
 from tumorseg.storage.dicom.files import BARE_ENDINGS, holds_dicom, is_dicom_file
 from tumorseg.storage.images import ENDINGS
+from tumorseg.storage.tables import read_lines, separator_text
 
 logger = logging.getLogger(__name__)
 
 OPTIONAL = ("label", "group", "site")
 """Columns that need not be there."""
 LABEL_PREFIX = "label:"
-SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
-"""What may be between cells, the usual one first."""
-STATED_SEPARATOR = re.compile(r"sep=(.)\s*")
-"""First line by which spreadsheets tell each other what is between cells."""
-UTF_16 = (b"\xff\xfe", b"\xfe\xff")
-SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
-"""How files begin that are no text."""
 LEAST_IMAGES = 0.75
 """Share of a column's cells that name images, from which on it is a channel."""
 LEAST_FILLED = 0.5
@@ -171,57 +163,12 @@ def _holds_image(folder: Path, cell: str) -> bool:
 
 
 def _read_table(file: Path) -> _Table:
-    text = _read_text(file)
-    stated = STATED_SEPARATOR.match(text)
-    text = text[stated.end() :] if stated else text
-    separator = stated[1] if stated else _separator(text)
-    # Without `strict` a quote that is never closed makes one cell of the rest of the table.
-    try:
-        lines = list(csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator))
-    except csv.Error as error:
-        raise InputError(f"is not CSV ({error}); mend the file", file=file) from None
-    if separator != ",":
-        logger.info("%s: the cells are separated by %s", file, SEPARATORS.get(separator, repr(separator)))
-    filled = []
-    for line in lines:
-        cells = [cell.strip() for cell in line]
-        # Spreadsheets save rows of empty cells wherever something once was.
-        if any(cells):
-            filled.append(cells)
-    header, *rows = filled or [[]]
-    _check_header(file, header, separator)
+    lines = read_lines(file, expected="a manifest")
+    if lines.separator != ",":
+        logger.info("%s: the cells are separated by %s", file, separator_text(lines.separator))
+    header, *rows = lines.cells or [[]]
+    _check_header(file, header, lines.separator)
     return _named(file, header, _check_rows(file, header, rows))
-
-
-def _read_text(file: Path) -> str:
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror}), expected a manifest; check the path", file=file) from None
-    if data.startswith(SPREADSHEETS):
-        raise InputError("is a spreadsheet or an archive, expected text; save it as CSV in UTF-8", file=file)
-    # Without its mark UTF-16 shows by the null bytes of plain letters, which no text in UTF-8 has.
-    if data.startswith(UTF_16) or b"\0" in data:
-        raise InputError("is in UTF-16, expected UTF-8; save it as CSV in UTF-8", file=file)
-    # Spreadsheets begin UTF-8 with a mark, which must not become part of the first heading.
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"found bytes that are not UTF-8 at position {error.start}, as in Latin-1; save it as CSV in UTF-8",
-            file=file,
-        ) from None
-
-
-def _separator(text: str) -> str:
-    """Return what is between the cells: by which the first line has a column `case_id`, else most columns."""
-    line = next((line for line in text.splitlines() if line.strip()), "")
-    columns: dict[str, list[str]] = {}
-    for separator in SEPARATORS:
-        columns[separator] = [cell.strip(' "') for cell in line.split(separator)]
-    named = [separator for separator, names in columns.items() if "case_id" in names]
-    # Of several that fit equally well, max takes the first, which is the usual one.
-    return max(named or columns, key=lambda separator: len(columns[separator]))
 
 
 def _check_rows(file: Path, header: Sequence[str], rows: Iterable[list[str]]) -> list[list[str]]:
@@ -252,7 +199,7 @@ def _check_header(file: Path, header: Sequence[str], separator: str) -> None:
     if "case_id" in names and not repeated:
         return
     found = f"{', '.join(map(repr, repeated))} twice" if "case_id" in names else f"{names}"
-    between = "" if separator == "," else f" (the cells are separated by {SEPARATORS.get(separator, repr(separator))})"
+    between = "" if separator == "," else f" (the cells are separated by {separator_text(separator)})"
     raise InputError(
         f"found the columns {found}{between}, expected `case_id`, one per channel, `label`; mend line 1", file=file
     )

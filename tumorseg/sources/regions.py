@@ -6,29 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from tumorseg.errors import InputError
+from tumorseg.ops.matching.channels import match_channels
+from tumorseg.ops.matching.gliomas import BRATS_VALUES, PARTS, has_brats_values, part_of
 from tumorseg.schema.base import Record, parse_record
-from tumorseg.schema.dataset import Dataset, Reading, Region, repeated_values
+from tumorseg.schema.dataset import Channel, Dataset, Reading, Region, repeated_values
 from tumorseg.storage.json_files import read_json
 
 logger = logging.getLogger(__name__)
-
-EDEMA = {"edema", "peritumoraledema", "peritumoraledematousinvadedtissue", "ed"}
-CORE = {
-    "necroticcore",
-    "necrotictumorcore",
-    "necrosis",
-    "nonenhancingtumor",
-    "nonenhancingtumorcore",
-    "necroticandnonenhancingtumor",
-    "necroticandnonenhancingtumorcore",
-    "ncr",
-    "ncrnet",
-    "netc",
-}
-ENHANCING = {"enhancingtumor", "gdenhancingtumor", "enhancing", "et"}
-"""What the three parts of a glioma are called, without case, spaces and hyphens, in American spelling."""
-BRATS_VALUES = (2, 1, 4)
-"""Edema, core and enhancing tumour in BraTS files, for labels without speaking names."""
 
 
 class _StatedRegion(Record):
@@ -65,25 +49,28 @@ def choose_regions(dataset: Dataset, choice: str) -> Dataset:
 
 
 def select_channels(dataset: Dataset, names: Sequence[str]) -> Dataset:
-    """Return a dataset with some of its channels, in the order of `names`.
+    """Return a dataset with some of its channels, in the order of `names`, which may be synonyms: `t1ce` for `T1Gd`.
 
     Raises:
         InputError: a name is unknown or given twice, or none is given.
     """
     known = [channel.name for channel in dataset.channels]
-    unknown = [name for name in names if name not in known]
+    # Unchecked: a text that can be no channel is no channel of this dataset.
+    wanted = [Channel.model_construct(name=name) for name in dict.fromkeys(names)]
+    match = match_channels(wanted, dataset.channels, is_one=True)
     repeated = repeated_values(names)
-    if unknown or repeated or not names:
-        is_twice = repeated and not unknown
-        what = f"{', '.join(repeated)} asked for twice" if is_twice else f"no channel {', '.join(unknown)}"
+    if match.missing or repeated or not names:
+        is_twice = repeated and not match.missing
+        what = f"{', '.join(repeated)} asked for twice" if is_twice else f"no channel {', '.join(match.missing)}"
         raise InputError(f"{dataset.name}: {what}; channels are {', '.join(known)}; choose among them")
-    order = [known.index(name) for name in names]
+    chosen = [match.found[name] for name in names]
+    order = [known.index(name) for name in chosen]
     cases = []
     for case in dataset.cases:
         images = tuple(case.images[i] for i in order)
         cases.append(case.changed(images=images))
     channels = tuple(dataset.channels[i] for i in order)
-    return dataset.changed(channels=channels, cases=tuple(cases), reading=_reading(dataset, names))
+    return dataset.changed(channels=channels, cases=tuple(cases), reading=_reading(dataset, chosen))
 
 
 def _reading(dataset: Dataset, names: Sequence[str]) -> Reading:
@@ -110,26 +97,20 @@ def _brats_regions(dataset: Dataset) -> tuple[Region, ...]:
 
 def _glioma_values(dataset: Dataset) -> tuple[int, int, int]:
     """Return the values of edema, core and enhancing tumour."""
-    foreground = {name: value for name, value in dataset.labels.items() if value not in (0, dataset.ignore_label)}
+    foreground = dataset.foreground
+    # Labels that were found in files are called by their values; who asks for these regions says that they are of BraTS.
+    if has_brats_values(foreground):
+        return BRATS_VALUES["edema"], BRATS_VALUES["core"], BRATS_VALUES["ET"]
     found = []
-    for part in (EDEMA, CORE, ENHANCING):
-        found.append([value for name, value in foreground.items() if _spelling(name) in part])
+    for part in PARTS:
+        found.append([value for name, value in foreground.items() if part_of(name) == part])
     if all(len(values) == 1 for values in found):
         return found[0][0], found[1][0], found[2][0]
-    # Labels that were found in files are called by their values; just these are the values of BraTS up to 2021.
-    if foreground == {f"label_{value}": value for value in BRATS_VALUES}:
-        return BRATS_VALUES
     listed = ", ".join(f"{name}={value}" for name, value in foreground.items())
     raise InputError(
         f"{dataset.name}: found the labels {listed}, expected one each for edema, necrotic or non-enhancing core and "
         "enhancing tumour; give --regions a JSON file"
     )
-
-
-def _spelling(name: str) -> str:
-    """Return a label's name in lower-case American letters only."""
-    letters = "".join(letter for letter in name.casefold() if letter.isalnum())
-    return letters.replace("tumour", "tumor").replace("oedema", "edema")
 
 
 def _stated_regions(dataset: Dataset, file: Path) -> list[dict[str, Any]]:

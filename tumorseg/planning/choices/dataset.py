@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from tumorseg.planning.common_ground import CommonGround
 from tumorseg.planning.decided import Decided
 from tumorseg.planning.evidence.images import reading_reasons, unplaced_files, with_outside_value
 from tumorseg.planning.evidence.kinds import KindDecision
@@ -21,6 +22,8 @@ class UserSelection(NamedTuple):
     """Channels that were picked; empty for all."""
     regions: str | None
     """Where the regions come from; None for the dataset's own."""
+    common: CommonGround | None
+    """What the dataset has in common with others, where only that is planned for."""
     excluded: tuple[str, ...]
     """Cases that were left out."""
     kept_back: tuple[str, ...]
@@ -73,4 +76,5 @@ def _selection_reasons(selection: UserSelection) -> dict[str, Reason]:
         reasons["dataset.regions"] = Reason(
             source="user", rule=f"--regions {selection.regions}", alternative=alternative
         )
-    return reasons
+    # Was found among the channels and regions that were picked before, if any were.
+    return reasons | (selection.common.reasons() if selection.common else {})

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tumorseg.ops.statistics import intensity_statistics, samples_per_case
+from tumorseg.planning.common_ground import CommonGround
 from tumorseg.planning.evidence.images import with_named_kinds
 from tumorseg.planning.folds.split_lists import SplitLists
 from tumorseg.schema.base import Record
@@ -25,6 +26,7 @@ from tumorseg.stages.opening.reading import (
     largest_first,
 )
 from tumorseg.stages.opening.stated import Stated
+from tumorseg.stages.planning.common_ground import limit_to_common
 from tumorseg.stages.planning.measure_case import MeasureResult, MeasureTask, measure_case, measurement_key
 from tumorseg.storage.hashing import (
     HashCache,
@@ -48,6 +50,8 @@ class FingerprintRequest(Record):
     """Channels to use, in this order; all if empty."""
     regions: str | None = None
     """`brats`, `none`, or a JSON file; the dataset's own if None."""
+    common_with: tuple[str, ...] = ()
+    """Datasets whose channels and regions count: what all have is used."""
     stated: Stated = Stated()
     """What is stated of the dataset."""
     exclude: tuple[str, ...] = ()
@@ -62,6 +66,8 @@ class Fingerprinted(NamedTuple):
     fingerprint: Fingerprint
     kept_back: tuple[str, ...]
     """Cases of the dataset in no list of the split file."""
+    common: CommonGround | None = None
+    """What it has in common with other datasets, where only that is measured."""
 
 
 def measure(
@@ -85,12 +91,15 @@ def measure(
         dataset = select_channels(dataset, request.channels)
     if request.regions:
         dataset = choose_regions(dataset, request.regions)
+    common = None
+    if request.common_with:
+        dataset, common = limit_to_common(dataset, request.common_with, roots, stated)
     if require_labels:
         require_certain_labels(dataset, "plan", is_confirmed=stated.confirm_labels)
     found = fingerprint(dataset, roots, jobs=request.jobs)
     work = work_folder(roots.work, dataset.name)
     note_source(work, request.dataset, roots.data_root, allow_outside=stated.allow_outside)
-    return Fingerprinted(found.changed(excluded=excluded_ids(request.exclude)), kept_back)
+    return Fingerprinted(found.changed(excluded=excluded_ids(request.exclude)), kept_back, common)
 
 
 def fingerprint(dataset: Dataset, roots: Roots, *, jobs: int | None = None) -> Fingerprint:

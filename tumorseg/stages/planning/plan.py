@@ -58,6 +58,8 @@ class PlanRequest(Record):
     """Channels to use, in this order; all if empty."""
     regions: str | None = None
     """`brats`, `none`, or a JSON file; the dataset's own if None."""
+    common_with: tuple[str, ...] = ()
+    """Datasets whose channels and regions count: what all have is planned for."""
     splits: str | None = None
     """JSON file of folds, or one of `NAMED_SPLITS`; five random folds if None."""
     exclude: tuple[str, ...] = ()
@@ -97,7 +99,7 @@ def plan(request: PlanRequest) -> WrittenPlan:
     excluded, splits = excluded_ids(request.exclude), _splits(request.splits)
     if isinstance(splits, SplitLists):
         splits = splits.without(excluded)
-    measured, kept_back = _measure(request, splits if isinstance(splits, SplitLists) else None)
+    measured, kept_back, common = _measure(request, splits if isinstance(splits, SplitLists) else None)
     # What a given fingerprint left out was never measured, so it stays out.
     excluded = tuple(sorted({*excluded, *measured.excluded}))
     output = request.output or Path("plans") / f"{measured.dataset.name}__{preset.name}.json"
@@ -113,6 +115,7 @@ def plan(request: PlanRequest) -> WrittenPlan:
         splits=splits,
         channels=request.channels,
         regions=request.regions,
+        common=common,
         excluded=excluded,
         kept_back=kept_back,
         overrides=tuple(map(_with_loss_file, request.overrides)),
@@ -187,8 +190,10 @@ def _measure(request: PlanRequest, splits: SplitLists | None) -> Fingerprinted:
             "--fingerprint was measured already; give --assume-orientation, --paint-order and --allow-outside to `fingerprint`, which "
             "reads the files"
         )
-    if request.dataset or request.channels or request.regions:
-        raise InputError("--fingerprint holds the dataset already; give no -d, --channels or --regions beside it")
+    if request.dataset or request.channels or request.regions or request.common_with:
+        raise InputError(
+            "--fingerprint holds the dataset already; give no -d, --channels, --regions or --common-with beside it, but to `fingerprint`"
+        )
     found = read_record(Fingerprint, request.fingerprint, error=InputError)
     excluded = frozenset(excluded_ids(request.exclude))
     check_excluded(excluded, {*found.excluded, *(case.case_id for case in found.cases)}, str(request.fingerprint))
