@@ -1,10 +1,10 @@
-# Targets: setup, demo, test, coverage, slow, check, format, bench, schema, plans, losses-page, api-page.
+# Targets: setup, demo, test, coverage, slow, check, format, bench, schema, plans, losses-page, metrics-page, api-page.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test coverage slow check format bench schema plans losses-page api-page
+.PHONY: setup demo test coverage slow check format bench schema plans losses-page metrics-page api-page
 
 setup: $(STAMP)
 
@@ -50,11 +50,17 @@ plans: $(STAMP)
 losses-page: $(STAMP)
 	$(BIN)/python -m tests.docs.losses_page
 
+metrics-page: $(STAMP)
+	$(BIN)/python -m tests.docs.metrics_page
+
 api-page: $(STAMP)
 	$(BIN)/python -m tests.docs.api_page
 
 bench: $(STAMP)
 	$(BIN)/pytest -m 'long or gpu'
 	$(BIN)/python -m benchmarks.hippocampus
+	$(BIN)/python -m benchmarks.metrics
+	$(BIN)/python -m benchmarks.statistics
+	$(BIN)/python -m benchmarks.tracking
 	$(BIN)/python -m benchmarks.preprocessing $(if $(PEER),--peer $(PEER),--parts streaming)
 	$(if $(PEER),$(BIN)/python -m benchmarks.labels --peer $(PEER))

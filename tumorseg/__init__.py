@@ -11,6 +11,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from tumorseg.planning.reading.difference import diff_plans
+    from tumorseg.stages.crossing.cross_evaluate import cross_evaluate
+    from tumorseg.stages.crossing.request import CrossEvaluateRequest
+    from tumorseg.stages.evaluation.comparing import CompareRequest, compare_scores
     from tumorseg.stages.evaluation.evaluate import EvaluateRequest, evaluate
     from tumorseg.stages.inference.models import load_model
     from tumorseg.stages.inference.predict import PredictRequest, predict, predict_array
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from tumorseg.stages.training.validate import ValidateRequest, validate
 
 __all__ = [
+    "CompareRequest",
+    "CrossEvaluateRequest",
     "EvaluateRequest",
     "ExplainPlanRequest",
     "PlanRequest",
@@ -37,6 +42,8 @@ __all__ = [
     "ValidatePlanRequest",
     "ValidateRequest",
     "__version__",
+    "compare_scores",
+    "cross_evaluate",
     "diff_plans",
     "evaluate",
     "explain_plan",
@@ -54,6 +61,9 @@ __all__ = [
 
 PLACES = {
     "tumorseg.planning.reading.difference": ("diff_plans",),
+    "tumorseg.stages.crossing.cross_evaluate": ("cross_evaluate",),
+    "tumorseg.stages.crossing.request": ("CrossEvaluateRequest",),
+    "tumorseg.stages.evaluation.comparing": ("CompareRequest", "compare_scores"),
     "tumorseg.stages.evaluation.evaluate": ("EvaluateRequest", "evaluate"),
     "tumorseg.stages.inference.models": ("load_model",),
     "tumorseg.stages.planning.plan": ("PlanRequest", "plan"),

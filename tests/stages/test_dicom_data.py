@@ -169,7 +169,7 @@ def test_predictions_are_scored_against_dicom_labels(archive, tmp_path):
                 predictions=(given,), references=(references,), dataset=str(archive), output=tmp_path / "out", jobs=1
             )
         )
-        assert {case.label: case.dsc for case in report.cases} == dict.fromkeys(NAMES, 1.0)
+        assert {case.label: case.scores["dsc"] for case in report.cases} == dict.fromkeys(NAMES, 1.0)
         assert len(report.cases) == (6 if references == archive else 2)
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["failed"] == []
 

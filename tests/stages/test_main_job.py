@@ -120,8 +120,8 @@ def test_an_all_background_case_is_scored_by_the_empty_mask_policy(toy, trained,
     assert len(done.files) == 6
     assert len(empty) == 2
     for case in empty:
-        assert case.dsc in (None, 0.0)
-        assert case.hd95_mm is None
+        assert case.scores["dsc"] in (None, 0.0)
+        assert case.scores["hd95_mm"] is None
 
 
 def test_training_that_is_finished_does_nothing_when_asked_again(toy, trained):
@@ -338,7 +338,7 @@ def test_folds_of_different_models_are_not_averaged(toy, trained):
 def test_evaluation_without_a_dataset_scores_every_value_found(toy, tmp_path):
     reference = toy.data / "case_0" / "seg.nii.gz"
     report = evaluate(EvaluateRequest(predictions=(reference,), references=(reference,), output=tmp_path, jobs=1))
-    assert {case.label: case.dsc for case in report.cases} == {"label_2": 1.0, "label_7": 1.0}
+    assert {case.label: case.scores["dsc"] for case in report.cases} == {"label_2": 1.0, "label_7": 1.0}
     assert (tmp_path / "metrics.csv").read_text().startswith("case_id,")
 
 

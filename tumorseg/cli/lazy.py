@@ -10,7 +10,7 @@ def lazy_group(prefix: str, verbs: Mapping[str, str]) -> type[click.Group]:
     """Return a group's class.
 
     Args:
-        prefix: what precedes a verb in its module's name; the module holds `command`.
+        prefix: what precedes a verb in its module's name, in which `_` stands for `-`; the module holds `command`.
         verbs: verb to what it does, in the order in which help lists them.
     """
 
@@ -25,7 +25,7 @@ def lazy_group(prefix: str, verbs: Mapping[str, str]) -> type[click.Group]:
             """Import a verb."""
             if cmd_name not in verbs:
                 return None
-            command: click.Command = importlib.import_module(f"{prefix}{cmd_name}").command
+            command: click.Command = importlib.import_module(prefix + cmd_name.replace("-", "_")).command
             return command
 
         def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

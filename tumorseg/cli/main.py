@@ -24,6 +24,7 @@ VERBS = {
     "validate": "predict and score a fold's held-out cases",
     "predict": "segment images with a trained model",
     "evaluate": "score segmentations against references",
+    "cross-evaluate": "test models on datasets that they were not made for",
     "track": "send a model's trainings to MLflow",
     "losses": "look up what a plan's loss can be made of",
 }

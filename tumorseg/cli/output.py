@@ -8,6 +8,7 @@ import click
 from tumorseg.cli.main import Settings
 
 if TYPE_CHECKING:
+    from tumorseg.schema.comparisons import Comparison, Ranking
     from tumorseg.schema.metrics import MetricsReport
     from tumorseg.stages.opening.loaded import Roots
 
@@ -29,6 +30,27 @@ def metrics_text(report: "MetricsReport") -> str:
     from tumorseg.reports.tables import summary_rows, terminal_table
 
     return terminal_table(summary_rows(report))
+
+
+def subgroups_text(report: "MetricsReport") -> str:
+    """Return the table of subgroups, empty where there are none."""
+    from tumorseg.reports.tables import subgroup_rows, terminal_table
+
+    return terminal_table(subgroup_rows(report))
+
+
+def comparison_text(comparison: "Comparison") -> str:
+    """Return the tables of a comparison, and what to bear in mind."""
+    from tumorseg.reports.comparison_tables import comparison_lines
+
+    return "\n".join(comparison_lines(comparison))
+
+
+def ranking_text(ranking: "Ranking") -> str:
+    """Return the tables of a ranking, and what to bear in mind."""
+    from tumorseg.reports.comparison_tables import ranking_lines
+
+    return "\n".join(ranking_lines(ranking))
 
 
 def metrics_json(report: "MetricsReport") -> dict[str, Any]:

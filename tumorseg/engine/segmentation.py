@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tumorseg.engine.restoration import decide, restored_slices
 from tumorseg.engine.sliding_window import Forward, Tiling, predict_slabs
+from tumorseg.ops.absent_channels import AbsentChannels, fill_absent
 from tumorseg.ops.cropping import box_shape, box_slices
 from tumorseg.ops.labels import smallest_dtype
 from tumorseg.ops.preprocessing import PreparedImage, prepare_image, prepare_segmentation, resampling_orders
@@ -28,6 +29,8 @@ class OrientedImage(NamedTuple):
     """Voxels (Z, Y, X) that each channel covers; None for all of them. Empty: None for each channel."""
     previous: Segmentation | None = None
     """Class indices (Z, Y, X) that a cascade is shown, as the last channel of its tiles."""
+    absent: AbsentChannels | None = None
+    """Channels that hold nothing but zeros, and what stands in for them once the image is normalised."""
 
 
 class Segmenter(NamedTuple):
@@ -68,6 +71,8 @@ def cropped_logits(oriented: OrientedImage, segmenter: Segmenter) -> CroppedLogi
     """Return the logits of an image on its own grid, slice after slice, so that they never exist as a whole."""
     spec = segmenter.preprocessing
     prepared = prepare_image(oriented.image, oriented.spacing_mm, spec, covered=oriented.covered)
+    if oriented.absent is not None:
+        fill_absent(prepared.image, oriented.absent)
     image = _network_input(oriented, prepared, spec)
     slabs = predict_slabs(image, segmenter.forward, segmenter.tiling, num_outputs=segmenter.targets.num_outputs)
     orders = resampling_orders(spec.resampling.logit_order, prepared.target_spacing_mm, prepared.spacing_mm, spec)

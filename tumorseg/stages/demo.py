@@ -5,14 +5,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tumorseg.planning.overrides import Override
-from tumorseg.reports.page import Picture, ReportInput, report_html
+from tumorseg.reports.results.page import Page, ResultsInput, results_page
+from tumorseg.reports.results.writing import write_page
 from tumorseg.schema.base import Record
 from tumorseg.schema.metrics import MetricsReport
 from tumorseg.schema.plan import Plan
+from tumorseg.schema.targets import targets_of
 from tumorseg.sources.phantom import write_phantom
 from tumorseg.sources.registry import open_dataset
+from tumorseg.stages.evaluation.case_scoring import Scoring
 from tumorseg.stages.evaluation.evaluate import EvaluateRequest, evaluate
-from tumorseg.stages.evaluation.overlays import case_overlay
+from tumorseg.stages.evaluation.overlays import shown_images
+from tumorseg.stages.evaluation.pages import Shown, plan_facts, with_pictures
 from tumorseg.stages.inference.predict import PredictRequest, predict
 from tumorseg.stages.opening.devices import choose_device
 from tumorseg.stages.opening.fold_folders import fold_plan
@@ -20,8 +24,7 @@ from tumorseg.stages.opening.loaded import Roots
 from tumorseg.stages.planning.plan import PlanRequest, plan
 from tumorseg.stages.training.preprocess import PreprocessRequest, preprocess
 from tumorseg.stages.training.train import Trained, TrainRequest, train
-from tumorseg.storage.atomic import write_text
-from tumorseg.storage.layout import prediction_file
+from tumorseg.storage.layout import ScoresFolder, prediction_file
 from tumorseg.tracking.epochs import read_epochs
 
 logger = logging.getLogger(__name__)
@@ -30,7 +33,6 @@ NUM_UNSEEN = 3
 """Phantoms that are made apart and never trained on."""
 # Phantoms follow from a seed and their number; those of the training have the seed 0.
 UNSEEN_SEED = 1000
-NUM_OVERLAYS = 4
 OVERRIDES: dict[str, float] = {"training.epochs": 24, "training.iterations_per_epoch": 20}
 """Length on a GPU, where it takes seconds; on a CPU these many steps at most make an epoch."""
 CPU_HOURS = 0.075
@@ -94,8 +96,8 @@ def demo(request: DemoRequest) -> Demo:
     metrics = evaluate(
         EvaluateRequest(roots=roots, predictions=(output,), references=(labels,), dataset=str(unseen), output=output)
     )
-    report = home / "report.html"
-    write_text(report, _report(written.plan, trained, metrics, unseen))
+    report = ScoresFolder(home).report
+    write_page(report, _report(written.plan, trained, metrics, unseen))
     return Demo(report, metrics)
 
 
@@ -112,40 +114,16 @@ def _phantoms(folder: Path, num_cases: int, *, seed: int) -> Path:
     return folder if (folder / "dataset.json").is_file() else write_phantom(folder, num_cases=num_cases, seed=seed)
 
 
-def _report(plan: Plan, trained: Trained, metrics: MetricsReport, unseen: Path) -> str:
-    configuration = plan.configurations[plan.default_configuration]
-    length = fold_plan(trained.folder).training
-    facts = {
-        "Dataset": [
-            ("Cases", f"{plan.fingerprint.num_cases}, {len(plan.folds[0])} of them held out"),
-            ("Channels", ", ".join(channel.name for channel in plan.dataset.channels)),
-            ("Labels", ", ".join(name for name, value in plan.dataset.labels.items() if value)),
-        ],
-        "Plan": [
-            ("Network", f"{configuration.network.name}"),
-            ("Spacing (mm)", " × ".join(f"{edge:.2f}" for edge in configuration.spacing_mm)),
-            ("Patch", " × ".join(map(str, configuration.patch_size)) + f", batch {configuration.batch_size}"),
-            ("Loss", configuration.loss.preset),
-            ("Training", f"{length.epochs} epochs of {length.iterations_per_epoch} iterations"),
-        ],
-    }
-    return report_html(
-        ReportInput(
-            title="tumorseg demo",
-            subtitle=f"Scores of {NUM_UNSEEN} phantoms that the model has never seen",
-            facts=facts,
-            log=read_epochs(trained.folder.log),
-            metrics=metrics,
-            overlays=_overlays(plan, trained, unseen),
-        )
-    )
-
-
-def _overlays(plan: Plan, trained: Trained, unseen: Path) -> list[Picture]:
+def _report(plan: Plan, trained: Trained, metrics: MetricsReport, unseen: Path) -> Page:
     dataset = open_dataset(str(unseen), unseen.parent)
-    cases = dataset.cases[:NUM_OVERLAYS]
-    unseen_masks = trained.folder.root / "unseen"
-    return [
-        Picture(case.case_id, case_overlay(plan.dataset, case, prediction_file(unseen_masks, case.case_id)))
-        for case in cases
-    ]
+    masks = trained.folder.root / "unseen"
+    pairs = {case.case_id: ((str(prediction_file(masks, case.case_id)),), case.label_files) for case in dataset.cases}
+    names = [channel.name for channel in dataset.channels]
+    shown = Shown(pairs, Scoring(targets_of(dataset)), shown_images(dataset.cases, names))
+    content = ResultsInput(
+        title="tumorseg demo",
+        subtitle=f"Scores of {NUM_UNSEEN} phantoms that the model has never seen",
+        facts=plan_facts(fold_plan(trained.folder), plan.default_configuration, fold=0),
+        log=read_epochs(trained.folder.log),
+    )
+    return results_page(with_pictures(content, metrics, shown))

@@ -229,3 +229,41 @@ class FetchFiles:
     def unpacking(self) -> Path:
         """Holds the dataset's folder until it is complete."""
         return self.target.with_name(f".{self.target.name}.unpacking")
+
+
+@dataclass(frozen=True)
+class ScoresFolder:
+    """What an evaluation found."""
+
+    root: Path
+    """The folder of the results."""
+
+    @property
+    def metrics(self) -> Path:
+        """Scores of every case, and their summary."""
+        return self.root / "metrics.json"
+
+    @property
+    def table(self) -> Path:
+        """The same scores as CSV."""
+        return self.root / "metrics.csv"
+
+    @property
+    def comparison(self) -> Path:
+        """What tells two models apart."""
+        return self.root / "comparison.json"
+
+    @property
+    def ranking(self) -> Path:
+        """Places of several models."""
+        return self.root / "ranking.json"
+
+    @property
+    def report(self) -> Path:
+        """The page to be read."""
+        return self.root / "report.html"
+
+    @property
+    def against(self) -> "ScoresFolder":
+        """Scores of the predictions that were compared with."""
+        return ScoresFolder(self.root / "against")

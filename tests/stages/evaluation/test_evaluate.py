@@ -11,8 +11,9 @@ from tumorseg.errors import InputError, StorageError, TumorsegError
 from tumorseg.schema.dataset import DatasetDescription
 from tumorseg.schema.metrics import MetricsReport
 from tumorseg.schema.targets import targets_of
+from tumorseg.stages.evaluation.case_scoring import Scoring
 from tumorseg.stages.evaluation.evaluate import EvaluateRequest, evaluate
-from tumorseg.stages.evaluation.scoring import Scoring, score_pairs
+from tumorseg.stages.evaluation.scoring import check_outcome, score_all
 from tumorseg.storage.locks import hold_folder
 
 SHAPE = (7, 6, 5)
@@ -151,7 +152,7 @@ def test_where_all_predictions_are_missing_the_same_rules_hold_but_not_where_nam
     left_out = evaluate(request(folders, missing="skip"))
     assert (left_out.cases, left_out.missing) == ((), ("c0", "c1", "c2", "c3"))
     report = evaluate(request(folders, missing="worst"))
-    assert [case.dsc for case in report.cases] == [0, 0, 0, 0]
+    assert [case.scores["dsc"] for case in report.cases] == [0, 0, 0, 0]
     for path in (folders / "elsewhere").iterdir():
         path.rename(folders / "predictions" / f"other_{path.name}")
     with pytest.raises(InputError, match="no prediction has the case_id of a reference"):
@@ -191,7 +192,7 @@ def test_only_a_reference_of_dicom_cannot_be_scored_against_nothing(folders):
     files = {"c0": ((), (str(folders / "rt.dcm"),))}
     targets = targets_of(DatasetDescription(name="x", channels=("a",), labels={"background": 0, "tumour": 2}))
     with pytest.raises(TumorsegError, match="the reference is DICOM, and there is no prediction whose grid"):
-        score_pairs(files, Scoring(targets, missing="worst"), folders / "scores", jobs=1)
+        check_outcome(score_all(files, Scoring(targets, missing="worst"), jobs=1), folders)
 
 
 def test_where_nothing_can_be_read_one_line_says_so(folders):
@@ -217,16 +218,17 @@ def test_another_ending_or_a_folder_that_is_there_is_a_folder(folders):
     (folders / "there.csv").mkdir()
     for name in ("scores.v2", "there.csv"):
         evaluate(request(folders, output=folders / name))
-        assert sorted(os.listdir(folders / name)) == ["metrics.csv", "metrics.json"]
+        assert sorted(os.listdir(folders / name)) == ["metrics.csv", "metrics.json", "report.html"]
 
 
-@pytest.mark.parametrize("name", ["set/manifest.csv", "other.json", "scores/metrics.json"])
+@pytest.mark.parametrize("name", ["set/manifest.csv", "other.json", "scores/metrics.json", "scores/report.html"])
 def test_what_is_no_scores_is_not_written_over(folders, name):
     (folders / "scores").mkdir()
     (folders / "other.json").write_text("{}")
-    (folders / "scores/metrics.json").write_text('{"cases": 7}')
+    if name.startswith("scores"):
+        (folders / name).write_text('{"cases": 7}')
     before = (folders / name).read_bytes()
-    output = folders / name if name != "scores/metrics.json" else folders / "scores"
+    output = folders / "scores" if name.startswith("scores") else folders / name
     with pytest.raises(InputError, match="is there already and holds no scores"):
         evaluate(request(folders, output=output))
     assert (folders / name).read_bytes() == before

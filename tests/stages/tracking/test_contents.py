@@ -91,9 +91,9 @@ def test_scores_come_with_their_intervals_and_undefined_ones_are_left_out(traine
     report = read_record(MetricsReport, trained.folder.metrics)
     points = {point.name: point.value for point in score_points(report, 3, 5)}
     for label, summary in report.summary.items():
-        assert points[f"final/dsc/{label}/mean"] == summary.dsc.mean
-        if summary.dsc.ci95 is not None:
-            assert points[f"final/dsc/{label}/ci95_low"] == summary.dsc.ci95[0]
+        assert points[f"final/dsc/{label}/mean"] == summary.metrics["dsc"].mean
+        if summary.metrics["dsc"].ci95 is not None:
+            assert points[f"final/dsc/{label}/ci95_low"] == summary.metrics["dsc"].ci95[0]
     assert None not in points.values()
 
 

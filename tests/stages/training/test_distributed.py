@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 # With SGD, as AdamW moves a weight by its whole rate whatever the size of its gradient, rounding included.
 FIELDS = (
-    *("optimizer.name=sgd", "optimizer.lr=0.01", "optimizer.momentum=0.99", "batch_size=5"),
+    *("optimizer.name=sgd", "optimizer.lr=0.003", "optimizer.momentum=0.9", "batch_size=5"),
     *("configurations.3d_fullres.gradient_accumulation=4", "training.epochs=2", "training.iterations_per_epoch=10"),
 )
 MOST_SECONDS = 30

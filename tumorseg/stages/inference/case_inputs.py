@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from tumorseg.errors import InputError
+from tumorseg.ops.absent_channels import AbsentChannels, cover_with_room, present_positions, with_room
 from tumorseg.ops.preprocessing import axis_order
 from tumorseg.schema.base import content_hash
+from tumorseg.schema.cases import CaseReading
 from tumorseg.schema.dataset import Case
 from tumorseg.stages.inference.intensities import check_intensities
 from tumorseg.stages.inference.method import PredictOptions, reading_for
@@ -68,6 +70,11 @@ def check_inputs(model: Model, hashed: HashedCase) -> None:
 def read_inputs(model: Model, case: Case, options: PredictOptions) -> tuple[CaseImage, Segmentation | None]:
     """Read the image of a case without labels, and the class indices that a cascade is shown, where a file holds them.
 
+    Args:
+        model: for which it is read.
+        case: its images are the model's channels in order, without those that `options` says are absent.
+        options: how it is segmented.
+
     Raises:
         InputError: a file cannot be read, or does not hold what the model needs.
     """
@@ -75,9 +82,26 @@ def read_inputs(model: Model, case: Case, options: PredictOptions) -> tuple[Case
     if options.assumed_orientation is None:
         _warn_of_planned_orientation(model, case)
     plan = model.plan
-    found = read_case_image(case, reading_for(plan, options), axis_order(plan))
+    reading, absent = reading_for(plan, options), options.absent
+    if absent is None:
+        found = read_case_image(case, reading, axis_order(plan))
+    else:
+        num_channels = len(plan.dataset.channels)
+        found = read_case_image(case, _reading_present(reading, absent, num_channels), axis_order(plan))
+        image, covered = with_room(found.image, absent), cover_with_room(found.covered, absent)
+        found = found._replace(image=image, covered=covered, absent=absent)
     check_intensities(plan, case.case_id, found)
     return found, read_known_previous(model, case, found)
+
+
+def _reading_present(reading: CaseReading, absent: AbsentChannels, num_channels: int) -> CaseReading:
+    """Return how files are read where some channels have none: by positions among the channels that are there."""
+    present = present_positions(absent, num_channels)
+    values = reading.outside_values
+    return reading.changed(
+        grid=present.index(reading.grid) if reading.grid in present else None,
+        outside_values=tuple(values[number] for number in present) if values else (),
+    )
 
 
 def _files_of(model: Model, case: Case) -> list[str]:

@@ -34,8 +34,10 @@ def check_intensities(plan: Plan, case_id: str, found: CaseImage) -> None:
     for image, inside in zip(found.image, covered, strict=True):
         # What a channel does not cover was filled with a constant, which says nothing of its unit.
         voxels.append(image if inside is None else image[inside])
-    constant = [number for number, one in enumerate(voxels) if not one.size or np.ptp(one) == 0]
-    if len(constant) == len(channels):
+    absent = () if found.absent is None else found.absent.positions
+    present = [number for number in range(len(channels)) if number not in absent]
+    constant = [number for number in present if not voxels[number].size or np.ptp(voxels[number]) == 0]
+    if len(constant) == len(present):
         raise InputError(
             f"found one single value in every voxel ({found.image.flat[0]:g}), expected an image; restore the file",
             case_id=case_id,
@@ -47,9 +49,9 @@ def check_intensities(plan: Plan, case_id: str, found: CaseImage) -> None:
             channels[number].name,
             voxels[number].flat[0] if voxels[number].size else 0,
         )
-    for number, channel in enumerate(channels):
-        if channel.kind == "ct" and number not in constant:
-            _check_hounsfield(plan, case_id, channel, voxels[number])
+    for number in present:
+        if channels[number].kind == "ct" and number not in constant:
+            _check_hounsfield(plan, case_id, channels[number], voxels[number])
 
 
 def _check_hounsfield(plan: Plan, case_id: str, channel: Channel, image: FloatArray) -> None:

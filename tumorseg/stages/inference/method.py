@@ -4,8 +4,9 @@ Masks of equal hashes are results of the same thing.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from tumorseg.ops.absent_channels import AbsentChannels
 from tumorseg.schema.base import content_hash
 from tumorseg.schema.cases import CaseReading, preprocessing_of, reading_of
 from tumorseg.schema.plan import Configuration, Plan
@@ -51,6 +52,8 @@ class PredictOptions(NamedTuple):
     """Whether mirrored views are averaged, by a cascade's previous model too; as each one's plan says if None."""
     assumed_orientation: str | None = None
     """Orientation of files that state none; as the plan says if None."""
+    absent: AbsentChannels | None = None
+    """Channels of the plan that the cases lack, and what stands in for them; None where they lack none."""
 
 
 AS_PLANNED = PredictOptions()
@@ -97,16 +100,18 @@ def method_hash(
         options: how cases are segmented.
         previous: this hash of a cascade's previous model; None where there is none, or its masks are files of the case.
     """
-    return content_hash(
-        {
-            "version": METHOD_VERSION,
-            "plan": plan.model_dump(mode="json", exclude=NOT_OF_PLAN),
-            "configuration": configuration.model_dump(mode="json", exclude=NOT_OF_CONFIGURATION),
-            "mirroring_axes": averaged_axes(configuration, options.mirroring),
-            # with a version of its own, which is raised when it gives other arrays
-            "preprocessing": preprocessing_of(plan, configuration).model_dump(mode="json"),
-            "reading": reading_for(plan, options).model_dump(mode="json"),
-            "weights": list(weights),
-            "previous": previous,
-        }
-    )
+    parts: dict[str, Any] = {
+        "version": METHOD_VERSION,
+        "plan": plan.model_dump(mode="json", exclude=NOT_OF_PLAN),
+        "configuration": configuration.model_dump(mode="json", exclude=NOT_OF_CONFIGURATION),
+        "mirroring_axes": averaged_axes(configuration, options.mirroring),
+        # with a version of its own, which is raised when it gives other arrays
+        "preprocessing": preprocessing_of(plan, configuration).model_dump(mode="json"),
+        "reading": reading_for(plan, options).model_dump(mode="json"),
+        "weights": list(weights),
+        "previous": previous,
+    }
+    # Only where it says something, so that masks of whole images keep the hash that they have.
+    if options.absent is not None:
+        parts["absent"] = options.absent._asdict()
+    return content_hash(parts)

@@ -23,7 +23,7 @@ from tumorseg.storage.nnunet_checkpoints import load_nnunet_checkpoint
 logger = logging.getLogger(__name__)
 
 
-class _Imported(NamedTuple):
+class NnunetModelParts(NamedTuple):
     """All but the weights of one model of nnU-Net."""
 
     plan: Plan
@@ -72,7 +72,7 @@ def load_nnunet_model(paths: Sequence[Path], device: str, folds: Sequence[str]) 
         InputError: dataset.json is malformed, or a checkpoint was replaced while it was loaded.
         StorageError: a checkpoint is missing or damaged.
     """
-    found = _read_model(paths, folds)
+    found = read_nnunet_model(paths, folds)
     network_spec = found.configuration.network
     assert isinstance(network_spec, UNetTopology)  # an import makes no other
 
@@ -85,7 +85,18 @@ def load_nnunet_model(paths: Sequence[Path], device: str, folds: Sequence[str]) 
     return load_networks(found.plan, found.configuration, found.checkpoints, device, read)
 
 
-def _read_model(paths: Sequence[Path], folds: Sequence[str]) -> _Imported:
+def read_nnunet_model(paths: Sequence[Path], folds: Sequence[str]) -> NnunetModelParts:
+    """Read all of a model but its weights.
+
+    Args:
+        paths: the model's folder, or folders of its folds.
+        folds: which folds of a model folder; all finished ones if empty.
+
+    Raises:
+        PlanError: folders of several models, folds that are not there, or a model that cannot be imported.
+        InputError: dataset.json is malformed.
+        StorageError: a checkpoint is missing or damaged.
+    """
     resolved = [path.resolve() for path in paths]
     models = {path.parent if _is_fold(path) else path for path in resolved}
     if len(models) > 1:
@@ -109,7 +120,7 @@ def _read_model(paths: Sequence[Path], folds: Sequence[str]) -> _Imported:
         )
     mirrored = _with_mirroring(configuration, axes, str(model.root))
     _warn_of_sides(plan, axes)
-    return _Imported(plan.changed(configurations={name: mirrored}), mirrored, tuple(checkpoints))
+    return NnunetModelParts(plan.changed(configurations={name: mirrored}), mirrored, tuple(checkpoints))
 
 
 def _checkpoints(path: Path, folds: Sequence[str]) -> list[Path]:

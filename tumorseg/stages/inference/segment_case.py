@@ -46,7 +46,7 @@ def segment_case(
         previous = to_indices(orient(values, found.orientation), targets_of(model.plan.dataset))
     # A network without a previous configuration would take the segmentation for one more channel of the image.
     assert (previous is None) == (model.configuration.previous_configuration is None)
-    oriented = OrientedImage(found.image, found.spacing_mm, found.covered, previous)
+    oriented = OrientedImage(found.image, found.spacing_mm, found.covered, previous, found.absent)
     values = segment(oriented, _segmenter(model, mirroring))
     return np.ascontiguousarray(restore_orientation(values, found.orientation))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from tumorseg.errors import InputError
+from tumorseg.ops.absent_channels import AbsentChannels
 from tumorseg.ops.geometry import AxisOrder, Orientation, orient, spacing_of
 from tumorseg.ops.labels import to_indices
 from tumorseg.schema.cases import CaseReading
@@ -54,6 +55,8 @@ class CaseImage(NamedTuple):
     """Whether all channels were stored on the same voxels of the world."""
     unplaced: tuple[int, ...] = ()
     """Channels whose files state no orientation."""
+    absent: AbsentChannels | None = None
+    """Channels that the case lacks, zeros in the image; all other fields count the channels that were read from files."""
 
     @property
     def is_placed(self) -> bool:

@@ -88,8 +88,7 @@ def system_points(samples: Sequence[Mapping[str, float]], first: int) -> Iterato
 def score_points(report: MetricsReport, step: int, time_ms: int) -> Iterator[Point]:
     """Yield the scores of the held-out cases: mean and 95 % interval of every metric and label."""
     for label, summary in report.summary.items():
-        for metric in ("dsc", "nsd", "hd95_mm", "volume_error_ml"):
-            found = getattr(summary, metric)
+        for metric, found in summary.metrics.items():
             low, high = found.ci95 or (None, None)
             for name, value in (("mean", found.mean), ("ci95_low", low), ("ci95_high", high)):
                 if value is not None and math.isfinite(value):

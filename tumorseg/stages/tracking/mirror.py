@@ -206,8 +206,9 @@ def _worst_to_best(report: MetricsReport) -> dict[str, str]:
     """Return the held-out cases of the lowest, the median and the highest mean DSC, by rank; each case once."""
     scores: dict[str, list[float]] = {}
     for found in report.cases:
-        if found.dsc is not None:
-            scores.setdefault(found.case_id, []).append(found.dsc)
+        dsc = found.scores["dsc"]
+        if dsc is not None:
+            scores.setdefault(found.case_id, []).append(dsc)
     ordered = sorted(scores, key=lambda case_id: (statistics.fmean(scores[case_id]), case_id))
     if not ordered:
         return {}

@@ -3,19 +3,26 @@
 from pathlib import Path
 
 from tumorseg.errors import PlanError, StorageError
+from tumorseg.reports.results.page import ResultsInput, results_page
 from tumorseg.schema.base import Record
 from tumorseg.schema.cases import reading_of
 from tumorseg.schema.metrics import MetricsReport
 from tumorseg.schema.targets import targets_of
-from tumorseg.stages.evaluation.scoring import Scoring, score_pairs
+from tumorseg.stages.evaluation.case_scoring import Scoring
+from tumorseg.stages.evaluation.cohorts import SummaryOptions, attributes_of, cohort_of
+from tumorseg.stages.evaluation.overlays import shown_images
+from tumorseg.stages.evaluation.pages import Shown, plan_facts, with_pictures
+from tumorseg.stages.evaluation.results import Results, write_results
+from tumorseg.stages.evaluation.scoring import check_outcome, score_all
 from tumorseg.stages.inference.models import load_model
 from tumorseg.stages.inference.predict_cases import predict_cases
 from tumorseg.stages.opening.devices import choose_device
-from tumorseg.stages.opening.fold_folders import Run, read_run
+from tumorseg.stages.opening.fold_folders import Run, fold_plan, read_run
 from tumorseg.stages.opening.loaded import Roots, check_content, open_planned_dataset
 from tumorseg.stages.training.cascade import known_to
-from tumorseg.storage.layout import ALL_CASES, FoldFolder
+from tumorseg.storage.layout import ALL_CASES, FoldFolder, ScoresFolder
 from tumorseg.storage.locks import hold_folder
+from tumorseg.tracking.epochs import read_epochs
 
 
 class ValidateRequest(Record):
@@ -34,7 +41,8 @@ class ValidateRequest(Record):
 def validate(request: ValidateRequest) -> MetricsReport:
     """Segment the cases that a fold did not train on, into its `validation` folder, and score them there.
 
-    Cases that were already segmented in the same way are left alone.
+    Cases that were already segmented in the same way are left alone. Beside the scores a report is written, with the learning curve and pictures
+    of the worst and the best cases.
 
     A cascade is shown what the previous configuration's model of the same fold found in them, which has not seen them either.
 
@@ -57,10 +65,24 @@ def _validate(request: ValidateRequest, folder: FoldFolder, run: Run) -> Metrics
     check_content(model.plan, dataset, request.roots)
     held_out = set(model.plan.folds[int(run.fold)])
     cases = [case for case in dataset.cases if case.case_id in held_out]
-    scores = (folder.metrics, folder.metrics.with_suffix(".csv"))
-    predicted = predict_cases(model, cases, folder.validation, stale=scores)
+    results = ScoresFolder(folder.validation)
+    stale = (results.metrics, results.table, results.report)
+    predicted = predict_cases(model, cases, folder.validation, stale=stale)
     failed = {failure.case_id for failure in predicted.failures}
     scored = [case for case in cases if case.case_id not in failed]
     pairs = {case.case_id: ((str(predicted.files[case.case_id]),), case.label_files) for case in scored}
     scoring = Scoring(targets_of(model.plan.dataset), reading=reading_of(model.plan.dataset))
-    return score_pairs(pairs, scoring, folder.validation, failed=predicted.failures)
+    cohort = cohort_of(SummaryOptions(), attributes_of(cases), pairs)
+    outcome = score_all(pairs, scoring, failed=predicted.failures, cohort=cohort)
+    names = [channel.name for channel in model.plan.dataset.channels]
+    shown = Shown(pairs, scoring, shown_images(scored, names))
+    content = ResultsInput(
+        title=f"{model.plan.name}, fold {run.fold}",
+        subtitle=f"Held-out cases of {model.plan.dataset.name}",
+        facts=plan_facts(fold_plan(folder), run.configuration, fold=int(run.fold)),
+        log=read_epochs(folder.log),
+    )
+    page = results_page(with_pictures(content, outcome.report, shown))
+    write_results(Results(outcome.report, page=page), folder.validation)
+    check_outcome(outcome, folder.validation)
+    return outcome.report
