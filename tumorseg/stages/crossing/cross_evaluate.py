@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tumorseg.errors import InputError, TumorsegError
+from tumorseg.errors import TumorsegError
 from tumorseg.schema.crossing import Cell, CrossReport
-from tumorseg.schema.mapping import LabelMapping, parse_mapping
+from tumorseg.schema.mapping import LabelMapping
+from tumorseg.sources.label_mapping import read_mapping
 from tumorseg.stages.crossing.cells import CellRules, CellTask, plan_cell, subsets_to_drop
 from tumorseg.stages.crossing.fold_choices import Pairing
 from tumorseg.stages.crossing.hashed_datasets import HashedDataset, planned_dataset
@@ -22,7 +23,6 @@ from tumorseg.stages.crossing.voxel_digests import VoxelDigests
 from tumorseg.stages.opening.devices import choose_device
 from tumorseg.stages.opening.loaded import Roots
 from tumorseg.storage.cross_folders import CellFolder, CrossFolder
-from tumorseg.storage.json_files import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def cross_evaluate(request: CrossEvaluateRequest) -> Crossed:
 
 
 def _stated_labels(file: Path | None) -> LabelMapping | None:
-    return None if file is None else parse_mapping(read_json(file, InputError), source=str(file))
+    return None if file is None else read_mapping(file)
 
 
 def _plan_cells(sides: Sides, rules: CellRules, request: CrossEvaluateRequest, digests: VoxelDigests) -> list[_Planned]:
