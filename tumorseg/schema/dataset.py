@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, StrictInt, ValidationInfo, field_validator, model_validator
 
 from tumorseg.schema.base import Record
+from tumorseg.schema.codes import LabelCode
 from tumorseg.schema.wording import ExpectationError
 
 ChannelKind = Literal["ct", "mr", "pet", "rgb", "other"]
@@ -167,6 +168,8 @@ class DatasetDescription(Record):
     """Voxels of this value carry no supervision and are not scored."""
     reading: Reading = Reading()
     """How files are read where they leave it open."""
+    codes: dict[str, LabelCode] = Field(default_factory=dict)
+    """Coded terms of labels, by name, for results in DICOM; a shipped table knows common names."""
 
     @property
     def foreground(self) -> dict[str, int]:
@@ -263,6 +266,8 @@ def _check_named(description: DatasetDescription) -> None:
     reading = description.reading
     if unknown := [name for name in description.optional_labels if name not in description.labels]:
         raise ValueError(f"optional_labels names {unknown}, labels are {', '.join(description.labels)}")
+    if unknown := [name for name in description.codes if name not in description.labels]:
+        raise ValueError(f"codes names {unknown}, labels are {', '.join(description.labels)}")
     _check_unique("paint_order", reading.paint_order)
     if unknown := [name for name in reading.paint_order if name not in description.labels]:
         raise ValueError(f"paint_order names {unknown}, labels are {', '.join(description.labels)}")

@@ -16,7 +16,7 @@ from tumorseg.schema.optimizers import OptimizerSpec, ScheduleSpec
 from tumorseg.schema.planned_dataset import CaseLists, PlannedDataset, fold_contradictions, unused_contradictions
 from tumorseg.schema.preprocessing import NormalizationSpec, ResamplingSpec
 
-PLAN_VERSION = 4
+PLAN_VERSION = 5
 """Of the plan's form; raised when its fields change."""
 
 Count = Annotated[int, Field(ge=1)]
@@ -89,6 +89,10 @@ class SamplingSpec(Record):
     """Share of a batch's patches, at least one patch, that are centred on a foreground voxel; 0 turns it off."""
 
 
+InferencePrecision = Literal["auto", "fp32"]
+InferenceEngine = Literal["auto", "torch", "compile", "openvino"]
+
+
 class InferenceSpec(Record):
     """Segmentation of a whole image: mirroring, tiles and their weights."""
 
@@ -102,6 +106,11 @@ class InferenceSpec(Record):
     """Where the logits of tiles are added up: with the network, or in main memory where a GPU has no room for them."""
     gaussian_sigma: float = Field(default=0.125, gt=0)
     """Width of a tile's weights, as a share of its edge."""
+    precision: InferencePrecision = "auto"
+    """Precision of the network: `auto` for the fastest that keeps the masks (bf16 on a processor that computes in it, the training's
+    half precision on a GPU), `fp32` for none but float32."""
+    engine: InferenceEngine = "auto"
+    """What runs the network: torch, torch.compile or OpenVINO; `auto` for the one that was measured to be fastest on the device."""
 
 
 class Configuration(Record):
@@ -231,7 +240,7 @@ def _check_version(version: object) -> object:
 class Plan(Record):
     """The plan document."""
 
-    schema_version: Annotated[Literal[4], BeforeValidator(_check_version)] = 4
+    schema_version: Annotated[Literal[5], BeforeValidator(_check_version)] = 5
     """Of this document's form."""
     name: FileName
     """Stem of the file's name."""
