@@ -63,4 +63,5 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.statistics
 	$(BIN)/python -m benchmarks.tracking
 	$(BIN)/python -m benchmarks.preprocessing $(if $(PEER),--peer $(PEER),--parts streaming)
+	$(BIN)/python -m benchmarks.inference $(if $(PEER),--peer $(PEER),--parts prepare engines memory)
 	$(if $(PEER),$(BIN)/python -m benchmarks.labels --peer $(PEER))

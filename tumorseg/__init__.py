@@ -15,8 +15,12 @@ if TYPE_CHECKING:
     from tumorseg.stages.crossing.request import CrossEvaluateRequest
     from tumorseg.stages.evaluation.comparing import CompareRequest, compare_scores
     from tumorseg.stages.evaluation.evaluate import EvaluateRequest, evaluate
+    from tumorseg.stages.inference.maps import MapRequest
     from tumorseg.stages.inference.models import load_model
-    from tumorseg.stages.inference.predict import PredictRequest, predict, predict_array
+    from tumorseg.stages.inference.outputs import Outputs
+    from tumorseg.stages.inference.predict import PredictRequest, predict
+    from tumorseg.stages.inference.predict_array import predict_array, predict_array_probabilities
+    from tumorseg.stages.inference.runtime import RuntimeOptions
     from tumorseg.stages.opening.fold_folders import TrainOptions
     from tumorseg.stages.opening.loaded import Roots, read_plan
     from tumorseg.stages.opening.stated import Stated
@@ -32,10 +36,13 @@ __all__ = [
     "CrossEvaluateRequest",
     "EvaluateRequest",
     "ExplainPlanRequest",
+    "MapRequest",
+    "Outputs",
     "PlanRequest",
     "PredictRequest",
     "PreprocessRequest",
     "Roots",
+    "RuntimeOptions",
     "Stated",
     "TrainOptions",
     "TrainRequest",
@@ -51,6 +58,7 @@ __all__ = [
     "plan",
     "predict",
     "predict_array",
+    "predict_array_probabilities",
     "preprocess",
     "read_plan",
     "train",
@@ -65,12 +73,16 @@ PLACES = {
     "tumorseg.stages.crossing.request": ("CrossEvaluateRequest",),
     "tumorseg.stages.evaluation.comparing": ("CompareRequest", "compare_scores"),
     "tumorseg.stages.evaluation.evaluate": ("EvaluateRequest", "evaluate"),
+    "tumorseg.stages.inference.maps": ("MapRequest",),
     "tumorseg.stages.inference.models": ("load_model",),
     "tumorseg.stages.planning.plan": ("PlanRequest", "plan"),
     "tumorseg.stages.planning.explain": ("ExplainPlanRequest", "explain_plan"),
     "tumorseg.stages.planning.validate_plan": ("ValidatePlanRequest", "validate_plan"),
     "tumorseg.stages.opening.loaded": ("Roots", "read_plan"),
-    "tumorseg.stages.inference.predict": ("PredictRequest", "predict", "predict_array"),
+    "tumorseg.stages.inference.outputs": ("Outputs",),
+    "tumorseg.stages.inference.predict": ("PredictRequest", "predict"),
+    "tumorseg.stages.inference.predict_array": ("predict_array", "predict_array_probabilities"),
+    "tumorseg.stages.inference.runtime": ("RuntimeOptions",),
     "tumorseg.stages.training.preprocess": ("PreprocessRequest", "preprocess"),
     "tumorseg.stages.opening.fold_folders": ("TrainOptions",),
     "tumorseg.stages.opening.stated": ("Stated",),

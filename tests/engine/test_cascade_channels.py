@@ -124,7 +124,7 @@ def test_tiles_of_a_whole_image_are_shown_the_labels_at_their_own_voxels(batch_s
     shape = (11, 14, 9)
     previous = torch.from_numpy(np.random.default_rng(0).integers(0, 4, shape))
     image = torch.cat((torch.randn(2, *shape), previous[None].float()))
-    forward = NetworkForward([Echo()], (0, 2), 3, nullcontext(), torch.device("cpu"), num_previous=3)
+    forward = NetworkForward([Echo()], (0, 2), 3, nullcontext, torch.device("cpu"), num_previous=3)
     tiling = Tiling((6, 5, 12), 0.5, 0.125, is_planar=False, batch_size=batch_size)
     logits = torch.cat([slab.logits for slab in predict_slabs(image, forward, tiling, num_outputs=3)], dim=1)
     expected = torch.stack([previous == label for label in (1, 2, 3)]).float()

@@ -4,7 +4,7 @@ import torch
 
 from tests.engine.phantoms import CLASSES, REGIONS
 from tumorseg.engine.restoration import decide
-from tumorseg.engine.segmentation import OrientedImage, Segmenter, cropped_logits, segment
+from tumorseg.engine.segmentation import OrientedImage, Segmenter, cropped_logits, prepare, segment
 from tumorseg.engine.sliding_window import Tiling
 from tumorseg.ops.cropping import box_shape
 from tumorseg.schema.cases import Preprocessing
@@ -43,8 +43,13 @@ def segmenter_of(forward=brightest, targets=CLASSES, tiling=TILING, **changes):
     return Segmenter(spec_of(**changes), tiling, forward, targets)
 
 
+def both(oriented, segmenter):
+    """Return an image as a segmenter takes it, and the segmenter."""
+    return prepare(oriented, segmenter.preprocessing), segmenter
+
+
 def test_logits_lie_on_the_images_own_grid_where_it_was_not_cropped_away():
-    box, slices = cropped_logits(image_of(), segmenter_of())
+    box, slices = cropped_logits(*both(image_of(), segmenter_of()))
     assert box == tuple((part.start, part.stop) for part in INNER)
     found = list(slices)
     assert len(found) == box_shape(box)[0]
@@ -57,9 +62,9 @@ def test_a_segmentation_is_the_decision_on_each_slice_and_background_around_it(t
         return brightest(tiles)[:, -targets.num_outputs :]
 
     segmenter = segmenter_of(forward, targets)
-    labels = segment(image_of(), segmenter)
+    labels = segment(*both(image_of(), segmenter))
     expected = np.zeros(SHAPE, np.uint8)
-    expected[INNER] = [decide(logits, targets) for logits in cropped_logits(image_of(), segmenter).slices]
+    expected[INNER] = [decide(logits, targets) for logits in cropped_logits(*both(image_of(), segmenter)).slices]
     assert labels.dtype == np.uint8
     assert np.array_equal(labels, expected)
     assert set(np.unique(labels)) == {0, 1, 4}
@@ -67,14 +72,14 @@ def test_a_segmentation_is_the_decision_on_each_slice_and_background_around_it(t
 
 def test_on_its_own_grid_each_voxel_gets_what_the_forward_says_of_it():
     oriented = image_of()
-    labels = segment(oriented, segmenter_of(spacing_mm=oriented.spacing_mm, cropping=False))
+    labels = segment(*both(oriented, segmenter_of(spacing_mm=oriented.spacing_mm, cropping=False)))
     logits = brightest(torch.from_numpy(oriented.image)[None])[0]
     assert np.array_equal(labels, np.array(CLASSES.label_values)[logits.argmax(dim=0)])
 
 
 def test_slices_are_made_as_they_are_asked_for():
     seen = []
-    slices = cropped_logits(image_of(), segmenter_of(lambda tiles: seen.append(1) or brightest(tiles))).slices
+    slices = cropped_logits(*both(image_of(), segmenter_of(lambda tiles: seen.append(1) or brightest(tiles)))).slices
     assert not seen
     next(slices)
     num_seen = len(seen)
@@ -91,12 +96,12 @@ def test_a_previous_segmentation_is_the_last_channel_of_the_tiles():
         return torch.cat([(tiles[:, 2:] == index).float() for index in range(3)], dim=1)
 
     oriented = image_of(previous)
-    labels = segment(oriented, segmenter_of(repeat, spacing_mm=oriented.spacing_mm))
+    labels = segment(*both(oriented, segmenter_of(repeat, spacing_mm=oriented.spacing_mm)))
     assert np.array_equal(labels, np.array(CLASSES.label_values)[previous])
 
 
 def test_batches_of_tiles_give_the_same_labels():
     one_by_one, batched = (
-        segment(image_of(), segmenter_of(tiling=TILING._replace(batch_size=size))) for size in (1, 5)
+        segment(*both(image_of(), segmenter_of(tiling=TILING._replace(batch_size=size)))) for size in (1, 5)
     )
     assert np.array_equal(one_by_one, batched)

@@ -10,7 +10,14 @@ from scipy import ndimage
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from tumorseg.engine.sliding_window import Tiling, gaussian_weights, predict_slabs, tile_starts
+from tumorseg.engine import sliding_window
+from tumorseg.engine.sliding_window import (
+    BegunForward,
+    Tiling,
+    gaussian_weights,
+    predict_slabs,
+    tile_starts,
+)
 
 VOLUME = Tiling((6, 8, 5), 0.5, 0.125, is_planar=False)
 PLANES = Tiling((4, 8, 5), 0.5, 0.125, is_planar=True)
@@ -200,3 +207,75 @@ def test_how_many_tiles_are_seen_at_once_does_not_matter(tiling, batch_size):
     assert max(seen) == min(batch_size, num_tiles)
     assert torch.allclose(logits, one_by_one, atol=1e-5)
     assert torch.equal(logits.argmax(0), one_by_one.argmax(0))
+
+
+class Ahead(BegunForward):
+    """Counts the batches that are begun and not yet asked for."""
+
+    num_ahead = 2
+
+    def __init__(self):
+        self.open, self.most = 0, 0
+
+    def __call__(self, tiles):
+        return self.begin(tiles)()
+
+    def begin(self, tiles):
+        self.open += 1
+        self.most = max(self.most, self.open)
+
+        def finish():
+            self.open -= 1
+            return tiles * 2
+
+        return finish
+
+
+def test_tiles_are_begun_ahead_and_added_up_in_the_same_order():
+    image = image_of((13, 17, 11))
+    forward = Ahead()
+    assert torch.equal(gathered(image, forward, VOLUME, 2), gathered(image, lambda tiles: tiles * 2, VOLUME, 2))
+    assert forward.most == forward.num_ahead + 1
+    assert forward.open == 0
+
+
+def test_sums_move_on_in_place_and_slabs_are_a_few_slices(monkeypatch):
+    monkeypatch.setattr(sliding_window, "BYTES_PER_SLAB", 5 * 16 * 16 * 4 * 3)
+    tiling, image = Tiling((24, 8, 8), 0.5, 0.125, is_planar=False), torch.zeros(1, 100, 16, 16)
+    depths = []
+    with LargestTensor() as watched:
+        for slab in predict_slabs(image, lambda tiles: tiles.expand(-1, 5, -1, -1, -1), tiling, num_outputs=5):
+            depths.append(slab.logits.shape[1])
+    assert max(depths) == 3
+    assert sum(depths) == 100
+    # Nothing is larger than the sums of one row of tiles.
+    assert watched.largest <= 5 * 24 * 16 * 16
+
+
+@pytest.mark.parametrize("scale", [1.0, 300.0])
+def test_large_sums_are_held_as_means_in_half_precision(monkeypatch, scale):
+    kernel = torch.randn(11, 2, 3, 3, 3, generator=torch.Generator().manual_seed(1)) * scale
+    image = image_of((13, 17, 11))
+
+    def forward(tiles):
+        return torch.nn.functional.conv3d(tiles, kernel, padding=1)
+
+    exact = gathered(image, forward, VOLUME, 11)
+    monkeypatch.setattr(sliding_window, "LARGE_SUMS_BYTES", 0)
+    halved = gathered(image, forward, VOLUME, 11)
+    assert halved.dtype == torch.float32
+    assert not torch.equal(halved, exact)
+    # Half precision has 11 binary digits, and a voxel lies in at most 8 tiles; corners with tiny weights are no worse.
+    assert ((halved - exact).abs() <= 8 * 2**-11 * exact.abs().amax(0)).all()
+
+
+def test_a_logit_beyond_half_precision_stays_finite(monkeypatch):
+    monkeypatch.setattr(sliding_window, "LARGE_SUMS_BYTES", 0)
+    logits = gathered(image_of((7, 9, 6)), lambda tiles: torch.sign(tiles) * 1e7, VOLUME, 2)
+    assert torch.equal(logits, torch.sign(image_of((7, 9, 6))) * 65504)
+
+
+def test_a_logit_that_is_not_a_number_stays_one_in_half_precision(monkeypatch):
+    monkeypatch.setattr(sliding_window, "LARGE_SUMS_BYTES", 0)
+    logits = gathered(image_of((7, 9, 6)), lambda tiles: tiles * torch.nan, VOLUME, 2)
+    assert logits.isnan().all()

@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 
 from tumorseg.errors import InputError
 from tumorseg.ops import labels
-from tumorseg.ops.labels import class_locations, count_values, paint_regions, smallest_dtype, to_indices, to_values
+from tumorseg.ops.labels import (
+    class_locations,
+    count_values,
+    keep_labels,
+    paint_regions,
+    smallest_dtype,
+    to_indices,
+    to_values,
+)
 from tumorseg.schema.targets import IGNORE, Targets
 
 SHAPE = (3, 5, 7)
@@ -186,3 +194,18 @@ def test_a_case_of_background_has_no_locations():
     assert voxels.shape == (0, 3)
     assert starts == [0, 0, 0, 0]
     assert located(np.zeros(SHAPE, np.int8), targets_of())[0].shape == (0, 3)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32])
+def test_kept_labels_stay_and_all_others_become_background(dtype):
+    segmentation = filled([0, 2, 3, 9, 100], dtype=dtype)[::-1]
+    kept = keep_labels(segmentation, {3, 100, 7})
+    assert kept.dtype == dtype
+    assert np.array_equal(kept, np.where(np.isin(segmentation, [3, 100]), segmentation, 0))
+
+
+def test_labels_that_are_negative_or_far_apart_are_kept_as_well():
+    segmentation = filled([0, -3, 2035, 2**31 - 1])
+    for value in (-3, 2035, 2**31 - 1):
+        assert set(np.unique(keep_labels(segmentation, [value]))) == {0, value}
+    assert not keep_labels(segmentation, []).any()

@@ -38,6 +38,14 @@ def test_what_touches_from_inside_within_rounding_is_inside(over):
     assert nested(box(0, 0, 9, 8), box(-over, -over, 9 + over, 3)) == [([0], 0), ([1], 1)]
 
 
+def test_points_level_with_a_corner_beside_them_are_not_inside():
+    # On a grid of pixels most points are level with corners of others, and 0.9 is no binary fraction.
+    pixel = 0.9
+    corners = [(3.5, -2.5), (4.5, -2.5), (4.5, 0.5), (5.5, 0.5), (5.5, 10.5), (-0.5, 10.5), (-0.5, 9.5), (3.5, 9.5)]
+    found = nest([box(0.5, -1.5, 1.5, 8.5) * pixel, np.array(corners) * pixel], pixel)
+    assert found.clusters == [([0], 0), ([1], 0)]
+
+
 def test_crossing_is_found_without_a_corner_in_the_other():
     assert nested(box(0, 4, 20, 4.3), box(7, 0, 7.3, 20)) == [([0, 1], 0)]
     assert nested(box(0, 0, 5, 5), box(4.8, 0, 9, 5)) == [([0, 1], 0)]

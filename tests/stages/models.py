@@ -1,5 +1,8 @@
 """Models that predict in milliseconds: the plan of a small imported one, around networks that only compare with a threshold."""
 
+from dataclasses import replace
+from threading import Event
+
 import nibabel
 import numpy as np
 import torch
@@ -7,6 +10,7 @@ from torch import nn
 
 from tests.stages.inference.test_nnunet_model import write_model
 from tumorseg.stages.inference.models import load_model
+from tumorseg.stages.inference.runtime import Networks, RuntimeOptions, make_runtime
 from tumorseg.stages.inference.trained_model import Model
 
 SHAPE = (9, 11, 7)
@@ -29,7 +33,22 @@ class Above(nn.Module):
 
 def small_model(folder, network=None) -> Model:
     """Return the model that is written into a folder, with another network in it."""
-    return load_model([write_model(folder)], "cpu")._replace(networks=(network or Above(),))
+    return with_network(load_model([write_model(folder)], "cpu"), network or Above())
+
+
+def with_network(model, network) -> Model:
+    """Return a model with another network in it."""
+    # With a wish to stop of its own, or one that is interrupted would stop the other.
+    runtime = replace(model.runtime, passes=(network,), stopped=Event())
+    return model._replace(networks=(network,), runtime=runtime)
+
+
+def model_of(plan, configuration, network, weight_hash, previous=None) -> Model:
+    """Return the model of a plan with a network of one's own, in float32 on the processor."""
+    device, previous_hashes = torch.device("cpu"), () if previous is None else previous.weight_hashes
+    placed = Networks((network,), device, (weight_hash,))
+    runtime = make_runtime(plan, configuration, placed, RuntimeOptions(engine="torch", precision="fp32"))
+    return Model(plan, configuration, (network,), device, (weight_hash, *previous_hashes), runtime, previous)
 
 
 def write_image(folder, case_id, seed=0):

@@ -18,7 +18,8 @@ from tumorseg.schema.dataset import Case, ImageFile
 from tumorseg.stages.evaluation.evaluate import EvaluateRequest, evaluate
 from tumorseg.stages.inference.folds import weights_file
 from tumorseg.stages.inference.models import load_model
-from tumorseg.stages.inference.predict import PredictRequest, predict, predict_array
+from tumorseg.stages.inference.predict import PredictRequest, predict
+from tumorseg.stages.inference.predict_array import predict_array
 from tumorseg.stages.opening.fold_folders import TrainOptions
 from tumorseg.stages.opening.loaded import Roots, read_plan
 from tumorseg.stages.opening.reading import read_case_image
@@ -254,7 +255,7 @@ def test_folds_are_averaged_and_can_be_chosen(toy, trained, tmp_path):
     assert len(load_model([model, model / "fold_0"], "cpu").networks) == len(load_model([model], "cpu").networks)
     both, *alone = (load_model([model], "cpu", folds=folds) for folds in (["0", "3"], ["0"], ["3"]))
     tiles = torch.randn(1, 2, *both.configuration.patch_size, generator=torch.Generator().manual_seed(0))
-    views = [NetworkForward(found.networks, (), 3, nullcontext(), found.device)(tiles) for found in (both, *alone)]
+    views = [NetworkForward(found.networks, (), 3, nullcontext, found.device)(tiles) for found in (both, *alone)]
     assert torch.allclose(views[0], (views[1] + views[2]) / 2, atol=1e-5)
     assert not torch.allclose(views[1], views[2], atol=1e-3)
 

@@ -337,7 +337,8 @@ def test_a_stated_label_that_no_case_has_stops_unless_it_is_confirmed(tmp_path, 
 def test_a_mask_lies_where_an_image_without_orientation_was_taken_to_lie(tmp_path):
     from tumorseg.schema.dataset import ImageFile
     from tumorseg.storage.formats.nifti import is_nifti1
-    from tumorseg.storage.images import read_image, write_segmentation
+    from tumorseg.storage.image_writing import write_segmentation
+    from tumorseg.storage.images import read_image
 
     header = (
         "NRRD0004\ntype: float\ndimension: 3\nsizes: 23 26 12\nspacings: 1.2 0.8 3\nencoding: raw\nendian: little\n\n"

@@ -2,18 +2,19 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from tumorseg.errors import StorageError
-from tumorseg.storage.atomic import storage_error, write_bytes, write_text
+from tumorseg.errors import InputError, StorageError
+from tumorseg.storage.atomic import storage_error, umask, write_bytes, write_parts, write_text
 
 # Writes 4096 bytes where no file may grow beyond 1024, as on a full disk; prints the error.
 FAILING_WRITE = """
 import resource, sys
 from pathlib import Path
-from tumorseg.errors import StorageError
+from tumorseg.errors import InputError, StorageError
 from tumorseg.storage.atomic import write_bytes
 resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
 try:
@@ -85,9 +86,46 @@ def test_new_files_are_withheld_as_the_user_asks(tmp_path):
         os.umask(before)
 
 
+def test_new_files_are_withheld_as_before_when_several_threads_have_asked():
+    def ask():
+        for _ in range(20_000):
+            umask()
+
+    before, interval = umask(), sys.getswitchinterval()
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    # Threads change as often as they can.
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert umask() == before
+    finally:
+        sys.setswitchinterval(interval)
+        os.umask(before)
+
+
 @pytest.mark.parametrize(
     ("number", "advice"),
     [(errno.ENOSPC, "free disk space"), (errno.EACCES, "right to write"), (errno.EEXIST, "check the path")],
 )
 def test_the_advice_fits_the_cause(tmp_path, number, advice):
     assert advice in str(storage_error(tmp_path, OSError(number, os.strerror(number))))
+
+
+def test_parts_are_written_one_after_the_other(tmp_path):
+    write_parts(tmp_path / "a", (bytes([number]) * 2 for number in range(3)))
+    assert (tmp_path / "a").read_bytes() == b"\0\0\1\1\2\2"
+
+
+def test_a_part_that_cannot_be_made_leaves_the_old_file_and_nothing_else(tmp_path):
+    def parts():
+        yield b"new"
+        raise InputError("no more")
+
+    (tmp_path / "a").write_bytes(b"old")
+    with pytest.raises(InputError, match="no more"):
+        write_parts(tmp_path / "a", parts())
+    assert os.listdir(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"old"

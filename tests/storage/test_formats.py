@@ -14,14 +14,8 @@ from scipy.spatial.transform import Rotation
 from tumorseg.errors import InputError
 from tumorseg.ops.geometry import orient, orientation_of, oriented_affine
 from tumorseg.schema.dataset import ImageFile
-from tumorseg.storage.images import (
-    read_geometry,
-    read_image,
-    read_images,
-    read_label_values,
-    read_segmentation,
-    write_segmentation,
-)
+from tumorseg.storage.image_writing import write_segmentation
+from tumorseg.storage.images import read_geometry, read_image, read_images, read_label_values, read_segmentation
 
 ITK = [".nrrd", ".mha", ".mhd"]
 LOSSLESS = [".png", ".tif", ".tiff"]

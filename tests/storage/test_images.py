@@ -13,15 +13,8 @@ from hypothesis.extra import numpy as npst
 
 from tumorseg.errors import InputError
 from tumorseg.schema.dataset import ImageFile
-from tumorseg.storage.images import (
-    read_geometry,
-    read_image,
-    read_images,
-    read_segmentation,
-    strip_ending,
-    write_image,
-    write_segmentation,
-)
+from tumorseg.storage.image_writing import write_image, write_segmentation
+from tumorseg.storage.images import read_geometry, read_image, read_images, read_segmentation, strip_ending
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
 real = pytest.mark.real
@@ -369,7 +362,7 @@ def test_writing_refuses_another_shape_and_another_ending(tmp_path):
     with pytest.raises(InputError, match=r"found a grid of \(7, 6, 5\)"):
         write_segmentation(tmp_path / "a.nii.gz", np.zeros((7, 6, 4), int), like=ImageFile(path=like))
     with pytest.raises(InputError, match="cannot write this format"):
-        write_segmentation(tmp_path / "a.mha", np.zeros((7, 6, 5), int), like=ImageFile(path=like))
+        write_segmentation(tmp_path / "a.mhd", np.zeros((7, 6, 5), int), like=ImageFile(path=like))
     assert list(tmp_path.iterdir()) == [Path(like)]
 
 

@@ -14,7 +14,8 @@ from scipy.spatial.transform import Rotation
 
 from tumorseg.ops.geometry import AS_STORED, orient, orientation_of, oriented_affine, restore_orientation
 from tumorseg.schema.dataset import ImageFile
-from tumorseg.storage.images import read_geometry, read_image, read_segmentation, write_segmentation
+from tumorseg.storage.image_writing import write_segmentation
+from tumorseg.storage.images import read_geometry, read_image, read_segmentation
 from tumorseg.storage.rewriting import rewrite_channel
 
 AXES = [

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from tumorseg.schema.dataset import ImageFile
-from tumorseg.storage.images import read_geometry, read_image, read_images, read_segmentation, write_segmentation
+from tumorseg.storage.image_writing import write_segmentation
+from tumorseg.storage.images import read_geometry, read_image, read_images, read_segmentation
 
 SHOWN = (np.arange(54).reshape(6, 9) * 4).astype(np.uint8)
 STORED = {

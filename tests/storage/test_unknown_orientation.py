@@ -14,6 +14,7 @@ from tumorseg.ops.integrity import axis_code
 from tumorseg.schema.cases import CaseReading
 from tumorseg.schema.dataset import ImageFile
 from tumorseg.storage.file_warnings import captured_warnings
+from tumorseg.storage.image_writing import write_segmentation
 from tumorseg.storage.images import (
     read_geometry,
     read_image,
@@ -21,7 +22,6 @@ from tumorseg.storage.images import (
     read_label_values,
     read_reference,
     read_segmentation,
-    write_segmentation,
 )
 
 EDGES = (0.7, 0.9, 3.1)

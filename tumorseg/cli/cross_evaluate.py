@@ -74,7 +74,9 @@ def command(settings: Settings, /, *, plan_path: Path | None, shard: tuple[int, 
     from tumorseg.stages.crossing.cross_evaluate import cross_evaluate
     from tumorseg.stages.crossing.request import CrossEvaluateRequest, Shard
     from tumorseg.stages.opening.loaded import read_plan
+    from tumorseg.workers.pages import keep_freed_pages
 
+    keep_freed_pages()
     stated = stated_of(options)
     scoring = _rules(options.pop("metrics"), options.pop("tolerances"), options.pop("lesions"))
     request = CrossEvaluateRequest(

@@ -37,6 +37,7 @@ OPTIONS = ("epochs", "iterations", "max_hours", "seed")
 def command(settings: Settings, /, *, plan_path: Path, validation: str, no_mlflow: bool, **options: Any) -> int:
     """Train one fold to its planned end; the same command goes on after an interruption."""
     from tumorseg.stages.training.ranks import is_member, launch
+    from tumorseg.workers.pages import keep_freed_pages
 
     num_processes = options.pop("num_gpus")
     if (num_processes or 1) > 1 and not is_member():
@@ -46,6 +47,7 @@ def command(settings: Settings, /, *, plan_path: Path, validation: str, no_mlflo
     from tumorseg.stages.tracking.mirror import default_uri
     from tumorseg.stages.training.train import TrainRequest, train
 
+    keep_freed_pages()
     # Taken out, so that what is left are fields of the request.
     own = TrainOptions(**{name: options.pop(name) for name in OPTIONS})
     plan = read_plan(plan_path)

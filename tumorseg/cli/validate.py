@@ -17,6 +17,8 @@ from tumorseg.cli.output import metrics_json, metrics_text, roots_of, show
 def command(settings: Settings, /, **options: Any) -> None:
     """Predict and score the cases that a fold did not train on."""
     from tumorseg.stages.training.validate import ValidateRequest, validate
+    from tumorseg.workers.pages import keep_freed_pages
 
+    keep_freed_pages()
     report = validate(ValidateRequest(roots=roots_of(settings), **options))
     show(settings, metrics_json(report), metrics_text(report))

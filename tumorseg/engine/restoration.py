@@ -112,10 +112,20 @@ def _drop(kept: _Slices, first: int) -> _Slices:
 
 def _resample(logits: Tensor, row: Tensor, planes: tuple[Tensor, Tensor]) -> Tensor:
     """Return one slice (K, Y, X) of the result: weighted slices, then both axes of the plane."""
-    used = torch.nonzero(row.abs() > 1e-7)[:, 0]
-    plane = sum((logits[:, index] * row[index] for index in used.tolist()), torch.zeros_like(logits[:, 0]))
+    plane = _weighted(logits, row)
     down, across = planes
     # A square matrix is the identity: both grids cover the same extent.
     if down.shape[0] != down.shape[1]:
         plane = down @ plane
     return plane @ across.T if across.shape[0] != across.shape[1] else plane
+
+
+def _weighted(logits: Tensor, row: Tensor) -> Tensor:
+    """Return the sum of slices, each with its weight."""
+    used = torch.nonzero(row.abs() > 1e-7)[:, 0].tolist()
+    first, *others = used
+    # Where the axis is not resampled, a slice is just what it was.
+    plane = logits[:, first] if not others and row[first] == 1 else logits[:, first] * row[first]
+    for index in others:
+        plane = torch.addcmul(plane, logits[:, index], row[index])
+    return plane

@@ -1,6 +1,6 @@
 """One image through a network: to its grid, in tiles through a forward, and back, slice by slice."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,10 +12,16 @@ from tumorseg.engine.sliding_window import Forward, Tiling, predict_slabs
 from tumorseg.ops.absent_channels import AbsentChannels, fill_absent
 from tumorseg.ops.cropping import box_shape, box_slices
 from tumorseg.ops.labels import smallest_dtype
-from tumorseg.ops.preprocessing import PreparedImage, prepare_image, prepare_segmentation, resampling_orders
+from tumorseg.ops.preprocessing import (
+    NetworkGrid,
+    PreparedImage,
+    prepare_image,
+    prepare_segmentation,
+    resampling_orders,
+)
 from tumorseg.schema.cases import Preprocessing
 from tumorseg.schema.targets import Targets
-from tumorseg.types import Box, Image, Mask, Segmentation, Spacing
+from tumorseg.types import Box, Image, Mask, Segmentation, Shape, Spacing
 
 
 class OrientedImage(NamedTuple):
@@ -41,6 +47,28 @@ class Segmenter(NamedTuple):
     forward: Forward
     targets: Targets
     """What the K outputs of the forward mean."""
+    has_votes: bool = False
+    """Whether the forward returns as many channels more: the shares of members that voted for each output."""
+
+
+class SliceResult(NamedTuple):
+    """All that is known of one slice of a segmented image."""
+
+    position: int
+    """Index along the first axis of the oriented image."""
+    window: tuple[slice, slice]
+    """Rows and columns of the oriented image that were kept."""
+    logits: Tensor
+    """(K, rows, columns), float32, on the device of the forward."""
+    votes: Tensor | None
+    """(K, rows, columns), share of members (folds and mirrored views) that decided for each output by themselves; None unless the
+    forward has them."""
+    values: Segmentation
+    """(rows, columns), label values."""
+
+
+Observer = Callable[[SliceResult], None]
+"""Is shown each slice within the box; may be shown all of them again, if memory ran out the first time."""
 
 
 class CroppedLogits(NamedTuple):
@@ -52,32 +80,62 @@ class CroppedLogits(NamedTuple):
     """(K, Y, X) for each slice of the box, float32, where the forward leaves its logits; made as they are asked for."""
 
 
-def segment(oriented: OrientedImage, segmenter: Segmenter) -> Segmentation:
+class Prepared(NamedTuple):
+    """What the network sees of an image, and the way back."""
+
+    image: Tensor
+    """(C, Z, Y, X) on the network's grid, with the previous segmentation of a cascade as its last channel."""
+    grid: NetworkGrid
+    """Where it lies in the oriented image."""
+    shape: Shape
+    """Voxels (Z, Y, X) of the oriented image."""
+
+
+def prepare(oriented: OrientedImage, preprocessing: Preprocessing) -> Prepared:
+    """Bring an image to the network's grid."""
+    cropped = prepare_image(oriented.image, oriented.spacing_mm, preprocessing, covered=oriented.covered)
+    if oriented.absent is not None:
+        fill_absent(cropped.image, oriented.absent)
+    return Prepared(_network_input(oriented, cropped, preprocessing), cropped.grid, oriented.image.shape[1:])
+
+
+def segment(prepared: Prepared, segmenter: Segmenter, observers: Sequence[Observer] = ()) -> Segmentation:
     """Return the label values (Z, Y, X) of an image on its own grid; what was cropped away is background.
+
+    Args:
+        prepared: the image.
+        segmenter: the way to logits.
+        observers: are shown each slice within the box as it is decided.
 
     Raises:
         InputError: the logits are not finite.
     """
-    cropped = cropped_logits(oriented, segmenter)
-    labels = np.zeros(oriented.image.shape[1:], smallest_dtype(segmenter.targets))
-    inside = labels[box_slices(cropped.box)]
+    labels = np.zeros(prepared.shape, smallest_dtype(segmenter.targets))
+    box, slices = cropped_logits(prepared, segmenter)
+    *_, depth, rows, columns = box_slices(box)
     # Slices that never came would be background without anyone noticing.
-    for plane, logits in zip(inside, cropped.slices, strict=True):
-        plane[...] = decide(logits, segmenter.targets)
+    for position, channels in zip(range(depth.start, depth.stop), slices, strict=True):
+        found = _decided(channels, segmenter, position=position, window=(rows, columns))
+        labels[position, rows, columns] = found.values
+        for observe in observers:
+            observe(found)
     return labels
 
 
-def cropped_logits(oriented: OrientedImage, segmenter: Segmenter) -> CroppedLogits:
+def cropped_logits(prepared: Prepared, segmenter: Segmenter) -> CroppedLogits:
     """Return the logits of an image on its own grid, slice after slice, so that they never exist as a whole."""
-    spec = segmenter.preprocessing
-    prepared = prepare_image(oriented.image, oriented.spacing_mm, spec, covered=oriented.covered)
-    if oriented.absent is not None:
-        fill_absent(prepared.image, oriented.absent)
-    image = _network_input(oriented, prepared, spec)
-    slabs = predict_slabs(image, segmenter.forward, segmenter.tiling, num_outputs=segmenter.targets.num_outputs)
-    orders = resampling_orders(spec.resampling.logit_order, prepared.target_spacing_mm, prepared.spacing_mm, spec)
-    shapes = prepared.image.shape[1:], box_shape(prepared.box)
-    return CroppedLogits(prepared.box, restored_slices(slabs, shapes, orders))
+    spec, grid = segmenter.preprocessing, prepared.grid
+    num_outputs = segmenter.targets.num_outputs * (2 if segmenter.has_votes else 1)
+    slabs = predict_slabs(prepared.image, segmenter.forward, segmenter.tiling, num_outputs=num_outputs)
+    orders = resampling_orders(spec.resampling.logit_order, grid.target_spacing_mm, grid.spacing_mm, spec)
+    return CroppedLogits(grid.box, restored_slices(slabs, (grid.shape, box_shape(grid.box)), orders))
+
+
+def _decided(channels: Tensor, segmenter: Segmenter, *, position: int, window: tuple[slice, slice]) -> SliceResult:
+    num_outputs = segmenter.targets.num_outputs
+    logits = channels[:num_outputs]
+    votes = channels[num_outputs:] if segmenter.has_votes else None
+    return SliceResult(position, window, logits, votes, decide(logits, segmenter.targets))
 
 
 def _network_input(oriented: OrientedImage, prepared: PreparedImage, spec: Preprocessing) -> Tensor:

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -103,6 +103,21 @@ def to_values(indices: Segmentation, targets: Targets) -> Segmentation:
     if targets.ignore_value is None:
         return np.asarray(table[indices])
     return np.where(indices == IGNORE, table.dtype.type(targets.ignore_value), table[np.maximum(indices, 0)])
+
+
+def keep_labels(segmentation: Segmentation, values: Collection[int]) -> Segmentation:
+    """Return a segmentation in which all other values than these became background.
+
+    Args:
+        segmentation: (Z, Y, X), label values.
+        values: what is kept; one that does not occur does no harm.
+
+    Returns:
+        Same shape and type.
+    """
+    found, _ = count_values(segmentation)
+    kept = [value if value in values else 0 for value in found]
+    return _look_up(segmentation, found, np.array(kept, segmentation.dtype))
 
 
 def smallest_dtype(targets: Targets) -> np.dtype[np.integer[Any]]:

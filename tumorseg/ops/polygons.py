@@ -267,11 +267,12 @@ def _is_inside(points: Polygon, outline: _Outline) -> NDArray[np.bool_]:
     is_level = (outline.lower[:, 1] <= highest) & (outline.upper[:, 1] > lowest)
     is_beside = is_level & (outline.upper[:, 0] >= left)
     first, way = outline.first[is_beside], outline.way[is_beside]
+    # By the corners themselves: differences would be rounded, and a point level with a corner may pass both edges there, or none.
+    is_above = points[:, 1, None] >= outline.lower[is_beside, 1]
+    is_passed = is_above & (points[:, 1, None] < outline.upper[is_beside, 1])
     # A level edge is never passed, whatever it is divided by.
     rise = np.where(way[:, 1] == 0, 1, way[:, 1])
-    above = points[:, 1, None] - first[:, 1]
-    is_passed = (above < 0) != (above < way[:, 1])
-    is_left = points[:, 0, None] < first[:, 0] + above * (way[:, 0] / rise)
+    is_left = points[:, 0, None] < first[:, 0] + (points[:, 1, None] - first[:, 1]) * (way[:, 0] / rise)
     return np.asarray((is_passed & is_left).sum(axis=1) % 2 == 1)
 
 

@@ -1,5 +1,6 @@
 """Coded terms: what a label is called in a terminology that other programs know."""
 
+import unicodedata
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -11,8 +12,8 @@ LONGEST_MEANING = 64
 
 
 def _check_text(text: str) -> str:
-    if not text.strip() or "\\" in text:
-        raise ValueError("expected some text without \\")
+    if not text.strip() or "\\" in text or any(unicodedata.category(letter) == "Cc" for letter in text):
+        raise ValueError("expected some text on one line without \\")
     return text
 
 

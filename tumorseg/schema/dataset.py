@@ -268,6 +268,8 @@ def _check_named(description: DatasetDescription) -> None:
         raise ValueError(f"optional_labels names {unknown}, labels are {', '.join(description.labels)}")
     if unknown := [name for name in description.codes if name not in description.labels]:
         raise ValueError(f"codes names {unknown}, labels are {', '.join(description.labels)}")
+    if needless := [name for name in description.codes if name not in description.foreground]:
+        raise ValueError(f"codes names {needless}, which are background or ignored; expected other labels")
     _check_unique("paint_order", reading.paint_order)
     if unknown := [name for name in reading.paint_order if name not in description.labels]:
         raise ValueError(f"paint_order names {unknown}, labels are {', '.join(description.labels)}")

@@ -89,7 +89,7 @@ def renumbered(description: DatasetDescription) -> DatasetDescription:
         "regions": tuple(regions),
         "ignore_label": None if targets.ignore_value is None else new[targets.ignore_value],
     }
-    same = {name: getattr(description, name) for name in ("name", "channels", "optional_labels", "reading")}
+    same = {name: getattr(description, name) for name in ("name", "channels", "optional_labels", "reading", "codes")}
     return DatasetDescription(**same, **changed)
 
 

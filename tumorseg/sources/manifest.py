@@ -2,7 +2,7 @@
 
 CSV has the columns `case_id`, one per channel, `label`, and perhaps `group`, `site`, empty ones headed `label:NAME=VALUE`, and others
 that say something of the cases. JSON is `{"name", "channels", "labels", "optional_labels", "regions", "ignore_label", "reading",
-"cases"}`, of which `channels` and `cases` are required; a case is `{"case_id", "images": {channel: path} or [path, …], "label",
+"codes", "cases"}`, of which `channels` and `cases` are required; a case is `{"case_id", "images": {channel: path} or [path, …], "label",
 "group", "site", "columns"}`. In the place of a path may stand `{"path", "index", "num_volumes"}`, a volume of a 4D file, or
 `{"path", "parts"}`, files of a folder that make up a DICOM series. `merged` is `data merge`'s own mark. Relative paths start at the manifest's folder. As the file is the
 user's own, paths may lead anywhere.
@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field
 
 from tumorseg.errors import InputError
 from tumorseg.schema.base import Record, parse_record, to_json
+from tumorseg.schema.codes import LabelCode
 from tumorseg.schema.dataset import Case, Dataset, ImageFile, Labels, Name, NamedChannel, Reading, Region
 from tumorseg.sources.conversion import CaseFiles, Conversion
 from tumorseg.sources.discovery import Discovered, discover_labels
@@ -67,6 +68,8 @@ class Manifest(Record):
     ignore_label: int | None = None
     reading: Reading = Reading()
     """How files are read where they leave it open."""
+    codes: dict[str, LabelCode] = Field(default_factory=dict)
+    """Coded terms of labels, by name."""
     cases: tuple[ManifestCase, ...]
     merged: str | None = None
     """Hash of all the rest, by which `data merge` knows a file that it wrote and nobody has edited; null in all others."""
@@ -108,6 +111,7 @@ def read_manifest(path: Path, labels: Mapping[str, int] | None = None) -> Datase
         regions=manifest.regions,
         ignore_label=manifest.ignore_label,
         reading=manifest.reading,
+        codes=manifest.codes,
     )
 
 

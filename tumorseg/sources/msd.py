@@ -11,6 +11,7 @@ from typing import Any
 
 from tumorseg.errors import InputError
 from tumorseg.schema.base import Record, parse_record
+from tumorseg.schema.codes import LabelCode
 from tumorseg.schema.dataset import Case, Dataset, DatasetDescription, ImageFile
 from tumorseg.sources.conversion import CaseFiles, Conversion
 from tumorseg.sources.folders import (
@@ -44,6 +45,8 @@ class _Description(Record, extra="ignore"):
     labels: dict[int, str]
     training: tuple[_Pair, ...]
     test: tuple[str | _Pair, ...] = ()
+    codes: dict[str, LabelCode] | None = None
+    """A key of our own; the other layouts have none for it."""
     tumorseg: Kept | None = None
 
 
@@ -144,14 +147,14 @@ def _describe(folder: Path, description: _Description) -> dict[str, Any]:
     channels, labels = _channels(source, description), _labels(source, description.labels)
     kept = description.tumorseg
     if kept is None:
-        return {"name": folder_name(folder), "channels": channels, "labels": labels}
+        return {"name": folder_name(folder), "channels": channels, "labels": labels, "codes": description.codes or {}}
     if channels != [channel.name for channel in kept.channels]:
         raise disagreement(folder, "channels")
     if labels != kept.labels:
         raise disagreement(folder, "labels")
     fields = {name: getattr(kept, name) for name in DatasetDescription.model_fields}
     # The folder's name counts, as in any folder of this layout; the kept one is for writing another.
-    return {**fields, "name": folder_name(folder)}
+    return {**fields, "name": folder_name(folder), "codes": description.codes or kept.codes}
 
 
 def _channels(source: Path, description: _Description) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from tumorseg.errors import InputError
 from tumorseg.schema.base import Record, parse_record
+from tumorseg.schema.codes import LabelCode
 from tumorseg.schema.dataset import Case, Dataset, DatasetDescription, ImageFile
 from tumorseg.sources.conversion import CaseFiles, Conversion
 from tumorseg.sources.folders import (
@@ -48,6 +49,8 @@ class _Description(Record, extra="ignore"):
     file_ending: str
     regions_class_order: tuple[int, ...] | None = None
     dataset: dict[str, _Files] | None = None
+    codes: dict[str, LabelCode] | None = None
+    """A key of our own; the other layouts have none for it."""
     tumorseg: Kept | None = None
 
 
@@ -227,7 +230,8 @@ def _describe(folder: Path, description: _Description) -> dict[str, Any]:
     if description.tumorseg is not None:
         return _restored(folder, description, description.tumorseg)
     targets = _targets(folder / "dataset.json", description)
-    return {"name": folder_name(folder), "channels": _channels(description), **targets}
+    codes = description.codes or {}
+    return {"name": folder_name(folder), "channels": _channels(description), "codes": codes, **targets}
 
 
 def _restored(folder: Path, description: _Description, kept: Kept) -> dict[str, Any]:
@@ -243,7 +247,7 @@ def _restored(folder: Path, description: _Description, kept: Kept) -> dict[str, 
         raise disagreement(folder, "labels")
     fields = {name: getattr(found, name) for name in DatasetDescription.model_fields}
     # The folder's name counts, as in any folder of this layout; the kept one is for writing another.
-    return {**fields, "name": folder_name(folder)}
+    return {**fields, "name": folder_name(folder), "codes": description.codes or kept.codes}
 
 
 def _channels(description: _Description) -> list[str]:

@@ -9,7 +9,7 @@ from tumorseg.ops.geometry import AS_STORED, Orientation, orient, oriented_affin
 from tumorseg.schema.base import json_text
 from tumorseg.sources.phantom_volume import CHANNELS, LABELS, Phantom, make_phantom
 from tumorseg.storage.atomic import write_text
-from tumorseg.storage.images import write_image
+from tumorseg.storage.image_writing import write_image
 from tumorseg.types import Affine
 
 # Five spacings and four orientations: as 5 and 4 have no common factor, only every 20th case has the same two.

@@ -1,6 +1,7 @@
 """Several datasets as one: channels and labels that all have, under one name each."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from tumorseg.ops.matching.channels import common_channels, kind_of
 from tumorseg.ops.matching.common import Common, Party, common_structures, stated_structures
 from tumorseg.ops.matching.numbering import Numbering, number_labels
 from tumorseg.schema.base import parse_record
+from tumorseg.schema.codes import LabelCode
 from tumorseg.schema.dataset import Case, Channel, Dataset, DatasetDescription, Reading, repeated_values
 from tumorseg.schema.mapping import LabelMapping
 from tumorseg.sources.regions import select_channels
@@ -77,6 +79,7 @@ def pool_datasets(name: str, datasets: Sequence[Dataset], stated: LabelMapping |
         "regions": numbering.regions,
         "ignore_label": numbering.ignore_label,
         "reading": _joint_reading(named, matches),
+        "codes": _joint_codes(named, numbering),
     }
     description = parse_record(DatasetDescription, fields, source=f"pool {name}", error=InputError)
     cases = _joint_cases(named)
@@ -164,6 +167,19 @@ def _optional(datasets: Sequence[Dataset], numbering: Numbering) -> tuple[str, .
         needed.update(values[value] for name, value in one.foreground.items() if name not in one.optional_labels)
     spared = (0, numbering.ignore_label, *needed)
     return tuple(name for name, value in numbering.labels.items() if value not in spared)
+
+
+def _joint_codes(datasets: Sequence[Dataset], numbering: Numbering) -> dict[str, LabelCode]:
+    """Return the coded terms of a pool's labels: those on which the datasets agree that have one label for them, and a code for that."""
+    stated: dict[int, list[LabelCode]] = {}
+    for one, values in zip(datasets, numbering.values, strict=True):
+        count = Counter(values.values())
+        for name, code in one.codes.items():
+            # Of several labels that the pool joins, none says what they are together.
+            if count[values[one.labels[name]]] == 1:
+                stated.setdefault(values[one.labels[name]], []).append(code)
+    agreed = {value: codes[0] for value, codes in stated.items() if all(code == codes[0] for code in codes)}
+    return {name: agreed[value] for name, value in numbering.labels.items() if value in agreed and value != 0}
 
 
 def _joint_cases(datasets: Sequence[Dataset]) -> list[tuple[Case, ...]]:

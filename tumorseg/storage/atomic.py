@@ -4,8 +4,9 @@ import errno
 import os
 import re
 import tempfile
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from pathlib import Path
+from threading import Lock
 
 from tumorseg.errors import InputError, StorageError
 
@@ -20,6 +21,8 @@ HTML_ENDINGS = (".html", ".htm")
 # tempfile appends eight characters of this alphabet.
 LEFTOVER = re.compile(r"\.(.+)\.[a-z0-9_]{8}")
 """Name of a temporary file, and in it that of the file it was to become."""
+_UMASK = Lock()
+"""Held while the mask is another: a second thread would read that one, and put it back for good."""
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
@@ -28,22 +31,38 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
     Raises:
         StorageError: the disk is full, or the folder cannot be written; nothing is left behind.
     """
+    write_parts(path, [data])
+
+
+def write_parts(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+    """Write a file as `write_bytes` does, of parts that need not be in memory at once.
+
+    Args:
+        path: where to.
+        parts: made while the file is written; if making one fails, nothing is left behind.
+
+    Raises:
+        StorageError: as from `write_bytes`.
+    """
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # In the same folder, since a rename is atomic only within one file system.
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             temporary = Path(file.name)
-            file.write(data)
+            for part in parts:
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
         # tempfile makes files that nobody else may read; results get the rights that new files have here.
         temporary.chmod(0o666 & ~umask())
         temporary.replace(path)
+        temporary = None
     except OSError as error:
+        raise storage_error(path, error) from error
+    finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-        raise storage_error(path, error) from error
 
 
 def require_writable(folder: Path) -> None:
@@ -93,14 +112,27 @@ def remove_leftovers(folder: Path, names: Container[str] | None = None) -> None:
     for path in folder.glob(".*"):
         found = LEFTOVER.fullmatch(path.name)
         if found and (names is None or found[1] in names):
-            path.unlink(missing_ok=True)
+            remove_file(path)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file that need not be there.
+
+    Raises:
+        StorageError: it cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise storage_error(path, error) from error
 
 
 def umask() -> int:
     """Return what the user withholds from new files; it can only be read by setting it."""
     # Strict, so that a file that another thread makes in between is too private rather than too open.
-    mask = os.umask(0o077)
-    os.umask(mask)
+    with _UMASK:
+        mask = os.umask(0o077)
+        os.umask(mask)
     return mask
 
 

@@ -1,7 +1,7 @@
-"""Image files: the one place where file axes (X, Y, Z, channel) become array axes (C, Z, Y, X) and back.
+"""Image files as they are read: the one place where file axes (X, Y, Z, channel) become array axes (C, Z, Y, X).
 
 Affines are in RAS+ millimetres. Each format has a module of its own that opens a file; here its volumes become channels or
-labels. What has none of the known endings may be DICOM. Results are written as NIfTI.
+labels. What has none of the known endings may be DICOM. `image_writing` is the way back.
 """
 
 import logging
@@ -112,7 +112,7 @@ def read_images(files: Sequence[ImageFile], assumed_orientation: str | None = No
         held = {file for file in files if (file.path, file.parts) == (path, parts)}
         # Ascending, since a compressed file can only be read forwards.
         wanted = sorted(held, key=lambda file: file.index or 0)
-        stored = _open(wanted[0], assumed_orientation)
+        stored = open_stored(wanted[0], assumed_orientation)
         stored.check_intensities()
         arrays = _read(stored, wanted, assumed_orientation)
         for file, array in zip(wanted, arrays, strict=True):
@@ -132,7 +132,7 @@ def read_stored(file: ImageFile, assumed_orientation: str | None = None) -> Stor
     Raises:
         InputError: as from `read_image`.
     """
-    stored = _open(file, assumed_orientation)
+    stored = open_stored(file, assumed_orientation)
     (array,) = stored.read([_volume_index(file, stored.geometry)])
     return StoredVolume(array, stored.scaling, stored.geometry.affine)
 
@@ -147,7 +147,7 @@ def read_segmentation(path: str, assumed_orientation: str | None = None) -> Volu
     Raises:
         InputError: as from `read_image`, or a value is not an integer.
     """
-    stored = _open(ImageFile(path=path), assumed_orientation)
+    stored = open_stored(ImageFile(path=path), assumed_orientation)
     (array,) = _read(stored, [ImageFile(path=path)], assumed_orientation)
     return Volume(as_labels(path, array, stored.scaling), stored.geometry.affine, stored.geometry.is_placed)
 
@@ -158,7 +158,7 @@ def read_stored_labels(path: str) -> Segmentation:
     Raises:
         InputError: as from `read_segmentation`.
     """
-    stored = _open(ImageFile(path=path))
+    stored = open_stored(ImageFile(path=path))
     (array,) = stored.read([_volume_index(ImageFile(path=path), stored.geometry)])
     return as_labels(path, array, stored.scaling)
 
@@ -219,64 +219,19 @@ def read_geometry(path: str, assumed_orientation: str | None = None) -> Geometry
     Raises:
         InputError: as from `read_image`.
     """
-    return _open(ImageFile(path=path), assumed_orientation).geometry
+    return open_stored(ImageFile(path=path), assumed_orientation).geometry
 
 
-def write_segmentation(
-    path: Path, segmentation: Segmentation, *, like: ImageFile, affine: Affine | None = None
-) -> None:
-    """Write a label map on the grid of an image file: of NIfTI, with the same sform, qform, codes, voxel sizes and units.
+def open_stored(file: ImageFile, assumed_orientation: str | None = None) -> Stored:
+    """Open a file by the reader of its ending, or as DICOM; only its header is read.
 
     Args:
-        path: `.nii` or `.nii.gz`, written atomically; the same input gives the same bytes.
-        segmentation: (Z, Y, X), stored as the smallest integer type that holds it, without scaling.
-        like: the image; a 2D one makes a 2D file, a 4D one the 3D grid of its volumes.
-        affine: (4, 4), where the image was taken to lie, if it is not NIfTI; as its file says if None.
+        file: which.
+        assumed_orientation: as for `read_image`.
 
     Raises:
-        InputError: `like` cannot be read, has another shape, or `path` has another ending.
-        StorageError: the file cannot be written.
+        InputError: as from `read_image`, where the header shows it.
     """
-    from tumorseg.storage.formats import nifti
-
-    _check_nifti(path)
-    shape, stated = _open(like).geometry[:2]
-    if segmentation.shape != shape:
-        raise InputError(
-            f"found a grid of {shape} voxels (z, y, x), expected {segmentation.shape}; was it replaced?", file=like.path
-        )
-    kind = np.result_type(np.min_scalar_type(segmentation.min()), np.min_scalar_type(segmentation.max()))
-    if like.path.lower().endswith(NIFTI_ENDINGS):
-        nifti.write_like(path, segmentation.astype(kind), like.path)
-    else:
-        nifti.write_new(path, segmentation.astype(kind), stated if affine is None else affine)
-
-
-def write_image(path: Path, image: NDArray[Any], *, affine: Affine) -> None:
-    """Write an array as a new NIfTI-1 file in its own dtype, atomically.
-
-    Args:
-        path: `.nii` or `.nii.gz`.
-        image: (Z, Y, X), or (C, Z, Y, X), which becomes 4D with channels last.
-        affine: (4, 4), voxels (x, y, z, 1) to RAS+ mm.
-
-    Raises:
-        InputError: `path` has another ending.
-        StorageError: the file cannot be written.
-    """
-    from tumorseg.storage.formats import nifti
-
-    _check_nifti(path)
-    nifti.write_new(path, image, affine)
-
-
-def _check_nifti(path: Path) -> None:
-    if not path.name.lower().endswith(NIFTI_ENDINGS):
-        raise InputError("cannot write this format; expected a name that ends in .nii.gz or .nii", file=path)
-
-
-def _open(file: ImageFile, assumed_orientation: str | None = None) -> Stored:
-    """Open a file by the reader of its ending, or as DICOM."""
     path = file.path
     opener = next((opener for ending, opener in OPENERS.items() if path.lower().endswith(ending)), None)
     # A folder may be called like an image file: it is a series if DICOM lies in it, else the path is wrong.

@@ -5,6 +5,18 @@ from pathlib import Path
 
 PREDICTIONS = "predictions.json"
 """In a folder of segmentations: what made them, and of which inputs."""
+REPORT = "report.json"
+"""There too: what was found in each case, by what, and how long it took."""
+LABEL_MAP_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
+"""How the name of a label map that is written may end; the longer ending of two that fit stands first."""
+OUTPUT_ENDINGS = {
+    "probabilities": ".nii.gz",
+    "entropy": ".nii.gz",
+    "disagreement": ".nii.gz",
+    "seg": ".dcm",
+    "rtstruct": ".dcm",
+}
+"""What lies beside the label maps, each kind in a folder of its own, so that nobody takes its files for label maps."""
 FETCHED = ".fetched.json"
 """In a dataset's folder that `data fetch` unpacked: from where; nothing in such a folder may lead out of it."""
 ALL_CASES = "all"
@@ -130,9 +142,34 @@ class FoldFolder:
         return self.validation / PREDICTIONS
 
 
-def prediction_file(folder: Path, case_id: str) -> Path:
+def prediction_file(folder: Path, case_id: str, ending: str = ".nii.gz") -> Path:
     """Return the segmentation of a case in a folder of segmentations."""
-    return folder / f"{case_id}.nii.gz"
+    return folder / f"{case_id}{ending}"
+
+
+def output_file(folder: Path, kind: str, case_id: str) -> Path:
+    """Return what a folder of segmentations holds of a case beside its label map; `kind` is one of `OUTPUT_ENDINGS`."""
+    return folder / kind / f"{case_id}{OUTPUT_ENDINGS[kind]}"
+
+
+def journal_file(folder: Path, part: str | None = None) -> Path:
+    """Return where a run notes what it has done in a folder of segmentations until that becomes part of the record.
+
+    Args:
+        folder: of segmentations.
+        part: which part of the cases the run takes, such as `shard-2-of-4`; None for all.
+    """
+    return folder / ("predictions.jsonl" if part is None else f"predictions.{part}.jsonl")
+
+
+def journal_files(folder: Path) -> list[Path]:
+    """Return the notes of all runs that are in a folder of segmentations, sorted."""
+    return [journal_file(folder), *sorted(folder.glob("predictions.shard-*.jsonl"))]
+
+
+def engine_cache(work: Path) -> Path:
+    """Return where networks are kept that an engine has compiled."""
+    return work / "engines"
 
 
 def fold_folder(model: Path, fold: int | str) -> FoldFolder:

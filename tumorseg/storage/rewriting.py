@@ -12,8 +12,9 @@ import numpy as np
 
 from tumorseg.schema.dataset import ImageFile
 from tumorseg.storage import atomic
-from tumorseg.storage.formats import nifti
-from tumorseg.storage.images import StoredVolume, read_geometry, read_stored, write_segmentation
+from tumorseg.storage.formats import nifti, nifti_writing
+from tumorseg.storage.image_writing import write_segmentation
+from tumorseg.storage.images import StoredVolume, read_geometry, read_stored
 from tumorseg.types import Affine, Segmentation
 
 ENDING = ".nii.gz"
@@ -94,7 +95,7 @@ def write_stored(path: Path, volume: StoredVolume, *, like: str) -> None:
     """
     if nifti.is_nifti1(like):
         array = volume.array.astype(_native(volume.array.dtype), copy=False)
-        nifti.write_like(path, array, like, scaling=volume.scaling)
+        nifti_writing.write_like(path, nifti_writing.voxels_of(array, volume.scaling), like)
     else:
         write_placed(path, volume)
 
@@ -107,7 +108,7 @@ def write_placed(path: Path, volume: StoredVolume) -> None:
     """
     array = volume.array.astype(_native(volume.array.dtype), copy=False)
     flat = array[0] if array.ndim == 3 and array.shape[0] == 1 and _lies_flat(volume.affine) else array
-    nifti.write_new(path, flat, volume.affine, scaling=volume.scaling)
+    nifti_writing.write_new(path, nifti_writing.voxels_of(flat, volume.scaling), volume.affine)
 
 
 def _is_ready(path: str, like: Path | None) -> bool:

@@ -1,6 +1,7 @@
 import pytest
 
 from tests.stages.models import small_model
+from tumorseg.schema.codes import CodedTerm, LabelCode
 from tumorseg.schema.dataset import Region
 from tumorseg.schema.preprocessing import RgbNormalization
 from tumorseg.stages.inference import method
@@ -67,6 +68,8 @@ def test_weights_options_and_the_previous_model_count(model):
         hash_of(model, options=PredictOptions(mirroring=False)),
         hash_of(model, options=PredictOptions(assumed_orientation="LPS")),
         hash_of(model, previous="c"),
+        hash_of(model, options=PredictOptions(precision="fp32")),
+        hash_of(model, options=PredictOptions(only_labels=("kidney_left",))),
     ]
     assert len(set(hashes)) == len(hashes)
 
@@ -79,6 +82,23 @@ def test_what_shapes_no_mask_does_not_count(model):
     trained = {"batch_size": 9, "gradient_accumulation": 2, "activation_checkpointing": True}
     configuration = changed(model.configuration.model_copy(update=trained), "sampling", foreground_fraction=0.9)
     assert hash_of(model, plan=plan, configuration=configuration) == hash_of(model)
+
+
+def test_rounding_does_not_count_but_where_float32_is_asked_for(model):
+    planned = model.configuration
+    engine = changed(planned, "inference", engine="openvino")
+    assert hash_of(model, configuration=engine) == hash_of(model)
+    assert hash_of(model, options=PredictOptions(precision="auto")) == hash_of(model)
+    exact = changed(planned, "inference", precision="fp32")
+    asked = PredictOptions(precision="fp32")
+    assert hash_of(model, configuration=exact) == hash_of(model, options=asked) != hash_of(model)
+    assert hash_of(model, configuration=exact, options=PredictOptions(precision="auto")) == hash_of(model)
+
+
+def test_what_labels_are_called_in_coded_terms_shapes_no_mask(model):
+    code = LabelCode(type=CodedTerm(value="64033007", meaning="Kidney"))
+    described = changed(model.plan, "dataset", codes={"kidney_left": code})
+    assert hash_of(model, plan=described) == hash_of(model)
 
 
 def test_mirroring_that_is_asked_for_as_planned_is_the_same(model):

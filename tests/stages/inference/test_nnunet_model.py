@@ -17,7 +17,8 @@ from scipy import ndimage
 from tests.nnunet.documents import configuration, plans
 from tumorseg.errors import PlanError, StorageError
 from tumorseg.stages.inference.models import load_model
-from tumorseg.stages.inference.predict import PredictRequest, predict, predict_array
+from tumorseg.stages.inference.predict import PredictRequest, predict
+from tumorseg.stages.inference.predict_array import predict_array
 from tumorseg.storage.nnunet_checkpoints import load_nnunet_checkpoint
 
 FROZEN = Path(__file__).parents[2] / "nnunet"

@@ -10,14 +10,14 @@ import torch
 from torch import nn
 
 from tests.stages.inference.test_nnunet_model import write_model
-from tests.stages.models import AFFINE, SHAPE, Above, small_model, write_image
+from tests.stages.models import AFFINE, SHAPE, Above, small_model, with_network, write_image
 from tumorseg.cli.main import run
-from tumorseg.errors import InputError, StorageError
+from tumorseg.errors import InputError, PlanError, StorageError
 from tumorseg.sources.inputs import open_inputs
 from tumorseg.stages.inference.method import METHOD_VERSION, PredictOptions
-from tumorseg.stages.inference.predict import PredictRequest, predict, predict_array
+from tumorseg.stages.inference.predict import PredictRequest, predict
+from tumorseg.stages.inference.predict_array import predict_array
 from tumorseg.stages.inference.predict_cases import predict_cases
-from tumorseg.stages.inference.trained_model import Model
 from tumorseg.storage.locks import hold_folder
 
 
@@ -35,7 +35,7 @@ def cases(tmp_path):
 
 def other_model(model):
     """Return one that finds other things and has other weights."""
-    return model._replace(networks=(Above(1.0),), weight_hashes=("other",))
+    return with_network(model, Above(1.0))._replace(weight_hashes=("other",))
 
 
 def with_overlap(model, overlap):
@@ -95,9 +95,10 @@ class Corner(nn.Module):
 
 @pytest.fixture
 def cascade(model):
-    first = model._replace(networks=(Corner(),))
+    first = with_network(model, Corner())
     planned = model.configuration.model_copy(update={"previous_configuration": "3d_lowres"})
-    return Model(model.plan, planned, (Cascade(),), model.device, ("cascade", *first.weight_hashes), first)
+    hashes = ("cascade", *first.weight_hashes)
+    return with_network(model, Cascade())._replace(configuration=planned, weight_hashes=hashes, previous=first)
 
 
 def test_a_cascades_previous_model_is_mirrored_only_if_the_cascade_is(cascade, cases, tmp_path):
@@ -146,7 +147,7 @@ class Meddling(nn.Module):
 
 def test_an_image_that_changes_while_it_is_segmented_is_noticed(model, cases, tmp_path):
     image = tmp_path / "in" / "b_0000.nii.gz"
-    made = predict_cases(model._replace(networks=(Meddling(image),)), cases, tmp_path / "out")
+    made = predict_cases(with_network(model, Meddling(image)), cases, tmp_path / "out")
     assert [failure.case_id for failure in made.failures] == ["b"]
     assert f"{image}: was changed while it was" in made.failures[0].message
     assert masks_in(tmp_path / "out").keys() == {"a", "c"}
@@ -172,10 +173,11 @@ def test_masks_of_two_models_are_told_apart_after_an_interruption(model, cases, 
     predict_cases(model, cases, output)
     options = PredictOptions(mirroring=False)
     with pytest.raises(KeyboardInterrupt):
-        predict_cases(other_model(model)._replace(networks=(Interrupted(),)), cases, output, options=options)
+        predict_cases(with_network(other_model(model), Interrupted()), cases, output, options=options)
     record = record_in(output)
-    assert (record["cases"].keys(), record["replaceable"].keys()) == ({"a"}, {"b", "c"})
-    assert predict_cases(other_model(model), cases, output, options=options).left_alone == ("a",)
+    (done,) = record["cases"]  # two cases are on their way at once, and either may come first
+    assert record["replaceable"].keys() == {f"{other}.nii.gz" for other in "abc" if other != done}
+    assert predict_cases(other_model(model), cases, output, options=options).left_alone == (done,)
     predict_cases(other_model(model), cases, tmp_path / "fresh", options=options)
     assert masks_in(output) == masks_in(tmp_path / "fresh")
 
@@ -185,7 +187,7 @@ def test_a_kill_between_a_mask_and_its_record_costs_that_case_only(model, cases,
     predict_cases(model, cases, output)
     record = record_in(output)
     del record["cases"]["b"]
-    record["replaceable"]["b"] = None  # as it stands while b is written
+    record["replaceable"]["b.nii.gz"] = None  # as it stands while b is written
     (output / "predictions.json").write_text(json.dumps(record))
     (output / "b.nii.gz").write_bytes((output / "a.nii.gz").read_bytes())
     (output / ".b.nii.gz.a1b2c3d4").write_bytes(b"half")
@@ -200,7 +202,7 @@ def test_masks_of_other_cases_by_another_model_are_told(model, cases, tmp_path, 
     predict_cases(model, cases, tmp_path / "out")
     with caplog.at_level(logging.WARNING):
         predict_cases(other_model(model), cases[:1], tmp_path / "out")
-    assert "holds masks of 2 other cases too, which another model or other options made: b, c" in caplog.text
+    assert "holds 2 other files too, which another model or other options made: b.nii.gz, c.nii.gz" in caplog.text
     assert predict_cases(model, cases, tmp_path / "out").left_alone == ()  # b and c are no longer vouched for
 
 
@@ -208,8 +210,8 @@ def test_masks_of_other_cases_by_another_model_are_told(model, cases, tmp_path, 
     ("text", "told"),
     [
         ('{"weight_hashes": ["w"], "mirroring": true, "cases": {"a": "hash"}, "begun": ["a"]}', "record of form 1"),
-        ('{"schema_version": 3}', "record of form 3, expected 2: another version of tumorseg made these masks"),
-        ('{"schema_version": 2}', "method_hash: missing"),
+        ('{"schema_version": 2}', "record of form 2, expected 3: another version of tumorseg made these masks"),
+        ('{"schema_version": 3}', "method_hash: missing"),
         ("[]", "record of form None"),
         ("{", "is not JSON"),
     ],
@@ -263,8 +265,9 @@ def test_a_single_case_becomes_the_file_that_is_named_and_nothing_beside_it(tmp_
 @pytest.mark.parametrize(
     ("output", "told"),
     [
-        ("mask.nrrd", "masks are written as NIfTI; expected a folder, or for one case a new file that ends in .nii.gz"),
-        ("mask.png", "masks are written as NIfTI"),
+        ("mask.png", "not written in this format; expected a folder, or for one case a new file that ends in .nii.gz"),
+        ("mask.mhd", "not written in this format"),
+        ("mask.dcm", "a DICOM file holds one object; give --format seg or rtstruct alone"),
         ("taken.nii.gz", "is a folder with the name of a file"),
         ("taken", "is there already; expected a folder"),
         ("in/a_0000.nii.gz", "is there already"),
@@ -283,6 +286,17 @@ def test_several_cases_are_no_single_file(tmp_path):
     with pytest.raises(InputError, match=r"is one file, and the inputs are 2 cases \(a, b\); give one case, or a fold"):
         predict(request_of(tmp_path, "new/x.nii.gz", tmp_path / "in"))
     assert not (tmp_path / "new").exists()
+
+
+def test_several_models_are_refused_with_a_hint_at_what_combines_them(tmp_path):
+    request = request_of(tmp_path, "out")
+    write_model(tmp_path / "other")
+    several = request.model_copy(update={"models": (tmp_path / "model", tmp_path / "other")})
+    with pytest.raises(PlanError, match=r"models of different plans are combined by `tumorseg ensemble`") as caught:
+        predict(several)
+    assert "\n" not in str(caught.value)
+    folds = request.model_copy(update={"models": (tmp_path / "model" / "fold_0", tmp_path / "model")})
+    assert predict(folds).files.keys() == {"a"}
 
 
 def test_the_command_counts_what_it_did_and_what_it_left_alone(tmp_path, capsys):

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from tests.stages.conftest import Toy
+from tests.stages.models import model_of
 from tests.toys import LABELS
 from tumorseg.errors import PlanError
 from tumorseg.planning.choices.augmentation import cascade_augmentation
@@ -17,7 +18,8 @@ from tumorseg.schema.cases import preprocessing_of
 from tumorseg.schema.plan import Plan
 from tumorseg.stages.inference.method import PredictOptions
 from tumorseg.stages.inference.models import load_model
-from tumorseg.stages.inference.predict import PredictRequest, predict, predict_array
+from tumorseg.stages.inference.predict import PredictRequest, predict
+from tumorseg.stages.inference.predict_array import predict_array
 from tumorseg.stages.inference.predict_cases import predict_cases
 from tumorseg.stages.inference.predictions import mask_hash
 from tumorseg.stages.inference.previous_sources import KnownPrevious
@@ -127,7 +129,7 @@ def echo_of(cascade, files, mirroring_axes=(0, 1, 2)):
     inference = configuration.inference.model_copy(update={"mirroring_axes": mirroring_axes})
     configuration = configuration.model_copy(update={"inference": inference})
     known = KnownPrevious(files, ("known",))
-    return Model(cascade.plan, configuration, (Echo(),), torch.device("cpu"), ("echo", "known"), known)
+    return model_of(cascade.plan, configuration, Echo(), "echo", known)
 
 
 def corners(folder, data, case_id):
@@ -221,7 +223,8 @@ def test_only_previous_segmentations_of_changed_files_are_redone(copied):
     lowres = copied.fold(1, LOWRES)
     shutil.copy(copied.toy.data / case_id / "seg.nii.gz", lowres.prediction(case_id))
     record = json.loads(lowres.predictions.read_text())
-    record["cases"][case_id]["mask_hash"] = mask_hash(lowres.prediction(case_id))  # as if validation had found it
+    mask = lowres.prediction(case_id)
+    record["cases"][case_id]["files"][mask.name] = mask_hash(mask)  # as if validation had found it
     lowres.predictions.write_text(json.dumps(record))
     before = set(copied.roots.work.rglob("previous_*.b2nd"))
     times = {path: path.stat().st_mtime_ns for path in before}
@@ -253,8 +256,7 @@ def test_what_the_previous_model_finds_is_shown_where_it_found_it(cascade):
             inside = (images[:, :1] > 1.0).float()
             return torch.cat((1 - inside, inside, torch.zeros_like(inside) - 1), dim=1)
 
-    device = torch.device("cpu")
-    previous = Model(cascade.plan, bright, (Bright(),), device, ("bright",))
+    previous = model_of(cascade.plan, bright, Bright(), "bright")
     model = echo_of(cascade, {})._replace(previous=previous)
     for number in (1, 2, 4):
         images = [nibabel.load(cascade.toy.data / f"case_{number}" / f"{name}.nii.gz") for name in ("T1", "T2")]
@@ -282,9 +284,8 @@ def test_regions_are_shown_as_the_labels_that_they_are_painted_with(cascade):
             assert ((shell + core) <= 1).all()
             return torch.cat((shell + core, core), dim=1) - 0.5
 
-    device = torch.device("cpu")
-    previous = Model(plan, plan.configurations[LOWRES], (Found(),), device, ("found",))
-    model = Model(plan, plan.configurations[CASCADE], (Shown(),), device, ("shown",), previous)
+    previous = model_of(plan, plan.configurations[LOWRES], Found(), "found")
+    model = model_of(plan, plan.configurations[CASCADE], Shown(), "shown", previous)
     images = [nibabel.load(cascade.toy.data / "case_3" / f"{name}.nii.gz") for name in ("T1", "T2")]
     array = np.stack([image.get_fdata(dtype=np.float32).T for image in images])
     first, found = (predict_array(one, array, images[0].affine) for one in (previous, model))

@@ -308,7 +308,7 @@ def test_damage_and_other_files_are_named(tmp_path, series, grid):
 
 
 def test_labels_as_numbers_are_read_as_ever(tmp_path, grid):
-    from tumorseg.storage.images import write_segmentation
+    from tumorseg.storage.image_writing import write_segmentation
 
     write_series(tmp_path / "like", np.zeros(SHAPE, np.int16), OBLIQUE)
     write_segmentation(tmp_path / "a.nii.gz", painted(boxes()), like=ImageFile(path=str(tmp_path / "like")))

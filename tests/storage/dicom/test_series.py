@@ -37,7 +37,8 @@ from tests.dicoms import (
 from tumorseg.errors import InputError
 from tumorseg.ops.geometry import orient, orientation_of, oriented_affine
 from tumorseg.schema.dataset import ImageFile
-from tumorseg.storage.images import read_geometry, read_image, read_images, read_segmentation, write_segmentation
+from tumorseg.storage.image_writing import write_segmentation
+from tumorseg.storage.images import read_geometry, read_image, read_images, read_segmentation
 
 OBLIQUE = Grid(Rotation.from_euler("xyz", (20, -35, 50), degrees=True).as_matrix())
 

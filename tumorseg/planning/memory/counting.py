@@ -112,7 +112,7 @@ def _count_inference(rehearsal: Rehearsal, configuration: Configuration, setting
     # Each further mirrored view only takes the place of the one before.
     axes = configuration.inference.mirroring_axes[:1] if configuration.inference.mirroring else ()
     networks = [rehearsal.network.eval()]
-    forward = NetworkForward(networks, axes, configuration.num_axes, rehearsal.autocast(), torch.device("cpu"))
+    forward = NetworkForward(networks, axes, configuration.num_axes, rehearsal.autocast, torch.device("cpu"))
     with rehearsal.mode, AllocationTracker() as tracker, CudaRules():
         forward(torch.empty(1, setting.num_channels, *tiling.patch_size))
     tile: int = rehearsal.parameters_bytes + tracker.peak_bytes

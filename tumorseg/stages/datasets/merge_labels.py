@@ -27,7 +27,8 @@ from tumorseg.storage.case_notes import (
     remove_all_leftovers,
 )
 from tumorseg.storage.hashing import case_files, check_stamps, file_stamp
-from tumorseg.storage.images import knows_names_only, write_segmentation
+from tumorseg.storage.image_writing import write_segmentation
+from tumorseg.storage.images import knows_names_only
 from tumorseg.workers.outcomes import Failure
 
 LABELS_VERSION = 1

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from tumorseg.ops.absent_channels import AbsentChannels
 from tumorseg.schema.base import content_hash
 from tumorseg.schema.cases import CaseReading, preprocessing_of, reading_of
-from tumorseg.schema.plan import Configuration, Plan
+from tumorseg.schema.plan import Configuration, InferencePrecision, Plan
 
 METHOD_VERSION = 1
 """Raised when the same model, options and files would give another mask."""
@@ -19,7 +19,7 @@ NOT_OF_PLAN: dict[str, bool | set[str]] = {
     "schema_version": True,
     "name": True,
     "parent": True,
-    "dataset": {"name", "content_hash", "excluded", "kept_back", "listed", "mirrored_labels"},
+    "dataset": {"name", "content_hash", "excluded", "kept_back", "listed", "mirrored_labels", "codes"},
     "fingerprint": True,
     "budget": True,
     "default_configuration": True,
@@ -38,7 +38,8 @@ NOT_OF_CONFIGURATION: dict[str, bool | set[str]] = {
     "optimizer": True,
     "schedule": True,
     "sampling": True,
-    "inference": {"mirroring", "mirroring_axes"},  # what comes of them and of the options is counted
+    # What comes of them and of the options is counted, but for the engine, which only rounds otherwise.
+    "inference": {"mirroring", "mirroring_axes", "precision", "engine"},
     "gradient_accumulation": True,
     "activation_checkpointing": True,
 }
@@ -54,6 +55,10 @@ class PredictOptions(NamedTuple):
     """Orientation of files that state none; as the plan says if None."""
     absent: AbsentChannels | None = None
     """Channels of the plan that the cases lack, and what stands in for them; None where they lack none."""
+    precision: InferencePrecision | None = None
+    """Of the networks, a cascade's previous ones too; as each one's plan says if None."""
+    only_labels: tuple[str, ...] = ()
+    """Labels that masks are confined to, sorted; all others become background. Empty: all."""
 
 
 AS_PLANNED = PredictOptions()
@@ -62,6 +67,11 @@ AS_PLANNED = PredictOptions()
 def is_mirrored(configuration: Configuration, mirroring: bool | None) -> bool:
     """Return whether mirrored views are averaged: as asked for, else as the plan says."""
     return configuration.inference.mirroring if mirroring is None else mirroring
+
+
+def precision_of(configuration: Configuration, precision: InferencePrecision | None) -> InferencePrecision:
+    """Return the precision that the networks are to have: as asked for, else as the plan says."""
+    return configuration.inference.precision if precision is None else precision
 
 
 def averaged_axes(configuration: Configuration, mirroring: bool | None) -> tuple[int, ...]:
@@ -91,7 +101,7 @@ def method_hash(
 ) -> str:
     """Return the hash of everything that shapes a mask beside the files of its case.
 
-    Rounding, of a device or of half precision, does not count.
+    Rounding, of a device, an engine or of half precision, does not count, but where float32 is asked for.
 
     Args:
         plan: the model's.
@@ -114,4 +124,8 @@ def method_hash(
     # Only where it says something, so that masks of whole images keep the hash that they have.
     if options.absent is not None:
         parts["absent"] = options.absent._asdict()
+    if (precision := precision_of(configuration, options.precision)) != "auto":
+        parts["precision"] = precision
+    if options.only_labels:
+        parts["only_labels"] = list(options.only_labels)
     return content_hash(parts)

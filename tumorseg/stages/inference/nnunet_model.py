@@ -15,7 +15,8 @@ from tumorseg.schema.base import parse_record
 from tumorseg.schema.networks import UNetTopology
 from tumorseg.schema.plan import Configuration, Plan
 from tumorseg.sources.nnunet import describe_nnunet
-from tumorseg.stages.inference.trained_model import Model, load_networks
+from tumorseg.stages.inference.runtime import AS_PLANNED, RuntimeOptions
+from tumorseg.stages.inference.trained_model import Model, WeightFiles, load_networks
 from tumorseg.storage.json_files import read_json
 from tumorseg.storage.layout import ALL_CASES, NNUNET_CHECKPOINTS, NnunetModel
 from tumorseg.storage.nnunet_checkpoints import load_nnunet_checkpoint
@@ -58,13 +59,16 @@ def read_nnunet_source(plans: Path, dataset: Path) -> NnunetSource:
     return NnunetSource(document, description, num_cases, str(plans))
 
 
-def load_nnunet_model(paths: Sequence[Path], device: str, folds: Sequence[str]) -> Model:
+def load_nnunet_model(
+    paths: Sequence[Path], device: str, folds: Sequence[str], *, runtime: RuntimeOptions = AS_PLANNED
+) -> Model:
     """Load the networks of a model.
 
     Args:
         paths: the model's folder, or folders of its folds.
         device: where to compute.
         folds: which folds of a model folder; all finished ones if empty.
+        runtime: engine and precision.
 
     Raises:
         PlanError: folders of several models, folds that are not there, weights of another network, or a model that
@@ -82,7 +86,8 @@ def load_nnunet_model(paths: Sequence[Path], device: str, folds: Sequence[str]) 
         except PlanError as error:
             raise PlanError(str(error), file=path) from None
 
-    return load_networks(found.plan, found.configuration, found.checkpoints, device, read)
+    weights = WeightFiles(found.checkpoints, read)
+    return load_networks(found.plan, found.configuration, weights, device, runtime=runtime)
 
 
 def read_nnunet_model(paths: Sequence[Path], folds: Sequence[str]) -> NnunetModelParts:
@@ -101,7 +106,10 @@ def read_nnunet_model(paths: Sequence[Path], folds: Sequence[str]) -> NnunetMode
     models = {path.parent if _is_fold(path) else path for path in resolved}
     if len(models) > 1:
         listed = ", ".join(sorted(map(str, models)))
-        raise PlanError(f"the models given are several: {listed}; give folds of one model")
+        raise PlanError(
+            f"the models given are several: {listed}; give folds of one model; models of different plans are combined by "
+            "`tumorseg ensemble`"
+        )
     model = NnunetModel(models.pop())
     checkpoints: list[Path] = []
     for path in resolved:

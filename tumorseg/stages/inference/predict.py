@@ -1,31 +1,28 @@
-"""Segment cases, or an array, with a trained model, each result in its input's own geometry."""
+"""Segment cases with a trained model, each result in its input's own geometry."""
 
-import os
+import logging
 from pathlib import Path
 
-import numpy as np
-
-from tumorseg.errors import InputError, StorageError
-from tumorseg.ops.geometry import orient, spacing_of
-from tumorseg.ops.preprocessing import axis_order
+from tumorseg.engine.precision import NO_BF16, has_bf16
+from tumorseg.errors import InputError
 from tumorseg.schema.base import Record
+from tumorseg.schema.plan import InferenceEngine, InferencePrecision
 from tumorseg.sources.inputs import Inputs, open_inputs
-from tumorseg.stages.inference.case_inputs import check_inputs, hash_inputs, read_inputs
-from tumorseg.stages.inference.intensities import check_intensities
+from tumorseg.stages.inference.dicom_results import require_writers
 from tumorseg.stages.inference.method import PredictOptions
 from tumorseg.stages.inference.models import load_model
-from tumorseg.stages.inference.predict_cases import Predicted, predict_cases
-from tumorseg.stages.inference.segment_case import segment_case
+from tumorseg.stages.inference.outputs import AS_USUAL, Outputs
+from tumorseg.stages.inference.predict_cases import Filling, Predicted, predict_cases
+from tumorseg.stages.inference.predict_file import is_one_file, predict_into_file
+from tumorseg.stages.inference.prediction_folder import hold_predictions
+from tumorseg.stages.inference.runtime import RuntimeOptions
+from tumorseg.stages.inference.shards import read_shard
 from tumorseg.stages.inference.trained_model import Model
 from tumorseg.stages.opening.devices import choose_device
 from tumorseg.stages.opening.loaded import failed_cases
-from tumorseg.stages.opening.reading import CaseImage
 from tumorseg.stages.opening.stated import Stated
-from tumorseg.storage.atomic import require_writable
-from tumorseg.storage.formats.stored import NIFTI_ENDINGS
-from tumorseg.storage.images import ENDINGS, write_segmentation
-from tumorseg.storage.locks import hold_folder
-from tumorseg.types import Affine, Image, Segmentation
+
+logger = logging.getLogger(__name__)
 
 
 class PredictRequest(Record):
@@ -36,11 +33,23 @@ class PredictRequest(Record):
     inputs: tuple[Path, ...]
     """Files, folders of cases in any layout, or manifests."""
     output: Path
-    """Folder for `<case_id>.nii.gz`; or, for one case, a file that ends in .nii.gz or .nii."""
+    """Folder for `<case_id>.nii.gz`; or, for one case, a file that ends as label maps do, or in .dcm."""
+    outputs: Outputs = AS_USUAL
+    """What is written of each case; into a file the format that it is called by."""
+    only_labels: tuple[str, ...] = ()
+    """Labels that masks are confined to; all others become background. Empty: all."""
+    shard: str | None = None
+    """Part of the cases that is segmented, as `2/4`; the shards of one command fill a folder side by side. None: all."""
     folds: tuple[str, ...] = ()
     """Folds of a model folder; all if empty."""
     mirroring: bool | None = None
     """Whether mirrored views are averaged; as the plan says if None."""
+    precision: InferencePrecision | None = None
+    """`fp32` for none but float32; as the plan says if None."""
+    engine: InferenceEngine | None = None
+    """What runs the network; as the plan says if None."""
+    engine_cache: Path | None = None
+    """Folder in which an engine keeps what it has compiled; None: not kept."""
     device: str | None = None
     """The best there is if None."""
     stated: Stated = Stated()
@@ -48,93 +57,49 @@ class PredictRequest(Record):
 
 
 def predict(request: PredictRequest) -> Predicted:
-    """Segment every case, but those whose files were already segmented in the same way.
+    """Segment every case, but those whose files were already made in the same way.
 
     Raises:
-        InputError: inputs are not there or have other channels than the model's, or a result would take the place of
-            another file.
-        PlanError: no such model.
+        InputError: inputs are not there or have other channels than the model's, what is asked for cannot be made of them, or a
+            result would take the place of another file.
+        PlanError: no such model, or several.
         StorageError: another process writes into the folder now.
         TumorsegError: cases failed; all are listed, and the others are written.
     """
-    options = PredictOptions(request.mirroring, request.stated.assumed_orientation)
-    if _is_file(request.output):
-        return _predict_into_file(*_open(request), request.output, options=options)
-    # Resolved, so that two links to one folder mean one lock.
-    with hold_folder(request.output.resolve(), doing="written to", error=StorageError):
+    options = PredictOptions(
+        request.mirroring,
+        request.stated.assumed_orientation,
+        precision=request.precision,
+        only_labels=request.only_labels,
+    )
+    if is_one_file(request.output, request.outputs):
+        if request.shard is not None:
+            raise InputError(
+                f"-o {request.output}: is one file, and has no shards; leave --shard out, or give a folder"
+            )
+        require_writers(request.outputs)
+        return predict_into_file(*_open(request), request.output, options=options, outputs=request.outputs)
+    shard = None if request.shard is None else read_shard(request.shard)
+    require_writers(request.outputs)
+    with hold_predictions(request.output, shard):
         model, inputs = _open(request)
-        made = predict_cases(model, inputs.cases, request.output, options=options)
-    if failures := [*inputs.refused, *made.failures]:
-        raise failed_cases(failures, len(inputs.cases) + len(inputs.refused), "prediction")
+        made = predict_cases(
+            model, inputs.cases, request.output, options=options, filling=Filling(request.outputs, shard)
+        )
+    refused = [failure for failure in inputs.refused if shard is None or shard.has(failure.case_id)]
+    if failures := [*refused, *made.failures]:
+        raise failed_cases(failures, len(made.files) + len(refused), "prediction")
     return made
 
 
-def _is_file(output: Path) -> bool:
-    """Return whether a result is to be one file, which must not be there yet, rather than a folder."""
-    expected = f"expected a folder, or for one case a new file that ends in {' or '.join(NIFTI_ENDINGS)}"
-    name = output.name.lower()
-    is_image, is_mask = name.endswith(ENDINGS), name.endswith(NIFTI_ENDINGS)
-    if is_image and not is_mask:
-        raise InputError(f"-o {output}: masks are written as NIfTI; {expected}; give another name")
-    if is_mask and output.is_dir():
-        raise InputError(
-            f"-o {output}: is a folder with the name of a file; {expected}; rename it, or give another name"
-        )
-    if os.path.lexists(output) and not output.is_dir():
-        raise InputError(f"-o {output}: is there already; {expected}; move it elsewhere, or give another name")
-    return is_mask
-
-
 def _open(request: PredictRequest) -> tuple[Model, Inputs]:
-    model = load_model(request.models, choose_device(request.device), request.folds)
+    runtime = RuntimeOptions(engine=request.engine, precision=request.precision, cache=request.engine_cache)
+    model = load_model(request.models, choose_device(request.device), request.folds, runtime=runtime)
+    logger.info("%s runs the network in %s on %s", model.runtime.engine, model.runtime.precision, model.device)
+    # Whoever asked for fp32 need not be told that it is what they get.
+    if not model.runtime.is_exact and model.device.type == "cpu" and not has_bf16():
+        logger.info("%s", NO_BF16)
     channels = model.plan.dataset.channels
     names = [channel.name for channel in channels]
     kinds = [channel.kind for channel in channels]
     return model, open_inputs(request.inputs, names, kinds, allow_outside=request.stated.allow_outside)
-
-
-def _predict_into_file(model: Model, inputs: Inputs, output: Path, *, options: PredictOptions) -> Predicted:
-    names = [case.case_id for case in inputs.cases]
-    names += [failure.case_id for failure in inputs.refused]
-    if len(names) != 1:
-        raise InputError(
-            f"-o {output}: is one file, and the inputs are {len(names)} cases ({', '.join(names[:5])}); give one case, "
-            "or a folder to -o"
-        )
-    if inputs.refused:
-        raise failed_cases([*inputs.refused], 1, "prediction")
-    hashed = hash_inputs(model, inputs.cases[0])
-    require_writable(output.parent)
-    found, previous = read_inputs(model, hashed.case, options)
-    segmentation = segment_case(model, found, mirroring=options.mirroring, previous=previous)
-    check_inputs(model, hashed)
-    _is_file(output)  # still not there
-    write_segmentation(output, segmentation, like=hashed.case.images[found.grid], affine=found.affine)
-    return Predicted(output, {hashed.case.case_id: output})
-
-
-def predict_array(model: Model, image: Image, affine: Affine, *, mirroring: bool | None = None) -> Segmentation:
-    """Segment an array.
-
-    Args:
-        model: as from `load_model`.
-        image: (C, Z, Y, X), channels in the plan's order.
-        affine: (4, 4), voxels (x, y, z) to RAS+ mm.
-        mirroring: whether mirrored views are averaged, by a cascade's previous model too; as each one's plan says if
-            None.
-
-    Returns:
-        Label values (Z, Y, X) on the image's own grid.
-
-    Raises:
-        InputError: shape, channels or affine are not what the model needs.
-    """
-    if image.ndim != 4:
-        raise InputError(f"the image has {image.ndim} axes; expected (C, Z, Y, X)")
-    if not np.isfinite(image).all():
-        raise InputError("the image has voxels that are NaN or infinite; expected finite intensities")
-    orientation = axis_order(model.plan).orientation(affine)
-    oriented = np.ascontiguousarray(orient(image.astype(np.float32), orientation))
-    found = CaseImage(oriented, spacing_of(affine, orientation), orientation, affine, image.shape[1:])
-    check_intensities(model.plan, "array", found)
-    return segment_case(model, found, mirroring=mirroring)

@@ -1,40 +1,67 @@
 """One case through a model: an image in, label values on its own grid out."""
 
-import numpy as np
+from collections.abc import Sequence
+from functools import partial
+from time import perf_counter
+from typing import NamedTuple
 
-from tumorseg.engine.averaging import NetworkForward
-from tumorseg.engine.learner import mixed_precision, step_dtype
-from tumorseg.engine.segmentation import OrientedImage, Segmenter, segment
+import numpy as np
+import torch
+
+from tumorseg.engine.averaging import NetworkForward, VoteKind
+from tumorseg.engine.learner import mixed_precision
+from tumorseg.engine.segmentation import Observer, OrientedImage, Prepared, Segmenter, prepare, segment
 from tumorseg.engine.sliding_window import tiling_of
+from tumorseg.engine.stopwatch import Stopwatch
 from tumorseg.errors import InputError
 from tumorseg.ops.geometry import orient, restore_orientation
 from tumorseg.ops.labels import to_indices
 from tumorseg.schema.cases import preprocessing_of, reading_of
 from tumorseg.schema.dataset import Case
-from tumorseg.schema.targets import num_previous, targets_of
+from tumorseg.schema.targets import Targets, num_previous, targets_of
 from tumorseg.stages.inference.method import averaged_axes
 from tumorseg.stages.inference.trained_model import Model
 from tumorseg.stages.opening.reading import CaseImage, read_previous
 from tumorseg.types import Segmentation
 
 
+class RunOptions(NamedTuple):
+    """How a case runs through a model."""
+
+    mirroring: bool | None = None
+    """Whether mirrored views are averaged, along the axes that the plan allows, by a cascade's previous model too; as each one's
+    plan says if None."""
+    with_votes: bool = False
+    """Whether observers are shown what each fold and view decides by itself."""
+    stopwatch: Stopwatch | None = None
+    """Counts seconds by part."""
+
+
+AS_PLANNED = RunOptions()
+
+
 def segment_case(
-    model: Model, found: CaseImage, *, mirroring: bool | None = None, previous: Segmentation | None = None
+    model: Model,
+    found: CaseImage,
+    *,
+    options: RunOptions = AS_PLANNED,
+    previous: Segmentation | None = None,
+    observers: Sequence[Observer] = (),
 ) -> Segmentation:
-    """Segment the image of a case.
+    """Segment the image of a case; several cases may be given at once, from several threads.
 
     Args:
         model: the networks and their plan.
         found: channels in the plan's axis order.
-        mirroring: whether mirrored views are averaged, along the axes that the plan allows, by a cascade's previous
-            model too; as each one's plan says if None.
+        options: how.
         previous: class indices in the plan's axis order, for a cascade; what its previous model finds if None.
+        observers: are shown each slice of the result, in the plan's axis order, as it is decided.
 
     Returns:
         Label values (Z, Y, X) in the axis order in which the image was stored.
 
     Raises:
-        InputError: the number of channels is not the plan's, or the logits are not finite.
+        InputError: the number of channels is not the plan's, the logits are not finite, or the GPU's memory does not suffice.
     """
     expected = len(model.plan.dataset.channels)
     if found.image.shape[0] != expected:
@@ -42,13 +69,42 @@ def segment_case(
         raise InputError(f"the image has {found.image.shape[0]} channels, the model needs {expected}: {names}")
     if previous is None and model.previous_model is not None:
         # It answers in the order in which the image was stored, and is shown in the plan's.
-        values = segment_case(model.previous_model, found, mirroring=mirroring)
+        values = segment_case(model.previous_model, found, options=options._replace(with_votes=False))
         previous = to_indices(orient(values, found.orientation), targets_of(model.plan.dataset))
     # A network without a previous configuration would take the segmentation for one more channel of the image.
     assert (previous is None) == (model.configuration.previous_configuration is None)
     oriented = OrientedImage(found.image, found.spacing_mm, found.covered, previous, found.absent)
-    values = segment(oriented, _segmenter(model, mirroring))
+    stopwatch = options.stopwatch or Stopwatch()
+    with stopwatch.part("prepare"):
+        prepared = prepare(oriented, preprocessing_of(model.plan, model.configuration))
+    # Cases are prepared side by side; the network, and the sums of its logits, are one case's at a time.
+    with model.runtime.turn:
+        values = _segment_in_memory(model, prepared, options._replace(stopwatch=stopwatch), observers)
     return np.ascontiguousarray(restore_orientation(values, found.orientation))
+
+
+def _segment_in_memory(
+    model: Model, prepared: Prepared, options: RunOptions, observers: Sequence[Observer]
+) -> Segmentation:
+    """Segment an image, and begin anew in less memory where a GPU's runs out."""
+    while True:
+        try:
+            return _timed(prepared, _segmenter(model, options), observers, options.stopwatch or Stopwatch())
+        except torch.OutOfMemoryError as error:
+            if not model.runtime.relieve():
+                raise InputError(
+                    f"a single tile does not fit the GPU's memory ({error}); end other programs on it, or give --device cpu"
+                ) from None
+
+
+def _timed(
+    prepared: Prepared, segmenter: Segmenter, observers: Sequence[Observer], stopwatch: Stopwatch
+) -> Segmentation:
+    """Segment an image; all that is not waiting for the network counts as restoration."""
+    began, waited = perf_counter(), stopwatch.seconds.get("wait", 0.0)
+    labels = segment(prepared, segmenter, observers)
+    stopwatch.add("restore", perf_counter() - began - (stopwatch.seconds.get("wait", 0.0) - waited))
+    return labels
 
 
 def read_known_previous(model: Model, case: Case, found: CaseImage) -> Segmentation | None:
@@ -64,15 +120,34 @@ def read_known_previous(model: Model, case: Case, found: CaseImage) -> Segmentat
     return read_previous(case, file, found, targets=targets_of(dataset), reading=reading_of(dataset))
 
 
-def _segmenter(model: Model, mirroring: bool | None) -> Segmenter:
-    configuration, targets = model.configuration, targets_of(model.plan.dataset)
+def _segmenter(model: Model, options: RunOptions) -> Segmenter:
+    configuration, runtime = model.configuration, model.runtime
+    targets, tiling = targets_of(model.plan.dataset), tiling_of(configuration)
+    axes = averaged_axes(configuration, options.mirroring)
+    num_views = 2 ** len(axes)
+    stopwatch = options.stopwatch or Stopwatch()
     forward = NetworkForward(
-        model.networks,
-        averaged_axes(configuration, mirroring),
+        runtime.passes,
+        axes,
         configuration.num_axes,
-        mixed_precision(model.device, step_dtype(model.device, model.plan.training.precision)),
+        partial(mixed_precision, model.device, runtime.dtype),
         model.device,
-        keeps_on_device=configuration.inference.accumulate_on == "device",
+        keeps_on_device=not runtime.sums_on_cpu,
         num_previous=num_previous(configuration, targets),
+        background=runtime.background,
+        views_per_pass=min(num_views, runtime.patches_per_pass),
+        votes=_vote_kind(targets) if options.with_votes else None,
+        stopped=runtime.stopped,
+        stopwatch=stopwatch,
     )
-    return Segmenter(preprocessing_of(model.plan, configuration), tiling_of(configuration), forward, targets)
+    return Segmenter(
+        preprocessing_of(model.plan, configuration),
+        tiling._replace(batch_size=max(1, runtime.patches_per_pass // num_views), is_exact=runtime.is_exact),
+        forward,
+        targets,
+        has_votes=options.with_votes,
+    )
+
+
+def _vote_kind(targets: Targets) -> VoteKind:
+    return "regions" if targets.has_regions else "labels"

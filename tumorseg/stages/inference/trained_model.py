@@ -12,6 +12,7 @@ from tumorseg.networks.registry import build_network
 from tumorseg.schema.plan import Configuration, Plan
 from tumorseg.schema.targets import num_inputs, targets_of
 from tumorseg.stages.inference.previous_sources import KnownPrevious
+from tumorseg.stages.inference.runtime import AS_PLANNED, Networks, Runtime, RuntimeOptions, make_runtime
 from tumorseg.storage.hashing import check_unchanged, hash_files
 
 
@@ -25,6 +26,8 @@ class Model(NamedTuple):
     device: torch.device
     weight_hashes: tuple[str, ...]
     """Of the checkpoints that were loaded, and of those that made what a cascade is shown."""
+    runtime: Runtime
+    """What they compute with."""
     previous: "Model | KnownPrevious | None" = None
     """Where a cascade gets the previous segmentation; None for a model that is none."""
 
@@ -33,39 +36,55 @@ class Model(NamedTuple):
         """Return the model that segments an image for this one; None unless this is a cascade without files."""
         return self.previous if isinstance(self.previous, Model) else None
 
+    def stop(self) -> None:
+        """Let cases that are being segmented fail soon, for good; also those that a cascade's previous model looks at."""
+        self.runtime.stopped.set()
+
     def previous_file(self, case_id: str) -> Path | None:
         """Return the file of a case's previous segmentation; None unless this is a cascade with files."""
         return self.previous.files[case_id] if isinstance(self.previous, KnownPrevious) else None
 
 
+class WeightFiles(NamedTuple):
+    """Checkpoints of a model's folds."""
+
+    paths: Sequence[Path]
+    """A file for each fold."""
+    read: Callable[[Path, nn.Module], Mapping[str, Tensor]]
+    """Returns the state dict that a checkpoint holds for a network."""
+
+
 def load_networks(
     plan: Plan,
     configuration: Configuration,
-    checkpoints: Sequence[Path],
+    weights: WeightFiles,
     device: str,
-    read: Callable[[Path, nn.Module], Mapping[str, Tensor]],
+    *,
+    runtime: RuntimeOptions = AS_PLANNED,
 ) -> Model:
     """Build a network for each checkpoint and load its weights; what a cascade is shown is not looked for.
 
     Args:
         plan: the model's.
         configuration: the one that predicts.
-        checkpoints: a file for each fold.
+        weights: where its folds' are.
         device: where to compute.
-        read: returns the state dict that a checkpoint holds for a network.
+        runtime: engine and precision.
 
     Raises:
-        InputError: a checkpoint was replaced while it was loaded.
+        InputError: a checkpoint was replaced while it was loaded, or the engine cannot run the network.
     """
-    states = hash_files(map(str, checkpoints))
+    states = hash_files(map(str, weights.paths))
     networks = []
-    for path in checkpoints:
+    for path in weights.paths:
         network = _build(plan, configuration)
-        network.load_state_dict(read(path, network))
+        network.load_state_dict(weights.read(path, network))
         networks.append(place(network, torch.device(device)).eval())
     check_unchanged(states)  # a training that goes on replaces its checkpoints
     hashes = tuple(state.digest for state in states.values())
-    return Model(plan, configuration, tuple(networks), torch.device(device), hashes)
+    placed = Networks(networks, torch.device(device), hashes)
+    made = make_runtime(plan, configuration, placed, runtime)
+    return Model(plan, configuration, tuple(networks), torch.device(device), hashes, made)
 
 
 def _build(plan: Plan, configuration: Configuration) -> nn.Module:

@@ -89,7 +89,7 @@ def _reserved_peak(configuration: Configuration, setting: Setting, device: str) 
     learner.network.eval()
     # Views follow each other, so that one mirrored beside the plain one reserves what all would.
     axes = configuration.inference.mirroring_axes[:1] if configuration.inference.mirroring else ()
-    forward = NetworkForward([learner.network], axes, configuration.num_axes, learner.autocast(), learner.device)
+    forward = NetworkForward([learner.network], axes, configuration.num_axes, learner.autocast, learner.device)
     forward(torch.randn(1, setting.num_channels, *tiling_of(configuration).patch_size))
     return torch.cuda.max_memory_reserved(device)
 

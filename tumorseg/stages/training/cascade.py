@@ -8,8 +8,9 @@ from tumorseg.errors import PlanError
 from tumorseg.schema.base import content_hash
 from tumorseg.schema.plan import Plan
 from tumorseg.stages.inference.folds import is_finished
+from tumorseg.stages.inference.ledger import read_predictions
 from tumorseg.stages.inference.method import AS_PLANNED, method_hash
-from tumorseg.stages.inference.predictions import mask_hash, read_predictions
+from tumorseg.stages.inference.predictions import mask_hash
 from tumorseg.stages.inference.previous_sources import KnownPrevious
 from tumorseg.stages.opening.fold_folders import Run, fold_plan, read_run
 from tumorseg.storage.hashing import hash_files
@@ -96,10 +97,11 @@ def _lack(plan: Plan, previous: str, number: int, folder: FoldFolder, hashes: Ma
     if made.method_hash != method_hash(trained, trained.configurations[previous], weights=weights, options=AS_PLANNED):
         return "was validated otherwise than its plan and this version say"
     held_out = plan.folds[number]
-    if any(one not in made.cases or not folder.prediction(one).is_file() for one in held_out):
+    written = {one: made.cases[one].files.get(folder.prediction(one).name) for one in held_out if one in made.cases}
+    if any(written.get(one) is None or not folder.prediction(one).is_file() for one in held_out):
         return "is not validated on every case that it holds out"
     # Last of all, since every mask is read for it.
-    changed = [one for one in held_out if mask_hash(folder.prediction(one)) != made.cases[one].mask_hash]
+    changed = [one for one in held_out if mask_hash(folder.prediction(one)) != written[one]]
     return f"holds segmentations that were changed by hand ({', '.join(changed[:5])})" if changed else None
 
 

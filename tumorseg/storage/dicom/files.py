@@ -136,6 +136,21 @@ def reading(path: str) -> Iterator[None]:
     Raises:
         InputError: pydicom gave up.
     """
+    try:
+        with lenient():
+            # pydicom only warns of a file that was cut off, and would hand over what is left of it.
+            warnings.filterwarnings("error", "End of file reached")
+            yield
+    # An InputError is a ValueError, and would be wrapped in another below.
+    except InputError:
+        raise
+    except UNREADABLE as error:
+        raise damaged(path, KIND, error) from None
+
+
+@contextmanager
+def lenient() -> Iterator[None]:
+    """Let values that break the standard pass in this block, without a word, as they come from scanners and are kept."""
     from pydicom.config import disable_value_validation
 
     _lock.acquire()
@@ -145,14 +160,7 @@ def reading(path: str) -> Iterator[None]:
     try:
         with disable_value_validation(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # pydicom only warns of a file that was cut off, and would hand over what is left of it.
-            warnings.filterwarnings("error", "End of file reached")
             yield
-    # An InputError is a ValueError, and would be wrapped in another below.
-    except InputError:
-        raise
-    except UNREADABLE as error:
-        raise damaged(path, KIND, error) from None
     finally:
         log.setLevel(level)
         _lock.release()

@@ -95,6 +95,23 @@ def frames_of(dataset: Any, path: str) -> list[Frame]:
     return [_frame(_Flat(dataset), dataset, path, number=0)]
 
 
+def stated(dataset: Any, number: int, group: str, name: str) -> Any:
+    """Return what a frame states of its place, by itself or with all others of its file; None where nothing does.
+
+    To be called in `reading`.
+
+    Args:
+        dataset: the file.
+        number: of the frame, from 0.
+        group: of an enhanced file, in which the element stands: `PlanePositionSequence`, ….
+        name: of the element.
+    """
+    if "PerFrameFunctionalGroupsSequence" not in dataset:
+        return dataset.get(name)
+    shared = (dataset.get("SharedFunctionalGroupsSequence") or [{}])[0]
+    return _Grouped(dataset.PerFrameFunctionalGroupsSequence[number], shared).find(group, name)
+
+
 class _Flat(NamedTuple):
     """Looks elements up in the header of a file of one plane."""
 

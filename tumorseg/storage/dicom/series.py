@@ -10,7 +10,7 @@ References:
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,31 @@ SLANT = 1e-2
 """Tangent from which a stack counts as slanted; below is what headers round."""
 
 
+class Stack(NamedTuple):
+    """The planes of a series, each once, in the order of their places."""
+
+    frames: list[Frame]
+    affine: Affine
+    """(4, 4), voxels (x, y, z, 1) to RAS+ mm."""
+    copies: dict[str, str]
+    """Files that are left out, and which they are copies of."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Return the voxels (Z, Y, X)."""
+        return (len(self.frames), *self.frames[0].shape)
+
+    @property
+    def tilt_degrees(self) -> float:
+        """Return the angle between the stack and the planes' normal; 0 unless the gantry was tilted."""
+        normal = np.cross(self.affine[:3, 0], self.affine[:3, 1])
+        step = self.affine[:3, 2]
+        cosine = abs(float(step @ normal)) / float(np.linalg.norm(step) * np.linalg.norm(normal))
+        # Rounding may carry the cosine of parallel vectors beyond 1.
+        angle = float(np.arccos(min(cosine, 1.0)))
+        return float(np.degrees(angle)) if np.tan(angle) > SLANT else 0.0
+
+
 def open_series(file: ImageFile) -> Stored:
     """Read and check the headers of all planes.
 
@@ -54,6 +79,26 @@ def open_series(file: ImageFile) -> Stored:
     Raises:
         InputError: a file is damaged, or the planes are no regular stack of grey images.
     """
+    stack = read_stack(file)
+    geometry = Geometry(stack.shape, stack.affine, 1)
+
+    def read(indices: Sequence[int]) -> list[NDArray[Any]]:
+        # Said when voxels are read: that is once in a command, while headers may be opened often.
+        _warn(file.path, stack)
+        return [_read_volume(stack.frames) for _ in indices]
+
+    return Stored(file.path, geometry, (1.0, 0.0), read)
+
+
+def read_stack(file: ImageFile) -> Stack:
+    """Return the planes of a series in the order of the volume that `open_series` makes of it.
+
+    Args:
+        file: as for `open_series`.
+
+    Raises:
+        InputError: as from `open_series`.
+    """
     frames: list[Frame] = []
     for path in _image_parts(file):
         with reading(path):
@@ -62,15 +107,7 @@ def open_series(file: ImageFile) -> Stored:
             frames += frames_of(dataset, path)
     distinct = without_copies(frames)
     ordered, affine = stack_planes(file.path, distinct.frames)
-    rows, columns = ordered[0].shape
-    geometry = Geometry((len(ordered), rows, columns), check_affine(file.path, affine), 1)
-
-    def read(indices: Sequence[int]) -> list[NDArray[Any]]:
-        # Said when voxels are read: that is once in a command, while headers may be opened often.
-        _warn(file.path, affine, distinct.copies)
-        return [_read_volume(ordered) for _ in indices]
-
-    return Stored(file.path, geometry, (1.0, 0.0), read)
+    return Stack(ordered, check_affine(file.path, affine), distinct.copies)
 
 
 def stack_planes(where: str, frames: Sequence[Frame]) -> tuple[list[Frame], Affine]:
@@ -189,17 +226,12 @@ def _step(where: str, ordered: Sequence[Frame], normal: NDArray[np.float64]) -> 
     return step
 
 
-def _warn(where: str, affine: Affine, copies: dict[str, str]) -> None:
+def _warn(where: str, stack: Stack) -> None:
     """Tell of what does not keep a series from being read."""
-    if copies:
-        warn(where, told_copies(copies))
-    normal = np.cross(affine[:3, 0], affine[:3, 1])
-    step = affine[:3, 2]
-    cosine = abs(float(step @ normal)) / float(np.linalg.norm(step) * np.linalg.norm(normal))
-    # Rounding may carry the cosine of parallel vectors beyond 1.
-    angle = float(np.arccos(min(cosine, 1.0)))
-    if np.tan(angle) > SLANT:
-        degrees = f"{np.degrees(angle):.3g} degrees"
+    if stack.copies:
+        warn(where, told_copies(stack.copies))
+    if stack.tilt_degrees:
+        degrees = f"{stack.tilt_degrees:.3g} degrees"
         warn(where, f"the planes are stacked aslant by {degrees} (a tilted gantry); the volume keeps this shear")
 
 

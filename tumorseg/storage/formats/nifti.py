@@ -5,27 +5,26 @@ is negative, the file does not say where its axes point to. Compressed files are
 the checksum.
 """
 
-import gzip
 import math
 import sys
 import zlib
 from collections.abc import Sequence
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 from isal import igzip
 from isal.igzip_lib import IsalError
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from tumorseg.errors import InputError
 from tumorseg.ops.integrity import axis_code
-from tumorseg.storage import atomic
 from tumorseg.storage.formats.assumed import Doubt, laid_out
 from tumorseg.storage.formats.library_logs import listening_logger, remark
 from tumorseg.storage.formats.stored import NIFTI_ENDINGS, Geometry, Stored, check_affine, check_shape, damaged
-from tumorseg.types import Affine
+from tumorseg.types import Affine, Shape
 
 if is_spared := "pydicom" not in sys.modules:
     # nibabel loads pydicom where it is installed, for header extensions that are of no use here: a fifth of a second.
@@ -108,52 +107,67 @@ def open_nifti(path: str, assumed_orientation: str | None = None) -> Stored:
     return Stored(path, geometry, header.scaling, read, doubt, remarks=header.remarks)
 
 
-def write_like(path: Path, array: NDArray[Any], like: str, *, scaling: tuple[float, float] = (1.0, 0.0)) -> None:
-    """Write an array with the header of a NIfTI file: same sform, qform, codes, voxel sizes and units.
+def image_like(stated: Header, shape: Shape, dtype: DTypeLike) -> Any:
+    """Return nibabel's image of zeros that lies where a file does: same sform, qform, codes, voxel sizes and units.
 
     Args:
-        path: where to.
-        array: (Z, Y, X), or (C, Z, Y, X), which becomes 4D with channels last; stored in its own dtype.
-        like: the file; of a 4D one the grid of its volumes counts.
-        scaling: slope and intercept from the array's to real values.
-
-    Raises:
-        InputError: `like` cannot be read.
-        StorageError: the file cannot be written.
+        stated: of the file; of a 4D one the grid of its volumes counts.
+        shape: (Z, Y, X), or (C, Z, Y, X), which becomes 4D with channels last.
+        dtype: of the voxels.
     """
-    loaded = load_header(like)
-    header = loaded.mended.copy()
-    stored = array.T if array.ndim == 4 else array.T.reshape(header.get_data_shape()[:3])
-    header.set_data_dtype(array.dtype)
+    header = stated.mended.copy()
+    header.set_data_dtype(dtype)
     # Intent, display window and extensions of the other file speak of its values, not of these.
     header.set_intent("none")
     header["cal_min"] = header["cal_max"] = 0
     header.extensions.clear()
-    nifti = _image_class(type(header))(stored, header.get_best_affine(), header)
-    nifti.header.set_slope_inter(*scaling)  # a new image forgets that of the header it is given
-    _write(path, nifti, raw=loaded.raw)
+    # A 2D file stays one; as many voxels have to be there.
+    stored = tuple(shape[::-1]) if len(shape) == 4 else header.get_data_shape()[:3]
+    assert math.prod(stored) == math.prod(shape)
+    return _image_class(type(header))(_zeros(stored, dtype), header.get_best_affine(), header)
 
 
-def write_new(path: Path, image: NDArray[Any], affine: Affine, *, scaling: tuple[float, float] = (1.0, 0.0)) -> None:
-    """Write an array in its own dtype.
+def new_image(shape: Shape, dtype: DTypeLike, affine: Affine) -> Any:
+    """Return nibabel's image of zeros with a new header of NIfTI-1.
 
     Args:
-        path: where to.
-        image: (Z, Y, X), (C, Z, Y, X), which becomes 4D with channels last, or (Y, X), which becomes 2D.
+        shape: (Z, Y, X), (C, Z, Y, X), which becomes 4D with channels last, or (Y, X), which becomes 2D.
+        dtype: of the voxels.
         affine: (4, 4), voxels (x, y, z, 1) to RAS+ mm.
-        scaling: slope and intercept from the array's to real values.
-
-    Raises:
-        StorageError: the file cannot be written.
     """
-    nifti = _image_class(nibabel.Nifti1Header)(image.T, affine, dtype=image.dtype)
-    nifti.header.set_slope_inter(*scaling)
+    nifti = _image_class(nibabel.Nifti1Header)(_zeros(tuple(shape[::-1]), dtype), affine, dtype=dtype)
     nifti.header.set_xyzt_units("mm")
     nifti.set_sform(affine, code="scanner")
     nifti.set_qform(affine, code="scanner")
     if not np.allclose(nifti.get_qform(), affine, rtol=0, atol=MOST_SHEARED):  # it cannot hold a shear
         nifti.set_qform(None, code="unknown")
-    _write(path, nifti)
+    return nifti
+
+
+def header_bytes(nifti: Any, *, scaling: tuple[float, float], comment: str = "", raw: Any = None) -> bytes:
+    """Return all of a file that comes before its voxels.
+
+    Args:
+        nifti: nibabel's image.
+        scaling: slope and intercept from stored to real values.
+        comment: becomes a header extension, unless it is empty.
+        raw: header of the file that it is to be like, as it stands there.
+    """
+    nifti.update_header()
+    header = nifti.header
+    header.set_slope_inter(*scaling)  # a new image forgets that of the header it is given
+    if comment:
+        header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", comment.encode()))
+    stream = BytesIO()
+    header.write_to(stream)
+    data = stream.getvalue()
+    if raw is not None and (raw["pixdim"][1:4] < 0).any():
+        # Who reads the image in a way of their own, because of its negative voxel sizes, has to read the mask in the same.
+        size = raw.template_dtype.itemsize
+        mended = type(raw)(data[:size], endianness=header.endianness, check=False)
+        mended["pixdim"][1:4] = raw["pixdim"][1:4]
+        data = mended.binaryblock + data[size:]
+    return data
 
 
 def is_nifti1(path: str) -> bool:
@@ -178,18 +192,9 @@ def has_header_grid_of(path: str, other: str) -> bool:
     return is_like and first.get_data_shape() == second.get_data_shape()[:3]
 
 
-def _write(path: Path, nifti: Any, *, raw: Any = None) -> None:
-    """Write atomically; bytes depend on nothing but the image, and the header that it is to be like."""
-    data = nifti.to_bytes()
-    if raw is not None and (raw["pixdim"][1:4] < 0).any():
-        # Who reads the image in a way of their own, because of its negative voxel sizes, has to read the mask in the same.
-        size = raw.template_dtype.itemsize
-        header = type(raw)(data[:size], endianness=nifti.header.endianness, check=False)
-        header["pixdim"][1:4] = raw["pixdim"][1:4]
-        data = header.binaryblock + data[size:]
-    # No time (mtime) goes into the file, so that the same image gives the same bytes.
-    is_zipped = path.name.lower().endswith("gz")
-    atomic.write_bytes(path, gzip.compress(data, compresslevel=6, mtime=0) if is_zipped else data)
+def _zeros(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """Return zeros that take no memory: of an image that is written slab by slab only shape and type count."""
+    return np.broadcast_to(np.zeros((), dtype), shape)
 
 
 def _image_class(header_class: type) -> Any:

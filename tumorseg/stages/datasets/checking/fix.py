@@ -19,7 +19,8 @@ from tumorseg.storage.atomic import storage_error
 from tumorseg.storage.formats.nifti_headers import form_mismatch, mend_grid
 from tumorseg.storage.formats.stored import NIFTI_ENDINGS
 from tumorseg.storage.hashing import case_files
-from tumorseg.storage.images import read_geometry, read_stored_labels, write_segmentation
+from tumorseg.storage.image_writing import write_segmentation
+from tumorseg.storage.images import read_geometry, read_stored_labels
 from tumorseg.tracking.progress import progress
 
 ELSEWHERE = "--fix copies whole folders; import the dataset into one first"
