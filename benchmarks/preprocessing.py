@@ -79,7 +79,7 @@ class Bench:
         self.data_root, self.peer, self.folder = data_root.resolve(), Path(peer), folder
         self.nnunet = {f"nnUNet_{name}": str(folder / f"nnUNet_{name}") for name in ("raw", "preprocessed", "results")}
         for path in self.nnunet.values():
-            Path(path).mkdir()
+            Path(path).mkdir(exist_ok=True)
 
     def tumorseg(self, *arguments: str, work: str = "runs") -> Watched:
         """Run one of our verbs as a user would."""
