@@ -126,9 +126,7 @@ def test_a_network_of_several_outputs_is_refused():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["plain", "residual"])
-@pytest.mark.parametrize("num_axes", [2, 3])
-@pytest.mark.parametrize("num_channels", [1, 4])
+@pytest.mark.parametrize(("kind", "num_axes", "num_channels"), [("plain", 2, 4), ("residual", 3, 1), ("plain", 3, 4)])
 def test_every_kind_of_network_gives_what_torch_gives(kind, num_axes, num_channels):
     shape = (num_channels, 8, 20, 12)[: 1 + num_axes]
     network, patches = unet(num_channels, num_axes, kind), patches_of(shape, count=17)
