@@ -65,7 +65,7 @@ def prepare(job: Job) -> dict[str, Any]:
 def engines_of_both(job: Job) -> dict[str, Any]:
     """Time the engines on nnU-Net's networks for the hippocampus and for the CT."""
     sizes = {"hippocampus": (1, 2, 4, 8), "ct": (1, 2)}
-    return {name: engines(job.models[name], found, job.options.seconds) for name, found in sizes.items()}
+    return {name: engines(job.models[name], sizes[name], job.options.seconds) for name in job.options.networks}
 
 
 PARTS: dict[str, Callable[[Job], dict[str, Any]]] = {
