@@ -22,18 +22,6 @@ from tumorseg.stages.inference.predict_cases import Filling, predict_cases
 from tumorseg.storage.images import read_geometry, read_reference, read_segmentation
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return small_model(tmp_path_factory.mktemp("model") / "model")
-
-
-@pytest.fixture
-def cases(tmp_path):
-    for seed, name in enumerate("ab"):
-        write_image(tmp_path / "in", name, seed)
-    return open_inputs([tmp_path / "in"], ["T1", "T2"]).cases
-
-
 def files_in(folder):
     found = (path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix() for path in found}

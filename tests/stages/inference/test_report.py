@@ -4,7 +4,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from tests.stages.models import AFFINE, SHAPE, Above, small_model, with_network, write_image
+from tests.stages.models import AFFINE, SHAPE, Above, with_network
 from tumorseg.errors import InputError
 from tumorseg.schema.dataset import Region
 from tumorseg.sources.inputs import open_inputs
@@ -12,18 +12,6 @@ from tumorseg.stages.inference.case_report import label_groups
 from tumorseg.stages.inference.predict_cases import predict_cases
 
 VOXEL_ML = 2.0 * 1.5 * 1.0 / 1000
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return small_model(tmp_path_factory.mktemp("model") / "model")
-
-
-@pytest.fixture
-def cases(tmp_path):
-    for seed, name in enumerate("ab"):
-        write_image(tmp_path / "in", name, seed)
-    return open_inputs([tmp_path / "in"], ["T1", "T2"]).cases
 
 
 def report_in(folder):
