@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 Engine = Literal["torch", "compile", "openvino"]
 
-FASTEST: dict[str, Engine] = {"cpu": "torch", "cuda": "torch"}
+FASTEST: dict[str, Engine] = {"cpu": "openvino", "cuda": "torch"}
 """What `auto` means on a device. Nothing is timed at run time, so that a repeat runs on the same engine; where OpenVINO is not
 installed, torch takes its place."""
 
