@@ -61,6 +61,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.hippocampus
 	$(BIN)/python -m benchmarks.metrics
 	$(BIN)/python -m benchmarks.statistics
+	$(BIN)/python -m benchmarks.selection_noise
 	$(BIN)/python -m benchmarks.tracking
 	$(BIN)/python -m benchmarks.preprocessing $(if $(PEER),--peer $(PEER),--parts streaming)
 	$(BIN)/python -m benchmarks.inference $(if $(PEER),--peer $(PEER),--parts prepare engines memory)

@@ -32,6 +32,17 @@ def cuda() -> str:
     return "cuda"
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _networks_run_by_torch() -> Iterator[None]:
+    """Let `auto` be torch: to convert a network for OpenVINO takes longer than most tests; those of engines ask for it by name."""
+    from tumorseg.stages.inference.engines import FASTEST
+
+    planned = FASTEST["cpu"]
+    FASTEST["cpu"] = "torch"
+    yield
+    FASTEST["cpu"] = planned
+
+
 @pytest.fixture(autouse=True)
 def _what_the_command_line_sets_ends_with_the_test() -> Iterator[None]:
     """Put back what a command sets for its whole process: `--quiet` and `-v` would reach whichever test comes next."""

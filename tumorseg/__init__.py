@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from tumorseg.stages.crossing.request import CrossEvaluateRequest
     from tumorseg.stages.evaluation.comparing import CompareRequest, compare_scores
     from tumorseg.stages.evaluation.evaluate import EvaluateRequest, evaluate
+    from tumorseg.stages.inference.ensemble import EnsembleRequest, ensemble
+    from tumorseg.stages.inference.ensembles import load_ensemble
     from tumorseg.stages.inference.maps import MapRequest
     from tumorseg.stages.inference.models import load_model
     from tumorseg.stages.inference.outputs import Outputs
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from tumorseg.stages.planning.explain import ExplainPlanRequest, explain_plan
     from tumorseg.stages.planning.plan import PlanRequest, plan
     from tumorseg.stages.planning.validate_plan import ValidatePlanRequest, validate_plan
+    from tumorseg.stages.selection.select import SelectRequest, select
     from tumorseg.stages.training.preprocess import PreprocessRequest, preprocess
     from tumorseg.stages.training.train import TrainRequest, train
     from tumorseg.stages.training.validate import ValidateRequest, validate
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CompareRequest",
     "CrossEvaluateRequest",
+    "EnsembleRequest",
     "EvaluateRequest",
     "ExplainPlanRequest",
     "MapRequest",
@@ -43,6 +47,7 @@ __all__ = [
     "PreprocessRequest",
     "Roots",
     "RuntimeOptions",
+    "SelectRequest",
     "Stated",
     "TrainOptions",
     "TrainRequest",
@@ -52,8 +57,10 @@ __all__ = [
     "compare_scores",
     "cross_evaluate",
     "diff_plans",
+    "ensemble",
     "evaluate",
     "explain_plan",
+    "load_ensemble",
     "load_model",
     "plan",
     "predict",
@@ -61,6 +68,7 @@ __all__ = [
     "predict_array_probabilities",
     "preprocess",
     "read_plan",
+    "select",
     "train",
     "validate",
     "validate_plan",
@@ -73,6 +81,8 @@ PLACES = {
     "tumorseg.stages.crossing.request": ("CrossEvaluateRequest",),
     "tumorseg.stages.evaluation.comparing": ("CompareRequest", "compare_scores"),
     "tumorseg.stages.evaluation.evaluate": ("EvaluateRequest", "evaluate"),
+    "tumorseg.stages.inference.ensemble": ("EnsembleRequest", "ensemble"),
+    "tumorseg.stages.inference.ensembles": ("load_ensemble",),
     "tumorseg.stages.inference.maps": ("MapRequest",),
     "tumorseg.stages.inference.models": ("load_model",),
     "tumorseg.stages.planning.plan": ("PlanRequest", "plan"),
@@ -83,6 +93,7 @@ PLACES = {
     "tumorseg.stages.inference.predict": ("PredictRequest", "predict"),
     "tumorseg.stages.inference.predict_array": ("predict_array", "predict_array_probabilities"),
     "tumorseg.stages.inference.runtime": ("RuntimeOptions",),
+    "tumorseg.stages.selection.select": ("SelectRequest", "select"),
     "tumorseg.stages.training.preprocess": ("PreprocessRequest", "preprocess"),
     "tumorseg.stages.opening.fold_folders": ("TrainOptions",),
     "tumorseg.stages.opening.stated": ("Stated",),

@@ -15,6 +15,7 @@ from tumorseg.engine.sliding_window import (
     BegunForward,
     Tiling,
     gaussian_weights,
+    num_patches,
     predict_slabs,
     tile_starts,
 )
@@ -279,3 +280,21 @@ def test_a_logit_that_is_not_a_number_stays_one_in_half_precision(monkeypatch):
     monkeypatch.setattr(sliding_window, "LARGE_SUMS_BYTES", 0)
     logits = gathered(image_of((7, 9, 6)), lambda tiles: tiles * torch.nan, VOLUME, 2)
     assert logits.isnan().all()
+
+
+@pytest.mark.parametrize("tiling", [VOLUME, VOLUME._replace(overlap=0.25), PLANES, PLANES._replace(overlap=0.0)])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_as_many_patches_are_counted_as_networks_see(shape, tiling):
+    seen = []
+
+    def forward(tiles):
+        seen.append(tiles.shape[0] * (tiles.shape[2] if tiling.is_planar else 1))
+        return tiles[:, :1]
+
+    gathered(image_of(shape), forward, tiling, 1)
+    assert sum(seen) == num_patches(shape, tiling)
+
+
+def test_patches_of_any_image_are_counted_without_a_list_of_them():
+    tiling = Tiling((4, 4, 4), 0.5, 0.125, is_planar=False)
+    assert num_patches((400_004, 400_004, 400_004), tiling) == 200_001**3

@@ -11,10 +11,12 @@ from tumorseg.errors import InputError
 from tumorseg.ops.geometry import (
     AS_STORED,
     Orientation,
+    between,
     grid_mismatch_mm,
     orient,
     orientation_of,
     oriented_affine,
+    oriented_box,
     restore_orientation,
     spacing_of,
 )
@@ -154,3 +156,26 @@ def test_grid_mismatch_is_the_farthest_corner():
     stretched[0, 0] += 0.1
     assert grid_mismatch_mm(affine, stretched, SHAPE) == pytest.approx(0.1 * (SHAPE[2] - 1))
     assert grid_mismatch_mm(affine, stretched, (3, 4, 1)) == 0
+
+
+orientations = st.builds(
+    Orientation, st.permutations(range(3)).map(tuple), st.tuples(st.booleans(), st.booleans(), st.booleans())
+)
+
+
+@given(orientations, orientations)
+def test_what_lies_between_two_orientations_leads_from_one_to_the_other(old, new):
+    stored = np.arange(np.prod(SHAPE)).reshape(SHAPE)
+    assert np.array_equal(orient(orient(stored, old), between(old, new)), orient(stored, new))
+    assert between(old, old) == AS_STORED
+
+
+@given(orientations)
+def test_a_box_turns_with_the_array_that_it_is_in(orientation):
+    box = ((0, 2), (1, 4), (3, 4))
+    stored = np.zeros(SHAPE, bool)
+    stored[tuple(slice(*sides) for sides in box)] = True
+    turned = orient(stored, orientation)
+    expected = np.zeros(turned.shape, bool)
+    expected[tuple(slice(*sides) for sides in oriented_box(box, SHAPE, orientation))] = True
+    assert np.array_equal(turned, expected)

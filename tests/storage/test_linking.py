@@ -56,3 +56,10 @@ def test_a_missing_file_leaves_nothing_behind(source, tmp_path):
     with pytest.raises(StorageError, match="one: cannot write: No such file"):
         link_folder(tmp_path / "kept" / "one", {"a": source, "b": tmp_path / "gone"})
     assert not list((tmp_path / "kept").iterdir())
+
+
+def test_further_files_hold_what_is_stated_and_come_with_the_links(source, tmp_path):
+    link_folder(tmp_path / "kept", {"members/0/latest.ckpt": source}, {"ensemble.json": b"{}", "a/b.txt": b"text"})
+    assert (tmp_path / "kept" / "ensemble.json").read_bytes() == b"{}"
+    assert (tmp_path / "kept" / "a" / "b.txt").read_bytes() == b"text"
+    assert (tmp_path / "kept" / "members" / "0" / "latest.ckpt").samefile(source)

@@ -1,9 +1,10 @@
+import platform
 from pathlib import Path
 
 import pytest
 
 from tumorseg.workers import machine
-from tumorseg.workers.machine import available_bytes, num_cores, peak_bytes, resident_bytes
+from tumorseg.workers.machine import available_bytes, num_cores, peak_bytes, processor_name, resident_bytes
 
 
 def test_a_container_with_a_limit_has_less_than_the_machine(tmp_path: Path) -> None:
@@ -49,3 +50,15 @@ def test_what_is_unknown_is_none(tmp_path: Path) -> None:
     (tmp_path / "status").write_text("Name: x\n")
     assert machine._kilobytes(tmp_path / "status", "VmHWM") is None
     assert machine._kilobytes(tmp_path / "absent", "VmHWM") is None
+
+
+def test_the_processor_has_a_name_where_the_system_tells_none_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpuinfo").write_text(
+        "processor\t: 0\nmodel name\t: Fast One\nprocessor\t: 1\nmodel name\t: Fast One\n"
+    )
+    monkeypatch.setattr(machine, "_CPUINFO", tmp_path / "cpuinfo")
+    assert processor_name() == "Fast One"
+    monkeypatch.setattr(machine, "_CPUINFO", tmp_path / "none")
+    assert processor_name() == (platform.processor() or platform.machine())

@@ -23,6 +23,8 @@ VERBS = {
     "train": "train a fold, or go on where it stopped",
     "validate": "predict and score a fold's held-out cases",
     "predict": "segment images with a trained model",
+    "ensemble": "segment images with several models together, or keep these as one model",
+    "select": "find the best combination of trained models on cases that they did not see",
     "evaluate": "score segmentations against references",
     "cross-evaluate": "test models on datasets that they were not made for",
     "track": "send a model's trainings to MLflow",

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tumorseg.engine.combining import AS_LIKELY, Decision
 from tumorseg.engine.restoration import decide, restored_slices
 from tumorseg.engine.sliding_window import Forward, Tiling, predict_slabs
 from tumorseg.ops.absent_channels import AbsentChannels, fill_absent
@@ -59,12 +60,14 @@ class SliceResult(NamedTuple):
     window: tuple[slice, slice]
     """Rows and columns of the oriented image that were kept."""
     logits: Tensor
-    """(K, rows, columns), float32, on the device of the forward."""
+    """(K, rows, columns), float32, on the device of the forward; of an ensemble those of its probabilities, divided by its temperature."""
     votes: Tensor | None
     """(K, rows, columns), share of members (folds and mirrored views) that decided for each output by themselves; None unless the
     forward has them."""
     values: Segmentation
     """(rows, columns), label values."""
+    decided_by: Tensor | None = None
+    """(K, rows, columns), what was decided by, where regions have thresholds of their own; None: the logits."""
 
 
 Observer = Callable[[SliceResult], None]
@@ -78,6 +81,24 @@ class CroppedLogits(NamedTuple):
     """The part of the oriented image that was kept."""
     slices: Iterator[Tensor]
     """(K, Y, X) for each slice of the box, float32, where the forward leaves its logits; made as they are asked for."""
+
+
+class SliceLogits(NamedTuple):
+    """What is said of one slice, before it is decided."""
+
+    logits: Tensor
+    """(K, rows, columns), float32."""
+    votes: Tensor | None = None
+    """(K, rows, columns), shares of members; None where nobody asks."""
+
+
+class Answer(NamedTuple):
+    """What is said of an image, slice after slice."""
+
+    box: Box
+    """The part of the oriented image that was looked at; around it is background."""
+    slices: Iterator[SliceLogits]
+    """Of each slice of the box."""
 
 
 class Prepared(NamedTuple):
@@ -99,27 +120,61 @@ def prepare(oriented: OrientedImage, preprocessing: Preprocessing) -> Prepared:
     return Prepared(_network_input(oriented, cropped, preprocessing), cropped.grid, oriented.image.shape[1:])
 
 
-def segment(prepared: Prepared, segmenter: Segmenter, observers: Sequence[Observer] = ()) -> Segmentation:
+def segment(
+    prepared: Prepared,
+    segmenter: Segmenter,
+    observers: Sequence[Observer] = (),
+    *,
+    decision: Decision = AS_LIKELY,
+) -> Segmentation:
     """Return the label values (Z, Y, X) of an image on its own grid; what was cropped away is background.
 
     Args:
         prepared: the image.
         segmenter: the way to logits.
         observers: are shown each slice within the box as it is decided.
+        decision: from logits to labels.
 
     Raises:
         InputError: the logits are not finite.
     """
-    labels = np.zeros(prepared.shape, smallest_dtype(segmenter.targets))
     box, slices = cropped_logits(prepared, segmenter)
-    *_, depth, rows, columns = box_slices(box)
+    answer = Answer(box, (split_votes(channels, segmenter) for channels in slices))
+    return decide_slices(answer, prepared.shape, segmenter.targets, observers=observers, decision=decision)
+
+
+def decide_slices(
+    answer: Answer,
+    shape: Shape,
+    targets: Targets,
+    *,
+    observers: Sequence[Observer] = (),
+    decision: Decision = AS_LIKELY,
+) -> Segmentation:
+    """Return the label values (Z, Y, X) of an image, slice by slice as the answer comes.
+
+    Args:
+        answer: what is said of it.
+        shape: voxels (Z, Y, X) of the oriented image.
+        targets: what the K outputs mean.
+        observers: are shown each slice within the box as it is decided.
+        decision: from logits to labels.
+    """
+    labels = np.zeros(shape, smallest_dtype(targets))
+    *_, depth, rows, columns = box_slices(answer.box)
     # Slices that never came would be background without anyone noticing.
-    for position, channels in zip(range(depth.start, depth.stop), slices, strict=True):
-        found = _decided(channels, segmenter, position=position, window=(rows, columns))
+    for position, said in zip(range(depth.start, depth.stop), answer.slices, strict=True):
+        found = SliceResult(position, (rows, columns), *_decided(said, targets, decision))
         labels[position, rows, columns] = found.values
         for observe in observers:
             observe(found)
     return labels
+
+
+def split_votes(channels: Tensor, segmenter: Segmenter) -> SliceLogits:
+    """Return a slice (K or 2 K, rows, columns) of a forward's answer as logits and votes."""
+    num_outputs = segmenter.targets.num_outputs
+    return SliceLogits(channels[:num_outputs], channels[num_outputs:] if segmenter.has_votes else None)
 
 
 def cropped_logits(prepared: Prepared, segmenter: Segmenter) -> CroppedLogits:
@@ -131,11 +186,17 @@ def cropped_logits(prepared: Prepared, segmenter: Segmenter) -> CroppedLogits:
     return CroppedLogits(grid.box, restored_slices(slabs, (grid.shape, box_shape(grid.box)), orders))
 
 
-def _decided(channels: Tensor, segmenter: Segmenter, *, position: int, window: tuple[slice, slice]) -> SliceResult:
-    num_outputs = segmenter.targets.num_outputs
-    logits = channels[:num_outputs]
-    votes = channels[num_outputs:] if segmenter.has_votes else None
-    return SliceResult(position, window, logits, votes, decide(logits, segmenter.targets))
+def _decided(
+    said: SliceLogits, targets: Targets, decision: Decision
+) -> tuple[Tensor, Tensor | None, Segmentation, Tensor | None]:
+    """Return the last four fields of a `SliceResult`."""
+    logits, decided_by = said.logits, None
+    if decision.margins:
+        decided_by = logits - logits.new_tensor(decision.margins).reshape(-1, 1, 1)
+    values = decide(logits if decided_by is None else decided_by, targets)
+    # Division by 1 would copy.
+    shown = logits if decision.temperature == 1 else logits / decision.temperature
+    return shown, said.votes, values, decided_by
 
 
 def _network_input(oriented: OrientedImage, prepared: PreparedImage, spec: Preprocessing) -> Tensor:

@@ -101,6 +101,23 @@ def tile_starts(size: int, tile: int, overlap: float) -> list[int]:
     return [round((size - tile) / (num_steps - 1) * step) for step in range(num_steps)]
 
 
+def num_patches(shape: Sequence[int], tiling: Tiling) -> int:
+    """Return how many patches of an image one view of one network sees; planes count one by one.
+
+    Args:
+        shape: voxels (Z, Y, X) on the network's grid.
+        tiling: how the image is cut.
+    """
+    wanted = _least_shape(tiling)
+    padded = [max(size, least) for size, least in zip(shape, wanted, strict=True)]
+    depth = min(tiling.patch_size[0], padded[0])
+    rows = _row_starts(padded[0], depth, tiling)
+    # Never listed: of a small patch and a large image there are millions.
+    plane = zip(padded[1:], tiling.patch_size[1:], strict=True)
+    num_tiles = len(rows) * math.prod(len(tile_starts(size, tile, tiling.overlap)) for size, tile in plane)
+    return num_tiles * depth if tiling.is_planar else num_tiles
+
+
 def gaussian_weights(tile: Sequence[int], sigma: float) -> Tensor:
     """Return the weight of each voxel of a tile, float32: 1 in the middle, never 0.
 
@@ -142,10 +159,7 @@ def predict_slabs(image: Tensor, forward: Forward, tiling: Tiling, *, num_output
 
 def _pad(image: Tensor, tiling: Tiling) -> tuple[Tensor, list[int]]:
     """Return the image, padded to a tile at least, and where it begins in it; stacks of planes are not padded."""
-    wanted = list(tiling.patch_size)
-    if tiling.is_planar:
-        wanted[0] = 1
-    missing = [max(0, tile - size) for tile, size in zip(wanted, image.shape[1:], strict=True)]
+    missing = [max(0, tile - size) for tile, size in zip(_least_shape(tiling), image.shape[1:], strict=True)]
     if not any(missing):
         return image, [0, 0, 0]  # padding by nothing would still copy
     before = [width // 2 for width in missing]
@@ -154,6 +168,11 @@ def _pad(image: Tensor, tiling: Tiling) -> tuple[Tensor, list[int]]:
     for low, width in zip(reversed(before), reversed(missing), strict=True):
         widths += [low, width - low]
     return torch.nn.functional.pad(image, widths), before
+
+
+def _least_shape(tiling: Tiling) -> tuple[int, int, int]:
+    """Return the voxels to which smaller images are padded."""
+    return (1, *tiling.patch_size[1:]) if tiling.is_planar else tiling.patch_size
 
 
 def _slabs(image: Tensor, forward: Forward, tiling: Tiling, num_outputs: int) -> Iterator[tuple[int, Tensor]]:

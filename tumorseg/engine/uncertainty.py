@@ -8,11 +8,16 @@ References:
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tumorseg.schema.targets import Targets
+
+STEPS = 65535
+"""The largest stored value, which stands for 1."""
 
 
 def probabilities(logits: Tensor, targets: Targets) -> Tensor:
@@ -70,3 +75,10 @@ def disagreement(logits: Tensor, votes: Tensor, targets: Targets) -> Tensor:
         return torch.where(logits > 0, 1 - votes, votes).amax(dim=0)
     chosen = logits.argmax(dim=0, keepdim=True)
     return 1 - votes.gather(0, chosen)[0]
+
+
+def in_steps(shares: Tensor) -> NDArray[np.uint16]:
+    """Return values from 0 to 1 as integers from 0 to 65535; votes that were interpolated may lie a rounding beside that range."""
+    steps = (shares * STEPS).round_().clamp_(0, STEPS)
+    # CPUs know this type, not every device does.
+    return np.asarray(steps.cpu().to(torch.uint16).numpy())

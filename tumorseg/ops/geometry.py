@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tumorseg.errors import InputError
-from tumorseg.types import Affine, Shape
+from tumorseg.types import Affine, Box, Shape
 
 CANONICAL = (0, 1, 2)
 """The axis order (Z, Y, X)."""
@@ -113,6 +113,28 @@ def restore_orientation(array: NDArray[Any], orientation: Orientation) -> NDArra
     unflipped: NDArray[Any] = array[_mirrored(orientation)]
     inverse = np.argsort(orientation.axes)
     return unflipped.transpose(*range(lead), *(lead + int(axis) for axis in inverse))
+
+
+def between(old: Orientation, new: Orientation) -> Orientation:
+    """Return the permutation and flips that bring an array that is oriented one way into another orientation."""
+    axes = [old.axes.index(stored) for stored in new.axes]
+    flips = [old.flips[axis] != flip for axis, flip in zip(axes, new.flips, strict=True)]
+    return Orientation(tuple(axes), tuple(flips))
+
+
+def oriented_box(box: Box, shape: Shape, orientation: Orientation) -> Box:
+    """Return the box that a box in an array becomes where the array is brought into an orientation.
+
+    Args:
+        box: first voxel and one past the last of each axis.
+        shape: voxels of the array.
+        orientation: as `orient` takes it.
+    """
+    turned = []
+    for axis, flip in zip(orientation.axes, orientation.flips, strict=True):
+        lower, upper = box[axis]
+        turned.append((shape[axis] - upper, shape[axis] - lower) if flip else (lower, upper))
+    return tuple(turned)
 
 
 def _mirrored(orientation: Orientation) -> Any:

@@ -1,10 +1,12 @@
 """Resources of the machine: cores and memory, as far as the system reports them."""
 
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+_CPUINFO = Path("/proc/cpuinfo")
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
 STOPPED = ("T", "t")
@@ -17,6 +19,16 @@ def num_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def processor_name() -> str:
+    """Return what the processor calls itself, as far as the system tells; else the kind that it is of."""
+    try:
+        lines = _CPUINFO.read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def available_bytes() -> int | None:

@@ -13,8 +13,9 @@ from torch import nn
 from tests.engine.test_openvino_graphs import SHAPE, assert_alike, patches_of
 from tumorseg.errors import InputError
 from tumorseg.schema.plan import InferenceEngine
+from tumorseg.schema.settings import Engine
 from tumorseg.stages.inference import engines
-from tumorseg.stages.inference.engines import FASTEST, Engine, EngineJob, chosen_engine, passes_of
+from tumorseg.stages.inference.engines import FASTEST, EngineJob, chosen_engine, passes_of, start_engine
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:1")
 
@@ -66,6 +67,47 @@ def test_auto_is_always_there(monkeypatch, device):
     assert chosen_engine("auto", device) == "torch"
     monkeypatch.setitem(FASTEST, device.type, "openvino")
     assert chosen_engine("auto", device) == "torch"
+
+
+def test_auto_converts_only_where_the_graph_is_kept(monkeypatch):
+    monkeypatch.setitem(FASTEST, "cpu", "openvino")
+    assert chosen_engine("auto", CPU) == "openvino"
+    assert chosen_engine("auto", CPU, keeps_graphs=False) == "torch"
+    assert chosen_engine("openvino", CPU, keeps_graphs=False) == "openvino"
+
+
+def test_where_a_network_cannot_be_converted_torch_runs_it_unless_openvino_was_asked_for(
+    no_conversion, tmp_path, caplog
+):
+    network = small()
+    with caplog.at_level(logging.WARNING, logger="tumorseg"):
+        started = start_engine([network], job_of(tmp_path), is_required=False)
+    assert started == ("torch", (network,))
+    assert caplog.messages == ["converted again; torch runs it instead, and --engine torch would start sooner"]
+    with pytest.raises(InputError, match="converted again"):
+        start_engine([network], job_of(tmp_path), is_required=True)
+
+
+@pytest.fixture
+def broken_openvino(monkeypatch, tmp_path):
+    """An installation of which a library is missing."""
+    (tmp_path / "site" / "openvino").mkdir(parents=True)
+    text = "raise ImportError('libopenvino.so: cannot open shared object file')\n"
+    (tmp_path / "site" / "openvino" / "__init__.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    for name in [one for one in sys.modules if one.split(".")[0] == "openvino"]:
+        monkeypatch.delitem(sys.modules, name)
+
+
+@pytest.mark.usefixtures("broken_openvino")
+def test_where_openvino_cannot_be_imported_torch_takes_its_place_unless_it_was_asked_for(monkeypatch, tmp_path, caplog):
+    monkeypatch.setitem(FASTEST, "cpu", "openvino")
+    assert chosen_engine("auto", CPU) == "openvino"
+    with caplog.at_level(logging.WARNING, logger="tumorseg"):
+        assert start_engine([small()], job_of(tmp_path), is_required=False).engine == "torch"
+    assert len(caplog.messages) == 1
+    with pytest.raises(InputError, match=r"cannot run the network here \(libopenvino.so: cannot open.*mend its inst"):
+        start_engine([small()], job_of(tmp_path), is_required=True)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from torch import nn
 from tests.stages.models import small_model, write_image
 from tumorseg.ops.absent_channels import AbsentChannels
 from tumorseg.sources.inputs import open_inputs
+from tumorseg.stages.inference.ensembles import alone
 from tumorseg.stages.inference.method import PredictOptions
 from tumorseg.stages.inference.predict_cases import predict_cases
 
@@ -53,7 +54,7 @@ def without_first(filling):
 def shown(model, network, case, folder, options):
     """Return the first tile (C, Z, Y, X) that the network is shown."""
     network.images.clear()
-    assert not predict_cases(model, [case], folder, options=options).failures
+    assert not predict_cases(alone(model), [case], folder, options=options).failures
     return network.images[0][0].numpy()
 
 
@@ -77,9 +78,9 @@ def test_masks_of_other_fillings_are_never_taken_for_results(model, cases, tmp_p
     output = tmp_path / "out"
     hashes = []
     for options in (without_first("zero"), without_first("mean"), without_first("zero")):
-        assert predict_cases(model, [cases[1]], output, options=options).left_alone == ()
+        assert predict_cases(alone(model), [cases[1]], output, options=options).left_alone == ()
         hashes.append(json.loads((output / "predictions.json").read_text())["method_hash"])
-    assert predict_cases(model, [cases[1]], output, options=without_first("zero")).left_alone == ("a",)
+    assert predict_cases(alone(model), [cases[1]], output, options=without_first("zero")).left_alone == ("a",)
     assert hashes[0] == hashes[2] != hashes[1]
 
 
@@ -87,5 +88,5 @@ def test_an_image_of_one_value_is_refused_though_another_channel_is_missing(mode
     path = tmp_path / "in" / "a_0001.nii.gz"
     image = nibabel.load(path)
     nibabel.save(nibabel.Nifti1Image(np.full(image.shape, 3, np.float32), image.affine), path)
-    (failure,) = predict_cases(model, [cases[1]], tmp_path / "out", options=without_first("zero")).failures
+    (failure,) = predict_cases(alone(model), [cases[1]], tmp_path / "out", options=without_first("zero")).failures
     assert "one single value in every voxel" in failure.message

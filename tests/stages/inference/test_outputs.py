@@ -13,6 +13,7 @@ from tumorseg.cli.main import run
 from tumorseg.errors import InputError
 from tumorseg.schema.dataset import Case, ImageFile, Region
 from tumorseg.sources.inputs import open_inputs
+from tumorseg.stages.inference.ensembles import alone
 from tumorseg.stages.inference.maps import MapRequest
 from tumorseg.stages.inference.method import PredictOptions
 from tumorseg.stages.inference.outputs import Outputs, check_sources, kept_labels
@@ -28,7 +29,9 @@ def files_in(folder):
 
 
 def fill(model, cases, output, options=None, **outputs):
-    made = predict_cases(model, cases, output, options=options or PredictOptions(), filling=Filling(Outputs(**outputs)))
+    made = predict_cases(
+        alone(model), cases, output, options=options or PredictOptions(), filling=Filling(Outputs(**outputs))
+    )
     assert not made.failures
     return made
 
@@ -182,7 +185,7 @@ def test_a_series_that_nothing_can_refer_to_is_refused_before_the_network_runs(m
             rewrite(file, **elements)
     case = Case(case_id="far", images=tuple(ImageFile(path=str(tmp_path / f"T{number}")) for number in (1, 2)))
     filling = Filling(Outputs(formats=("nii.gz", "rtstruct")))
-    made = predict_cases(with_network(model, Refused(1.0)), [case], tmp_path / "out", filling=filling)
+    made = predict_cases(alone(with_network(model, Refused(1.0))), [case], tmp_path / "out", filling=filling)
     (failure,) = made.failures
     assert told in failure.message
 

@@ -14,6 +14,7 @@ from tests.stages.models import AFFINE, SHAPE, Above, small_model, with_network,
 from tumorseg.cli.main import run
 from tumorseg.errors import InputError, PlanError, StorageError
 from tumorseg.sources.inputs import open_inputs
+from tumorseg.stages.inference.ensembles import alone
 from tumorseg.stages.inference.method import METHOD_VERSION, PredictOptions
 from tumorseg.stages.inference.predict import PredictRequest, predict
 from tumorseg.stages.inference.predict_array import predict_array
@@ -57,23 +58,23 @@ def labels(path):
 
 def test_what_is_done_is_left_alone_and_what_another_plan_made_is_not(model, cases, tmp_path):
     output = tmp_path / "out"
-    assert predict_cases(model, cases, output).left_alone == ()
+    assert predict_cases(alone(model), cases, output).left_alone == ()
     times = {path: path.stat().st_mtime_ns for path in output.iterdir()}
-    assert predict_cases(model, cases, output).left_alone == ("a", "b", "c")
+    assert predict_cases(alone(model), cases, output).left_alone == ("a", "b", "c")
     assert {path: path.stat().st_mtime_ns for path in output.iterdir()} == times
     (output / "b.nii.gz").unlink()
-    assert predict_cases(model, cases, output).left_alone == ("a", "c")
+    assert predict_cases(alone(model), cases, output).left_alone == ("a", "c")
     planned = with_overlap(model, 0.25)  # the weights are the same
-    assert predict_cases(planned, cases, output).left_alone == ()
-    assert predict_cases(planned, cases, output, options=PredictOptions(mirroring=False)).left_alone == ()
+    assert predict_cases(alone(planned), cases, output).left_alone == ()
+    assert predict_cases(alone(planned), cases, output, options=PredictOptions(mirroring=False)).left_alone == ()
     assert record_in(output)["method_version"] == METHOD_VERSION
 
 
 def test_a_changed_image_is_segmented_anew_and_a_label_is_not_looked_at(model, cases, tmp_path):
     labelled = [case.model_copy(update={"label": str(tmp_path / "no" / "such.nii.gz")}) for case in cases]
-    predict_cases(model, labelled, tmp_path / "out")
+    predict_cases(alone(model), labelled, tmp_path / "out")
     write_image(tmp_path / "in", "b", seed=9)
-    assert predict_cases(model, cases, tmp_path / "out").left_alone == ("a", "c")
+    assert predict_cases(alone(model), cases, tmp_path / "out").left_alone == ("a", "c")
 
 
 class Cascade(nn.Module):
@@ -107,26 +108,28 @@ def test_a_cascades_previous_model_is_mirrored_only_if_the_cascade_is(cascade, c
         first = predict_array(cascade.previous, array, AFFINE, mirroring=mirroring)
         assert np.array_equal(predict_array(cascade, array, AFFINE, mirroring=mirroring), first)
         options = PredictOptions(mirroring)
-        made = predict_cases(cascade, cases, tmp_path / f"{mirroring}", options=options).files
-        first_made = predict_cases(cascade.previous, cases, tmp_path / f"first {mirroring}", options=options).files
+        made = predict_cases(alone(cascade), cases, tmp_path / f"{mirroring}", options=options).files
+        first_made = predict_cases(
+            alone(cascade.previous), cases, tmp_path / f"first {mirroring}", options=options
+        ).files
         assert all(np.array_equal(labels(made[name]), labels(first_made[name])) for name in made)
     assert not np.array_equal(first, predict_array(cascade.previous, array, AFFINE, mirroring=True))
 
 
 def test_the_plan_of_a_cascades_previous_model_counts(cascade, cases, tmp_path):
-    predict_cases(cascade, cases, tmp_path / "out")
-    assert predict_cases(cascade, cases, tmp_path / "out").left_alone == ("a", "b", "c")
+    predict_cases(alone(cascade), cases, tmp_path / "out")
+    assert predict_cases(alone(cascade), cases, tmp_path / "out").left_alone == ("a", "b", "c")
     other = cascade._replace(previous=with_overlap(cascade.previous, 0.25))
-    assert predict_cases(other, cases, tmp_path / "out").left_alone == ()
+    assert predict_cases(alone(other), cases, tmp_path / "out").left_alone == ()
 
 
 @pytest.mark.parametrize("is_of_the_same_model", [True, False])
 def test_a_mask_that_was_changed_by_hand_is_kept_and_is_no_result(model, cases, tmp_path, is_of_the_same_model):
     output = tmp_path / "out"
-    predict_cases(model, cases, output)
+    predict_cases(alone(model), cases, output)
     shutil.copy(output / "a.nii.gz", output / "b.nii.gz")
     edited = (output / "b.nii.gz").read_bytes()
-    made = predict_cases(model if is_of_the_same_model else other_model(model), cases, output)
+    made = predict_cases(alone(model if is_of_the_same_model else other_model(model)), cases, output)
     assert [failure.case_id for failure in made.failures] == ["b"]
     assert "b.nii.gz was changed since predict wrote it" in made.failures[0].message
     assert made.left_alone == (("a", "c") if is_of_the_same_model else ())
@@ -147,11 +150,11 @@ class Meddling(nn.Module):
 
 def test_an_image_that_changes_while_it_is_segmented_is_noticed(model, cases, tmp_path):
     image = tmp_path / "in" / "b_0000.nii.gz"
-    made = predict_cases(with_network(model, Meddling(image)), cases, tmp_path / "out")
+    made = predict_cases(alone(with_network(model, Meddling(image))), cases, tmp_path / "out")
     assert [failure.case_id for failure in made.failures] == ["b"]
     assert f"{image}: was changed while it was" in made.failures[0].message
     assert masks_in(tmp_path / "out").keys() == {"a", "c"}
-    assert predict_cases(model, cases, tmp_path / "out").left_alone == ("a", "c")
+    assert predict_cases(alone(model), cases, tmp_path / "out").left_alone == ("a", "c")
 
 
 class Interrupted(nn.Module):
@@ -170,21 +173,21 @@ class Interrupted(nn.Module):
 
 def test_masks_of_two_models_are_told_apart_after_an_interruption(model, cases, tmp_path):
     output = tmp_path / "out"
-    predict_cases(model, cases, output)
+    predict_cases(alone(model), cases, output)
     options = PredictOptions(mirroring=False)
     with pytest.raises(KeyboardInterrupt):
-        predict_cases(with_network(other_model(model), Interrupted()), cases, output, options=options)
+        predict_cases(alone(with_network(other_model(model), Interrupted())), cases, output, options=options)
     record = record_in(output)
     (done,) = record["cases"]  # two cases are on their way at once, and either may come first
     assert record["replaceable"].keys() == {f"{other}.nii.gz" for other in "abc" if other != done}
-    assert predict_cases(other_model(model), cases, output, options=options).left_alone == (done,)
-    predict_cases(other_model(model), cases, tmp_path / "fresh", options=options)
+    assert predict_cases(alone(other_model(model)), cases, output, options=options).left_alone == (done,)
+    predict_cases(alone(other_model(model)), cases, tmp_path / "fresh", options=options)
     assert masks_in(output) == masks_in(tmp_path / "fresh")
 
 
 def test_a_kill_between_a_mask_and_its_record_costs_that_case_only(model, cases, tmp_path):
     output = tmp_path / "out"
-    predict_cases(model, cases, output)
+    predict_cases(alone(model), cases, output)
     record = record_in(output)
     del record["cases"]["b"]
     record["replaceable"]["b.nii.gz"] = None  # as it stands while b is written
@@ -192,18 +195,18 @@ def test_a_kill_between_a_mask_and_its_record_costs_that_case_only(model, cases,
     (output / "b.nii.gz").write_bytes((output / "a.nii.gz").read_bytes())
     (output / ".b.nii.gz.a1b2c3d4").write_bytes(b"half")
     (output / ".b.txt.a1b2c3d4").write_bytes(b"a user's")
-    assert predict_cases(model, cases, output).left_alone == ("a", "c")
-    predict_cases(model, cases, tmp_path / "fresh")
+    assert predict_cases(alone(model), cases, output).left_alone == ("a", "c")
+    predict_cases(alone(model), cases, tmp_path / "fresh")
     assert masks_in(output) == masks_in(tmp_path / "fresh")
     assert [path.name for path in output.glob(".*")] == [".b.txt.a1b2c3d4"]
 
 
 def test_masks_of_other_cases_by_another_model_are_told(model, cases, tmp_path, caplog):
-    predict_cases(model, cases, tmp_path / "out")
+    predict_cases(alone(model), cases, tmp_path / "out")
     with caplog.at_level(logging.WARNING):
-        predict_cases(other_model(model), cases[:1], tmp_path / "out")
+        predict_cases(alone(other_model(model)), cases[:1], tmp_path / "out")
     assert "holds 2 other files too, which another model or other options made: b.nii.gz, c.nii.gz" in caplog.text
-    assert predict_cases(model, cases, tmp_path / "out").left_alone == ()  # b and c are no longer vouched for
+    assert predict_cases(alone(model), cases, tmp_path / "out").left_alone == ()  # b and c are no longer vouched for
 
 
 @pytest.mark.parametrize(
@@ -220,7 +223,7 @@ def test_a_record_that_cannot_be_trusted_is_refused_in_one_line(model, cases, tm
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "predictions.json").write_text(text)
     with pytest.raises(InputError, match=told) as caught:
-        predict_cases(model, cases, tmp_path / "out")
+        predict_cases(alone(model), cases, tmp_path / "out")
     assert "\n" not in str(caught.value)
     assert not masks_in(tmp_path / "out")
 

@@ -18,6 +18,7 @@ from tests.stages.models import AFFINE, Above, small_model, with_network, write_
 from tumorseg.cli.main import run
 from tumorseg.errors import InputError, StorageError
 from tumorseg.sources.inputs import open_inputs
+from tumorseg.stages.inference.ensembles import alone
 from tumorseg.stages.inference.predict import PredictRequest, predict
 from tumorseg.stages.inference.predict_cases import NUM_LANES, Filling, num_lanes, predict_cases, sums_bytes
 from tumorseg.stages.inference.shards import Shard, read_shard
@@ -65,23 +66,23 @@ def test_a_shard_that_is_none_is_refused(text):
 
 
 def test_shards_leave_what_one_run_leaves(model, cases, tmp_path):
-    predict_cases(model, cases, tmp_path / "whole")
+    predict_cases(alone(model), cases, tmp_path / "whole")
     for number in (1, 2, 3):
-        made = predict_cases(model, cases, tmp_path / "parts", filling=Filling(shard=Shard(number, 3)))
+        made = predict_cases(alone(model), cases, tmp_path / "parts", filling=Filling(shard=Shard(number, 3)))
         assert made.files.keys() == {name for name in NAMES if Shard(number, 3).has(name)}
     assert masks_in(tmp_path / "parts") == masks_in(tmp_path / "whole")
     assert record_in(tmp_path / "parts") == record_in(tmp_path / "whole")
     assert record_in(tmp_path / "parts", "report.json")["cases"].keys() == set(NAMES)
-    assert predict_cases(model, cases, tmp_path / "parts").left_alone == tuple(NAMES)
+    assert predict_cases(alone(model), cases, tmp_path / "parts").left_alone == tuple(NAMES)
 
 
 def test_other_shards_masks_are_not_told_as_those_of_another_model(model, cases, tmp_path, caplog):
-    predict_cases(model, cases, tmp_path / "out")
+    predict_cases(alone(model), cases, tmp_path / "out")
     other = with_network(model, Above(1.0))._replace(weight_hashes=("other",))
     for number in (1, 2):
-        predict_cases(other, cases, tmp_path / "out", filling=Filling(shard=Shard(number, 2)))
+        predict_cases(alone(other), cases, tmp_path / "out", filling=Filling(shard=Shard(number, 2)))
     assert "other files too" not in caplog.text
-    predict_cases(model, cases, tmp_path / "fresh")
+    predict_cases(alone(model), cases, tmp_path / "fresh")
     assert masks_in(tmp_path / "out") != masks_in(tmp_path / "fresh")
     assert record_in(tmp_path / "out")["replaceable"] == {}
 
@@ -114,20 +115,21 @@ def test_any_other_run_is_refused_while_a_shard_holds_the_folder(tmp_path, cases
 
 
 def test_cases_go_in_two_lanes_unless_memory_is_short(model, cases, monkeypatch):
-    assert num_lanes(model, cases) == 2
-    assert num_lanes(model, cases[:1]) == 1
+    assert num_lanes(alone(model), cases) == 2
+    assert num_lanes(alone(model), cases[:1]) == 1
     monkeypatch.setattr("tumorseg.stages.inference.predict_cases.available_bytes", lambda: 200 * 2**20)
-    assert num_lanes(model, cases) == 1
+    assert num_lanes(alone(model), cases) == 1
 
 
 def test_the_logits_of_a_row_of_tiles_count_once_beside_two_cases(model, cases, monkeypatch):
     plane = model.configuration.changed(median_shape=(40, 3000, 2000))
     large = model._replace(configuration=plane)
-    assert sums_bytes(large) == 4 * 3 * plane.patch_size[0] * 3000 * 2000
-    enough = NUM_LANES * expected_bytes(cases) + sums_bytes(large)
+    assert sums_bytes(alone(large)) == 4 * 3 * plane.patch_size[0] * 3000 * 2000
+    assert sums_bytes(alone(large), with_votes=True) == 2 * sums_bytes(alone(large))
+    enough = NUM_LANES * expected_bytes(cases) + sums_bytes(alone(large))
     for available, lanes in ((enough, 2), (enough - 1, 1)):
         monkeypatch.setattr("tumorseg.stages.inference.predict_cases.available_bytes", lambda room=available: room)
-        assert num_lanes(large, cases) == lanes
+        assert num_lanes(alone(large), cases) == lanes
 
 
 def test_a_case_is_read_while_the_network_looks_at_another(model, cases, tmp_path):
@@ -143,14 +145,26 @@ def test_a_case_is_read_while_the_network_looks_at_another(model, cases, tmp_pat
                 changed.set()
             return network(images)
 
-    made = predict_cases(with_network(model, Slow()), cases, tmp_path / "out")
+    made = predict_cases(alone(with_network(model, Slow())), cases, tmp_path / "out")
     assert [failure.case_id for failure in made.failures] == [NAMES[1]]
     assert masks_in(tmp_path / "out").keys() == {*NAMES} - {NAMES[1]}
 
 
 def command_of(request, *options):
     arguments = ["-m", request.models[0], "-i", request.inputs[0], "-o", request.output, "--no-mirroring"]
-    words = [sys.executable, "-m", "tumorseg", "-q", "predict", *arguments, "--device", "cpu", *options]
+    words = [
+        sys.executable,
+        "-m",
+        "tumorseg",
+        "-q",
+        "predict",
+        *arguments,
+        "--device",
+        "cpu",
+        "--engine",
+        "torch",
+        *options,
+    ]
     return [str(word) for word in words]
 
 

@@ -15,7 +15,10 @@ from tests.toys import LABELS
 from tumorseg.errors import PlanError
 from tumorseg.planning.choices.augmentation import cascade_augmentation
 from tumorseg.schema.cases import preprocessing_of
+from tumorseg.schema.ensembles import Combination
 from tumorseg.schema.plan import Plan
+from tumorseg.schema.settings import Setting
+from tumorseg.stages.inference.ensembles import alone
 from tumorseg.stages.inference.method import PredictOptions
 from tumorseg.stages.inference.models import load_model
 from tumorseg.stages.inference.predict import PredictRequest, predict
@@ -26,6 +29,8 @@ from tumorseg.stages.inference.previous_sources import KnownPrevious
 from tumorseg.stages.inference.trained_model import Model
 from tumorseg.stages.opening.fold_folders import TrainOptions, read_run
 from tumorseg.stages.opening.loaded import Roots, open_planned_dataset
+from tumorseg.stages.selection.setting_notes import CaseTask, HeldOut
+from tumorseg.stages.selection.setting_runs import measure_case
 from tumorseg.stages.training.cascade import known_to
 from tumorseg.stages.training.preprocess import PreprocessRequest, preprocess
 from tumorseg.stages.training.previous_segmentations import keep_previous
@@ -239,7 +244,9 @@ def test_only_previous_segmentations_of_changed_files_are_redone(copied):
 def test_a_network_is_shown_the_previous_segmentation_where_it_lies(cascade, tmp_path, mirroring):
     dataset = open_planned_dataset(cascade.plan, cascade.roots)
     files = {case.case_id: corners(tmp_path, cascade.toy.data, case.case_id) for case in dataset.cases}
-    made = predict_cases(echo_of(cascade, files), dataset.cases, tmp_path / "out", options=PredictOptions(mirroring))
+    made = predict_cases(
+        alone(echo_of(cascade, files)), dataset.cases, tmp_path / "out", options=PredictOptions(mirroring)
+    )
     for case_id, path in made.files.items():
         shown, said = (np.asanyarray(nibabel.load(file).dataobj) for file in (files[case_id], path))
         for value in (LABELS["shell"], LABELS["core"]):
@@ -388,3 +395,19 @@ def test_cases_that_no_fold_holds_out_are_named(coarse):
     spec = preprocessing_of(coarse.plan, coarse.plan.configurations[CASCADE])
     with pytest.raises(PlanError, match="no fold holds out 3 cases of Toy \\(case_2, case_3, case_5\\)"):
         keep_previous(dataset, stored[CASCADE], dict.fromkeys(FOLDS[0], Path("x")), spec, jobs=1)
+
+
+def test_a_cascade_is_timed_with_its_previous_model_and_scored_by_what_never_saw_the_case(cascade, tmp_path):
+    dataset = open_planned_dataset(cascade.plan, cascade.roots)
+    case = next(case for case in dataset.cases if case.case_id in FOLDS[0])
+    folder = cascade.fold(0)
+    setting = Setting(num_folds=1, mirroring=False, overlap=0.5, precision="auto", engine="torch")
+    task = CaseTask(HeldOut(case, (folder.root,)), Combination(), (setting,), "cpu", tmp_path)
+    (note,) = measure_case(task).notes
+    coarse, full = note.shapes[1], note.shapes[0]
+    assert all(few <= many for few, many in zip(coarse, full, strict=True))
+    assert coarse != full
+    report = json.loads(folder.metrics.read_text()) if folder.metrics.is_file() else {"cases": []}
+    scored = {one["label"]: one["dsc"] for one in report["cases"] if one["case_id"] == case.case_id}
+    assert {name: note.dsc[name] for name in scored} == pytest.approx(scored)
+    assert measure_case(task).notes == (note,)

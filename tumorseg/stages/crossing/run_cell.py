@@ -20,6 +20,7 @@ from tumorseg.stages.evaluation.overlays import shown_images
 from tumorseg.stages.evaluation.pages import Shown, with_pictures
 from tumorseg.stages.evaluation.results import Results, write_results
 from tumorseg.stages.evaluation.scoring import Pair, score_all
+from tumorseg.stages.inference.ensembles import alone
 from tumorseg.stages.inference.predict_cases import Filling, Predicted, predict_cases
 from tumorseg.storage.cross_folders import CellFolder
 from tumorseg.storage.hashing import hash_files
@@ -135,7 +136,7 @@ def _predict(task: CellTask, folder: CellFolder, choice: Choice, options: RunOpt
     output = folder.held_out(choice.folds) if choice.is_held_out else folder.predictions
     scores = folder.scores
     stale = (folder.cell, scores.metrics, scores.table, scores.report)
-    return predict_cases(model, task.cases[choice], output, options=task.options, filling=Filling(stale=stale))
+    return predict_cases(alone(model), task.cases[choice], output, options=task.options, filling=Filling(stale=stale))
 
 
 class _Predictions(NamedTuple):

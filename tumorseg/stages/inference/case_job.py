@@ -3,20 +3,23 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from tumorseg.engine.segmentation import Observer
 from tumorseg.engine.stopwatch import Stopwatch
 from tumorseg.ops.labels import keep_labels
 from tumorseg.schema.dataset import Case
-from tumorseg.schema.targets import targets_of
+from tumorseg.schema.trust import CaseTrust
 from tumorseg.stages.inference.case_inputs import HashedCase, check_inputs, hash_inputs, read_inputs
 from tumorseg.stages.inference.case_report import RunEntry, case_entry
 from tumorseg.stages.inference.dicom_results import Origin, read_series, write_dicom
+from tumorseg.stages.inference.ensembles import Ensemble
 from tumorseg.stages.inference.maps import CaseMaps, open_maps
 from tumorseg.stages.inference.method import PredictOptions
 from tumorseg.stages.inference.outputs import Outputs
 from tumorseg.stages.inference.prediction_folder import PredictionFolder
 from tumorseg.stages.inference.report_file import run_key
-from tumorseg.stages.inference.segment_case import RunOptions, segment_case
-from tumorseg.stages.inference.trained_model import Model
+from tumorseg.stages.inference.segment_case import RunOptions
+from tumorseg.stages.inference.segment_ensemble import has_several_voters, segment_ensemble
+from tumorseg.stages.inference.trusting import TrustObserver, judge
 from tumorseg.stages.opening.reading import CaseImage
 from tumorseg.storage.atomic import require_writable
 from tumorseg.storage.dicom.sources import SourceSeries
@@ -27,7 +30,7 @@ from tumorseg.types import Segmentation
 class CaseJob(NamedTuple):
     """What all cases of a run share; several threads use it at once."""
 
-    model: Model
+    ensemble: Ensemble
     folder: PredictionFolder
     options: PredictOptions
     """How cases are segmented."""
@@ -51,6 +54,8 @@ class _Segmented(NamedTuple):
     maps: CaseMaps
     series: SourceSeries | None
     """That DICOM objects refer to; None where none are written."""
+    trust: CaseTrust | None
+    """How far it is to be trusted; None where nobody asks."""
 
 
 def update_case(job: CaseJob, case: Case) -> bool:
@@ -64,24 +69,51 @@ def update_case(job: CaseJob, case: Case) -> bool:
     """
     stopwatch = Stopwatch()
     with stopwatch.part("read"):
-        hashed = hash_inputs(job.model, case)
+        hashed = hash_inputs(job.ensemble, case)
         if job.folder.is_done(case.case_id, hashed.input_hash, job.outputs.names(case.case_id)):
             return False
-        found, previous = read_inputs(job.model, hashed.case, job.options)
+        images = read_inputs(job.ensemble, hashed.case, job.options)
+        found = images.lead
         series = read_series(hashed.case.images[found.grid], job.outputs)
     if job.outputs.ending is not None:
         check_label_map(job.folder.root / f"{case.case_id}{job.outputs.ending}", found.affine)
-    targets = targets_of(job.model.plan.dataset)
-    running = RunOptions(job.options.mirroring, with_votes=job.outputs.maps.disagreement, stopwatch=stopwatch)
-    if job.outputs.maps.kinds:
-        require_writable(job.folder.root)  # maps begin there before anything else is written
+    observer = _observer(job, found)
+    running = RunOptions(
+        job.options.mirroring,
+        with_votes=asks_for_votes(job.ensemble, job.outputs, job.options),
+        stopwatch=stopwatch,
+        scratch=job.folder.root,
+    )
+    if job.outputs.maps.kinds or len(job.ensemble.members) > 1:
+        require_writable(job.folder.root)  # what is made meanwhile begins there before anything else is written
+    targets = job.ensemble.targets
     with open_maps(job.outputs.maps, found, targets, root=job.folder.root, case_id=case.case_id) as maps:
-        segmentation = segment_case(job.model, found, options=running, previous=previous, observers=maps.observers)
-        check_inputs(job.model, hashed)
+        observers: list[Observer] = [*maps.observers]
+        if observer is not None:
+            observers.append(observer)
+        segmentation = segment_ensemble(job.ensemble, images, options=running, observers=observers)
+        check_inputs(job.ensemble, hashed)
+        trust = None
+        if job.ensemble.trust is not None:
+            with stopwatch.part("judge"):
+                trust = judge(job.ensemble.trust, found, observer, final=segmentation)
         if job.kept is not None:
             segmentation = keep_labels(segmentation, job.kept.values())
-        _write(job, _Segmented(hashed, found, segmentation, maps, series), stopwatch)
+        _write(job, _Segmented(hashed, found, segmentation, maps, series, trust), stopwatch)
     return True
+
+
+def asks_for_votes(ensemble: Ensemble, outputs: Outputs, options: PredictOptions) -> bool:
+    """Return whether it is asked what each model, fold and view decides by itself, by a map or to judge how far a case is to be trusted."""
+    is_judged = ensemble.trust is not None and ensemble.has_slices
+    return (outputs.maps.disagreement or is_judged) and has_several_voters(ensemble, mirroring=options.mirroring)
+
+
+def _observer(job: CaseJob, found: CaseImage) -> TrustObserver | None:
+    """Return what gathers how far the case is to be trusted; None where nobody asks, or slices are shown to nobody."""
+    if job.ensemble.trust is None or not job.ensemble.has_slices:
+        return None
+    return TrustObserver(job.ensemble.targets, found)
 
 
 def _write(job: CaseJob, done: _Segmented, stopwatch: Stopwatch) -> None:
@@ -95,7 +127,7 @@ def _write(job: CaseJob, done: _Segmented, stopwatch: Stopwatch) -> None:
         measured = case_entry(
             done.segmentation, done.found.affine, groups=job.groups, run=run_key(job.run), seconds=stopwatch.seconds
         )
-    job.folder.finish(case_id, input_hash, names, measured)
+    job.folder.finish(case_id, input_hash, names, measured.changed(trust=done.trust))
 
 
 def _write_files(job: CaseJob, done: _Segmented) -> None:
@@ -103,7 +135,8 @@ def _write_files(job: CaseJob, done: _Segmented) -> None:
     like, root = case.images[done.found.grid], job.folder.root
     # The mask last: where it lies, whoever reads the folder finds all that belongs to it.
     done.maps.write(like, affine)
-    origin = Origin(job.model.plan, (job.run.method_hash, done.hashed.input_hash), job.kept)
+    hashes = job.run.method_hash, done.hashed.input_hash
+    origin = Origin(job.ensemble.name, job.ensemble.dataset, hashes, job.kept)
     if done.series is not None:
         for name, kind in job.outputs.dicom_names(case.case_id).items():
             write_dicom(root / name, done.segmentation, done.series, kind=kind, made=(origin, job.outputs))

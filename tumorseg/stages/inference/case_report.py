@@ -10,7 +10,9 @@ from pydantic import Field
 from tumorseg.ops.extents import extents_of
 from tumorseg.schema.base import Record
 from tumorseg.schema.dataset import DatasetDescription
+from tumorseg.schema.ensembles import CombinationMethod
 from tumorseg.schema.targets import targets_of
+from tumorseg.schema.trust import CaseTrust
 from tumorseg.types import Affine, Segmentation
 from tumorseg.workers.machine import peak_bytes
 
@@ -22,7 +24,8 @@ DEFINITIONS = {
     "box": "first voxel and one past the last, along Z, Y and X as the input's file stores them (Z slowest); null where nothing was found",
     "num_components": "voxels that touch at a corner belong together (26 neighbours)",
     "seconds": "by part of the work; parts of one case and of several overlap, so that they do not add up to the time that passed",
-    "peak_memory_bytes": "the most that the process had held when the case was done",
+    "peak_memory_bytes": "the most that the process had held when the case was done, all models included",
+    "trust": "how far the case is to be trusted (docs/trust.md); review says why a person should look at it, null where nothing is unusual",
 }
 """What the report's figures mean, written into it."""
 
@@ -49,17 +52,34 @@ class CaseEntry(Record):
     """By part of the work."""
     peak_memory_bytes: int | None
     """Of the process so far; null where the system does not tell."""
+    trust: CaseTrust | None = None
+    """How far it is to be trusted; null where the model has no profile to judge by."""
+
+
+class RunMember(Record):
+    """One model of an ensemble."""
+
+    plan: str
+    """Name of its plan."""
+    configuration: str | None
+    """Name in that plan; null for one that is not of it."""
+    num_folds: int
+    """Networks that are averaged."""
 
 
 class RunEntry(Record):
     """What segmented cases; all of one command share it."""
 
     plan: str
-    """Name of the model's plan."""
+    """Name of the model's plan, or of the ensemble."""
     configuration: str | None
-    """Name in that plan; null for one that is not of it."""
+    """Name in that plan; null for one that is not of it, and for an ensemble."""
     num_folds: int
-    """Networks that are averaged."""
+    """Networks that are averaged, of an ensemble those of all its members."""
+    members: tuple[RunMember, ...] = ()
+    """Models of an ensemble; empty for a model alone."""
+    method: CombinationMethod | None = None
+    """How their answers are combined; null for a model alone."""
     weight_hashes: tuple[str, ...]
     """Of the checkpoints, those of a cascade's previous model included."""
     method_hash: str
@@ -68,6 +88,10 @@ class RunEntry(Record):
     """What ran the networks."""
     precision: str
     """In which they computed."""
+    mirroring: bool | None = None
+    """Whether mirrored views were averaged; null in reports of versions that did not tell."""
+    overlap: float | None = None
+    """Share of a tile that the next one covered again, of the first member; likewise."""
     device: str
     """Where."""
     versions: dict[str, str]

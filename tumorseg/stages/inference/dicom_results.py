@@ -5,8 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-from tumorseg.schema.dataset import ImageFile
-from tumorseg.schema.plan import Plan
+from tumorseg.schema.dataset import DatasetDescription, ImageFile
 from tumorseg.stages.inference.outputs import DicomFormat, Outputs, codes_of, labels_found
 from tumorseg.storage.dicom.described_segments import Algorithm, Description, Segment
 from tumorseg.storage.dicom.drawn_contours import place_planes
@@ -18,8 +17,10 @@ from tumorseg.types import Segmentation
 class Origin(NamedTuple):
     """What made a result."""
 
-    plan: Plan
-    """Of the model."""
+    name: str
+    """Of the model or ensemble."""
+    dataset: DatasetDescription
+    """What its masks hold."""
     hashes: tuple[str, ...]
     """Of model, plan, options and images: the same ones give the same instance."""
     kept: Mapping[str, int] | None
@@ -77,8 +78,8 @@ def write_dicom(
     from tumorseg.storage.dicom.write_seg import write_seg
 
     origin, outputs = made
-    algorithm = Algorithm(f"tumorseg {origin.plan.name}", version("tumorseg"))
-    identity = (*origin.hashes, outputs.forms(origin.plan.dataset)[kind])
+    algorithm = Algorithm(f"tumorseg {origin.name}", version("tumorseg"))
+    identity = (*origin.hashes, outputs.forms(origin.dataset)[kind])
     described = Description(_segments(origin), algorithm, identity)
     if kind == "seg":
         write_seg(path, segmentation, source, description=described, kind=outputs.seg_type)
@@ -88,6 +89,6 @@ def write_dicom(
 
 def _segments(origin: Origin) -> tuple[Segment, ...]:
     """Return all labels that could have been found, by value."""
-    dataset = origin.plan.dataset
+    dataset = origin.dataset
     labels, codes = labels_found(dataset) if origin.kept is None else origin.kept, codes_of(dataset)
     return tuple(Segment(value, name, codes[name]) for name, value in labels.items())

@@ -7,13 +7,13 @@ import shutil
 import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import nn
 
 from tumorseg.engine.averaging import Pass
-from tumorseg.engine.compiled import CompiledFor, compiled_pass
+from tumorseg.engine.compiled import CompiledFor, cause_of, compiled_pass
 from tumorseg.engine.openvino_graphs import (
     GraphSettings,
     check_graph,
@@ -27,16 +27,15 @@ from tumorseg.engine.openvino_graphs import (
 from tumorseg.errors import InputError, StorageError
 from tumorseg.schema.base import content_hash
 from tumorseg.schema.plan import InferenceEngine
+from tumorseg.schema.settings import Engine
 from tumorseg.stages.inference.method import METHOD_VERSION
 from tumorseg.storage.graph_files import find_graph, keep_graph
 
 logger = logging.getLogger(__name__)
 
-Engine = Literal["torch", "compile", "openvino"]
-
 FASTEST: dict[str, Engine] = {"cpu": "openvino", "cuda": "torch"}
 """What `auto` means on a device. Nothing is timed at run time, so that a repeat runs on the same engine; where OpenVINO is not
-installed, torch takes its place."""
+installed, or what it converts cannot be kept, torch takes its place."""
 
 
 class EngineJob(NamedTuple):
@@ -56,20 +55,55 @@ class EngineJob(NamedTuple):
     """Folder of converted networks; None to convert them with every start."""
 
 
-def chosen_engine(requested: InferenceEngine, device: torch.device) -> Engine:
+class Started(NamedTuple):
+    """An engine that holds networks."""
+
+    engine: Engine
+    passes: tuple[Pass, ...]
+    """What computes the logits of each network."""
+
+
+def chosen_engine(requested: InferenceEngine, device: torch.device, *, keeps_graphs: bool = True) -> Engine:
     """Return the engine that is asked for, or the fastest that is there.
+
+    Args:
+        requested: by the user, else by the plan.
+        device: where the networks are.
+        keeps_graphs: whether what OpenVINO converts is kept for the next start. Where it is not, only those get it who ask for it: a
+            conversion with every start takes longer than it saves on a few cases.
 
     Raises:
         InputError: it cannot run here.
     """
     if requested == "auto":
         fastest = FASTEST[device.type]
-        return "torch" if fastest == "openvino" and not _has_openvino() else fastest
+        return "torch" if fastest == "openvino" and not (keeps_graphs and has_openvino()) else fastest
     if requested == "openvino":
         _require_openvino(device)
     if requested == "compile":
         _require_compiler(device)
     return requested
+
+
+def start_engine(networks: Sequence[nn.Module], job: EngineJob, *, is_required: bool) -> Started:
+    """Return what runs networks; torch takes the place of an engine that nobody asked for by name and that cannot.
+
+    Args:
+        networks: on the job's device, in eval mode.
+        job: engine and precision.
+        is_required: whether the engine was asked for by name.
+
+    Raises:
+        InputError: an engine that is required cannot run a network.
+    """
+    try:
+        return Started(job.engine, passes_of(networks, job))
+    except InputError as error:
+        if is_required or job.engine == "torch":
+            raise
+        cause = error.reason.partition(";")[0]
+        logger.warning("%s; torch runs it instead, and --engine torch would start sooner", cause)
+    return Started("torch", passes_of(networks, job._replace(engine="torch")))
 
 
 def passes_of(networks: Sequence[nn.Module], job: EngineJob) -> tuple[Pass, ...]:
@@ -88,6 +122,15 @@ def passes_of(networks: Sequence[nn.Module], job: EngineJob) -> tuple[Pass, ...]
     if job.engine == "compile":
         target = CompiledFor(job.shape, job.device, job.dtype)
         return tuple(compiled_pass(network, target) for network in networks)
+    try:
+        return _graph_passes(networks, job)
+    except (ImportError, RuntimeError) as error:  # a broken installation, or a processor that it does not know
+        raise InputError(
+            f"OpenVINO cannot run the network here ({cause_of(error)}); mend its installation, or give --engine torch"
+        ) from error
+
+
+def _graph_passes(networks: Sequence[nn.Module], job: EngineJob) -> tuple[Pass, ...]:
     settings = GraphSettings(job.shape, job.dtype, torch.get_num_threads())
     hashed = zip(networks, job.weight_hashes, strict=True)
     return tuple(graph_pass(_graph(network, digest, job), settings) for network, digest in hashed)
@@ -143,7 +186,8 @@ def _key(network: nn.Module, weight_hash: str, job: EngineJob) -> str:
     )
 
 
-def _has_openvino() -> bool:
+def has_openvino() -> bool:
+    """Return whether OpenVINO is installed; whether it can be imported shows once it is."""
     return importlib.util.find_spec("openvino") is not None
 
 
@@ -152,7 +196,7 @@ def _require_openvino(device: torch.device) -> None:
         raise InputError(
             f"engine openvino runs networks on processors, and the device is {device}; give --device cpu or --engine torch"
         )
-    if not _has_openvino():
+    if not has_openvino():
         raise InputError(
             "engine openvino needs OpenVINO, which is not installed: pip install 'tumorseg[openvino]', or give --engine torch"
         )

@@ -63,8 +63,13 @@ def is_finished(folder: FoldFolder) -> bool:
 
 
 def weights_file(folder: FoldFolder) -> Path:
+    """Return the checkpoint to predict with, as from `known_weights`, and tell of one that is not the last."""
+    found = known_weights(folder)
+    if found == folder.best:
+        logger.warning("%s is not finished; its best epoch so far predicts", folder.root)
+    return found
+
+
+def known_weights(folder: FoldFolder) -> Path:
     """Return the checkpoint to predict with: the last one of a finished training, else the best so far."""
-    if is_finished(folder) or not folder.best.is_file():
-        return folder.latest
-    logger.warning("%s is not finished; its best epoch so far predicts", folder.root)
-    return folder.best
+    return folder.latest if is_finished(folder) or not folder.best.is_file() else folder.best

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from tumorseg.engine.segmentation import Observer, SliceResult
-from tumorseg.engine.uncertainty import disagreement, entropy, probabilities
+from tumorseg.engine.uncertainty import STEPS, disagreement, entropy, in_steps, probabilities
 from tumorseg.ops.geometry import Orientation, restore_orientation
 from tumorseg.schema.base import Record
 from tumorseg.schema.dataset import ImageFile
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
 PROBABILITIES = "probabilities"
 ENTROPY = "entropy"
 DISAGREEMENT = "disagreement"
-STEPS = 65535
-"""The largest stored value, which stands for 1."""
 SCALING = (1 / STEPS, 0.0)
 
 
@@ -160,14 +157,7 @@ def _outside(kind: str, targets: Targets) -> tuple[int, ...]:
 def _observe(
     make: Callable[[SliceResult, Targets], Tensor], targets: Targets, scratch: PlaneScratch, seen: SliceResult
 ) -> None:
-    scratch.add(seen.position, seen.window, _in_steps(make(seen, targets)))
-
-
-def _in_steps(values: Tensor) -> NDArray[np.uint16]:
-    """Return values from 0 to 1 as (K, rows, columns) of steps; votes that were interpolated may lie a rounding beside that."""
-    steps = (values * STEPS).round_().clamp_(0, STEPS)
-    # CPUs know this type, not every device does.
-    return np.asarray(steps.cpu().to(torch.uint16).numpy())
+    scratch.add(seen.position, seen.window, in_steps(make(seen, targets)))
 
 
 def _probabilities(seen: SliceResult, targets: Targets) -> Tensor:
@@ -180,7 +170,8 @@ def _entropy(seen: SliceResult, targets: Targets) -> Tensor:
 
 def _disagreement(seen: SliceResult, targets: Targets) -> Tensor:
     assert seen.votes is not None, "the forward was not asked for votes"
-    return disagreement(seen.logits, seen.votes, targets)[None]
+    decided_by = seen.logits if seen.decided_by is None else seen.decided_by
+    return disagreement(decided_by, seen.votes, targets)[None]
 
 
 MAKERS: dict[str, Callable[[SliceResult, Targets], Tensor]] = {

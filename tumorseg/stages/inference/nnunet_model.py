@@ -37,10 +37,11 @@ class NnunetModelParts(NamedTuple):
 
 def is_nnunet_model(path: Path) -> bool:
     """Return whether a folder is a model of nnU-Net, or one fold of it."""
-    return NnunetModel(path).is_there() or _is_fold(path)
+    return NnunetModel(path).is_there() or is_nnunet_fold(path)
 
 
-def _is_fold(path: Path) -> bool:
+def is_nnunet_fold(path: Path) -> bool:
+    """Return whether a folder is one fold of a model of nnU-Net."""
     is_trained = any((path / name).is_file() for name in NNUNET_CHECKPOINTS)
     return is_trained and NnunetModel(path.resolve().parent).is_there()
 
@@ -103,7 +104,7 @@ def read_nnunet_model(paths: Sequence[Path], folds: Sequence[str]) -> NnunetMode
         StorageError: a checkpoint is missing or damaged.
     """
     resolved = [path.resolve() for path in paths]
-    models = {path.parent if _is_fold(path) else path for path in resolved}
+    models = {path.parent if is_nnunet_fold(path) else path for path in resolved}
     if len(models) > 1:
         listed = ", ".join(sorted(map(str, models)))
         raise PlanError(
@@ -132,7 +133,7 @@ def read_nnunet_model(paths: Sequence[Path], folds: Sequence[str]) -> NnunetMode
 
 
 def _checkpoints(path: Path, folds: Sequence[str]) -> list[Path]:
-    if _is_fold(path):
+    if is_nnunet_fold(path):
         return [_checkpoint(path)]
     found = NnunetModel(path).folds()
     if missing := [fold for fold in folds if fold not in found]:

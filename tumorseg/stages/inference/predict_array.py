@@ -7,13 +7,15 @@ import numpy as np
 from tumorseg.engine.segmentation import SliceResult
 from tumorseg.engine.uncertainty import probabilities
 from tumorseg.errors import InputError
-from tumorseg.ops.geometry import orient, restore_orientation, spacing_of
+from tumorseg.ops.geometry import AxisOrder, orient, restore_orientation, spacing_of
 from tumorseg.ops.preprocessing import axis_order
-from tumorseg.schema.targets import Targets, targets_of
+from tumorseg.schema.targets import Targets
+from tumorseg.stages.inference.ensembles import Ensemble, as_ensemble
 from tumorseg.stages.inference.intensities import check_intensities
-from tumorseg.stages.inference.segment_case import RunOptions, segment_case
+from tumorseg.stages.inference.segment_case import RunOptions
+from tumorseg.stages.inference.segment_ensemble import CaseImages, segment_ensemble
 from tumorseg.stages.inference.trained_model import Model
-from tumorseg.stages.opening.reading import CaseImage
+from tumorseg.stages.opening.reading import CaseImage, reoriented
 from tumorseg.types import Affine, FloatArray, Image, Segmentation
 
 
@@ -29,7 +31,7 @@ class ArrayProbabilities(NamedTuple):
 
 
 def predict_array(
-    model: Model,
+    model: Model | Ensemble,
     image: Image,
     affine: Affine,
     *,
@@ -38,8 +40,8 @@ def predict_array(
     """Segment an array.
 
     Args:
-        model: as from `load_model`.
-        image: (C, Z, Y, X), channels in the plan's order.
+        model: as from `load_model`, or an ensemble as from `load_ensemble`.
+        image: (C, Z, Y, X), channels in the plan's order; of an ensemble those of its first member, then what only others see.
         affine: (4, 4), voxels (x, y, z) to RAS+ mm.
         mirroring: whether mirrored views are averaged, by a cascade's previous model too; as each one's plan says if
             None.
@@ -50,11 +52,12 @@ def predict_array(
     Raises:
         InputError: shape, channels or affine are not what the model needs.
     """
-    return segment_case(model, _checked(model, image, affine), options=RunOptions(mirroring))
+    ensemble = as_ensemble(model)
+    return segment_ensemble(ensemble, _checked(ensemble, image, affine), options=RunOptions(mirroring))
 
 
 def predict_array_probabilities(
-    model: Model,
+    model: Model | Ensemble,
     image: Image,
     affine: Affine,
     *,
@@ -65,7 +68,9 @@ def predict_array_probabilities(
     Args and Raises:
         As for `predict_array`.
     """
-    found, targets = _checked(model, image, affine), targets_of(model.plan.dataset)
+    ensemble = as_ensemble(model)
+    images, targets = _checked(ensemble, image, affine), ensemble.targets
+    found = images.lead
     oriented = np.zeros((targets.num_outputs, *found.image.shape[1:]), np.float32)
     # What is cropped away is shown to nobody: background.
     oriented[0] = 0.0 if targets.has_regions else 1.0
@@ -74,7 +79,7 @@ def predict_array_probabilities(
         oriented[:, seen.position, seen.window[0], seen.window[1]] = probabilities(seen.logits, targets).cpu().numpy()
 
     options = RunOptions(mirroring)
-    segmentation = segment_case(model, found, options=options, observers=(observe,))
+    segmentation = segment_ensemble(ensemble, images, options=options, observers=(observe,))
     restored = np.ascontiguousarray(restore_orientation(oriented, found.orientation))
     return ArrayProbabilities(segmentation, restored, _names(targets))
 
@@ -83,13 +88,37 @@ def _names(targets: Targets) -> tuple[str, ...]:
     return targets.region_names or targets.label_names
 
 
-def _checked(model: Model, image: Image, affine: Affine) -> CaseImage:
+def _checked(ensemble: Ensemble, image: Image, affine: Affine) -> CaseImages:
     if image.ndim != 4:
         raise InputError(f"the image has {image.ndim} axes; expected (C, Z, Y, X)")
     if not np.isfinite(image).all():
         raise InputError("the image has voxels that are NaN or infinite; expected finite intensities")
-    orientation = axis_order(model.plan).orientation(affine)
-    oriented = np.ascontiguousarray(orient(image.astype(np.float32), orientation))
-    found = CaseImage(oriented, spacing_of(affine, orientation), orientation, affine, image.shape[1:])
-    check_intensities(model.plan, "array", found)
-    return found
+    channels = ensemble.dataset.channels
+    if len(image) != len(channels):
+        names = ", ".join(channel.name for channel in channels)
+        raise InputError(f"the image has {len(image)} channels, the model needs {len(channels)}: {names}")
+    found = _seen_by_all(ensemble, image, affine)
+    return CaseImages(found, (None,) * len(found))
+
+
+def _seen_by_all(ensemble: Ensemble, image: Image, affine: Affine) -> tuple[CaseImage, ...]:
+    """Return an array as each member sees it; those that see the same channels share the voxels, and what is told of them is told once."""
+    known: dict[tuple[int, ...], CaseImage] = {}
+    judged: list[tuple[object, ...]] = []
+    found: list[CaseImage] = []
+    for member in ensemble.members:
+        positions, order = ensemble.positions(member), axis_order(member.plan)
+        if positions not in known:
+            known[positions] = _turned(image[list(positions)], affine, order)
+        found.append(reoriented(known[positions], order))
+        expected = (positions, member.plan.fingerprint.not_hounsfield)
+        if expected not in judged:
+            judged.append(expected)
+            check_intensities(member.plan, "array", found[-1])
+    return tuple(found)
+
+
+def _turned(channels: Image, affine: Affine, order: AxisOrder) -> CaseImage:
+    orientation = order.orientation(affine)
+    oriented = np.ascontiguousarray(orient(channels.astype(np.float32), orientation))
+    return CaseImage(oriented, spacing_of(affine, orientation), orientation, affine, channels.shape[1:])

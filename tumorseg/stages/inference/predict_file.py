@@ -5,15 +5,18 @@ from pathlib import Path
 
 from tumorseg.errors import InputError
 from tumorseg.ops.labels import keep_labels
+from tumorseg.schema.trust import CaseTrust
 from tumorseg.sources.inputs import Inputs
 from tumorseg.stages.inference.case_inputs import check_inputs, hash_inputs, read_inputs
 from tumorseg.stages.inference.dicom_results import Origin, read_series, write_dicom
+from tumorseg.stages.inference.ensembles import Ensemble
 from tumorseg.stages.inference.method import PredictOptions
 from tumorseg.stages.inference.outputs import AS_USUAL, DICOM_FORMATS, Outputs, check_sources, kept_labels
 from tumorseg.stages.inference.predict_cases import Predicted
 from tumorseg.stages.inference.provenance import method_of
-from tumorseg.stages.inference.segment_case import RunOptions, segment_case
-from tumorseg.stages.inference.trained_model import Model
+from tumorseg.stages.inference.segment_case import RunOptions
+from tumorseg.stages.inference.segment_ensemble import has_several_voters, segment_ensemble
+from tumorseg.stages.inference.trusting import TrustObserver, judge
 from tumorseg.stages.opening.loaded import failed_cases
 from tumorseg.storage.atomic import require_writable
 from tumorseg.storage.image_writing import check_label_map, write_segmentation
@@ -62,12 +65,12 @@ def _check_asked(output: Path, outputs: Outputs, *, is_dicom: bool) -> None:
 
 
 def predict_into_file(
-    model: Model, inputs: Inputs, output: Path, *, options: PredictOptions, outputs: Outputs
+    ensemble: Ensemble, inputs: Inputs, output: Path, *, options: PredictOptions, outputs: Outputs
 ) -> Predicted:
     """Segment the one case there is into a file.
 
     Args:
-        model: the networks and their plan.
+        ensemble: the models; `alone` makes one of a model.
         inputs: of which there must be one.
         output: a file that `is_one_file` allows.
         options: how.
@@ -88,24 +91,31 @@ def predict_into_file(
     if inputs.refused:
         raise failed_cases([*inputs.refused], 1, "prediction")
     check_sources(outputs, inputs.cases)
-    kept = kept_labels(options.only_labels, model.plan.dataset)
-    hashed = hash_inputs(model, inputs.cases[0])
+    kept = kept_labels(options.only_labels, ensemble.dataset)
+    hashed = hash_inputs(ensemble, inputs.cases[0])
     require_writable(output.parent)
-    found, previous = read_inputs(model, hashed.case, options)
+    images = read_inputs(ensemble, hashed.case, options)
+    found = images.lead
     like = hashed.case.images[found.grid]
     series = read_series(like, outputs)
     if series is None:
         check_label_map(output, found.affine)
-    running = RunOptions(options.mirroring)
-    segmentation = segment_case(model, found, options=running, previous=previous)
+    observer = None if ensemble.trust is None or not ensemble.has_slices else TrustObserver(ensemble.targets, found)
+    with_votes = observer is not None and has_several_voters(ensemble, mirroring=options.mirroring)
+    running = RunOptions(options.mirroring, with_votes=with_votes, scratch=output.parent)
+    observers = () if observer is None else (observer,)
+    segmentation = segment_ensemble(ensemble, images, options=running, observers=observers)
+    trusts: dict[str, CaseTrust] = {}
+    if ensemble.trust is not None:
+        trusts[names[0]] = judge(ensemble.trust, found, observer, final=segmentation)
     if kept is not None:
         segmentation = keep_labels(segmentation, kept.values())
-    check_inputs(model, hashed)
+    check_inputs(ensemble, hashed)
     is_one_file(output, outputs)  # still not there
     if series is not None:
-        method = method_of(model, options._replace(only_labels=tuple(kept or ())))
-        origin = Origin(model.plan, (method, hashed.input_hash), kept)
+        method = method_of(ensemble, options._replace(only_labels=tuple(kept or ())))
+        origin = Origin(ensemble.name, ensemble.dataset, (method, hashed.input_hash), kept)
         write_dicom(output, segmentation, series, kind=outputs.dicom[0], made=(origin, outputs))
     else:
         write_segmentation(output, segmentation, like=like, affine=found.affine)
-    return Predicted(output, {names[0]: output}, all_files={names[0]: (output,)})
+    return Predicted(output, {names[0]: output}, all_files={names[0]: (output,)}, trusts=trusts)

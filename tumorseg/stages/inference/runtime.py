@@ -19,7 +19,7 @@ from tumorseg.engine.sliding_window import tiling_of
 from tumorseg.schema.base import Record
 from tumorseg.schema.plan import Configuration, InferenceEngine, InferencePrecision, Plan
 from tumorseg.schema.targets import num_inputs, targets_of
-from tumorseg.stages.inference.engines import EngineJob, chosen_engine, passes_of
+from tumorseg.stages.inference.engines import EngineJob, chosen_engine, start_engine
 
 logger = logging.getLogger(__name__)
 
@@ -119,12 +119,14 @@ def make_runtime(plan: Plan, configuration: Configuration, networks: Networks, o
     requested = options.precision or spec.precision
     dtype = inference_dtype(device, requested, plan.training.precision)
     shape = (num_inputs(configuration, targets_of(plan.dataset)), *configuration.patch_size)
-    engine = chosen_engine(options.engine or spec.engine, device)
-    job = EngineJob(engine, device, dtype, shape, networks.weight_hashes, options.cache)
+    engine = options.engine or spec.engine
+    chosen = chosen_engine(engine, device, keeps_graphs=options.cache is not None)
+    job = EngineJob(chosen, device, dtype, shape, networks.weight_hashes, options.cache)
+    started = start_engine(networks.modules, job, is_required=engine != "auto")
     return Runtime(
-        engine,
+        started.engine,
         dtype,
-        passes_of(networks.modules, job),
+        started.passes,
         _patches_per_pass(plan, configuration, device),
         sums_on_cpu=spec.accumulate_on == "cpu",
         is_exact=requested == "fp32",

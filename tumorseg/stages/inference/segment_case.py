@@ -1,14 +1,16 @@
 """One case through a model: an image in, label values on its own grid out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from time import perf_counter
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 
 from tumorseg.engine.averaging import NetworkForward, VoteKind
+from tumorseg.engine.combining import AS_LIKELY, Decision
 from tumorseg.engine.learner import mixed_precision
 from tumorseg.engine.segmentation import Observer, OrientedImage, Prepared, Segmenter, prepare, segment
 from tumorseg.engine.sliding_window import tiling_of
@@ -24,6 +26,8 @@ from tumorseg.stages.inference.trained_model import Model
 from tumorseg.stages.opening.reading import CaseImage, read_previous
 from tumorseg.types import Segmentation
 
+T = TypeVar("T")
+
 
 class RunOptions(NamedTuple):
     """How a case runs through a model."""
@@ -35,6 +39,10 @@ class RunOptions(NamedTuple):
     """Whether observers are shown what each fold and view decides by itself."""
     stopwatch: Stopwatch | None = None
     """Counts seconds by part."""
+    decision: Decision = AS_LIKELY
+    """From a model's logits to labels; an ensemble has its own."""
+    scratch: Path | None = None
+    """Where an ensemble may put what is too large for memory meanwhile; the system's temporary folder if None."""
 
 
 AS_PLANNED = RunOptions()
@@ -63,48 +71,68 @@ def segment_case(
     Raises:
         InputError: the number of channels is not the plan's, the logits are not finite, or the GPU's memory does not suffice.
     """
+    prepared = prepare_case(model, found, options=options, previous=previous)
+
+    def run() -> Segmentation:
+        return segment(prepared, segmenter_of(model, options), observers, decision=options.decision)
+
+    # Cases are prepared side by side; the network, and the sums of its logits, are one case's at a time.
+    with model.runtime.turn:
+        values = within_memory([model], run, options)
+    return np.ascontiguousarray(restore_orientation(values, found.orientation))
+
+
+def prepare_case(
+    model: Model, found: CaseImage, *, options: RunOptions = AS_PLANNED, previous: Segmentation | None = None
+) -> Prepared:
+    """Bring the image of a case to the grid of a model's networks; a cascade's previous model segments it for that.
+
+    Args and Raises:
+        As for `segment_case`. Nobody may hold the turn at the networks.
+    """
     expected = len(model.plan.dataset.channels)
     if found.image.shape[0] != expected:
         names = ", ".join(channel.name for channel in model.plan.dataset.channels)
         raise InputError(f"the image has {found.image.shape[0]} channels, the model needs {expected}: {names}")
     if previous is None and model.previous_model is not None:
         # It answers in the order in which the image was stored, and is shown in the plan's.
-        values = segment_case(model.previous_model, found, options=options._replace(with_votes=False))
+        shown = options._replace(with_votes=False, decision=AS_LIKELY)
+        values = segment_case(model.previous_model, found, options=shown)
         previous = to_indices(orient(values, found.orientation), targets_of(model.plan.dataset))
     # A network without a previous configuration would take the segmentation for one more channel of the image.
     assert (previous is None) == (model.configuration.previous_configuration is None)
     oriented = OrientedImage(found.image, found.spacing_mm, found.covered, previous, found.absent)
-    stopwatch = options.stopwatch or Stopwatch()
-    with stopwatch.part("prepare"):
-        prepared = prepare(oriented, preprocessing_of(model.plan, model.configuration))
-    # Cases are prepared side by side; the network, and the sums of its logits, are one case's at a time.
-    with model.runtime.turn:
-        values = _segment_in_memory(model, prepared, options._replace(stopwatch=stopwatch), observers)
-    return np.ascontiguousarray(restore_orientation(values, found.orientation))
+    with (options.stopwatch or Stopwatch()).part("prepare"):
+        return prepare(oriented, preprocessing_of(model.plan, model.configuration))
 
 
-def _segment_in_memory(
-    model: Model, prepared: Prepared, options: RunOptions, observers: Sequence[Observer]
-) -> Segmentation:
-    """Segment an image, and begin anew in less memory where a GPU's runs out."""
+def within_memory(models: Sequence[Model], run: Callable[[], T], options: RunOptions) -> T:
+    """Return what `run` makes with networks whose turn the caller holds; it begins anew in less memory where a GPU's runs out.
+
+    Args:
+        models: whose networks it takes.
+        run: segments an image; all of it that is not waiting for a network counts as restoration.
+        options: its stopwatch.
+
+    Raises:
+        InputError: the GPU's memory does not suffice.
+    """
     while True:
         try:
-            return _timed(prepared, _segmenter(model, options), observers, options.stopwatch or Stopwatch())
+            return _timed(run, options.stopwatch or Stopwatch())
         except torch.OutOfMemoryError as error:
-            if not model.runtime.relieve():
+            relieved = [model.runtime.relieve() for model in models]
+            if not any(relieved):
                 raise InputError(
                     f"a single tile does not fit the GPU's memory ({error}); end other programs on it, or give --device cpu"
                 ) from None
 
 
-def _timed(
-    prepared: Prepared, segmenter: Segmenter, observers: Sequence[Observer], stopwatch: Stopwatch
-) -> Segmentation:
-    """Segment an image; all that is not waiting for the network counts as restoration."""
+def _timed(run: Callable[[], T], stopwatch: Stopwatch) -> T:
     began, waited = perf_counter(), stopwatch.seconds.get("wait", 0.0)
-    labels = segment(prepared, segmenter, observers)
+    made = run()
     stopwatch.add("restore", perf_counter() - began - (stopwatch.seconds.get("wait", 0.0) - waited))
-    return labels
+    return made
 
 
 def read_known_previous(model: Model, case: Case, found: CaseImage) -> Segmentation | None:
@@ -120,7 +148,13 @@ def read_known_previous(model: Model, case: Case, found: CaseImage) -> Segmentat
     return read_previous(case, file, found, targets=targets_of(dataset), reading=reading_of(dataset))
 
 
-def _segmenter(model: Model, options: RunOptions) -> Segmenter:
+def num_voters(model: Model, options: RunOptions) -> int:
+    """Return how many there are to decide by themselves: folds times views."""
+    return len(model.networks) * (1 << len(averaged_axes(model.configuration, options.mirroring)))
+
+
+def segmenter_of(model: Model, options: RunOptions) -> Segmenter:
+    """Return a model's way from a prepared image to logits; it takes the turn that the caller holds."""
     configuration, runtime = model.configuration, model.runtime
     targets, tiling = targets_of(model.plan.dataset), tiling_of(configuration)
     axes = averaged_axes(configuration, options.mirroring)

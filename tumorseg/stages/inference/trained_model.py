@@ -36,6 +36,18 @@ class Model(NamedTuple):
         """Return the model that segments an image for this one; None unless this is a cascade without files."""
         return self.previous if isinstance(self.previous, Model) else None
 
+    @property
+    def configuration_name(self) -> str | None:
+        """Return what its plan calls the configuration; None for one that is not of it.
+
+        How images are segmented may have been changed since.
+        """
+        for name, planned in self.plan.configurations.items():
+            # Not `changed`, which would check that the inference of one suits another.
+            if planned.model_copy(update={"inference": self.configuration.inference}) == self.configuration:
+                return name
+        return None
+
     def stop(self) -> None:
         """Let cases that are being segmented fail soon, for good; also those that a cascade's previous model looks at."""
         self.runtime.stopped.set()

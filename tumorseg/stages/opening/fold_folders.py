@@ -11,7 +11,7 @@ from tumorseg.errors import PlanError, TrainingError
 from tumorseg.schema.base import Record, record_hash
 from tumorseg.schema.plan import Plan
 from tumorseg.storage.json_files import read_record, write_record
-from tumorseg.storage.layout import ALL_CASES, FoldFolder, is_fold_folder
+from tumorseg.storage.layout import ALL_CASES, EnsembleFolder, FoldFolder, is_fold_folder
 from tumorseg.storage.locks import hold_folder
 
 logger = logging.getLogger(__name__)
@@ -144,6 +144,7 @@ def read_run(folder: FoldFolder) -> Run:
     Raises:
         PlanError: the folder holds no training.
     """
+    _refuse_ensemble(folder.root)
     if not is_fold_folder(folder.root):
         raise PlanError(
             f"{folder.root} holds no training ({folder.run.name} is missing); give a model folder or one of its folds"
@@ -155,8 +156,9 @@ def model_folds(model: Path) -> tuple[FoldFolder, ...]:
     """Return the folds of a model folder, or the one fold that a folder is.
 
     Raises:
-        PlanError: there is no training.
+        PlanError: there is no training, or it is an ensemble.
     """
+    _refuse_ensemble(model)
     if is_fold_folder(model):
         return (FoldFolder(model),)
     found = tuple(FoldFolder(path) for path in sorted(model.glob("fold_*")) if is_fold_folder(path))
@@ -167,3 +169,11 @@ def model_folds(model: Path) -> tuple[FoldFolder, ...]:
             f"{model} is no model: expected a folder of folds (fold_0, …) or one fold's folder; train first"
         )
     return found
+
+
+def _refuse_ensemble(path: Path) -> None:
+    if EnsembleFolder(path).is_there():
+        raise PlanError(
+            f"{path} is an ensemble, expected a model: `tumorseg predict` takes an ensemble, by itself; other verbs take its models "
+            f"one by one ({path / 'members' / '0'}, …)"
+        )

@@ -9,7 +9,7 @@ import numpy as np
 
 from tumorseg.errors import InputError
 from tumorseg.ops.absent_channels import AbsentChannels
-from tumorseg.ops.geometry import AxisOrder, Orientation, orient, spacing_of
+from tumorseg.ops.geometry import AxisOrder, Orientation, between, orient, spacing_of
 from tumorseg.ops.labels import to_indices
 from tumorseg.schema.cases import CaseReading
 from tumorseg.schema.dataset import Case
@@ -125,6 +125,21 @@ def read_case_image(case: Case, reading: CaseReading | None = None, order: AxisO
         number,
         is_shared,
         tuple(unplaced),
+    )
+
+
+def reoriented(found: CaseImage, order: AxisOrder) -> CaseImage:
+    """Return a case's image in another axis order; the voxels are shared."""
+    orientation = order.orientation(found.affine)
+    if orientation == found.orientation:
+        return found
+    turn = between(found.orientation, orientation)
+    covered = tuple(None if inside is None else orient(inside, turn) for inside in found.covered)
+    return found._replace(
+        image=orient(found.image, turn),
+        spacing_mm=spacing_of(found.affine, orientation),
+        orientation=orientation,
+        covered=covered,
     )
 
 

@@ -14,6 +14,7 @@ from tumorseg.stages.evaluation.overlays import shown_images
 from tumorseg.stages.evaluation.pages import Shown, plan_facts, with_pictures
 from tumorseg.stages.evaluation.results import Results, write_results
 from tumorseg.stages.evaluation.scoring import check_outcome, score_all
+from tumorseg.stages.inference.ensembles import alone
 from tumorseg.stages.inference.models import load_model
 from tumorseg.stages.inference.predict_cases import Filling, predict_cases
 from tumorseg.stages.opening.devices import choose_device
@@ -67,7 +68,7 @@ def _validate(request: ValidateRequest, folder: FoldFolder, run: Run) -> Metrics
     cases = [case for case in dataset.cases if case.case_id in held_out]
     results = ScoresFolder(folder.validation)
     stale = (results.metrics, results.table, results.report)
-    predicted = predict_cases(model, cases, folder.validation, filling=Filling(stale=stale))
+    predicted = predict_cases(alone(model), cases, folder.validation, filling=Filling(stale=stale))
     failed = {failure.case_id for failure in predicted.failures}
     scored = [case for case in cases if case.case_id not in failed]
     pairs = {case.case_id: ((str(predicted.files[case.case_id]),), case.label_files) for case in scored}

@@ -1,0 +1,1 @@
+"""The choice among ensembles, thresholds and postprocessing, from tables of scores."""
