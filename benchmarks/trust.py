@@ -72,6 +72,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="*", default=[one.name for one in SETS])
     parser.add_argument("--work", type=Path)
     parser.add_argument("--plan", type=Path)
+    parser.add_argument("--strangers", type=int, help="cases that no fold knows at most; all if not given")
     parser.add_argument("--records", type=Path, help="folder that keeps what was seen of each case")
     options = parser.parse_args()
     results = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
@@ -83,9 +84,11 @@ def main() -> None:
                 _print(one.name, found[one.name])
         results["images"] = found
     if "dsc" in options.parts:
-        from benchmarks.trust_masks import study_masks
+        from benchmarks.trust_masks import Limits, study_masks
 
-        results["dsc"] = study_masks(options.plan, options.work, options.data_root, options.records)
+        results["dsc"] = study_masks(
+            options.plan, options.work, options.data_root, Limits(options.records, options.strangers)
+        )
         print(json.dumps(results["dsc"], indent=2))
     results["machine"] = machine()
     RESULT.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n")

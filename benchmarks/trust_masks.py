@@ -46,14 +46,23 @@ class Judged(NamedTuple):
     real: float
 
 
-def study_masks(plan_path: Path, work: Path, data_root: Path, records: Path | None) -> dict[str, Any]:
+class Limits(NamedTuple):
+    """Of what is done."""
+
+    records: Path | None
+    """Folder in which what was seen of each case is kept, so that it is segmented once; None: not kept."""
+    num_strangers: int | None
+    """Cases that no fold knows at most; None for all."""
+
+
+def study_masks(plan_path: Path, work: Path, data_root: Path, limits: Limits) -> dict[str, Any]:
     """Return how predicted DSC go with real ones, out of fold, and of cases that no fold knows.
 
     Args:
         plan_path: of the model.
         work: where its default configuration's folds are trained.
         data_root: where the dataset lies.
-        records: folder in which what was seen of each case is kept, so that it is segmented once; None: not kept.
+        limits: of what is done.
     """
     plan = read_plan(plan_path)
     # With the cases that the plan leaves out: no fold knows them.
@@ -63,7 +72,7 @@ def study_masks(plan_path: Path, work: Path, data_root: Path, records: Path | No
     finished = {number: folder for number, folder in finished.items() if is_finished(folder)}
     cases: list[TrustCase] = []
     for number, folder in finished.items():
-        cases += _observe([folder.root], _cases_of(dataset, plan.folds[number]), number, records)
+        cases += _observe([folder.root], _cases_of(dataset, plan.folds[number]), number, limits.records)
     cases.sort(key=lambda case: case.case_id)
     subject = subject_of(plan)
     profile = fit_trust(cases, subject)
@@ -81,7 +90,7 @@ def study_masks(plan_path: Path, work: Path, data_root: Path, records: Path | No
     strangers = [case.case_id for case in dataset.cases if case.case_id not in known and case.label is not None]
     if strangers:
         folders = [folder.root for folder in finished.values()]
-        others = _observe(folders, _cases_of(dataset, strangers), ALL_FOLDS, records)
+        others = _observe(folders, _cases_of(dataset, strangers[: limits.num_strangers]), ALL_FOLDS, limits.records)
         found["unknown_to_all_folds"] = _strangers(profile, others)
     return found
 
