@@ -64,7 +64,7 @@ def _gains(selection: Selection) -> Section:
         figures = [Cell(_dsc(gain.baseline)), Cell(_dsc(gain.selected)), Cell(f"{gain.gain:+.4f}", _interval(gain))]
         rows.append([Cell(gain.name or "mean", is_text=True), Cell(str(gain.num_cases)), *figures, verdict])
     columns = ["Name", "Cases", "Best single model", "Chosen", "Gain", "May be claimed"]
-    caption = "Below the gain its 95 % interval. A gain is claimed of the mean alone, where its interval lies above 0 and the steps hold."
+    caption = "Below the gain its 95 % interval. A gain is claimed of the mean alone, where its interval lies above 0."
     text = (
         "DSC on cases that the choice did not see: for each part members, weights, thresholds and postprocessing are chosen on all "
         "other parts, and so is the best single model. The final model averages all folds of its members, which can only be told from "
