@@ -32,7 +32,8 @@ from tumorseg.stages.opening.loaded import Roots, open_planned_dataset
 from tumorseg.stages.opening.reading import largest_first
 from tumorseg.stages.selection.measure_settings import SettingsRequest, measure_settings
 from tumorseg.stages.selection.setting_notes import HeldOut
-from tumorseg.storage.layout import EnsembleFolder, FoldFolder, engine_cache
+from tumorseg.storage.ensemble_layout import EnsembleFolder
+from tumorseg.storage.layout import FoldFolder, engine_cache
 
 RESULT = Path(__file__).parent / "results" / "budget.json"
 PINS = {"two cores": "0,1", "one core": "0"}

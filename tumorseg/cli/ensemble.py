@@ -1,19 +1,24 @@
 """`tumorseg ensemble`."""
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tumorseg.cli.main import Settings
 from tumorseg.cli.output import show
-from tumorseg.cli.prediction_options import fields_of, predicted_json, predicted_text, prediction_options
+from tumorseg.cli.prediction_options import (
+    PATH,
+    fields_of,
+    files_options,
+    models_option,
+    predicted_json,
+    predicted_text,
+    prediction_options,
+)
 
 if TYPE_CHECKING:
     from tumorseg.stages.inference.ensemble import Combined
-
-PATH = click.Path(path_type=Path)
 
 
 class Weights(click.ParamType[tuple[float, ...]]):
@@ -35,22 +40,10 @@ class Weights(click.ParamType[tuple[float, ...]]):
 
 
 @click.command()
-@click.option(
-    "-m",
-    "--model",
-    "models",
-    type=PATH,
-    multiple=True,
-    required=True,
-    help="Model folder or fold's folder; may be given often. The first one leads: masks lie on the grid that it reads.",
+@models_option(
+    "Model folder or fold's folder; may be given often. The first one leads: masks lie on the grid that it reads."
 )
-@click.option("-i", "--input", "inputs", type=PATH, multiple=True, help="Files, folders or manifests.")
-@click.option(
-    "-o",
-    "--output",
-    type=PATH,
-    help="Folder for <case_id>.nii.gz; for one case also a file: x.nii.gz, x.nrrd, x.mha, x.dcm.",
-)
+@files_options(required=False)
 @click.option(
     "--method",
     type=click.Choice(["mean", "weighted", "vote", "staple"]),

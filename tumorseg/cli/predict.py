@@ -1,35 +1,24 @@
 """`tumorseg predict`."""
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from tumorseg.cli.main import Settings
 from tumorseg.cli.output import show
-from tumorseg.cli.prediction_options import fields_of, predicted_json, predicted_text, prediction_options
-
-PATH = click.Path(path_type=Path)
+from tumorseg.cli.prediction_options import (
+    fields_of,
+    files_options,
+    models_option,
+    predicted_json,
+    predicted_text,
+    prediction_options,
+)
 
 
 @click.command()
-@click.option(
-    "-m",
-    "--model",
-    "models",
-    type=PATH,
-    multiple=True,
-    required=True,
-    help="Model folder or fold's folder; several of one model are averaged. Or a saved ensemble's folder.",
-)
-@click.option("-i", "--input", "inputs", type=PATH, multiple=True, required=True, help="Files, folders or manifests.")
-@click.option(
-    "-o",
-    "--output",
-    type=PATH,
-    required=True,
-    help="Folder for <case_id>.nii.gz; for one case also a file: x.nii.gz, x.nrrd, x.mha, x.dcm.",
-)
+@models_option("Model folder or fold's folder; several of one model are averaged. Or a saved ensemble's folder.")
+@files_options(required=True)
 @click.option(
     "--budget",
     metavar="TIME",

@@ -1,6 +1,7 @@
 """Options of the verbs that segment images, and what they say when they are done."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 LABEL_MAPS = ("nii.gz", "nii", "nrrd", "mha")
 DICOM = ("seg", "rtstruct")
 MAPS = ("probabilities", "entropy", "disagreement")
+
+PATH = click.Path(path_type=Path)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -72,6 +75,35 @@ RUNNING = (
     click.option("--device", help="cpu, cuda, cuda:N.  [default: the best there is]"),
 )
 """Options that say how the networks run, likewise."""
+
+
+def models_option(help: str) -> Callable[[F], F]:
+    """Return the option that names one model, or several."""
+    return click.option("-m", "--model", "models", type=PATH, multiple=True, required=True, help=help)
+
+
+def files_options(*, required: bool) -> Callable[[F], F]:
+    """Return the options that name images, and where their masks go."""
+
+    def add(command: F) -> F:
+        command = click.option(
+            "-o",
+            "--output",
+            type=PATH,
+            required=required,
+            help="Folder for <case_id>.nii.gz; for one case also a file: x.nii.gz, x.nrrd, x.mha, x.dcm.",
+        )(command)
+        return click.option(
+            "-i",
+            "--input",
+            "inputs",
+            type=PATH,
+            multiple=True,
+            required=required,
+            help="Files, folders or manifests.",
+        )(command)
+
+    return add
 
 
 def prediction_options(command: F) -> F:

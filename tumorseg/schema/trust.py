@@ -8,13 +8,15 @@ from tumorseg.schema.base import Record
 from tumorseg.schema.dataset import ChannelKind
 from tumorseg.schema.metrics import Amount
 
-TRUST_VERSION = 1
-"""Of the profile's form; raised when its fields change."""
+NUM_DSC_FEATURES = 4
+"""Of a prediction, from which its DSC is predicted."""
 LEVEL_PERCENTILES = (5, 25, 50, 75, 95)
 """Of a channel's intensities in the body that a profile keeps."""
 NUM_LEVELS = len(LEVEL_PERCENTILES)
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Features = Annotated[tuple[float, ...], Field(min_length=NUM_DSC_FEATURES, max_length=NUM_DSC_FEATURES)]
+"""A number for each."""
 Encoded = str
 """Numbers as base64, as they are many and nobody reads them."""
 
@@ -160,7 +162,7 @@ class Linear(Record):
     """A linear function of standardised features, of the logarithm of the odds of a DSC."""
 
     intercept: float
-    coefficients: tuple[float, ...]
+    coefficients: Features
 
 
 class DscRule(Record):
@@ -168,13 +170,13 @@ class DscRule(Record):
 
     num_cases: int
     """From which it was learned."""
-    centers: tuple[float, ...]
+    centers: Features
     """Means of the features."""
-    scales: tuple[float, ...]
+    scales: Features
     """Their standard deviations."""
-    lows: tuple[float, ...]
+    lows: Features
     """Least of each that was seen: beyond, only the expected DSC counts further."""
-    highs: tuple[float, ...]
+    highs: Features
     """Greatest."""
     linear: Linear
     """Of all cases."""

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from tumorseg.storage.ensemble_layout import SelectionNotes
+
 PREDICTIONS = "predictions.json"
 """In a folder of segmentations: what made them, and of which inputs."""
 REPORT = "report.json"
@@ -65,41 +67,13 @@ class WorkFolder:
         """Out-of-fold probabilities that `select` chooses by."""
         return self.root / "probabilities"
 
-    def selection(self, identity: str) -> "SelectionNotes":
+    def selection(self, identity: str) -> SelectionNotes:
         """Return what `select` notes of a choice among the same candidates on the same cases."""
         return SelectionNotes(self.root / "selections" / identity)
 
     def model(self, plan_name: str, configuration: str) -> Path:
         """Return the model folder, which holds the folds."""
         return self.root / "models" / plan_name / configuration
-
-
-@dataclass(frozen=True)
-class SelectionNotes:
-    """`<work>/<dataset>/selections/<identity>`: what is known of a choice, so that a killed `select` goes on."""
-
-    root: Path
-    """The folder."""
-
-    @property
-    def scores(self) -> Path:
-        """DSC of each case under each choice, a line for each case of a pass."""
-        return self.root / "scores.jsonl"
-
-    @property
-    def calibration(self) -> Path:
-        """Voxels on which temperatures are fitted, by case."""
-        return self.root / "calibration"
-
-    @property
-    def trust(self) -> Path:
-        """What trust is learnt from, by case."""
-        return self.root / "trust"
-
-    @property
-    def settings(self) -> Path:
-        """What was measured of each setting."""
-        return self.root / "settings"
 
 
 def work_folder(work: Path, dataset_name: str) -> WorkFolder:
@@ -222,43 +196,6 @@ def previous_model(model: Path, identity: str) -> Path:
 def is_fold_folder(folder: Path) -> bool:
     """Return whether a folder holds one training."""
     return FoldFolder(folder).run.is_file()
-
-
-@dataclass(frozen=True)
-class EnsembleFolder:
-    """A saved ensemble: complete in itself."""
-
-    root: Path
-    """The folder."""
-
-    @property
-    def document(self) -> Path:
-        """Members and how they are combined; makes the folder an ensemble."""
-        return self.root / "ensemble.json"
-
-    @property
-    def trust(self) -> Path:
-        """What cases are judged by, if `select` made the ensemble."""
-        return self.root / "trust.json"
-
-    @property
-    def settings(self) -> Path:
-        """What it costs to predict in one way or another, likewise."""
-        return self.root / "settings.json"
-
-    @property
-    def selection(self) -> Path:
-        """What it was chosen among, and by what, likewise."""
-        return self.root / "selection.json"
-
-    @property
-    def report(self) -> Path:
-        """The page about the choice, likewise."""
-        return self.root / "report.html"
-
-    def is_there(self) -> bool:
-        """Return whether the folder is an ensemble."""
-        return self.document.is_file()
 
 
 @dataclass(frozen=True)

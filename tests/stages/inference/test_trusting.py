@@ -1,9 +1,12 @@
+import json
+
 import numpy as np
 import pytest
 
 from tests.stages.models import SHAPE, write_image
 from tumorseg.errors import InputError
 from tumorseg.ops.preprocessing import axis_order
+from tumorseg.schema.base import to_json
 from tumorseg.schema.cases import reading_of
 from tumorseg.schema.targets import targets_of
 from tumorseg.schema.trust import CaseTrust, TrustProfile
@@ -95,7 +98,16 @@ def test_the_profile_of_a_folder_is_read_and_a_damaged_one_refused(profile, tmp_
     write_record(tmp_path / TRUST_FILE, profile)
     assert read_trust(tmp_path) == profile
     (tmp_path / TRUST_FILE).write_text("{")
-    with pytest.raises(InputError, match=r"trust\.json"):
+    with pytest.raises(InputError, match=r"trust\.json.*make the ensemble again with select"):
+        read_trust(tmp_path)
+
+
+def test_a_profile_of_other_features_is_refused_when_it_is_read(profile, tmp_path):
+    document = json.loads(to_json(profile))
+    name, rule = next(iter(document["dsc"].items()))
+    rule["linear"]["coefficients"].pop()
+    (tmp_path / TRUST_FILE).write_text(json.dumps(document))
+    with pytest.raises(InputError, match=rf"dsc\.{name}\.linear\.coefficients.*make the ensemble again with select"):
         read_trust(tmp_path)
 
 

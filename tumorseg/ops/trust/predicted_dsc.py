@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tumorseg.ops.trust.measures import Positions, evenly
-from tumorseg.schema.trust import DscRule, ImageProfile, Linear, NameFeatures, PredictedDsc
+from tumorseg.schema.trust import NUM_DSC_FEATURES, DscRule, ImageProfile, Linear, NameFeatures, PredictedDsc
 from tumorseg.types import FloatArray
 
 MISCOVERAGE = 0.1
@@ -31,7 +31,6 @@ PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 """Of the ridge, among which leaving out chooses; features are standardised."""
 WEIGHT_OF_RANKS = 2.0
 """Rank correlations below so many over the root of the number of cases are chance."""
-NUM_FEATURES = 4
 EXPECTED = 0
 """Position of the expected DSC among the features."""
 
@@ -216,4 +215,4 @@ def _rounded(values: FloatArray) -> tuple[float, ...]:
 
 def stack_rows(rows: Sequence[FloatArray]) -> FloatArray:
     """Return rows (F,) as a table (N, F), of any number of rows."""
-    return np.stack(rows) if rows else np.zeros((0, NUM_FEATURES))
+    return np.stack(rows) if rows else np.zeros((0, NUM_DSC_FEATURES))

@@ -24,7 +24,8 @@ from tumorseg.stages.inference.settings import chosen_folds_of, network_name, ne
 from tumorseg.stages.inference.trained_model import Model
 from tumorseg.stages.opening.loaded import failed_cases
 from tumorseg.storage.json_files import read_record
-from tumorseg.storage.layout import EnsembleFolder, journal_files
+from tumorseg.storage.ensemble_layout import EnsembleFolder
+from tumorseg.storage.layout import journal_files
 from tumorseg.workers.outcomes import Failure, attempt
 
 logger = logging.getLogger(__name__)

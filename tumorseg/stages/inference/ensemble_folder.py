@@ -12,7 +12,7 @@ from tumorseg.stages.inference.agreement import Named, check_combination, common
 from tumorseg.stages.inference.member_files import MemberFiles, read_member
 from tumorseg.storage.hashing import hash_files
 from tumorseg.storage.json_files import read_record
-from tumorseg.storage.layout import EnsembleFolder
+from tumorseg.storage.ensemble_layout import EnsembleFolder
 from tumorseg.storage.linking import link_folder
 
 NOTHING: Mapping[str, bytes] = MappingProxyType({})

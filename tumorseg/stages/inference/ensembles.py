@@ -17,7 +17,7 @@ from tumorseg.stages.inference.models import load_model
 from tumorseg.stages.inference.runtime import AS_PLANNED, Runtime, RuntimeOptions
 from tumorseg.stages.inference.trained_model import Model
 from tumorseg.stages.inference.trusting import read_trust
-from tumorseg.storage.layout import EnsembleFolder
+from tumorseg.storage.ensemble_layout import EnsembleFolder
 
 AS_IS = Combination()
 """Changes nothing of a single member's answer."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tumorseg.engine.prediction_features import PredictionFeatures
-from tumorseg.errors import InputError
+from tumorseg.errors import InputError, with_advice
 from tumorseg.ops.preprocessing import axis_order
 from tumorseg.ops.trust.fitting import fit_trust
 from tumorseg.ops.trust.image_profile import ProfiledImage, image_profile
@@ -128,7 +128,12 @@ def read_trust(folder: Path) -> TrustProfile | None:
         InputError: it cannot be read, or is of another version of tumorseg.
     """
     path = folder / TRUST_FILE
-    return read_record(TrustProfile, path, error=InputError) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        return read_record(TrustProfile, path)
+    except InputError as error:
+        raise with_advice(error, "make the ensemble again with select, or move the file away to judge no case") from error
 
 
 def review_lines(trusts: Mapping[str, CaseTrust]) -> list[str]:

@@ -11,7 +11,8 @@ from tumorseg.errors import PlanError, TrainingError
 from tumorseg.schema.base import Record, record_hash
 from tumorseg.schema.plan import Plan
 from tumorseg.storage.json_files import read_record, write_record
-from tumorseg.storage.layout import ALL_CASES, EnsembleFolder, FoldFolder, is_fold_folder
+from tumorseg.storage.ensemble_layout import EnsembleFolder
+from tumorseg.storage.layout import ALL_CASES, FoldFolder, is_fold_folder
 from tumorseg.storage.locks import hold_folder
 
 logger = logging.getLogger(__name__)

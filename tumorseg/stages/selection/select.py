@@ -28,7 +28,8 @@ from tumorseg.stages.selection.pool import Pool, Shelf, Subjects
 from tumorseg.stages.selection.score_notes import ScoreNotes
 from tumorseg.stages.selection.scorer import PoolScorer, steps_to_try
 from tumorseg.stages.selection.trust_cases import learn
-from tumorseg.storage.layout import EnsembleFolder, SelectionNotes, engine_cache, work_folder
+from tumorseg.storage.ensemble_layout import EnsembleFolder, SelectionNotes
+from tumorseg.storage.layout import engine_cache, work_folder
 from tumorseg.storage.locks import hold_folder
 from tumorseg.storage.probability_cache import ProbabilityCache
 
