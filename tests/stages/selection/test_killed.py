@@ -12,8 +12,8 @@ import pytest
 
 from tests.stages.selection.test_select import written
 from tumorseg.schema.selection import Selection
-from tumorseg.storage.json_files import read_record
 from tumorseg.storage.ensemble_layout import EnsembleFolder
+from tumorseg.storage.json_files import read_record
 from tumorseg.storage.layout import work_folder
 from tumorseg.storage.probability_cache import ProbabilityCache
 

@@ -14,8 +14,8 @@ from tumorseg.stages.inference.ensemble_folder import read_ensemble
 from tumorseg.stages.inference.predict import PredictRequest, predict
 from tumorseg.stages.selection.measure_settings import Limit
 from tumorseg.stages.selection.select import Rules, SelectRequest, select
-from tumorseg.storage.json_files import read_record
 from tumorseg.storage.ensemble_layout import EnsembleFolder
+from tumorseg.storage.json_files import read_record
 from tumorseg.storage.layout import work_folder
 from tumorseg.storage.locks import hold_folder
 

@@ -23,8 +23,8 @@ from tumorseg.stages.inference.segment_ensemble import has_several_voters
 from tumorseg.stages.inference.settings import chosen_folds_of, network_name, networks_of, options_of, with_setting
 from tumorseg.stages.inference.trained_model import Model
 from tumorseg.stages.opening.loaded import failed_cases
-from tumorseg.storage.json_files import read_record
 from tumorseg.storage.ensemble_layout import EnsembleFolder
+from tumorseg.storage.json_files import read_record
 from tumorseg.storage.layout import journal_files
 from tumorseg.workers.outcomes import Failure, attempt
 

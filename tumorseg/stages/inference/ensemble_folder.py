@@ -10,9 +10,9 @@ from tumorseg.schema.ensembles import Combination, EnsembleDocument, SavedMember
 from tumorseg.schema.targets import targets_of
 from tumorseg.stages.inference.agreement import Named, check_combination, common_dataset
 from tumorseg.stages.inference.member_files import MemberFiles, read_member
+from tumorseg.storage.ensemble_layout import EnsembleFolder
 from tumorseg.storage.hashing import hash_files
 from tumorseg.storage.json_files import read_record
-from tumorseg.storage.ensemble_layout import EnsembleFolder
 from tumorseg.storage.linking import link_folder
 
 NOTHING: Mapping[str, bytes] = MappingProxyType({})

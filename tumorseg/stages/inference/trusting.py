@@ -133,7 +133,9 @@ def read_trust(folder: Path) -> TrustProfile | None:
     try:
         return read_record(TrustProfile, path)
     except InputError as error:
-        raise with_advice(error, "make the ensemble again with select, or move the file away to judge no case") from error
+        raise with_advice(
+            error, "make the ensemble again with select, or move the file away to judge no case"
+        ) from error
 
 
 def review_lines(trusts: Mapping[str, CaseTrust]) -> list[str]:

@@ -10,8 +10,8 @@ from tumorseg import __version__
 from tumorseg.errors import PlanError, TrainingError
 from tumorseg.schema.base import Record, record_hash
 from tumorseg.schema.plan import Plan
-from tumorseg.storage.json_files import read_record, write_record
 from tumorseg.storage.ensemble_layout import EnsembleFolder
+from tumorseg.storage.json_files import read_record, write_record
 from tumorseg.storage.layout import ALL_CASES, FoldFolder, is_fold_folder
 from tumorseg.storage.locks import hold_folder
 

@@ -19,8 +19,8 @@ from tumorseg.stages.selection.pool import Keys, Subjects
 from tumorseg.stages.selection.references import reference_keys
 from tumorseg.stages.selection.unseen import UnseenCase, parts_of_cases, unseen_cases
 from tumorseg.stages.training.cascade import known_to
-from tumorseg.storage.json_files import read_record
 from tumorseg.storage.ensemble_layout import EnsembleFolder
+from tumorseg.storage.json_files import read_record
 
 SELECTION_VERSION = 1
 """Raised when the same candidates and cases would be scored, or chosen from, otherwise."""
