@@ -1,10 +1,10 @@
-# Targets: setup, demo, test, coverage, slow, check, format, bench, schema, plans, losses-page, metrics-page, api-page.
+# Targets: setup, demo, test, coverage, slow, check, format, bench, gpu, schema, plans, augmentation-page, losses-page, metrics-page, api-page.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test coverage slow check format bench schema plans losses-page metrics-page api-page
+.PHONY: setup demo test coverage slow check format bench gpu schema plans augmentation-page losses-page metrics-page api-page
 
 setup: $(STAMP)
 
@@ -53,6 +53,9 @@ losses-page: $(STAMP)
 metrics-page: $(STAMP)
 	$(BIN)/python -m tests.docs.metrics_page
 
+augmentation-page: $(STAMP)
+	$(BIN)/python -m tests.docs.augmentation_page
+
 api-page: $(STAMP)
 	$(BIN)/python -m tests.docs.api_page
 
@@ -62,7 +65,15 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.metrics
 	$(BIN)/python -m benchmarks.statistics
 	$(BIN)/python -m benchmarks.selection_noise
+	$(if $(PEER),OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.augmentation --peer $(PEER))
 	$(BIN)/python -m benchmarks.tracking
 	$(BIN)/python -m benchmarks.preprocessing $(if $(PEER),--peer $(PEER),--parts streaming)
 	$(BIN)/python -m benchmarks.inference $(if $(PEER),--peer $(PEER),--parts prepare engines memory)
 	$(if $(PEER),$(BIN)/python -m benchmarks.labels --peer $(PEER))
+	$(BIN)/python -m benchmarks.training $(if $(PEER),--peer $(PEER))
+	$(BIN)/python -m benchmarks.training_study
+
+# Ten minutes at most. Nothing is installed, as there may be no network: without an environment of its own it takes `PYTHON`.
+gpu:
+	if $(BIN)/python -c 'import torch' 2>/dev/null; then python=$(BIN)/python; else python=$(PYTHON); fi; \
+	$$python -m benchmarks.gpu $(if $(RESULT),--result $(RESULT))

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from benchmarks.inference_models import Prepared
 from benchmarks.watching import told_by, watch
-from tumorseg.engine.learner import mixed_precision
+from tumorseg.engine.execution import mixed_precision
 from tumorseg.engine.openvino_graphs import quiet_openvino
 from tumorseg.engine.precision import has_bf16
 from tumorseg.schema.plan import InferenceEngine, InferencePrecision

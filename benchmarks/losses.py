@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from benchmarks.hippocampus import tumorseg
 from benchmarks.machine import machine
+from tumorseg.losses.compound import CompoundLoss
 from tumorseg.losses.presets import LOSS_PRESETS, loss_preset
 from tumorseg.losses.registry import build_loss
 from tumorseg.schema.losses import COMPONENTS, LossSpec
@@ -166,7 +167,13 @@ def written_boundary(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def ours(contest: Contest, classes: int) -> Loss:
-    """Build a loss of ours."""
+    """Build a loss of ours, to be called as others are."""
+    loss = built(contest, classes)
+    return lambda logits, target: loss(logits, target).total
+
+
+def built(contest: Contest, classes: int) -> CompoundLoss:
+    """Build a loss of ours, for so many outputs."""
     count = classes if not contest.regions else classes + 1
     names = tuple(f"c{number}" for number in range(count))
     targets = Targets(label_values=tuple(range(count)), label_names=names, ignore_value=None)
@@ -180,7 +187,7 @@ def ours(contest: Contest, classes: int) -> Loss:
         spec = LossSpec.model_validate({"preset": "benchmark", "components": contest.components})
     loss = build_loss(spec, targets, (1.0, 1.0, 1.0))
     loss.progress = 0.5
-    return lambda logits, target: loss(logits, target).total
+    return loss
 
 
 def batch(classes: int, edge: int, labels: int) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -11,15 +12,23 @@ from typing import Any
 def machine() -> dict[str, Any]:
     """Return what the figures depend on."""
     cpu = next((line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "")
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], stdout=subprocess.PIPE, text=True, check=False)
     return {
         "cpu": cpu or platform.processor(),
         "cores": len(os.sched_getaffinity(0)),
         "gpu": _gpu(),
         "torch": version("torch"),
         "python": platform.python_version(),
-        "commit": commit.stdout.strip(),
+        "commit": _commit(),
     }
+
+
+def _commit() -> str:
+    """Return the commit; nothing where git is not installed, or the checkout came without its history."""
+    if shutil.which("git") is None:
+        return ""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
+    return done.stdout.strip()
 
 
 def _gpu() -> str | None:

@@ -5,6 +5,7 @@ python -m benchmarks.memory draws --count 60   plans for 8 GB: predicted bytes, 
 """
 
 import argparse
+import gc
 import json
 import resource
 import time
@@ -47,12 +48,15 @@ def measured_row(network: str, edge: int, precision: str) -> dict[str, Any]:
     plan, configuration = configuration_of(network, edge)
     setting = plan_setting(plan)._replace(precision=precision)
     predicted = MemoryCounter().count(configuration, setting).peak_bytes
+    # Networks of rows before hold each other in circles, which only the collector undoes.
+    gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
+    held = torch.cuda.memory_allocated()
     learner, inputs = noise_learner(configuration, setting, "cuda")
     for number in range(VERIFIED):
         learner.step(inputs, number)
-    allocated, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+    allocated, reserved = torch.cuda.max_memory_allocated() - held, torch.cuda.max_memory_reserved()
     row = {"network": network, "patch": edge, "batch": 2, "precision": precision}
     return row | {"predicted_bytes": predicted, "allocated_bytes": allocated, "reserved_bytes": reserved}
 

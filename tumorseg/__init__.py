@@ -30,11 +30,13 @@ if TYPE_CHECKING:
     from tumorseg.stages.planning.plan import PlanRequest, plan
     from tumorseg.stages.planning.validate_plan import ValidatePlanRequest, validate_plan
     from tumorseg.stages.selection.select import SelectRequest, select
+    from tumorseg.stages.training.augment import AugmentRequest, augment
     from tumorseg.stages.training.preprocess import PreprocessRequest, preprocess
     from tumorseg.stages.training.train import TrainRequest, train
     from tumorseg.stages.training.validate import ValidateRequest, validate
 
 __all__ = [
+    "AugmentRequest",
     "CompareRequest",
     "CrossEvaluateRequest",
     "EnsembleRequest",
@@ -54,6 +56,7 @@ __all__ = [
     "ValidatePlanRequest",
     "ValidateRequest",
     "__version__",
+    "augment",
     "compare_scores",
     "cross_evaluate",
     "diff_plans",
@@ -94,6 +97,7 @@ PLACES = {
     "tumorseg.stages.inference.predict_array": ("predict_array", "predict_array_probabilities"),
     "tumorseg.stages.inference.runtime": ("RuntimeOptions",),
     "tumorseg.stages.selection.select": ("SelectRequest", "select"),
+    "tumorseg.stages.training.augment": ("AugmentRequest", "augment"),
     "tumorseg.stages.training.preprocess": ("PreprocessRequest", "preprocess"),
     "tumorseg.stages.opening.fold_folders": ("TrainOptions",),
     "tumorseg.stages.opening.stated": ("Stated",),

@@ -5,20 +5,21 @@ from typing import get_args
 import pytest
 import torch
 
-from tests.augmentation.seeded import augmented, generators
-from tumorseg.augmentation.pipeline import BUILDERS, Augmentation, source_size
-from tumorseg.planning.choices.augmentation import choose_augmentation
-from tumorseg.schema.augmentation import (
-    AffineTransform,
-    AugmentationSpec,
-    Brightness,
-    Contrast,
-    GaussianNoise,
-    MirrorTransform,
-    Range,
-    TransformSpec,
-)
-from tumorseg.schema.extensions import External
+from tests.augmentation.seeded import augmented, draws_of, facts_of, needs_ct, sample_of
+from tumorseg.augmentation.patches import AugmentedPatch
+from tumorseg.augmentation.pipeline import Augmentation
+from tumorseg.augmentation.presets import augmentation_preset
+from tumorseg.augmentation.registry import TRANSFORMS
+from tumorseg.errors import PlanError
+from tumorseg.schema.augmentation import AugmentationSpec, KnownTransform
+from tumorseg.schema.transforms.acquisition import MissingChannel, ReducedFov
+from tumorseg.schema.transforms.base import ImageTransform, Range
+from tumorseg.schema.transforms.ct import HuShift, Streaks
+from tumorseg.schema.transforms.histograms import Clahe, HistogramEqualization
+from tumorseg.schema.transforms.intensity import Brightness, Contrast, Gamma, GaussianNoise
+from tumorseg.schema.transforms.mr import BiasField, Ghosting, Gibbs, Motion, RicianNoise, SliceJumps, Spikes
+from tumorseg.schema.transforms.resolution import GaussianBlur, LowResolution, ThickSlices
+from tumorseg.schema.transforms.spatial import MirrorTransform, SpatialTransform
 
 PATCHES = {"2d": (9, 14), "3d": (5, 12, 9)}
 LABELS = (-1, 0, 1, 4)
@@ -27,18 +28,39 @@ LABELS = (-1, 0, 1, 4)
 def always(num_axes):
     """Return each transform such that it changes every sample, and each with probability 0."""
     angles = (40.0,) if num_axes == 2 else (40.0, 20.0, 30.0)
+    no_turn = {"rotation_deg": angles, "rotation_probability": 0, "scaling_probability": 0}
     transforms = {
-        "affine": AffineTransform(rotation_deg=angles, rotation_probability=1, scaling_probability=1),
-        "rotation": AffineTransform(rotation_deg=angles, rotation_probability=1, scaling_probability=0),
-        "zoom": AffineTransform(rotation_deg=angles, rotation_probability=0, scaling_probability=1),
+        "spatial": SpatialTransform(rotation_deg=angles, rotation_probability=1, scaling_probability=1),
+        "rotation": SpatialTransform(rotation_deg=angles, rotation_probability=1, scaling_probability=0),
+        "scaling": SpatialTransform(rotation_deg=angles, rotation_probability=0, scaling_probability=1),
+        "elastic": SpatialTransform(**no_turn, elastic_probability=1, elastic_magnitude=Range(low=1, high=2)),
         "mirror": MirrorTransform(axes=tuple(range(num_axes)), probability=0.5),
         "gaussian_noise": GaussianNoise(probability=1, std=Range(low=0.1, high=0.2)),
         "brightness": Brightness(probability=1),
         "contrast": Contrast(probability=1),
+        "hu_shift": HuShift(probability=1),
+        "streaks": Streaks(probability=1),
+        "clahe": Clahe(probability=1),
+        "histogram_equalization": HistogramEqualization(probability=1),
+        "missing_channel": MissingChannel(probability=1, channel_probability=1),
+        "reduced_fov": ReducedFov(probability=1),
+        "gaussian_blur": GaussianBlur(probability=1, channel_probability=1),
+        "low_resolution": LowResolution(probability=1, channel_probability=1, zoom=Range(low=0.5, high=0.7)),
+        "gamma": Gamma(probability=1),
+        "inverted gamma": Gamma(probability=1, inverted=True),
+        "thick_slices": ThickSlices(probability=1),
+        "bias_field": BiasField(probability=1),
+        "rician_noise": RicianNoise(probability=1),
+        "motion": Motion(probability=1),
+        "ghosting": Ghosting(probability=1),
+        "gibbs": Gibbs(probability=1),
+        "spikes": Spikes(probability=1),
+        "slice_jumps": SliceJumps(probability=1),
     }
     if num_axes == 3:
         in_plane = {"rotation_deg": (180.0, 0.0, 0.0), "rotation_probability": 1, "scaling_probability": 1}
-        transforms["in_plane"] = AffineTransform(**in_plane, in_plane=True)
+        transforms["in_plane"] = SpatialTransform(**in_plane, in_plane=True)
+        transforms["low_resolution in_plane"] = transforms["low_resolution"].changed(in_plane=True)
     return transforms
 
 
@@ -50,10 +72,14 @@ def never(transform):
 CASES = [(name, axes) for axes in PATCHES for name in always(len(PATCHES[axes]))]
 
 
+def built(case):
+    name, axes = case
+    return name, always(len(PATCHES[axes]))[name], PATCHES[axes]
+
+
 @pytest.fixture(params=CASES, ids=lambda case: " ".join(case))
 def case(request):
-    name, axes = request.param
-    return name, always(len(PATCHES[axes]))[name], PATCHES[axes]
+    return built(request.param)
 
 
 def batch_of(source, batch=3, channels=2):
@@ -63,9 +89,18 @@ def batch_of(source, batch=3, channels=2):
     return images, segmentations.to(torch.int16)
 
 
-def run(transforms, batch, patch, seed=0):
+def run(transforms, batch, patch, seed=0, maps=None):
     spec = AugmentationSpec(transforms=transforms)
-    return augmented(*batch, spec, patch_size=patch, seed=seed)
+    return augmented(*batch, spec, patch_size=patch, seed=seed, maps=maps)
+
+
+def widest(transform, patch):
+    """Return a source that holds whatever the transform draws."""
+    augmentation = Augmentation(AugmentationSpec(transforms=(transform,)), facts_of(patch, has_ct=needs_ct(transform)))
+    return tuple(
+        max(sizes)
+        for sizes in zip(*(augmentation.source_size(augmentation.draw(seed)) for seed in range(3)), strict=True)
+    )
 
 
 def cropped(batch, patch):
@@ -75,7 +110,7 @@ def cropped(batch, patch):
 class TestEveryTransform:
     def test_gives_the_patch_in_unchanged_types(self, case):
         _, transform, patch = case
-        source = source_size(AugmentationSpec(transforms=(transform,)), patch)
+        source = widest(transform, patch)
         images, segmentations = run((transform,), batch_of(source), patch)
         assert images.shape == (3, 2, *patch)
         assert segmentations.shape == (3, *patch)
@@ -100,7 +135,7 @@ class TestEveryTransform:
         batch = batch_of(tuple(size + 3 for size in patch))
         before, after = cropped(batch, patch), run((transform,), batch, patch)
         assert not torch.equal(after[0], before[0])
-        assert torch.equal(after[1], before[1]) != transform.moves_voxels
+        assert torch.equal(after[1], before[1]) != (transform.moves_voxels or transform.changes_labels)
 
     def test_probability_0_only_cuts_the_centre(self, case):
         _, transform, patch = case
@@ -115,22 +150,46 @@ class TestEveryTransform:
         assert torch.equal(first, again)
         assert not torch.equal(first, other)
 
-    def test_a_sample_does_not_depend_on_the_batch_around_it(self, case):
+    def test_a_draw_says_all_that_is_random(self, case):
         _, transform, patch = case
-        augmentation = Augmentation(AugmentationSpec(transforms=(transform,)), patch)
-        images, segmentations = batch_of(patch, batch=7)
-        whole = augmentation.augment(images, segmentations, generators(7))
-        for part in (slice(0, 3), slice(3, 7)):
-            alone = augmentation.augment(images[part], segmentations[part], generators(7)[part])
-            assert all(torch.equal(one[part], other) for one, other in zip(whole, alone, strict=True))
+        augmentation = Augmentation(
+            AugmentationSpec(transforms=(transform,)), facts_of(patch, has_ct=needs_ct(transform))
+        )
+        images, segmentations = batch_of(patch)
+        draws = augmentation.draw(1)
+        first, again = (augmentation.apply(sample_of(images[0], segmentations[0]), draws) for _ in range(2))
+        assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
+
+    def test_what_was_drawn_can_be_read(self, case):
+        _, transform, _ = case
+        if isinstance(transform, MirrorTransform):
+            pytest.skip("nothing is drawn where no axis is flipped")
+        draw = draws_of(transform, 1, patch_size=case[2], has_ct=needs_ct(transform))[0]
+        assert isinstance(draw, tuple)
+        assert draw._fields
 
     def test_maps_move_along_where_voxels_move(self, case):
         _, transform, patch = case
-        augmentation = Augmentation(AugmentationSpec(transforms=(transform,)), patch)
         images, segmentations = batch_of(patch)
         maps = segmentations.float().unsqueeze(1)
-        _, _, moved = augmentation.augment_with_maps(images, segmentations, maps, generators(3))
+        moved = run((transform,), (images, segmentations), patch, maps=maps)[2]
         assert torch.equal(moved, maps) != transform.moves_voxels
+
+    def test_only_the_channels_that_are_named_change(self, case):
+        _, transform, patch = case
+        if not isinstance(transform, ImageTransform):
+            pytest.skip("it moves all channels alike")
+        batch = batch_of(patch)
+        images, _ = run((transform.changed(channels=(1,)),), batch, patch)
+        assert torch.equal(images[:, 0], batch[0][:, 0])
+        assert not torch.equal(images[:, 1], batch[0][:, 1])
+
+    def test_channels_that_are_not_there_are_refused(self, case):
+        _, transform, patch = case
+        if not isinstance(transform, ImageTransform):
+            pytest.skip("it names no channels")
+        with pytest.raises(PlanError, match=r"channels are \(2,\); images have channels 0 to 1"):
+            run((transform.changed(channels=(2,)),), batch_of(patch), patch)
 
     def test_inputs_are_left_as_they_were(self, case):
         _, transform, patch = case
@@ -153,7 +212,7 @@ class TestEveryTransform:
         name, transform, patch = case
         if not transform.moves_voxels:
             pytest.skip("labels are left alone, which another test asserts")
-        source = source_size(AugmentationSpec(transforms=(transform,)), patch)
+        source = widest(transform, patch)
         ramps = torch.meshgrid(*(torch.arange(size) for size in source), indexing="ij")
         # A linear image is interpolated exactly, so the nearest label is half a voxel's step away at most per axis.
         labels = (sum(ramps) + 100).to(torch.int16).expand(3, *source)
@@ -167,26 +226,28 @@ class TestEveryTransform:
 
 
 @pytest.mark.parametrize("patch", PATCHES.values(), ids=PATCHES)
-def test_a_sample_of_the_usual_augmentation_does_not_depend_on_the_batch_around_it(patch):
-    spec = choose_augmentation(patch, range(len(patch)))
-    augmentation = Augmentation(spec, patch)
-    images, segmentations = batch_of(source_size(spec, patch), batch=60)
-    own = generators(60)
-    whole = augmentation.augment(images, segmentations, own)
-    for number, generator in enumerate(generators(60)):
-        sample = slice(number, number + 1)
-        alone = augmentation.augment(images[sample], segmentations[sample], [generator])
-        assert all(torch.equal(one[sample], other) for one, other in zip(whole, alone, strict=True))
+def test_the_usual_augmentation_leaves_its_input_alone_and_repeats_itself(patch):
+    normalization = facts_of(patch).normalization
+    kinds = ("mr",) * len(normalization)
+    axes = tuple(range(len(patch)))
+    shown = AugmentedPatch(patch_size=patch, mirroring_axes=axes, kinds=kinds, normalization=normalization)
+    spec = augmentation_preset("nnunet", shown)
+    batch = batch_of(tuple(2 * size for size in patch), batch=30)
+    before = [tensor.clone() for tensor in batch]
+    first, again = (run(spec.transforms, batch, patch) for _ in range(2))
+    assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(batch, before, strict=True))
 
 
 def test_every_record_of_the_schema_says_whether_it_moves_voxels():
-    records = [record for record in get_args(get_args(TransformSpec)[0]) if record is not External]
-    assert all(isinstance(vars(record)["moves_voxels"], bool) for record in records)
+    for record in get_args(KnownTransform):
+        assert isinstance(record.moves_voxels, bool)
+        assert isinstance(record.changes_labels, bool)
 
 
 def test_registry_and_schema_name_the_same_transforms():
-    records = get_args(get_args(TransformSpec)[0])
-    names = {record.model_fields["name"].default for record in records if record is not External}
-    assert names == set(BUILDERS)
-    on_previous = {"previous_morphology", "previous_removal"}  # test_previous.py has their promises
-    assert names <= {name for name, _ in CASES} | on_previous
+    names = {record.model_fields["name"].default for record in get_args(KnownTransform)}
+    assert names == set(TRANSFORMS)
+    # test_cascade.py, test_outside.py and test_copy_paste.py have the promises of these.
+    elsewhere = {"previous_morphology", "previous_removal", "zero_outside", "copy_paste"}
+    assert names <= {transform.name for _, transform, _ in map(built, CASES)} | elsewhere

@@ -3,11 +3,15 @@
 import pytest
 import torch
 
-from tests.augmentation.seeded import augmented, generators
-from tumorseg.augmentation.pipeline import Augmentation, source_size
+from tests.augmentation.seeded import augmented, facts_of
+from tumorseg.augmentation.pipeline import Augmentation
+from tumorseg.augmentation.samples import Sample
 from tumorseg.errors import InputError, PlanError
-from tumorseg.schema.augmentation import AffineTransform, AugmentationSpec, Brightness, MirrorTransform, Range
+from tumorseg.schema.augmentation import AugmentationSpec
 from tumorseg.schema.extensions import External
+from tumorseg.schema.transforms.base import Range
+from tumorseg.schema.transforms.intensity import Brightness
+from tumorseg.schema.transforms.spatial import MirrorTransform, SpatialTransform
 
 MODULE = """
 import torch
@@ -36,29 +40,31 @@ def test_no_transforms_cut_the_centre():
     patches, labels = run((), images, (3, 3, 7))
     assert torch.equal(patches, images[:, :, 1:4, 1:4])
     assert torch.equal(labels, patches[:, 0].to(torch.int16))
-    assert source_size(AugmentationSpec(), (3, 3, 7)) == (3, 3, 7)
 
 
 def test_transforms_run_in_their_order():
-    affine = AffineTransform(rotation_deg=(0,), scaling_probability=1, scaling=Range(low=0.5, high=0.5))
+    affine = SpatialTransform(
+        rotation_deg=(0,), rotation_probability=0, scaling_probability=1, scaling=Range(low=2, high=2)
+    )
     bright = Brightness(probability=1, factor=Range(low=2, high=2))
     images = torch.ones(1, 1, 8, 8)
     torch.testing.assert_close(run((bright, affine), images, (4, 4))[0], 2 * torch.ones(1, 1, 4, 4))
     assert run((affine, bright), images, (4, 4))[0].shape == (1, 1, 4, 4)
 
 
-def test_two_affine_transforms_cut_once():
-    affine = AffineTransform(rotation_deg=(10,), rotation_probability=1)
-    assert run((affine, affine), torch.ones(1, 1, 12, 12), (6, 6))[0].shape == (1, 1, 6, 6)
+def test_two_spatial_transforms_are_refused():
+    twice = (SpatialTransform(rotation_deg=(10,)),) * 2
+    with pytest.raises(PlanError, match="spatial stands twice"):
+        run(twice, torch.ones(1, 1, 12, 12), (6, 6))
 
 
 def test_double_precision_images_stay_so():
-    affine = AffineTransform(rotation_deg=(10,), rotation_probability=1)
+    affine = SpatialTransform(rotation_deg=(10,), rotation_probability=1)
     assert run((affine, Brightness(probability=1)), ramp(9, 9).double(), (6, 6))[0].dtype == torch.float64
 
 
 def test_autocast_does_not_round_positions():
-    affine = AffineTransform(rotation_deg=(170,), rotation_probability=1)
+    affine = SpatialTransform(rotation_deg=(170,), rotation_probability=1)
     expected = run((affine,), ramp(40, 40), (30, 30))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         under_autocast = run((affine,), ramp(40, 40), (30, 30))
@@ -66,29 +72,30 @@ def test_autocast_does_not_round_positions():
 
 
 @pytest.mark.parametrize(
-    ("labels", "patch"),
-    [((1, 6, 6), (5, 5)), ((2, 5, 6), (5, 5)), ((1, 5, 6), (6, 6)), ((1, 5, 6), (5, 5, 5)), ((1, 1, 5, 6), (5, 5))],
+    ("labels", "patch"), [((1, 6, 6), (5, 5)), ((1, 5, 6), (6, 6)), ((1, 5, 6), (5, 5, 5)), ((1, 1, 5, 6), (5, 5))]
 )
 def test_shapes_that_do_not_fit_are_named(labels, patch):
+    augmentation = Augmentation(AugmentationSpec(), facts_of(patch))
+    sample = Sample(torch.zeros(1, 5, 6), torch.zeros(labels, dtype=torch.int16), torch.zeros(0, 5, 6))
     with pytest.raises(InputError) as raised:
-        run((), torch.zeros(1, 1, 5, 6), patch, torch.zeros(labels, dtype=torch.int16))
-    for part in ((1, 1, 5, 6), labels, patch):
+        augmentation.apply(sample, augmentation.draw(0))
+    for part in ((1, 5, 6), labels, patch):
         assert str(part) in str(raised.value)
 
 
 @pytest.mark.parametrize(
     ("transform", "patch", "message"),
     [
-        (AffineTransform(rotation_deg=(1, 1)), (4, 4), "2 angles for 2 axes"),
-        (AffineTransform(rotation_deg=(1,)), (4, 4, 4), "1 angles for 3 axes"),
-        (AffineTransform(rotation_deg=(1,), in_plane=True), (4, 4), "in_plane"),
+        (SpatialTransform(rotation_deg=(1, 1)), (4, 4), "2 angles for 2 axes"),
+        (SpatialTransform(rotation_deg=(1,)), (4, 4, 4), "1 angles for 3 axes"),
+        (SpatialTransform(rotation_deg=(1,), in_plane=True), (4, 4), "in_plane"),
         (MirrorTransform(axes=(0, 2)), (4, 4), r"mirror\.axes are \(0, 2\)"),
         (MirrorTransform(axes=(-1,)), (4, 4), "0 to 1"),
     ],
 )
 def test_transforms_for_another_number_of_axes_are_plan_errors(transform, patch, message):
     with pytest.raises(PlanError, match=message):
-        Augmentation(AugmentationSpec(transforms=(transform,)), patch)
+        Augmentation(AugmentationSpec(transforms=(transform,)), facts_of(patch))
 
 
 @pytest.fixture
@@ -122,18 +129,34 @@ def test_another_version_is_refused_with_both_named():
 
 
 @pytest.mark.usefixtures("installed")
-def test_an_external_transform_sees_one_sample_and_its_generator_at_a_time():
-    drawn = Augmentation(AugmentationSpec(transforms=(external(noise=1.0),)), (4, 4))
-    images, labels = torch.zeros(3, 1, 4, 4), torch.zeros(3, 4, 4, dtype=torch.int64)
-    whole, _ = drawn.augment(images, labels, generators(3))
-    alone, _ = drawn.augment(images[2:], labels[2:], generators(3)[2:])
-    assert torch.equal(whole[2:], alone)
-    assert len(whole.unique()) == 3
+def test_an_external_transform_has_a_generator_for_each_sample():
+    images = torch.zeros(3, 1, 4, 4)
+    first, again = (run((external(noise=1.0),), images, (4, 4))[0] for _ in range(2))
+    assert torch.equal(first, again)
+    assert len(first.unique()) == 3
 
 
 @pytest.mark.usefixtures("installed")
 def test_transforms_of_other_packages_cannot_move_maps_along():
-    moving = Augmentation(AugmentationSpec(transforms=(external(),)), (4, 4))
     images, labels = torch.zeros(1, 1, 4, 4), torch.zeros(1, 4, 4, dtype=torch.int64)
+    spec = AugmentationSpec(transforms=(external(),))
     with pytest.raises(PlanError, match='"distance_maps": "device"'):
-        moving.augment_with_maps(images, labels, images, generators(1))
+        augmented(images, labels, spec, patch_size=(4, 4), maps=images)
+
+
+def test_a_patch_that_is_not_turned_reads_no_margin():
+    spec = AugmentationSpec(transforms=(SpatialTransform(rotation_deg=(30,), rotation_probability=0.5),))
+    augmentation = Augmentation(spec, facts_of((40, 50)))
+    sizes = {draws[0] is None: augmentation.source_size(draws) for draws in map(augmentation.draw, range(30))}
+    assert sizes[True] == (40, 50)
+    assert sizes[False] > (40, 50)
+
+
+def test_a_sample_that_is_nobody_elses_may_be_overwritten_and_gives_the_same():
+    augmentation = Augmentation(AugmentationSpec(transforms=(Brightness(probability=1),)), facts_of((8, 9), 1))
+    draws = augmentation.draw(1)
+    given = [Sample(ramp(8, 9)[0], torch.zeros(1, 8, 9, dtype=torch.int16), torch.zeros(0, 8, 9)) for _ in range(2)]
+    kept, taken = augmentation.apply(given[0], draws), augmentation.apply(given[1], draws, overwrites=True)
+    assert all(torch.equal(one, other) for one, other in zip(kept, taken, strict=True))
+    assert torch.equal(given[0].image, ramp(8, 9)[0])
+    assert torch.equal(given[1].image, taken.image)

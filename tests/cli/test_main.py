@@ -92,8 +92,12 @@ def test_the_chain_prints_tables_for_people(tmp_path, capsys):
     shown = capsys.readouterr()
     assert "3d_fullres (default)" in shown.out
     assert "fingerprint: 2/2" in shown.err
-    assert run([*before, "train", "-p", plan, "--fold", "0", "--device", "cpu", "--jobs", "1"]) == 0
-    assert "dsc" in capsys.readouterr().out
+    training = ["train", "-p", plan, "--fold", "0", "--device", "cpu", "--jobs", "1", "--num-workers"]
+    assert run([*before, *training, "-1"]) == 2
+    assert run([*before, *training, "0"]) == 0
+    shown = capsys.readouterr()
+    assert "dsc" in shown.out
+    assert "patches are read by 0 workers, 0 batches ahead" in shown.err
 
 
 @pytest.mark.parametrize("verb", DATA_VERBS)

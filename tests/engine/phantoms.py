@@ -13,9 +13,10 @@ from tumorseg.ops.cropping import box_slices, inside
 from tumorseg.schema.augmentation import AugmentationSpec
 from tumorseg.schema.networks import PlainUNet
 from tumorseg.schema.optimizers import AdamW, PolySchedule
-from tumorseg.schema.plan import Configuration, InferenceSpec, SamplingSpec, Training
+from tumorseg.schema.plan import Configuration, InferenceSpec, SamplingSpec
 from tumorseg.schema.preprocessing import NoNormalization, ResamplingSpec
 from tumorseg.schema.targets import Targets, num_inputs
+from tumorseg.schema.training import Precisions, Training
 
 CLASSES = Targets(label_values=(0, 1, 4), label_names=("background", "edema", "core"), ignore_value=None)
 REGIONS = CLASSES.model_copy(
@@ -106,7 +107,7 @@ def configuration_of(num_axes=3, edge=8, features=(4, 6), targets=CLASSES, trans
 
 
 def training_of(epochs=2, iterations_per_epoch=3, **changes):
-    fields = {"validation_iterations": 2, "precision": "fp32"} | changes
+    fields = {"validation_iterations": 2, "precision": Precisions(cuda="fp32")} | changes
     return Training(epochs=epochs, iterations_per_epoch=iterations_per_epoch, **fields)
 
 
@@ -145,11 +146,19 @@ class Heard(Observer):
 
 
 def fit_of(
-    configuration=None, training=None, data=None, targets=CLASSES, should_stop=lambda: False, ranks=ALONE, **heard
+    configuration=None,
+    training=None,
+    data=None,
+    targets=CLASSES,
+    should_stop=lambda: False,
+    ranks=ALONE,
+    num_workers=None,
+    **heard,
 ):
     configuration, training = configuration or configuration_of(), training or training_of()
     learner = learner_of(configuration, training, targets, ranks)
-    feeds = open_feeds(data or Data(cases_of(2), cases_of(1, seed=9)), configuration, training, learner)
+    data = data or Data(cases_of(2), cases_of(1, seed=9))
+    feeds = open_feeds(data, configuration, training, learner, num_workers=num_workers)
     return Fit(learner, training, feeds, (Heard(**heard),), should_stop)
 
 

@@ -1,4 +1,4 @@
-import threading
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -6,26 +6,38 @@ import torch
 
 from tests.engine.phantoms import Cases, cases_of, tumour
 from tumorseg.engine.batches import (
-    READ_AHEAD,
     TRAINING,
     VALIDATION,
     Item,
     PatchSpec,
+    drawn_case,
     first_forced,
-    read_ahead,
-    read_items,
+    read_donor,
+    read_patch,
 )
 
 EACH_LABEL = ((1,), (2,))
 
 
-def spec_of(patch=(6, 9, 7), source=None, batch_size=3, foreground=0.33, scored=EACH_LABEL):
-    return PatchSpec(patch, source or patch, batch_size, foreground, scored)
+def spec_of(patch=(6, 9, 7), batch_size=3, foreground=0.33, scored=EACH_LABEL):
+    return PatchSpec(patch, batch_size, foreground, scored)
 
 
-def read(reader, spec=None, seed=0, stream=TRAINING, number=0):
+class Batch(NamedTuple):
+    images: torch.Tensor
+    segmentations: torch.Tensor
+    case_ids: tuple[str, ...]
+
+
+def read(reader, spec=None, seed=0, stream=TRAINING, number=0, items=None, source=None):
+    """Return all patches of a batch, or some, with or without what lies around them."""
     spec = spec or spec_of()
-    return read_items(reader, spec, [Item(seed, stream, number, item) for item in range(spec.batch_size)])
+    numbers = range(spec.batch_size) if items is None else items
+    size = source or spec.patch_size
+    patches = [read_patch(reader, spec, Item(seed, stream, number, item), size) for item in numbers]
+    images = torch.stack([patch.sample.image for patch in patches])
+    segmentations = torch.stack([patch.sample.segmentation[0] for patch in patches])
+    return Batch(images, segmentations, tuple(patch.case_id for patch in patches))
 
 
 def is_equal(one, other):
@@ -63,7 +75,7 @@ def test_a_batch_follows_from_seed_stream_and_number_alone():
 
 def test_draws_follow_from_the_place_of_an_item_and_differ_between_places_and_purposes():
     places = [(0, 0, 0, 0), (0, 0, 0, 0), (1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1), (2**63 - 1, 0, 0, 0)]
-    draws = {tuple(torch.rand(4, generator=Item(*place).augmentation_generator()).tolist()) for place in places}
+    draws = {Item(*place).augmentation_seed() for place in places}
     patches = {tuple(Item(*place).patch_generator().random(4)) for place in places}
     assert (len(draws), len(patches)) == (6, 6)
 
@@ -71,7 +83,7 @@ def test_draws_follow_from_the_place_of_an_item_and_differ_between_places_and_pu
 def test_a_batch_read_in_two_parts_equals_the_batch_read_whole():
     reader, spec = cases_of(4), spec_of(batch_size=5)
     whole = read(reader, spec, number=7)
-    parts = [read_items(reader, spec, whole.items[part]) for part in (slice(0, 2), slice(2, 5))]
+    parts = [read(reader, spec, number=7, items=part) for part in (range(2), range(2, 5))]
     assert torch.equal(torch.cat([part.images for part in parts]), whole.images)
     assert torch.equal(torch.cat([part.segmentations for part in parts]), whole.segmentations)
     assert parts[0].case_ids + parts[1].case_ids == whole.case_ids
@@ -153,16 +165,15 @@ def test_a_small_image_lies_in_the_middle_of_its_patch(foreground):
 def test_what_is_read_around_a_patch_has_the_patch_in_its_middle():
     reader = single((10, 10, 10), (0, 0, 0))
     narrow = spec_of((4, 5, 6), batch_size=4)
-    wide = narrow._replace(source_size=(9, 9, 6))
     for number in range(6):
-        inner = read(reader, wide, number=number).images[:, :, 2:6, 2:7]
+        inner = read(reader, narrow, number=number, source=(9, 9, 6)).images[:, :, 2:6, 2:7]
         assert torch.equal(inner, read(reader, narrow, number=number).images)
 
 
 def test_planes_are_read_for_a_network_of_two_axes():
     reader = single((7, 3, 4), (12, 20, 21))
-    spec = spec_of((6, 9), (8, 11), batch_size=4, foreground=1.0)
-    batch = read(reader, spec)
+    spec = spec_of((6, 9), batch_size=4, foreground=1.0)
+    batch = read(reader, spec, source=(8, 11))
     assert batch.images.shape == (4, 1, 8, 11)
     assert batch.segmentations.shape == (4, 8, 11)
     assert batch.segmentations.eq(1).sum(dim=(1, 2)).eq(1).all()
@@ -216,45 +227,59 @@ def test_every_case_is_read():
     assert found == set(reader.case_ids)
 
 
-def test_batches_are_read_ahead_in_order():
-    asked = []
-
-    def load(number):
-        asked.append(number)
-        return number
-
-    batches = read_ahead(load, range(10))
-    assert next(batches) == 0
-    assert asked[:1] == [0]
-    assert list(batches) == list(range(1, 10))
-    assert asked == list(range(10))
-    assert list(read_ahead(load, [])) == []
+def donors(reader, classes, count=30, patch=(5, 6, 7)):
+    """Return what would be pasted into the first patches of as many batches, and the cases of these patches."""
+    items = [Item(0, TRAINING, number, 0) for number in range(count)]
+    spec = spec_of(patch, batch_size=1)
+    return [read_donor(reader, spec, item, classes) for item in items], [drawn_case(reader, item) for item in items]
 
 
-def test_no_more_is_read_ahead_than_a_few_batches():
-    asked = []
-    batches = read_ahead(lambda number: asked.append(number) or number, range(100))
-    for number in range(5):
-        assert next(batches) == number
-    batches.close()
-    assert len(asked) <= 5 + READ_AHEAD
+def test_a_donor_is_another_case_centred_on_a_voxel_of_the_classes_and_of_the_patchs_size():
+    reader = Cases({f"case {number}": tumour((13, 17, 15), number) for number in range(4)})
+    found, own = donors(reader, (2,))
+    read = [case_id for case_id, _ in reader.boxes]
+    assert all(one != other for one, other in zip(read, own, strict=True))
+    assert set(read) == set(reader.case_ids)
+    for donor in found:
+        assert donor.sample.image.shape == (2, 5, 6, 7)
+        assert (donor.sample.segmentation.shape, donor.sample.segmentation.dtype) == ((1, 5, 6, 7), torch.int64)
+        assert donor.sample.maps.shape == (0, 5, 6, 7)
+        assert donor.sample.segmentation[0, 2, 3, 3] == 2
 
 
-def test_an_error_comes_up_at_its_own_batch():
-    def load(number):
-        if number == 4:
-            raise ValueError("batch 4")
-        return number
+def test_each_class_of_a_donor_is_as_likely_and_one_that_the_case_lacks_is_passed_over():
+    large, small = tumour((13, 17, 15)), tumour((13, 17, 15), 1)
+    small[1][small[1] == 1] = 0
+    reader = Cases({"both": large, "core": small})
+    found, own = donors(reader, (1, 2), count=80, patch=(1, 1, 1))
+    middles = {"both": [], "core": []}
+    for donor, case_id in zip(found, own, strict=True):
+        # With two cases the donor is the other one.
+        middles["core" if case_id == "both" else "both"].append(int(donor.sample.segmentation))
+    assert set(middles["core"]) == {2}
+    assert 0.25 < middles["both"].count(1) / len(middles["both"]) < 0.75
 
-    batches = read_ahead(load, range(9))
-    assert [next(batches) for _ in range(4)] == [0, 1, 2, 3]
-    with pytest.raises(ValueError, match="batch 4"):
-        next(batches)
+
+def test_without_the_classes_or_another_case_there_is_no_donor():
+    assert donors(cases_of(1), (1,))[0] == [None] * 30
+    empty = np.zeros((13, 17, 15), np.int8)
+    reader = Cases({"empty": (tumour((13, 17, 15))[0], empty), "full": tumour((13, 17, 15))})
+    found, own = donors(reader, (1,))
+    assert [donor is None for donor in found] == [case_id == "full" for case_id in own]
 
 
-def test_no_thread_is_left_when_reading_is_closed_early():
-    before = threading.active_count()
-    batches = read_ahead(lambda number: number, range(1000))
-    next(batches)
-    batches.close()
-    assert threading.active_count() == before
+def test_a_donor_follows_from_the_place_of_its_item():
+    reader = cases_of(5)
+    first, again = donors(reader, (1, 2))[0], donors(reader, (1, 2))[0]
+    assert all(torch.equal(one.sample.image, other.sample.image) for one, other in zip(first, again, strict=True))
+    assert len({float(donor.sample.image.sum()) for donor in first}) > 20
+
+
+def test_a_donor_of_planes_and_of_a_cascade_has_their_layers():
+    image, segmentation = tumour((13, 17, 15))
+    reader = Cases({"a": (image, segmentation), "b": (image, segmentation)}, {"a": segmentation, "b": segmentation})
+    spec = spec_of((6, 9), batch_size=1)._replace(has_previous=True)
+    donor = read_donor(reader, spec, Item(0, TRAINING, 0, 0), (1,))
+    assert donor.sample.image.shape == (2, 6, 9)
+    assert torch.equal(donor.sample.segmentation[0], donor.sample.segmentation[1])
+    assert (donor.sample.segmentation[0] == 1).any()

@@ -10,18 +10,14 @@ from tumorseg.engine.averaging import NetworkForward
 from tumorseg.engine.cascade_channels import with_previous
 from tumorseg.engine.feed import Data
 from tumorseg.engine.sliding_window import Tiling, predict_slabs
-from tumorseg.schema.augmentation import (
-    AffineTransform,
-    GaussianNoise,
-    MirrorTransform,
-    PreviousMorphology,
-    PreviousRemoval,
-)
 from tumorseg.schema.extensions import External
 from tumorseg.schema.targets import num_inputs, num_previous
+from tumorseg.schema.transforms.cascade import PreviousMorphology, PreviousRemoval
+from tumorseg.schema.transforms.intensity import GaussianNoise
+from tumorseg.schema.transforms.spatial import MirrorTransform, SpatialTransform
 
 MOVING = (
-    AffineTransform(rotation_deg=(40.0, 30.0, 20.0), rotation_probability=1, scaling_probability=1),
+    SpatialTransform(rotation_deg=(40.0, 30.0, 20.0), rotation_probability=1, scaling_probability=1),
     MirrorTransform(axes=(0, 1, 2)),
 )
 CORRUPTING = (PreviousMorphology(probability=1, label_probability=1, largest_radius=2), PreviousRemoval(probability=1))

@@ -9,6 +9,7 @@ from tumorseg.engine.learner import Inputs
 from tumorseg.errors import TrainingError
 from tumorseg.losses.presets import loss_preset
 from tumorseg.schema.optimizers import PlateauSchedule, PolySchedule, Sgd
+from tumorseg.schema.training import Precisions, Switches
 from tumorseg.schema.weighting import AdaptiveWeighting, FixedWeighting, UncertaintyWeighting
 from tumorseg.storage.checkpoints import load_checkpoint, save_checkpoint
 
@@ -81,7 +82,8 @@ def test_a_learner_restored_from_a_checkpoint_goes_on_bit_for_bit(tmp_path, chan
 
 def test_a_scaler_skips_the_steps_that_overflow_and_lowers_its_scale():
     learner = learner_of(training=training_of(epochs=100))
-    learner._dtype, learner.optimisation.scaler = torch.float16, torch.amp.GradScaler("cpu", init_scale=2.0**21)
+    learner.execution = learner.execution._replace(precision="fp16")
+    learner.optimisation.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**21)
     before, weights, taken = weights_of(learner), [], []
     while not any(taken):
         result = learner.step(Inputs(*batch_of()), 0)
@@ -113,10 +115,48 @@ def test_a_state_of_another_network_is_refused():
         learner_of().restore(other.state())
 
 
-def test_the_cpu_computes_in_full_precision():
-    learner = learner_of(training=training_of(precision="fp16"))
+@pytest.mark.parametrize(
+    ("training", "dtype"),
+    [
+        ({}, torch.float32),
+        ({"precision": Precisions(cpu="fp32", cuda="fp16")}, torch.float32),
+        ({"precision": Precisions(cpu="bf16")}, torch.bfloat16),
+    ],
+)
+def test_the_cpu_computes_in_the_precision_that_is_planned_for_it(training, dtype):
+    learner = learner_of(training=training_of(**training))
     with learner.autocast():
-        assert learner.network.eval()(batch_of()[0]).dtype == torch.float32
+        assert learner.network.eval()(batch_of()[0]).dtype == dtype
+
+
+def test_steps_in_bf16_learn_what_steps_in_fp32_do():
+    exact, rounded = (learner_of(training=training_of(precision=Precisions(cpu=name))) for name in ("fp32", "bf16"))
+    losses = []
+    for learner in (exact, rounded):
+        losses.append([learner.step(Inputs(*batch_of()), number).total for number in range(4)])
+    assert losses[0][-1] < losses[0][0]
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+    assert losses[1] != losses[0]
+    # Weights and gradients stay in full precision.
+    assert {weight.dtype for weight in rounded.network.parameters()} == {torch.float32}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # of the compiler's import, by the test itself
+@pytest.mark.parametrize("has_compiler", [True, False])
+def test_a_compiled_network_or_one_that_cannot_be_compiled_trains_alike(has_compiler, monkeypatch, tmp_path):
+    # What an earlier run compiled would do without a compiler.
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    torch._dynamo.reset()
+    if not has_compiler:
+        monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/nowhere/c++",))
+    usual, fused = learner_of(), learner_of(training=training_of(compile=Switches(cpu=True)))
+    for number in range(2):
+        results = [learner.step(Inputs(*batch_of()), number).total for learner in (usual, fused)]
+        assert results[1] == pytest.approx(results[0], rel=1e-4)
+    assert usual.network.state_dict().keys() == fused.network.state_dict().keys()
+    assert bool(list(tmp_path.rglob("*.so"))) == has_compiler
+    assert not torch._dynamo.config.suppress_errors  # compilers of predictions have to say what went wrong
 
 
 def test_a_state_of_steps_without_a_scaler_is_taken_up_by_one_with():

@@ -1,4 +1,6 @@
 import math
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -18,21 +20,23 @@ from tests.engine.phantoms import (
 from tumorseg.engine.faults import MOST_SKIPPED
 from tumorseg.engine.feed import Data
 from tumorseg.engine.observers import Observer
+from tumorseg.engine.readers import LEAST_AHEAD
 from tumorseg.errors import TrainingError
-from tumorseg.schema.augmentation import AffineTransform, GaussianNoise, MirrorTransform
 from tumorseg.schema.numbers import LinearSchedule
 from tumorseg.schema.optimizers import AdamW, PlateauSchedule, Sgd
+from tumorseg.schema.transforms.intensity import GaussianNoise
+from tumorseg.schema.transforms.spatial import MirrorTransform, SpatialTransform
 from tumorseg.storage.checkpoints import load_checkpoint, save_checkpoint
 
 AUGMENTED = configuration_of(
     transforms=(
-        AffineTransform(rotation_deg=(30, 30, 30), rotation_probability=0.9, scaling_probability=0.9),
+        SpatialTransform(rotation_deg=(30, 30, 30), rotation_probability=0.9, scaling_probability=0.9),
         GaussianNoise(probability=0.9),
         MirrorTransform(axes=(0, 1, 2)),
     ),
     schedule=PlateauSchedule(),
 )
-MEASURED = {"seconds", "data_wait_fraction", "memory_bytes", "ended_at"}
+MEASURED = {"seconds", "seconds_by_part", "data_wait_fraction", "memory_bytes", "ended_at"}
 NUM_ITERATIONS = 6
 
 
@@ -60,8 +64,8 @@ class Recorder(Observer):
         save_checkpoint(self.path, state)
 
 
-def start(recorder, configuration=AUGMENTED, data=None, **training):
-    fit = fit_of(configuration, training_of(**training), data)
+def start(recorder, configuration=AUGMENTED, data=None, num_workers=None, **training):
+    fit = fit_of(configuration, training_of(**training), data, num_workers=num_workers)
     fit.observers, fit.should_stop = (recorder,), recorder.should_stop
     return fit
 
@@ -322,10 +326,13 @@ def test_gradients_that_are_not_finite_leave_the_weights_alone_and_end_a_trainin
 
 
 def test_a_short_training_without_a_single_step_fails():
+    fit = overflowing(training_of(3, 1))
+    # As on a GPU.
+    fit.learner.execution = fit.learner.execution._replace(precision="fp16")
     with pytest.raises(
-        TrainingError, match=r"the gradient is not finite at iteration 2 .*training.precision=bf16 or fp32"
+        TrainingError, match=r"the gradient is not finite at iteration 2 .*training.precision.cuda=bf16 or fp32"
     ):
-        overflowing(training_of(3, 1, precision="fp16")).run()
+        fit.run()
 
 
 def test_the_log_holds_the_weight_of_every_term_of_a_repeated_loss():
@@ -337,3 +344,89 @@ def test_the_log_holds_the_weight_of_every_term_of_a_repeated_loss():
     fit.run()
     assert logs[0].loss_weights == {"dice": 1.0, "cross_entropy": 1.0, "dice_2": 3.0}
     assert logs[0].train_losses.keys() == logs[0].loss_weights.keys()
+
+
+@pytest.mark.parametrize("num_workers", [0, 1, 3])
+def test_the_weights_are_the_same_whatever_the_number_of_workers(whole, tmp_path, num_workers):
+    recorder, weights = whole
+    other = Recorder(tmp_path / "a.ckpt")
+    fit = start(other, num_workers=num_workers)
+    assert fit.run()
+    assert torch.equal(weights_of(fit.learner), weights)
+    assert other.logs == recorder.logs
+
+
+def test_a_training_goes_on_bit_for_bit_with_another_number_of_workers(whole, tmp_path):
+    _, weights = whole
+    first, second = Recorder(tmp_path / "a.ckpt", stop_at=2), Recorder(tmp_path / "a.ckpt")
+    assert not start(first, num_workers=3).run()
+    fit = start(second, num_workers=0)
+    fit.restore(load_checkpoint(tmp_path / "a.ckpt"))
+    assert fit.run()
+    assert torch.equal(weights_of(fit.learner), weights)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1, 3])
+@pytest.mark.parametrize("ends", ["stopped", "killed", "finished"])
+def test_however_a_training_ends_no_thread_reads_on(tmp_path, num_workers, ends):
+    recorder = Recorder(tmp_path / "a.ckpt", stop_at=2, kill_at=2 if ends == "killed" else None)
+    fit = start(recorder, num_workers=num_workers, epochs=1 if ends == "finished" else 9)
+    if ends == "finished":
+        recorder.stop_at = None
+    if ends == "killed":
+        with pytest.raises(KeyboardInterrupt):
+            fit.run()
+    else:
+        assert fit.run() == (ends == "finished")
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith(("reader", "feeder"))] == []
+
+
+def test_patches_of_the_next_epoch_are_read_while_held_out_ones_are_looked_at():
+    cases, seen = cases_of(2), []
+
+    class HeldOut(Cases):
+        def read(self, case_id, box):
+            # Whoever reads held-out patches does so among those of the training.
+            seen.append(len(cases.boxes))
+            return super().read(case_id, box)
+
+    data = Data(cases, HeldOut(cases_of(1, seed=9).arrays))
+    read = []
+
+    def wait(*_):
+        ends = time.monotonic() + 20
+        while len(cases.boxes) == 8 and time.monotonic() < ends:
+            time.sleep(0.01)
+        read.append(len(cases.boxes))
+
+    assert fit_of(training=training_of(2, 4), data=data, num_workers=1, on_epoch=wait).run()
+    # Two patches a batch, four batches an epoch; one thread reads in order.
+    assert seen[0] == 8
+    assert 8 < read[0] <= 8 + 2 * LEAST_AHEAD
+    assert len(cases.boxes) == 16
+
+
+def test_the_seconds_of_an_epoch_add_up_and_waiting_is_all_that_is_no_step():
+    logs, began = [], time.perf_counter()
+    fit = fit_of(AUGMENTED, training_of(3, 4), num_workers=0, on_epoch=lambda log, *_: logs.append(log))
+    fit.run()
+    passed = time.perf_counter() - began
+    assert 0.5 * passed < sum(log.seconds for log in logs) <= passed
+    for log in logs:
+        parts = log.seconds_by_part
+        assert log.seconds == pytest.approx(parts.step + parts.waiting + parts.validation)
+        assert log.data_wait_fraction == pytest.approx(parts.waiting / (log.seconds - parts.validation))
+        # Without workers the thread that steps waits for all that is read and augmented.
+        assert parts.waiting >= parts.reading + parts.augmentation > 0
+        assert min(parts.step, parts.validation) > 0
+
+
+def test_what_observers_take_at_the_end_of_an_epoch_is_waiting_of_the_next():
+    logs = []
+
+    def keep(log, state, is_best):
+        logs.append(log.seconds_by_part)
+        time.sleep(0.2)
+
+    fit_of(training=training_of(2, 2), on_epoch=keep).run()
+    assert logs[0].waiting < 0.2 <= logs[1].waiting

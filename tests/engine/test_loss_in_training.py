@@ -3,17 +3,19 @@
 import pytest
 import torch
 
+from tests.augmentation.seeded import augmented
 from tests.engine.phantoms import NUM_CHANNELS, cases_of, configuration_of, fit_of, training_of, weights_of
-from tumorseg.augmentation.pipeline import Augmentation
 from tumorseg.losses.distance_maps import signed_distances
-from tumorseg.schema.augmentation import AffineTransform, AugmentationSpec, Brightness, GaussianNoise, MirrorTransform
+from tumorseg.schema.augmentation import AugmentationSpec
 from tumorseg.schema.losses import BoundaryLoss, CrossEntropyLoss, DiceLoss, LossSpec, TopKLoss
 from tumorseg.schema.numbers import LinearSchedule
+from tumorseg.schema.transforms.intensity import Brightness, GaussianNoise
+from tumorseg.schema.transforms.spatial import MirrorTransform, SpatialTransform
 from tumorseg.schema.weighting import AdaptiveWeighting, DynamicAverageWeighting, UncertaintyWeighting
 
 SPATIAL = (
     GaussianNoise(probability=0.9),
-    AffineTransform(rotation_deg=(30, 30, 30), rotation_probability=0.9, scaling_probability=0.9),
+    SpatialTransform(rotation_deg=(30, 30, 30), rotation_probability=0.9, scaling_probability=0.9),
     Brightness(),
     MirrorTransform(axes=(0, 1, 2)),
 )
@@ -83,9 +85,9 @@ def test_maps_are_turned_along_and_leave_everything_else_as_it_is():
     image, segmentation = cases_of(1, shape=(20, 22, 24)).arrays["case 0"]
     images, labels = torch.from_numpy(image)[None], torch.from_numpy(segmentation)[None].long()
     maps = (labels > 0).float()[:, None] * 7
-    augmentation = Augmentation(AugmentationSpec(transforms=SPATIAL), (14, 14, 14))
-    plain = augmentation.augment(images, labels, [torch.Generator().manual_seed(5)])
-    found = augmentation.augment_with_maps(images, labels, maps, [torch.Generator().manual_seed(5)])
+    spec = AugmentationSpec(transforms=SPATIAL)
+    plain = augmented(images, labels, spec, patch_size=(14, 14, 14), seed=5)
+    found = augmented(images, labels, spec, patch_size=(14, 14, 14), seed=5, maps=maps)
     assert all(torch.equal(one, other) for one, other in zip(plain, found, strict=False))
     assert found[0].shape[1] == NUM_CHANNELS
     inside = found[1] > 0
@@ -96,12 +98,11 @@ def test_turned_distances_are_those_of_the_turned_labels():
     _, segmentation = cases_of(1, shape=(40, 40, 40)).arrays["case 0"]
     labels = torch.from_numpy(segmentation)[None].long()
     spec = AugmentationSpec(
-        transforms=(AffineTransform(rotation_deg=(40, 0, 0), rotation_probability=1.0, scaling_probability=0.0),)
+        transforms=(SpatialTransform(rotation_deg=(40, 0, 0), rotation_probability=1.0, scaling_probability=0.0),)
     )
     maps = signed_distances((labels > 0)[:, None], None, (1.0,) * 3, None)
     images = torch.zeros(1, 1, 40, 40, 40)
-    generators = [torch.Generator().manual_seed(0)]
-    _, turned, found = Augmentation(spec, (24, 24, 24)).augment_with_maps(images, labels, maps, generators)
+    _, turned, found = augmented(images, labels, spec, patch_size=(24, 24, 24), maps=maps)
     expected = signed_distances((turned > 0)[:, None], None, (1.0,) * 3, None)
     near = expected.abs() < 4  # beyond, the patch's edge cuts surfaces off
     assert (found - expected)[near].abs().mean() < 0.6

@@ -76,7 +76,7 @@ def member(rank, folder):
     )
     stopped.run()
     found["stopped"] = stopped.progress.iteration
-    found["seconds"] = seconds_per_step(stopped.learner, stopped.feeds.training)
+    found["seconds"] = seconds_per_step(stopped.learner, stopped.feeds)
     broken = fit_of(
         configuration_of(batch_size=3),
         training_of(epochs=2, iterations_per_epoch=6),

@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from tests.planning.measured import fingerprint, planned
+from tests.planning.measured import CT, fingerprint, planned
+from tumorseg.augmentation.patches import AugmentedPatch
+from tumorseg.augmentation.presets import AUGMENTATION_PRESETS, augmentation_preset
 from tumorseg.errors import PlanError
 from tumorseg.planning.overrides import apply_overrides, parse_override, set_field
 from tumorseg.schema.losses import BinaryCrossEntropyLoss, CrossEntropyLoss, DiceLoss, TopKLoss
@@ -59,8 +61,8 @@ def test_nothing_set_returns_the_same_plan(plan):
 
 
 def test_a_field_of_training_is_set(plan):
-    changed = with_set(plan, "training.epochs=4", "training.precision=bf16", "training.max_hours=0.5")
-    assert (changed.training.epochs, changed.training.precision, changed.training.max_hours) == (4, "bf16", 0.5)
+    changed = with_set(plan, "training.epochs=4", "training.precision.cpu=bf16", "training.max_hours=0.5")
+    assert (changed.training.epochs, changed.training.precision.cpu, changed.training.max_hours) == (4, "bf16", 0.5)
     assert changed.configurations == plan.configurations
 
 
@@ -165,7 +167,7 @@ def test_what_was_set_is_recorded_with_what_was_planned(plan):
         ("loss.components.-1.weight=1", r"components\.-1: .*known here: 0, 1"),
         ("training.epochs=four", r"training\.epochs: expected a whole number, found 'four'"),
         ("training.epochs=0", r"training\.epochs: expected 1 or more, found 0"),
-        ("training.precision=fp8", r"training\.precision: .*'fp32', 'fp16' or 'bf16'"),
+        ("training.precision.cuda=fp8", r"training\.precision\.cuda: .*'fp32', 'fp16' or 'bf16'"),
         ("training=3", r"training: expected an object, .*, found 3"),
         ("configurations=3", r"configurations: expected an object, .*, found 3"),
         ("optimizer.name=adam", r"configurations\.2d\.optimizer: .*'sgd', 'adamw'"),
@@ -176,7 +178,7 @@ def test_what_was_set_is_recorded_with_what_was_planned(plan):
         ("configurations.2d.patch_size=[41, 56]", r"patch_size \[41, 56\] must be multiples of \[8, 8\]"),
         ("network.deep_supervision=false", r"configurations\.2d: loss\.deep_supervision_weights"),
         ("default_configuration=5d", r"default_configuration '5d' is not in configurations"),
-        ("inference.mirroring_axes=[0, 0]", r"names an axis twice"),
+        ("inference.mirroring_axes=[0, 0]", r"names one twice"),
         ("network.features_per_stage.0=0", r"features_per_stage\.0: expected 1 or more, found 0"),
         ("network.decoder_convs_per_stage.0=-300", r"decoder_convs_per_stage\.0: expected 1 or more, found -300"),
         ("optimizer.betas=[2, 3]", r"configurations\.2d\.optimizer"),
@@ -188,6 +190,11 @@ def test_what_was_set_is_recorded_with_what_was_planned(plan):
         ("configurations.2d.augmentation.transforms.0.in_plane=true", r"in_plane"),
         ("loss.components.1.name=binary_cross_entropy", r"no regions; use cross_entropy"),
         ("inference.mirroring_axes=[3]", r"mirroring_axes \(3,\) has an axis not in 0 to 1"),
+        ("augmentation.preset=nnunett", r"no augmentation preset 'nnunett'; known are none, light, .*strong"),
+        ("augmentation.preset=custom", r"no augmentation preset 'custom'"),
+        ("augmentation.preset=[1]", r"augmentation\.preset=\[1\]: expected one of none, light"),
+        ("augmentation.strength=-1", r"augmentation\.strength: strength: expected 0 or more, found -1"),
+        ("augmentation.strength=much", r"strength: expected a number"),
     ],
 )
 def test_a_bad_setting_is_one_line_that_names_the_field(plan, setting, message):
@@ -498,3 +505,197 @@ def test_a_configuration_given_in_part_is_one_line_whatever_is_set_in_it(plan):
     with pytest.raises(PlanError, match=r"augmentation: missing|expected an object") as refused:
         with_set(plan, "configurations.2d={}", "configurations.2d.previous_configuration=3d_fullres")
     assert "\n" not in str(refused.value)
+
+
+def augmentations(plan):
+    return {name: configuration.augmentation for name, configuration in plan.configurations.items()}
+
+
+SIDES = {"background": 0, "kidney_left": 1, "kidney_right": 2}
+
+
+@pytest.fixture(scope="module")
+def two_kinds():
+    return planned(fingerprint(channels=("CT", "PET"), intensities=CT, labels=SIDES))
+
+
+@pytest.mark.parametrize("preset", AUGMENTATION_PRESETS)
+def test_an_augmentation_preset_is_expanded_for_patch_flips_and_channels(two_kinds, preset):
+    changed = with_set(two_kinds, f"augmentation.preset={preset}")
+    for name, configuration in changed.configurations.items():
+        patch = AugmentedPatch(
+            patch_size=configuration.patch_size,
+            mirroring_axes=configuration.inference.mirroring_axes,
+            kinds=("ct", "pet"),
+            normalization=configuration.normalization,
+        )
+        assert patch.has_lateral_axis
+        assert configuration.augmentation == augmentation_preset(preset, patch, strength=1.5)
+        before = two_kinds.configurations[name]
+        assert configuration.changed(augmentation=before.augmentation) == before
+        following = changed.reasons[f"configurations.{name}.augmentation"].rule
+        assert following == "follows from its preset, which was set by the user"
+        assert changed.reasons[f"configurations.{name}.augmentation.preset"].source == "user"
+        strength = f"configurations.{name}.augmentation.strength"
+        assert changed.reasons[strength] == two_kinds.reasons[strength]
+        rotation = f"configurations.{name}.augmentation.transforms.0.rotation_deg"
+        assert (rotation in changed.reasons) == (preset != "none")
+
+
+def test_an_augmentation_preset_of_one_configuration_leaves_the_others(plan):
+    changed = with_set(plan, "configurations.2d.augmentation.preset=light")
+    assert changed.configurations["2d"].augmentation.preset == "light"
+    assert changed.configurations["3d_fullres"] == plan.configurations["3d_fullres"]
+
+
+def test_a_preset_is_fitted_to_a_patch_that_is_set_beside_it(plan):
+    settings = (
+        "configurations.3d_fullres.augmentation.preset=strong",
+        "configurations.3d_fullres.patch_size=[16,56,40]",
+    )
+    spatial = with_set(plan, *settings).configurations["3d_fullres"].augmentation.transforms[0]
+    assert (spatial.in_plane, spatial.rotation_deg) == (True, (180, 0, 0))
+
+
+def test_a_transform_that_is_changed_makes_the_list_the_users_own(plan):
+    settings = ("augmentation.transforms.brightness.probability=0", "augmentation.preset=light")
+    changed = with_set(plan, *settings)
+    for name, found in augmentations(changed).items():
+        assert (found.preset, found.strength) == ("custom", 1.5)
+        assert [(one.name, one.probability) for one in found.transforms if one.name == "brightness"] == [
+            ("brightness", 0)
+        ]
+        reason = changed.reasons[f"configurations.{name}.augmentation.preset"]
+        assert reason.rule == "a transform of preset light was changed by the user"
+    light = with_set(changed, "augmentation.preset=light")
+    assert augmentations(light) == augmentations(with_set(plan, "augmentation.preset=light"))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "augmentation.transforms.spatial.scaling.low=0.8",
+        "augmentation.transforms=[]",
+        "augmentation.transforms.0.name=contrast",
+        'augmentation.transforms.0={"name": "contrast"}',
+        'augmentation={"transforms": []}',
+    ],
+)
+def test_a_list_is_custom_however_it_was_changed(plan, setting):
+    assert {found.preset for found in augmentations(with_set(plan, setting)).values()} == {"custom"}
+
+
+def test_a_transform_set_to_what_it_is_changes_no_preset(plan):
+    same = with_set(plan, "augmentation.transforms.gaussian_noise.std.low=0.0")
+    assert augmentations(same) == augmentations(plan)
+
+
+def test_a_list_of_ones_own_keeps_its_name(plan):
+    own = with_set(plan, 'augmentation={"preset": "mine", "transforms": [{"name": "contrast"}]}')
+    same = with_set(own, "augmentation.preset=mine", "augmentation.strength=1")
+    assert augmentations(same) == augmentations(own)
+    assert {found.preset for found in augmentations(own).values()} == {"mine"}
+
+
+def test_strength_multiplies_what_the_preset_says(plan):
+    weaker = with_set(plan, "augmentation.strength=0.5", "augmentation.preset=nnunet")
+    for name, found in augmentations(weaker).items():
+        before = plan.configurations[name].augmentation
+        assert (found.strength, found.preset) == (0.5, before.preset)
+        assert found.transforms[0].rotation_probability == 0.1
+        assert found.transforms[-1] == before.transforms[-1]
+    back = with_set(weaker, "augmentation.strength=1.5")
+    assert augmentations(back) == augmentations(plan)
+    rotation = "configurations.2d.augmentation.transforms.0.rotation_deg"
+    assert back.reasons[rotation] == plan.reasons[rotation]
+
+
+def test_strength_beside_a_preset_holds_whatever_the_list_was_before(plan):
+    own = with_set(plan, "augmentation.transforms=[]")
+    changed = with_set(own, "augmentation.strength=2", "augmentation.preset=nnunet")
+    assert {found.transforms[0].rotation_probability for found in augmentations(changed).values()} == {0.4}
+
+
+def test_an_augmentation_preset_of_a_cascade_keeps_its_corruptions(plan):
+    cascade = "configurations.2d.previous_configuration=3d_fullres"
+    found = with_set(plan, cascade, "augmentation.preset=light").configurations["2d"].augmentation
+    assert [one.name for one in found.transforms[-2:]] == ["previous_morphology", "previous_removal"]
+    assert found.preset == "light"
+    nothing = with_set(plan, cascade, "augmentation.preset=none").configurations["2d"].augmentation
+    assert nothing.transforms == ()
+
+
+def test_transforms_of_a_preset_are_fitted_again_to_another_patch(plan):
+    field = "configurations.3d_fullres"
+    changed = with_set(plan, f"{field}.patch_size=[16,56,40]")
+    found, before = (one.configurations["3d_fullres"].augmentation for one in (changed, plan))
+    assert (found.preset, found.strength) == (before.preset, before.strength)
+    assert (found.transforms[0].in_plane, before.transforms[0].in_plane) == (True, False)
+    assert found.transforms[-1] == before.transforms[-1]
+    rule = changed.reasons[f"{field}.augmentation.transforms"].rule
+    assert rule == "follows from its patch_size, which was set by the user"
+    rotation = f"{field}.augmentation.transforms.0.rotation_deg"
+    assert changed.reasons[rotation].rule.startswith("in-plane rotation alone")
+    assert changed.reasons[f"{field}.augmentation"] == plan.reasons[f"{field}.augmentation"]
+
+
+def test_transforms_of_a_preset_are_fitted_again_to_other_normalizations():
+    masked = planned(fingerprint(relative_size=0.5), "configurations.2d.previous_configuration=3d_fullres")
+    names = [one.name for one in masked.configurations["2d"].augmentation.transforms]
+    assert names[-3:] == ["zero_outside", "previous_morphology", "previous_removal"]
+    changed = with_set(masked, "normalization.0.masked=false")
+    assert [one.name for one in changed.configurations["2d"].augmentation.transforms] == [*names[:-3], *names[-2:]]
+    back = with_set(changed, "normalization.0.masked=true")
+    assert back.configurations == masked.configurations
+    corrupted = [field for field, reason in back.reasons.items() if reason.rule.startswith("the previous segmentation")]
+    transforms = "configurations.2d.augmentation.transforms"
+    assert sorted(corrupted) == [f"{transforms}.{number}" for number in (len(names) - 2, len(names) - 1)]
+
+
+def test_flips_that_are_trained_stay_where_a_patch_is_set_whatever_is_predicted(plan):
+    changed = with_set(with_set(plan, "inference.mirroring_axes=[]"), "configurations.3d_fullres.patch_size=[16,56,40]")
+    transforms = changed.configurations["3d_fullres"].augmentation.transforms
+    assert [one.axes for one in transforms if one.name == "mirror"] == [(0, 1, 2)]
+
+
+def test_a_list_of_ones_own_is_not_fitted_to_anything(plan):
+    own = with_set(plan, "augmentation.transforms.brightness.probability=0")
+    changed = with_set(own, "configurations.3d_fullres.patch_size=[16,56,40]")
+    assert augmentations(changed) == augmentations(own)
+
+
+def test_a_name_that_two_transforms_have_stands_for_both(plan):
+    changed = with_set(
+        plan, "augmentation.transforms.gamma.probability=0", "configurations.2d.loss.components.dice.weight=2"
+    )
+    for name in NAMES:
+        numbers = [
+            number
+            for number, one in enumerate(plan.configurations[name].augmentation.transforms)
+            if one.name == "gamma"
+        ]
+        assert len(numbers) == 2
+        for number in numbers:
+            assert changed.configurations[name].augmentation.transforms[number].probability == 0
+            field = f"configurations.{name}.augmentation.transforms.{number}.probability"
+            planned_before = plan.configurations[name].augmentation.transforms[number].probability
+            assert changed.reasons[field].inputs == {"value": 0, "planned": planned_before}
+    with pytest.raises(PlanError, match=r"transforms\.6\.probability is given twice"):
+        with_set(plan, "augmentation.transforms.gamma.probability=0", "augmentation.transforms.6.probability=1")
+
+
+def test_a_list_of_ones_own_has_no_strength(plan):
+    own = with_set(plan, "augmentation.transforms=[]")
+    with pytest.raises(
+        PlanError, match=r"are of no preset \(custom\) whose .*; set the probability of each"
+    ) as refused:
+        with_set(own, "augmentation.strength=2")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("value", ["[0, 56, 40]", '"small"', "[40]"])
+def test_a_patch_that_nothing_fits_is_refused_as_one(plan, value):
+    with pytest.raises(PlanError, match=r"configurations\.3d_fullres.*patch_size") as refused:
+        with_set(plan, f"configurations.3d_fullres.patch_size={value}")
+    assert "\n" not in str(refused.value)
+    assert "augmentation" not in str(refused.value)

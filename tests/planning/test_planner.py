@@ -21,8 +21,8 @@ AXIAL, CORONAL, SAGITTAL = (5.0, 1.0, 1.0), (1.0, 5.0, 1.0), (1.0, 1.0, 5.0)
 
 
 def mirrored(configuration):
-    transform = configuration.augmentation.transforms[-1]
-    return transform.axes if transform.name == "mirror" else ()
+    axes = [transform.axes for transform in configuration.augmentation.transforms if transform.name == "mirror"]
+    return axes[0] if axes else ()
 
 
 def test_the_default_is_the_optimized_preset_in_three_dimensions():

@@ -78,6 +78,15 @@ def test_fields_of_a_preset_file_are_set_in_any_order(is_reversed):
     assert (preset.training.epochs, preset.training.seed) == (4, 3)
 
 
+def test_a_preset_file_may_name_a_preset_of_augmentation():
+    assert extend_preset({"name": "mine", "augmentation": "strong"}, source="mine.json").augmentation == "strong"
+    with pytest.raises(
+        PlanError, match=r"augmentation: there is no augmentation preset 'srong'; known are none"
+    ) as found:
+        extend_preset({"name": "mine", "augmentation": "srong"}, source="mine.json")
+    assert "\n" not in str(found.value)
+
+
 def test_presets_differ_as_they_say():
     optimized, large, fast, published = (planned(DATASETS["mr"], preset=name) for name in list(PRESETS)[:4])
     networks = [plan.configurations["3d_fullres"].network.name for plan in (optimized, large, fast, published)]

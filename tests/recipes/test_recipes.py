@@ -187,40 +187,50 @@ assert "squared_error" in str(list_losses())
 """
 
 TRANSFORM = {
-    "schema/augmentation.py": (
-        "TransformSpec = Annotated[\n    AffineTransform\n",
-        '''class Inversion(Record):
+    "schema/transforms/intensity.py": (
+        "class Contrast(ImageTransform):",
+        '''class Inversion(ImageTransform):
     """Change the sign of intensities."""
 
     name: Literal["inversion"] = "inversion"
-    moves_voxels: ClassVar[bool] = False
     probability: Probability = 0.5
-    """Per sample."""
 
 
-TransformSpec = Annotated[
-    AffineTransform
-    | Inversion
-''',
+class Contrast(ImageTransform):''',
     ),
+    "schema/augmentation.py": ("KnownTransform = (\n", "KnownTransform = (\n    Inversion |\n"),
     "augmentation/intensity.py": (
-        "def gaussian_noise(",
-        '''def inversion(images: Tensor, *, transform: Inversion, generators: Generators) -> Tensor:
-    """Return images, some of them with the other sign."""
-    signs = [-1.0 if torch.rand((), generator=own) < transform.probability else 1.0 for own in generators]
-    return images * images.new_tensor(signs).view(-1, *(1,) * (images.ndim - 1))
+        "def draw_noise(",
+        '''class InversionDraw(NamedTuple):
+    """Channels that change their sign."""
+
+    channels: tuple[int, ...]
 
 
-def gaussian_noise(''',
+def draw_inversion(transform: Inversion, facts: PatchFacts, dice: Dice) -> InversionDraw | None:
+    """Decide the channels."""
+    channels = draw_channels(transform, facts, dice)
+    return InversionDraw(channels) if channels else None
+
+
+def apply_inversion(sample: Sample, draw: InversionDraw, facts: PatchFacts) -> Sample:
+    """Change their sign."""
+    for channel in draw.channels:
+        sample.image[channel].neg_()
+    return sample
+
+
+def draw_noise(''',
     ),
-    "augmentation/pipeline.py": (
-        '    "brightness": _on_images(brightness),\n',
-        '    "brightness": _on_images(brightness),\n    "inversion": _on_images(inversion),\n',
+    "augmentation/registry.py": (
+        "TRANSFORMS: dict[str, Transform] = {\n",
+        'TRANSFORMS: dict[str, Transform] = {\n    "inversion": Transform(draw_inversion, apply_inversion),\n',
     ),
 }
 TRANSFORM_IMPORTS = {
-    "augmentation/intensity.py": "from tumorseg.schema.augmentation import Inversion",
-    "augmentation/pipeline.py": "from tumorseg.augmentation.intensity import inversion",
+    "schema/augmentation.py": "from tumorseg.schema.transforms.intensity import Inversion",
+    "augmentation/intensity.py": "from tumorseg.schema.transforms.intensity import Inversion",
+    "augmentation/registry.py": "from tumorseg.augmentation.intensity import apply_inversion, draw_inversion",
 }
 TRANSFORM_PROOF = """
 import torch

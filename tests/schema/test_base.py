@@ -34,7 +34,8 @@ from tumorseg.schema.base import (
     to_json,
 )
 from tumorseg.schema.optimizers import AdamW, Sgd
-from tumorseg.schema.plan import Training
+from tumorseg.schema.training import Training
+from tumorseg.schema.transforms.base import Range
 from tumorseg.schema.wording import problems_of
 
 MODULES = (
@@ -135,7 +136,7 @@ def test_text_that_is_no_json_is_told_in_one_line(text):
 
 def test_a_check_of_several_fields_is_told_without_pydantics_words():
     with pytest.raises(PlanError, match=r"^p: document: low 2\.0 is above high 1\.0$"):
-        parse_record(augmentation.Range, {"low": 2, "high": 1}, source="p", error=PlanError)
+        parse_record(Range, {"low": 2, "high": 1}, source="p", error=PlanError)
 
 
 def test_many_problems_are_counted():

@@ -3,15 +3,17 @@
 import pytest
 
 from tumorseg.errors import PlanError
-from tumorseg.schema.augmentation import AffineTransform, AugmentationSpec, Brightness, MirrorTransform
+from tumorseg.schema.augmentation import AugmentationSpec
 from tumorseg.schema.extensions import External
 from tumorseg.schema.fields import is_field, places, replaced
 from tumorseg.schema.losses import LossSpec
+from tumorseg.schema.transforms.intensity import Brightness
+from tumorseg.schema.transforms.spatial import MirrorTransform, SpatialTransform
 
 LOSS = {"preset": "own", "components": [{"name": "dice", "smooth": 0.5}, {"name": "cross_entropy"}]}
 AUGMENTATION = AugmentationSpec(
     transforms=(
-        AffineTransform(rotation_deg=(10.0,)),
+        SpatialTransform(rotation_deg=(10.0,)),
         Brightness(),
         MirrorTransform(axes=(0,)),
         Brightness(),
@@ -38,7 +40,7 @@ def transforms(field, value):
 
 def test_a_field_that_the_document_does_not_say_has_its_default():
     assert found(LossSpec, LOSS, "components.1.weight")[-1].value == 1.0
-    assert transforms("affine.scaling.low", 0.5)[0].scaling.high == 1.4
+    assert transforms("spatial.scaling.low", 0.5)[0].scaling.high == 1.4
     assert changed(LossSpec, LOSS, "weighting.name", "adaptive").weighting.least == 0.2
 
 
@@ -48,7 +50,7 @@ def test_the_document_stays_as_it_is():
     assert AugmentationSpec.model_validate(AUGMENTATION) == before
 
 
-@pytest.mark.parametrize(("key", "number"), [("0", 0), ("affine", 0), ("mirror", 2), ("elastic", 4)])
+@pytest.mark.parametrize(("key", "number"), [("0", 0), ("spatial", 0), ("mirror", 2), ("elastic", 4)])
 def test_an_entry_of_a_list_is_found_by_number_or_by_name(key, number):
     place = found(AugmentationSpec, AUGMENTATION, f"transforms.{key}")[-1]
     assert place.field == f"transforms.{number}"
@@ -84,10 +86,13 @@ def test_parameters_of_another_package_are_free():
 @pytest.mark.parametrize(
     ("field", "message"),
     [
-        ("transform", "--set transform: there is no such field; known here: transforms; did you mean transforms?"),
-        ("transforms.6", "--set transforms.6: there is no such field; known here: 0, 1, 2, 3, 4, 5, affine, mirror, "),
-        ("transforms.5.name", "known here: 0, 1, 2, 3, 4, affine, mirror, elastic"),
-        ("transforms.brightness.factor", "known here: 0, 1, 2, 3, 4, affine, mirror, elastic"),
+        (
+            "transform",
+            "--set transform: there is no such field; known here: preset, strength, transforms; did you mean transforms?",
+        ),
+        ("transforms.6", "--set transforms.6: there is no such field; known here: 0, 1, 2, 3, 4, 5, spatial, mirror, "),
+        ("transforms.5.name", "known here: 0, 1, 2, 3, 4, spatial, mirror, elastic"),
+        ("transforms.brightness.factor", "known here: 0, 1, 2, 3, 4, spatial, mirror, elastic"),
         ("transforms.miror.axes", "--set transforms.miror: .*; did you mean mirror?"),
         (
             "transforms.0.scale",

@@ -66,11 +66,11 @@ def test_an_unknown_key_is_named_wherever_it_stands(path):
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("schema_version", 99, "schema_version: expected 5, found 99"),
+        ("schema_version", 99, "schema_version: expected 6, found 99"),
         (
             "schema_version",
             2,
-            "schema_version: the plan is of version 2, this is version 5 of its form; plan the dataset",
+            "schema_version: the plan is of version 2, this is version 6 of its form; plan the dataset",
         ),
         ("cropping", "no", "cropping: expected true or false, found 'no'"),
         (
@@ -158,7 +158,7 @@ def test_a_configuration_knows_its_axes():
     "transform",
     [
         {"name": "mirror", "axes": [2]},
-        {"name": "affine", "rotation_deg": [10, 10, 10]},
+        {"name": "spatial", "rotation_deg": [10, 10, 10]},
     ],
 )
 def test_transforms_have_the_configurations_axes(transform):

@@ -6,7 +6,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from tumorseg.errors import PlanError
-from tumorseg.schema.augmentation import AugmentationSpec, MirrorTransform, Range, TransformSpec
+from tumorseg.schema.augmentation import AugmentationSpec, TransformSpec
 from tumorseg.schema.base import describe_validation, parse_record
 from tumorseg.schema.extensions import External, load_external, records_of
 from tumorseg.schema.losses import (
@@ -21,6 +21,8 @@ from tumorseg.schema.losses import (
 from tumorseg.schema.networks import NetworkSpec, PlainUNet, ResidualUNet
 from tumorseg.schema.optimizers import AdamW, OptimizerSpec, PlateauSchedule, PolySchedule, ScheduleSpec, Sgd
 from tumorseg.schema.preprocessing import NoNormalization, NormalizationSpec, ZScoreNormalization
+from tumorseg.schema.transforms.base import Range
+from tumorseg.schema.transforms.spatial import MirrorTransform
 
 UNET = {
     "features_per_stage": [8, 16],
@@ -75,7 +77,7 @@ def test_the_name_chooses_the_record(union, value, expected):
         ),
         (
             TransformSpec,
-            "transform has an unknown name; known are affine, mirror, gaussian_noise, brightness, contrast",
+            "transform has an unknown name; known are spatial, mirror, gaussian_noise, gaussian_blur, brightness, contrast",
         ),
         (OptimizerSpec, "'sgd', 'adamw'"),
         (ScheduleSpec, "'poly', 'plateau'"),

@@ -1,85 +1,79 @@
 """Mistakes for the previous segmentation of a cascade, so that the network learns not to believe all of it.
 
-Each transform decides first (which labels of which samples, on the CPU) and applies after, on the part of the patch that
-holds the label.
+Whether a sample is corrupted is drawn first, which of its labels once they are seen; all happens in the part of the patch that holds
+the label.
 
 References:
     nnU-Net's transforms of its cascade.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tumorseg.augmentation.draws import Generators, draw_chance
-from tumorseg.schema.augmentation import PreviousMorphology, PreviousRemoval
+from tumorseg.augmentation.dice import Dice
+from tumorseg.augmentation.samples import Sample
+from tumorseg.schema.transforms.base import CountRange, PatchFacts
+from tumorseg.schema.transforms.cascade import PreviousMorphology, PreviousRemoval
 
 
-def morphology(previous: Tensor, *, transform: PreviousMorphology, generators: Generators) -> Tensor:
-    """Erode, dilate, open or close the labels that were drawn; a label that grows replaces others.
+class CorruptionDraw(NamedTuple):
+    """Mistakes of a previous segmentation; the rest is drawn once its labels are seen."""
+
+    transform: PreviousMorphology | PreviousRemoval
+    seed: int
+
+
+def draw_corruption(
+    transform: PreviousMorphology | PreviousRemoval, facts: PatchFacts, dice: Dice
+) -> CorruptionDraw | None:
+    """Decide whether a sample's previous segmentation is corrupted."""
+    return CorruptionDraw(transform, dice.seed()) if dice.chance(transform.probability) else None
+
+
+def apply_morphology(sample: Sample, draw: CorruptionDraw, facts: PatchFacts) -> Sample:
+    """Erode, dilate, open or close the labels that are drawn; a label that grows replaces others.
 
     What lies beyond the patch is unknown, and changes nothing inside.
-
-    Args:
-        previous: (B, *space) class indices.
-        transform: probabilities and radii.
-        generators: one per sample.
     """
-    changed = previous.clone()
-    for sample, label in _drawn_labels(previous, transform, generators):
-        operation = OPERATIONS[_draw_integer(0, len(OPERATIONS), generators[sample])]
-        radius = _draw_integer(transform.least_radius, transform.largest_radius + 1, generators[sample])
-        part = _part(changed[sample], label, margin=2 * radius)  # as far as a closing looks
+    transform, dice, previous = draw.transform, Dice(draw.seed), sample.segmentation[1]
+    assert isinstance(transform, PreviousMorphology)
+    for label in _drawn_labels(previous, transform.label_probability, dice):
+        operation = dice.choice(OPERATIONS)
+        radius = dice.integer(CountRange(low=transform.least_radius, high=transform.largest_radius))
+        part = _part(previous, label, margin=2 * radius)  # as far as a closing looks
         if part.numel():  # another label may have taken its place
             mask = part == label
             grown = operation(mask, radius)
             # The part is a view: writing to it changes the sample.
             part[mask & ~grown] = 0
             part[grown] = label
-    return changed
+    return sample
 
 
-def removal(previous: Tensor, *, transform: PreviousRemoval, generators: Generators) -> Tensor:
-    """Remove a random component of the labels that were drawn, among those that are small against the patch.
-
-    Args:
-        previous: (B, *space) class indices.
-        transform: probabilities, and what is small.
-        generators: one per sample.
-    """
-    changed = previous.clone()
-    for sample, label in _drawn_labels(previous, transform, generators):
-        part = _part(changed[sample], label, margin=0)
+def apply_removal(sample: Sample, draw: CorruptionDraw, facts: PatchFacts) -> Sample:
+    """Remove a random component of the labels that are drawn, among those that are small against the patch."""
+    transform, dice, previous = draw.transform, Dice(draw.seed), sample.segmentation[1]
+    assert isinstance(transform, PreviousRemoval)
+    for label in _drawn_labels(previous, transform.label_probability, dice):
+        part = _part(previous, label, margin=0)
         components, sizes = _components((part == label).cpu().numpy())
-        small = np.flatnonzero(sizes < transform.largest_share * changed[sample].numel())
-        if len(small):
+        small = np.flatnonzero(sizes < transform.largest_share * previous.numel()).tolist()
+        if small:
             # Components are numbered from 1, sizes from 0.
-            chosen = 1 + small[_draw_integer(0, len(small), generators[sample])]
+            chosen = 1 + dice.choice(small)
             part[torch.from_numpy(components == chosen).to(part.device)] = 0
-    return changed
+    return sample
 
 
-def _drawn_labels(
-    previous: Tensor, transform: PreviousMorphology | PreviousRemoval, generators: Generators
-) -> list[tuple[int, int]]:
-    """Return sample and label of what is to be changed."""
-    drawn = []
-    for sample in draw_chance(transform.probability, (), generators).nonzero().flatten().tolist():
-        labels = [value for value in torch.unique(previous[sample]).tolist() if value > 0]
-        chosen = draw_chance(transform.label_probability, (len(labels),), [generators[sample]])[0].tolist()
-        for label, is_chosen in zip(labels, chosen, strict=True):
-            if is_chosen:
-                drawn.append((sample, label))
-    return drawn
-
-
-def _draw_integer(low: int, high: int, generator: torch.Generator) -> int:
-    """Return an integer from low to high - 1."""
-    return int(torch.randint(low, high, (), generator=generator))
+def _drawn_labels(previous: Tensor, probability: float, dice: Dice) -> list[int]:
+    """Return the labels that are to be changed."""
+    labels = [value for value in torch.unique(previous).tolist() if value > 0]
+    return [label for label in labels if dice.chance(probability)]
 
 
 def _part(segmentation: Tensor, label: int, *, margin: int) -> Tensor:

@@ -1,202 +1,203 @@
 """From a plan's list of transforms to augmented patches."""
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from tumorseg.augmentation.cascade import morphology, removal
-from tumorseg.augmentation.draws import Generators
-from tumorseg.augmentation.intensity import brightness, contrast, gaussian_noise
-from tumorseg.augmentation.spatial import Batch, affine, affine_source_size, center_crop, mirror
+from tumorseg.augmentation.copy_paste import CopyPasteDraw
+from tumorseg.augmentation.dice import Dice
+from tumorseg.augmentation.outside import OutsideDraw, clear_outside
+from tumorseg.augmentation.registry import TRANSFORMS
+from tumorseg.augmentation.samples import Sample, Transform, center_crop
 from tumorseg.errors import InputError, PlanError
-from tumorseg.schema.augmentation import AffineTransform, AugmentationSpec, MirrorTransform, TransformSpec
+from tumorseg.schema.augmentation import AugmentationSpec, TransformSpec
 from tumorseg.schema.extensions import External, load_external
+from tumorseg.schema.transforms.base import ImageTransform, PatchFacts
 
 GROUP = "tumorseg.augmentation"
 """Entry points of other packages: builder(parameters) -> (images, segmentations, generator=) -> the same two, for one
 sample (1, C, *space) at a time."""
 
-Transform = Callable[..., Batch]
-"""Takes images (B, C, *space), segmentations (B, *space) and generators=, one per sample; returns new images and labels."""
-
-Builder = Callable[[Any, tuple[int, ...]], Transform]
-"""Takes the transform's record and the patch size."""
+Draws = tuple[Any, ...]
+"""What each transform of a plan drew for one sample; None where it leaves the sample alone."""
 
 
 class _Step(NamedTuple):
-    apply: Transform
-    moves_voxels: bool
+    record: Any
+    transform: Transform
 
 
-def source_size(spec: AugmentationSpec, patch_size: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the voxels per axis to read for a patch, so that turning and zooming it out find real voxels.
-
-    Args:
-        spec: the transforms.
-        patch_size: voxels per axis that the network gets.
-    """
-    sizes = [patch_size]
-    for transform in spec.transforms:
-        if isinstance(transform, AffineTransform):
-            sizes.append(affine_source_size(transform, patch_size))
-    return tuple(max(edges) for edges in zip(*sizes, strict=True))
+class _ExternalDraw(NamedTuple):
+    seed: int
 
 
 class Augmentation:
     """The transforms of a plan for patches of one size, built once.
 
-    Each sample's result follows from the sample and its generator alone, whatever else is in the batch.
+    Each sample's result follows from the sample and its seed alone, whatever else is in the batch, and wherever it is.
     """
 
-    def __init__(self, spec: AugmentationSpec, patch_size: tuple[int, ...]) -> None:
+    def __init__(self, spec: AugmentationSpec, facts: PatchFacts) -> None:
         """Build the transforms.
 
         Args:
             spec: the transforms in their order.
-            patch_size: voxels per axis to return.
+            facts: of the patches that they return.
 
         Raises:
-            PlanError: a transform does not fit the number of axes, or another package's is not installed as planned.
+            PlanError: a transform does not fit the patches, or another package's is not installed as planned.
         """
-        for misfit in spec.misfits(len(patch_size)):
+        for misfit in spec.misfits(facts):
             raise PlanError(misfit)
-        self._patch_size = patch_size
-        self._steps = [_build(transform, patch_size) for transform in spec.transforms]
-        self._cuts_first = not any(isinstance(transform, AffineTransform) for transform in spec.transforms)
-        self.has_external = any(isinstance(transform, External) for transform in spec.transforms)
+        _check_order(spec.transforms)
+        self._facts = facts
+        self._steps = [_Step(record, _transform_of(record)) for record in spec.transforms]
+        self._cuts_first = not any(step.transform.source_size for step in self._steps)
+        self.has_external = any(isinstance(record, External) for record in spec.transforms)
         """Whether another package's transform is among them, of which nothing is known."""
 
-    def augment(self, images: Tensor, segmentations: Tensor, generators: Generators) -> Batch:
-        """Return a batch of augmented patches; the inputs stay as they are.
+    def draw(self, seed: int) -> Draws:
+        """Decide everything that is random in a sample's augmentation."""
+        dice = Dice(seed)
+        return tuple(step.transform.draw(step.record, self._facts, dice) for step in self._steps)
 
-        Transforms before the first affine one see the whole source region; without one the central patch is cut first.
+    def source_size(self, draws: Draws) -> tuple[int, ...]:
+        """Return the voxels per axis that are looked at, so that turning and zooming a patch out find real voxels."""
+        sizes = [self._facts.patch_size]
+        for step, draw in zip(self._steps, draws, strict=True):
+            if draw is not None and step.transform.source_size is not None:
+                sizes.append(step.transform.source_size(draw, self._facts))
+        return tuple(max(edges) for edges in zip(*sizes, strict=True))
 
-        Args:
-            images: (B, C, *source) intensities, on any device; the source is at least the patch.
-            segmentations: (B, *source) integer labels, on the same; (B, 2, *source) in a cascade, reference and previous.
-            generators: one CPU generator per sample, from which everything random comes.
+    def donor_classes(self, draws: Draws) -> tuple[int, ...] | None:
+        """Return the class indices on one of which a patch of another case, to paste from, is to be centred.
 
         Returns:
-            Images (B, C, *patch) and segmentations (B, *patch) or (B, 2, *patch), of unchanged types.
+            None if no other patch is wanted.
+        """
+        for draw in draws:
+            if isinstance(draw, CopyPasteDraw):
+                return draw.transform.labels
+        return None
+
+    def with_donor(self, draws: Draws, donor: Sample | None) -> Draws:
+        """Return draws that paste from another patch; with None, where none was found, they paste nothing.
+
+        Args:
+            draws: for which `donor_classes` are not None.
+            donor: of the patch's size and on any device, with as many channels and segmentations as the sample; it stays as it is.
+        """
+        return tuple(draw._replace(donor=donor) if isinstance(draw, CopyPasteDraw) else draw for draw in draws)
+
+    def apply(self, sample: Sample, draws: Draws, *, overwrites: bool = False) -> Sample:
+        """Return a sample as it was decided.
+
+        Transforms before the first one that moves voxels about see the whole source region; without one the central patch is cut first.
+
+        Args:
+            sample: on any device; its space is at least the patch.
+            draws: from `draw`.
+            overwrites: whether the sample that was given may be overwritten, as it is nobody else's; if not, it stays as it is.
+
+        Returns:
+            The sample of the patch's size, contiguous, of unchanged types.
 
         Raises:
             InputError: the shapes do not fit each other or the patch.
+            PlanError: maps would have to be moved by another package's transform.
         """
-        no_maps = images.new_empty((len(images), 0, *images.shape[2:]))
-        images, segmentations, _ = self.augment_with_maps(images, segmentations, no_maps, generators)
-        return images, segmentations
-
-    def augment_with_maps(
-        self, images: Tensor, segmentations: Tensor, maps: Tensor, generators: Generators
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return a batch of augmented patches with maps (B, M, *patch) that were moved along, but whose values stayed.
-
-        Args:
-            images: as for `augment`.
-            segmentations: as for `augment`.
-            maps: (B, M, *source) values that belong to voxels, such as distances; interpolated linearly, 0 outside.
-            generators: as for `augment`; maps draw nothing from them.
-
-        Raises:
-            InputError: as for `augment`.
-            PlanError: there are maps and a transform of another package, which does not know of them.
-        """
-        _check_shapes(images, segmentations, self._patch_size)
-        if maps.shape[1] and self.has_external:
+        patch_size = self._facts.patch_size
+        _check_shapes(sample, patch_size)
+        if self.has_external and len(sample.maps):
             raise PlanError(
                 'transforms of other packages cannot turn distance maps along; set "distance_maps": "device" in the loss'
             )
+        given = sample
         if self._cuts_first:
-            images = center_crop(images, self._patch_size).contiguous()
-            segmentations = center_crop(segmentations, self._patch_size).contiguous()
-            maps = center_crop(maps, self._patch_size).contiguous()
-        for apply, moves_voxels in self._steps:
-            if maps.shape[1] and moves_voxels:
-                # As further channels of the images, so that one draw moves both.
-                together = torch.cat((images, maps), dim=1)
-                together, segmentations = apply(together, segmentations, generators=generators)
-                images, maps = together.split((images.shape[1], maps.shape[1]), dim=1)  # type: ignore[no-untyped-call]
-            else:
-                images, segmentations = apply(images, segmentations, generators=generators)
-        return images.contiguous(), segmentations.contiguous(), maps.contiguous()
+            sample = _cut(sample, patch_size)
+        sample = self._with_layers(sample, draws, given, overwrites=overwrites)
+        for step, draw in zip(self._steps, draws, strict=True):
+            moves_about = step.transform.source_size is not None
+            if draw is None:
+                # The first one that would have moved voxels about cuts the patch; later ones find it cut.
+                sample = _cut(sample, patch_size) if moves_about else sample
+                continue
+            if not step.transform.makes_new:
+                is_of_image = isinstance(step.record, ImageTransform) and not step.record.changes_labels
+                sample = sample if overwrites else _owned(sample, given, changes_image_alone=is_of_image)
+            sample = step.transform.apply(sample, draw, self._facts)
+        return Sample(*(part.contiguous() for part in sample))
+
+    def _with_layers(self, sample: Sample, draws: Draws, given: Sample, *, overwrites: bool) -> Sample:
+        """Return a sample with the maps that transforms measure before any of them is applied, the first one's last."""
+        measured = []
+        for step, draw in zip(self._steps, draws, strict=True):
+            if draw is None or step.transform.layer is None:
+                continue
+            layer = step.transform.layer(sample, draw, self._facts)
+            measured.append(layer)
+            if isinstance(draw, OutsideDraw):
+                # Splines leave ripples where a resampled image was 0, and all others take exactly 0 for what is outside.
+                sample = sample if overwrites else _owned(sample, given, changes_image_alone=True)
+                clear_outside(sample.image, layer[0], draw)
+        return sample._replace(maps=torch.cat((sample.maps, *reversed(measured)))) if measured else sample
 
 
-def _affine(transform: AffineTransform, patch_size: tuple[int, ...]) -> Transform:
-    return partial(affine, transform=transform, patch_size=patch_size)
+def _cut(sample: Sample, patch_size: tuple[int, ...]) -> Sample:
+    return Sample(*(center_crop(part, patch_size) for part in sample))
 
 
-def _mirror(transform: MirrorTransform, patch_size: tuple[int, ...]) -> Transform:
-    return partial(mirror, transform=transform)
+def _owned(sample: Sample, given: Sample, *, changes_image_alone: bool) -> Sample:
+    """Return a sample in which a transform may overwrite what it changes, as it shares no memory with what was given."""
+    parts = []
+    for name, part, before in zip(Sample._fields, sample, given, strict=True):
+        is_shared = part.untyped_storage().data_ptr() == before.untyped_storage().data_ptr()
+        is_changed = name == "image" or not changes_image_alone
+        parts.append(part.clone(memory_format=torch.contiguous_format) if is_shared and is_changed else part)
+    return Sample(*parts)
 
 
-def _on_images(change: Callable[..., Tensor]) -> Builder:
-    """Return the builder of a transform that leaves labels alone."""
-
-    def build(transform: Any, patch_size: tuple[int, ...]) -> Transform:
-        def apply(images: Tensor, segmentations: Tensor, *, generators: Generators) -> Batch:
-            return change(images, transform=transform, generators=generators), segmentations
-
-        return apply
-
-    return build
-
-
-def _on_previous(change: Callable[..., Tensor]) -> Builder:
-    """Return the builder of a transform that changes the previous segmentation alone."""
-
-    def build(transform: Any, patch_size: tuple[int, ...]) -> Transform:
-        def apply(images: Tensor, segmentations: Tensor, *, generators: Generators) -> Batch:
-            reference, previous = segmentations.unbind(1)
-            changed = change(previous, transform=transform, generators=generators)
-            return images, torch.stack((reference, changed), dim=1)
-
-        return apply
-
-    return build
+def _check_order(records: Sequence[TransformSpec]) -> None:
+    """Raise where another package's transform might move voxels away from a map that was measured before."""
+    names = [record.name for record in records]
+    for number, record in enumerate(records):
+        later = [name for name in names[number:] if name in TRANSFORMS and TRANSFORMS[name].layer is not None]
+        if isinstance(record, External) and later:
+            raise PlanError(
+                f"{later[0]} comes after {record.name}, a transform of another package, which may move voxels and knows nothing "
+                f"of what {later[0]} measured before; put {later[0]} first"
+            )
 
 
-BUILDERS: dict[str, Builder] = {
-    "affine": _affine,
-    "mirror": _mirror,
-    "gaussian_noise": _on_images(gaussian_noise),
-    "brightness": _on_images(brightness),
-    "contrast": _on_images(contrast),
-    "previous_morphology": _on_previous(morphology),
-    "previous_removal": _on_previous(removal),
-}
+def _transform_of(record: TransformSpec) -> Transform:
+    if isinstance(record, External):
+        return Transform(_draw_external, _on_one_sample(load_external(record, GROUP)(record.parameters)))
+    return TRANSFORMS[record.name]
 
 
-def _build(transform: TransformSpec, patch_size: tuple[int, ...]) -> _Step:
-    if isinstance(transform, External):
-        # Whether it moves voxels is not known, and not asked: beside maps it is refused before.
-        return _Step(_on_each_sample(load_external(transform, GROUP)(transform.parameters)), moves_voxels=False)
-    return _Step(BUILDERS[transform.name](transform, patch_size), transform.moves_voxels)
+def _draw_external(record: External, facts: PatchFacts, dice: Dice) -> _ExternalDraw:
+    return _ExternalDraw(dice.seed())
 
 
-def _on_each_sample(change: Callable[..., Batch]) -> Transform:
-    """Return another package's transform, called with one sample and its generator at a time."""
+def _on_one_sample(change: Callable[..., tuple[Tensor, Tensor]]) -> Callable[[Sample, Any, PatchFacts], Sample]:
+    """Return another package's transform, which is called with a batch of one and a generator."""
 
-    def apply(images: Tensor, segmentations: Tensor, *, generators: Generators) -> Batch:
-        samples = zip(images.split(1), segmentations.split(1), generators, strict=True)  # type: ignore[no-untyped-call]
-        new_images, new_segmentations = [], []
-        for image, segmentation, generator in samples:
-            new_image, new_segmentation = change(image, segmentation, generator=generator)
-            new_images.append(new_image)
-            new_segmentations.append(new_segmentation)
-        return torch.cat(new_images), torch.cat(new_segmentations)
+    def apply(sample: Sample, draw: _ExternalDraw, facts: PatchFacts) -> Sample:
+        generator = torch.Generator().manual_seed(draw.seed)
+        # Without a cascade, which refuses such transforms, there is one segmentation.
+        image, segmentation = change(sample.image[None], sample.segmentation, generator=generator)
+        return Sample(image[0], segmentation, sample.maps)
 
     return apply
 
 
-def _check_shapes(images: Tensor, segmentations: Tensor, patch_size: tuple[int, ...]) -> None:
-    space = images.shape[2:]
-    count = images.shape[0]
-    aligned = segmentations.shape in ((count, *space), (count, 2, *space)) and len(space) == len(patch_size)
-    if not aligned or any(size < wanted for size, wanted in zip(space, patch_size, strict=True)):
+def _check_shapes(sample: Sample, patch_size: tuple[int, ...]) -> None:
+    spaces = [tuple(part.shape[1:]) for part in sample]
+    fits = len(spaces[0]) == len(patch_size) and spaces.count(spaces[0]) == len(spaces)
+    if not fits or any(size < wanted for size, wanted in zip(spaces[0], patch_size, strict=True)):
         raise InputError(
-            f"images have shape {tuple(images.shape)}, segmentations {tuple(segmentations.shape)}; expected the same "
-            f"batch and space, at least the patch {patch_size} in every axis"
+            f"image has shape {tuple(sample.image.shape)}, segmentation {tuple(sample.segmentation.shape)}, maps "
+            f"{tuple(sample.maps.shape)}; expected the same space, at least the patch {patch_size} in every axis"
         )

@@ -20,6 +20,7 @@ VERBS = {
     "fingerprint": "measure a dataset",
     "plan": "decide everything for a dataset and write the plan",
     "preprocess": "fill the case store",
+    "augment": "show on a case what augmentation does",
     "train": "train a fold, or go on where it stopped",
     "validate": "predict and score a fold's held-out cases",
     "predict": "segment images with a trained model",

@@ -33,6 +33,11 @@ OPTIONS = ("epochs", "iterations", "max_hours", "seed")
 )
 @click.option("--no-mlflow", is_flag=True, help="Do not mirror it to MLflow.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes for preprocessing at most.")
+@click.option(
+    "--num-workers",
+    type=click.IntRange(min=0),
+    help="Threads that read and augment beside the steps; 0: each batch when it is needed.  [default: as many as cores and memory allow]",
+)
 @click.pass_obj
 def command(settings: Settings, /, *, plan_path: Path, validation: str, no_mlflow: bool, **options: Any) -> int:
     """Train one fold to its planned end; the same command goes on after an interruption."""

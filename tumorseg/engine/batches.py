@@ -7,23 +7,19 @@ an interruption, and it does not matter which thread or process reads which item
 """
 
 import struct
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from tumorseg.augmentation.samples import Sample
 from tumorseg.ops.cropping import centred_box, clamped_box, pad_to_box
 from tumorseg.types import Box, Image, Segmentation
 
 TRAINING, VALIDATION = 0, 1
 """Streams of random numbers."""
-READ_AHEAD = 3
-"""Batches that are read while the network computes."""
 
 
 class CaseReader(Protocol):
@@ -79,34 +75,29 @@ class Item(NamedTuple):
         """Return the generator that decides which patch is read."""
         return np.random.default_rng(self._seed(0))
 
-    def augmentation_generator(self) -> torch.Generator:
-        """Return the generator of the patch's augmentation."""
-        return torch.Generator().manual_seed(self._seed(1))
+    def augmentation_seed(self) -> int:
+        """Return the seed of the patch's augmentation."""
+        return self._seed(1)
+
+    def donor_generator(self) -> np.random.Generator:
+        """Return the generator that decides which other patch something is pasted from."""
+        return np.random.default_rng(self._seed(2))
 
     def _seed(self, purpose: int) -> int:
         """Return a number of 64 bits."""
-        # torch's generator on the CPU uses the low 32 bits only: samples that share them draw the same angles, not the
-        # same patch, since numpy's generator uses all. A hash takes a tenth of the time of numpy's SeedSequence, which
-        # is felt in batches of hundreds of small patches. Its input is little-endian whatever the machine.
+        # A hash takes a tenth of the time of numpy's SeedSequence, which is felt in batches of hundreds of small patches. Its
+        # input is little-endian whatever the machine.
         place = struct.pack("<QQQQQ", *self, purpose)
         return int.from_bytes(blake2b(place, digest_size=8).digest(), "little")
 
 
-class Batch(NamedTuple):
-    """Patches as read, before augmentation."""
+class Patch(NamedTuple):
+    """A patch as read, before augmentation."""
 
-    images: Tensor
-    """(B, C, *source), float32."""
-    segmentations: Tensor
-    """(B, *source), int64 class indices; in a cascade (B, 2, *source), those of the reference and of the previous model."""
-    case_ids: tuple[str, ...]
-    """Case of each patch."""
-    items: tuple[Item, ...]
-    """Place of each patch."""
-    distances: Tensor | None = None
-    """(B, K, *source), mm: signed distances from each output's surface, for losses that have them measured while reading."""
-    has_ignored: bool | None = None
-    """Whether any voxel of the reference is `IGNORE`; None if nobody has looked."""
+    sample: Sample
+    """Image (C, *source) float32; int64 class indices (1, *source), in a cascade (2, *source): those of the reference and of the
+    previous model; no maps."""
+    case_id: str
 
 
 def drawn_case(reader: CaseReader, item: Item) -> str:
@@ -115,16 +106,15 @@ def drawn_case(reader: CaseReader, item: Item) -> str:
 
 
 def _draw_case(reader: CaseReader, rng: np.random.Generator) -> str:
-    return reader.case_ids[rng.integers(len(reader.case_ids))]
+    case_ids = reader.case_ids
+    return case_ids[rng.integers(len(case_ids))]
 
 
 class PatchSpec(NamedTuple):
-    """Size, margin and sampling of patches."""
+    """Size and sampling of patches."""
 
     patch_size: tuple[int, ...]
     """Voxels that the network sees; two or three axes."""
-    source_size: tuple[int, ...]
-    """Voxels that are read around it, for augmentation to turn in."""
     batch_size: int
     foreground_fraction: float
     """Share of patches centred on foreground, at least one unless 0."""
@@ -134,25 +124,6 @@ class PatchSpec(NamedTuple):
     """Whether the previous segmentation of a cascade is read along."""
 
 
-def read_items(reader: CaseReader, spec: PatchSpec, items: Sequence[Item]) -> Batch:
-    """Draw and read some items of a batch, or all.
-
-    Args:
-        reader: the cases.
-        spec: size, margin and sampling of the patches of the whole batch.
-        items: which ones, in the order of the result.
-    """
-    images, segmentations, case_ids = [], [], []
-    for item in items:
-        image, segmentation, case_id = _read_patch(reader, spec, item)
-        images.append(image)
-        segmentations.append(segmentation)
-        case_ids.append(case_id)
-    # Cases are stored as int8 or int16, with which torch cannot look up a table.
-    classes = np.stack(segmentations).astype(np.int64)
-    return Batch(torch.from_numpy(np.stack(images)), torch.from_numpy(classes), tuple(case_ids), tuple(items))
-
-
 def first_forced(batch_size: int, foreground_fraction: float) -> int:
     """Return the first item of a batch that is centred on foreground (nnU-Net's rounding, but at least one)."""
     if foreground_fraction == 0:
@@ -160,27 +131,69 @@ def first_forced(batch_size: int, foreground_fraction: float) -> int:
     return min(round(batch_size * (1 - foreground_fraction)), batch_size - 1)
 
 
-def _read_patch(reader: CaseReader, spec: PatchSpec, item: Item) -> tuple[Image, Segmentation, str]:
+def read_patch(reader: CaseReader, spec: PatchSpec, item: Item, source_size: tuple[int, ...]) -> Patch:
+    """Draw and read a patch.
+
+    Args:
+        reader: the cases.
+        spec: size and sampling of the patches of a batch.
+        item: which one.
+        source_size: voxels that are read around it, for augmentation to turn in; at least the patch.
+    """
     rng = item.patch_generator()
     is_forced = item.item >= first_forced(spec.batch_size, spec.foreground_fraction)
     case_id = _draw_case(reader, rng)  # the first draw
     shape = reader.shape(case_id)
     # Cases have three axes: a patch of two is one slice thick.
-    patch = (1,) * (3 - len(spec.patch_size)) + spec.patch_size
-    source = (1,) * (3 - len(spec.source_size)) + spec.source_size
+    flat = (1,) * (3 - len(spec.patch_size))
+    patch, source = flat + spec.patch_size, flat + source_size
     centre = _foreground_voxel(reader, spec.scored_classes, case_id, rng) if is_forced else None
     if centre is None:
         centre = _supervised_voxel(reader, case_id, rng)
     # A patch that would stick out is moved inside: beyond the image there is nothing to learn from.
     box = _random_box(shape, patch, rng) if centre is None else clamped_box(centred_box(centre, patch), shape)
-    wide = _widen(box, source)
-    image, segmentation = reader.read(case_id, wide)
-    if spec.has_previous:
-        segmentation = np.stack((segmentation, reader.read_previous(case_id, wide)))
-    image, segmentation = pad_to_box(image, wide, shape), pad_to_box(segmentation, wide, shape)
+    return Patch(_cut(reader, case_id, _widen(box, source), spec), case_id)
+
+
+def read_donor(reader: CaseReader, spec: PatchSpec, item: Item, classes: Sequence[int]) -> Patch | None:
+    """Draw and read a patch of another case than an item's, for something of it to be pasted into the item's.
+
+    Args:
+        reader: the cases.
+        spec: size of the patches.
+        item: whose patch something is pasted into.
+        classes: on a voxel of one of which it is centred, each that the case has as likely.
+
+    Returns:
+        The patch, of the patch's size; None if the other case has none of the classes, or there is no other case.
+    """
+    case_ids, own = reader.case_ids, drawn_case(reader, item)
+    if len(case_ids) == 1:
+        return None
+    rng = item.donor_generator()
+    # Any but its own, which is passed over.
+    number = int(rng.integers(len(case_ids) - 1))
+    case_id = case_ids[number + (number >= case_ids.index(own))]
+    each = [(index,) for index in classes]
+    centre = _foreground_voxel(reader, each, case_id, rng)
+    if centre is None:
+        return None
+    patch = (1,) * (3 - len(spec.patch_size)) + spec.patch_size
+    box = clamped_box(centred_box(centre, patch), reader.shape(case_id))
+    return Patch(_cut(reader, case_id, box, spec), case_id)
+
+
+def _cut(reader: CaseReader, case_id: str, box: Box, spec: PatchSpec) -> Sample:
+    """Return what lies in a box of three axes, 0 beyond the image; of a network of two axes its one plane."""
+    shape = reader.shape(case_id)
+    image, classes = reader.read(case_id, box)
+    layers = [classes, reader.read_previous(case_id, box)] if spec.has_previous else [classes]
+    image, segmentation = pad_to_box(image, box, shape), pad_to_box(np.stack(layers), box, shape)
     if len(spec.patch_size) == 2:
-        image, segmentation = image[:, 0], segmentation[..., 0, :, :]
-    return image, segmentation, case_id
+        image, segmentation = image[:, 0], segmentation[:, 0]
+    # Cases are stored as int8 or int16, with which torch cannot look up a table.
+    classes_of_voxels = torch.from_numpy(segmentation.astype(np.int64))
+    return Sample(torch.from_numpy(image), classes_of_voxels, torch.empty(0, *image.shape[1:]))
 
 
 def _widen(box: Box, size: Sequence[int]) -> Box:
@@ -230,20 +243,3 @@ def _random_box(shape: Sequence[int], patch: Sequence[int], rng: np.random.Gener
     # The bound is exclusive; along an axis that is shorter than the patch only 0 is left, and the box is centred below.
     lowers = [int(rng.integers(max(size - edge, 0) + 1)) for size, edge in zip(shape, patch, strict=True)]
     return clamped_box(tuple((lower, lower + edge) for lower, edge in zip(lowers, patch, strict=True)), shape)
-
-
-def read_ahead(load: Callable[[int], Batch], numbers: Iterable[int]) -> Generator[Batch, None, None]:
-    """Yield batches in order while a thread reads the next ones; an error surfaces at its batch."""
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as pool:
-        waiting: deque[Future[Batch]] = deque()
-        try:
-            for number in numbers:
-                waiting.append(pool.submit(load, number))
-                if len(waiting) > READ_AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            # Whoever asked may have stopped early: what has not begun need not be read before the thread can end.
-            for future in waiting:
-                future.cancel()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tumorseg.engine.averaging import Pass
-from tumorseg.engine.learner import mixed_precision
+from tumorseg.engine.execution import mixed_precision
 from tumorseg.errors import InputError
 
 CAUSE_CHARACTERS = 200

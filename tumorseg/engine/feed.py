@@ -1,32 +1,29 @@
-"""From cases to batches on the device: patches read ahead, checked, augmented, with distances where the loss wants them."""
+"""The batches of a training in their order, read, augmented and brought to the device while the network computes."""
 
-import time
-from collections.abc import Generator, Iterable
-from functools import cached_property
-from typing import NamedTuple
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import chain
+from typing import NamedTuple, TypeVar
 
-from torch import Tensor
+from tumorseg.engine.batches import TRAINING, VALIDATION, CaseReader, Item
+from tumorseg.engine.learner import Learner
+from tumorseg.engine.patch_feed import Assembly, FeedBatch, PatchFeed
+from tumorseg.engine.patch_reader import LoadedItem
+from tumorseg.engine.readers import Reading, Room, ahead, compute_alone, decide_reading
+from tumorseg.engine.side_stream import SideStream
+from tumorseg.schema.plan import Configuration
+from tumorseg.schema.training import Training
 
-from tumorseg.augmentation.pipeline import Augmentation, source_size
-from tumorseg.engine.batches import (
-    TRAINING,
-    VALIDATION,
-    Batch,
-    CaseReader,
-    Item,
-    PatchSpec,
-    drawn_case,
-    read_ahead,
-    read_items,
-)
-from tumorseg.engine.cascade_channels import with_previous
-from tumorseg.engine.learner import Inputs, Learner
-from tumorseg.errors import InputError
-from tumorseg.losses.compound import CompoundLoss
-from tumorseg.losses.registry import build_loss
-from tumorseg.schema.augmentation import AugmentationSpec
-from tumorseg.schema.plan import Configuration, Training
-from tumorseg.schema.targets import IGNORE, Targets, num_previous
+T = TypeVar("T")
+
+PLACED_AHEAD = 1
+"""Batches that are brought to a GPU while it takes a step: its memory is the network's."""
+TASKS_PER_READER = 2
+"""Parts into which a batch is divided, so that all readers are at it and none has the last part for long."""
+
+Finish = Callable[[], FeedBatch]
+"""Waits for a batch that has begun."""
 
 
 class Data(NamedTuple):
@@ -37,124 +34,12 @@ class Data(NamedTuple):
     """None with `--fold all`."""
 
 
-class FeedBatch(NamedTuple):
-    """A batch on the device."""
+class Place(NamedTuple):
+    """Place of a batch."""
 
+    stream: int
+    """`TRAINING` or `VALIDATION`."""
     number: int
-    """Of the batch."""
-    case_ids: tuple[str, ...]
-    """Case of each patch."""
-    inputs: Inputs
-
-
-class PatchFeed:
-    """Batches of one stream. Batch number i follows from the training's seed, the stream and i alone."""
-
-    def __init__(
-        self, reader: CaseReader, configuration: Configuration, learner: Learner, *, seed: int, stream: int
-    ) -> None:
-        """Prepare reading.
-
-        Args:
-            reader: the cases.
-            configuration: what patches are like.
-            learner: says what is predicted, and on which device.
-            seed: of the training.
-            stream: `TRAINING`, or `VALIDATION`, whose patches are not augmented.
-
-        Raises:
-            PlanError: another package's transform or loss is not installed as planned.
-        """
-        is_training = stream == TRAINING
-        augmentation = configuration.augmentation if is_training else AugmentationSpec()
-        self._reader, self._configuration = reader, configuration
-        self._share = learner.ranks.share(configuration.batch_size)
-        self._targets, self._device = learner.targets, learner.device
-        self._seed, self._stream = seed, stream
-        self._spec = patch_spec(configuration, learner.targets, augmentation)
-        self._augmentation = Augmentation(augmentation, configuration.patch_size)
-        self._is_cascade = configuration.previous_configuration is not None
-        self._reads_distances = is_training and configuration.loss.reads_distances
-        self.waited_s = 0.0
-        """Seconds that were spent waiting for patches to be read, so far."""
-
-    def batches(self, numbers: Iterable[int]) -> Generator[FeedBatch, None, None]:
-        """Yield batches in order, while the next ones are read."""
-        waiting = read_ahead(self.load, numbers)
-        try:
-            while True:
-                asked = time.perf_counter()
-                batch = next(waiting, None)
-                self.waited_s += time.perf_counter() - asked
-                if batch is None:
-                    return
-                yield FeedBatch(batch.items[0].number, self._cases_of(batch), self.inputs(batch))
-        finally:
-            # Or the thread would read on until the generator is collected.
-            waiting.close()
-
-    def _item(self, number: int, item: int) -> Item:
-        return Item(self._seed, self._stream, number, item)
-
-    def _cases_of(self, batch: Batch) -> tuple[str, ...]:
-        """Return the cases of a whole batch, those that other processes read included."""
-        size = self._spec.batch_size
-        if len(batch.items) == size:
-            return batch.case_ids
-        number = batch.items[0].number
-        return tuple(drawn_case(self._reader, self._item(number, item)) for item in range(size))
-
-    def load(self, number: int) -> Batch:
-        """Read this process's share of a batch, with distances if they are to be measured while reading; called by a thread.
-
-        Raises:
-            InputError: a segmentation holds an index that is no class.
-        """
-        batch = read_items(self._reader, self._spec, [self._item(number, item) for item in self._share])
-        # Checked here, on the CPU, where nobody has to wait for a GPU to know.
-        reference = batch.segmentations[:, 0] if self._is_cascade else batch.segmentations
-        low, high = (int(limit) for limit in reference.aminmax())
-        if low < IGNORE or high >= self._targets.num_classes:
-            raise InputError(self._bad_indices(batch, reference))
-        distances = self._reader_loss.distance_maps(reference) if self._reads_distances else None
-        return batch._replace(distances=distances, has_ignored=low == IGNORE)
-
-    def _bad_indices(self, batch: Batch, reference: Tensor) -> str:
-        num_classes = self._targets.num_classes
-        is_bad = ((reference < IGNORE) | (reference >= num_classes)).flatten(1).any(1).tolist()
-        cases = sorted({case_id for case_id, bad in zip(batch.case_ids, is_bad, strict=True) if bad})
-        return (
-            f"the stored segmentations of cases {', '.join(cases)} hold class indices from {int(reference.min())} to "
-            f"{int(reference.max())}; expected 0 to {num_classes - 1}, or {IGNORE} for ignored; remove these cases from the case "
-            "store and preprocess again"
-        )
-
-    @cached_property
-    def _reader_loss(self) -> CompoundLoss:
-        """Return the loss on the CPU, to measure distances there."""
-        return build_loss(self._configuration.loss, self._targets, self._configuration.spacing_mm)
-
-    def inputs(self, batch: Batch) -> Inputs:
-        """Return a batch as network and loss take it, augmented on the device."""
-        # Without distances, maps of no channel: one way through augmentation for both.
-        maps = batch.images[:, :0] if batch.distances is None else batch.distances
-        images, segmentations, distances = self._augmentation.augment_with_maps(
-            batch.images.to(self._device, non_blocking=True),
-            batch.segmentations.to(self._device, non_blocking=True),
-            maps.to(self._device, non_blocking=True),
-            [item.augmentation_generator() for item in batch.items],
-        )
-        if self._is_cascade:
-            segmentations, previous = segmentations.unbind(1)
-            images = with_previous(images, previous, num_previous(self._configuration, self._targets))
-        has_ignored = batch.has_ignored
-        if len(batch.items) < self._spec.batch_size:
-            # The shares of others may have what this one lacks.
-            has_ignored = self._targets.ignore_value is not None
-        if self._augmentation.has_external:
-            # What another package's transform makes of class indices has to be looked at.
-            has_ignored = None
-        return Inputs(images, segmentations, None if batch.distances is None else distances, has_ignored)
 
 
 class Feeds(NamedTuple):
@@ -163,23 +48,115 @@ class Feeds(NamedTuple):
     training: PatchFeed
     validation: PatchFeed | None
     """None with `--fold all`."""
+    reading: Reading
+    """How patches are read."""
+
+    def batches(self, places: Iterable[Place]) -> Generator[FeedBatch, None, None]:
+        """Yield batches in order, while the next ones are read, whatever their streams.
+
+        An error comes up in place of the batch that it belongs to. Once closed, no thread is left.
+
+        Args:
+            places: drawn a few ahead of the batches, so that they may be endless.
+        """
+        device = self.training.device
+        with _threads(max(1, self.reading.num_workers)) as (readers, feeder):
+            if self.training.reader.augments:
+                begun = (self._begin(readers, place) for place in places)
+                finishing = ahead(begun, self.reading.num_ahead)
+            else:
+                stream = SideStream(device)
+                loading = ((place, self._begin_loading(readers, place)) for place in places)
+                loaded = ahead(loading, self.reading.num_ahead)
+                begun = (self._begin_placing(feeder, stream, place, futures) for place, futures in loaded)
+                finishing = ahead(begun, min(PLACED_AHEAD, self.reading.num_ahead))
+            for finish in finishing:
+                yield finish()
+
+    def _feed(self, place: Place) -> PatchFeed:
+        feed = self.training if place.stream == TRAINING else self.validation
+        assert feed is not None  # nobody asks for held-out batches where there are none
+        return feed
+
+    def _begin(self, readers: ThreadPoolExecutor, place: Place) -> Finish:
+        """Have a batch read and augmented on the CPU."""
+        feed, number = self._feed(place), place.number
+        parts = self._parts(feed.items(number))
+        assembly = Assembly(sum(map(len, parts)))
+        futures = [readers.submit(feed.load_into, assembly, part) for part in parts]
+
+        def finish() -> FeedBatch:
+            facts = _joined(futures)
+            return feed.batch(number, facts, feed.joined(assembly, facts))
+
+        return finish
+
+    def _parts(self, items: Sequence[Item]) -> list[list[tuple[int, Item]]]:
+        """Return the patches of a batch with their places, in parts: one by one, hundreds of small ones take long to hand out."""
+        placed = list(enumerate(items))
+        size = -(-len(placed) // (TASKS_PER_READER * max(1, self.reading.num_workers)))
+        return [placed[first : first + size] for first in range(0, len(placed), size)]
+
+    def _begin_loading(self, readers: ThreadPoolExecutor, place: Place) -> list[Future[list[LoadedItem]]]:
+        feed = self._feed(place)
+        return [readers.submit(feed.load_items, part) for part in self._parts(feed.items(place.number))]
+
+    def _begin_placing(
+        self, feeder: ThreadPoolExecutor, stream: SideStream, place: Place, loading: Sequence[Future[list[LoadedItem]]]
+    ) -> Finish:
+        """Have a batch that is being read brought to the device, and augmented there."""
+        feed = self._feed(place)
+
+        def put() -> FeedBatch:
+            items = _joined(loading)
+            with stream.work():
+                inputs = feed.inputs(items, stream.wait)
+            return feed.batch(place.number, [item.facts for item in items], inputs)
+
+        placed = feeder.submit(put)
+
+        def finish() -> FeedBatch:
+            batch = placed.result()
+            stream.hand_over(batch.inputs)
+            return batch
+
+        return finish
 
 
-def open_feeds(data: Data, configuration: Configuration, training: Training, learner: Learner) -> Feeds:
-    """Return the batches of a training's cases and of those that it holds out."""
+def _joined(parts: Iterable[Future[list[T]]]) -> list[T]:
+    """Wait for the parts of a batch, in their order, so that of several errors the first one comes up."""
+    return list(chain.from_iterable(part.result() for part in parts))
+
+
+@contextmanager
+def _threads(num_readers: int) -> Iterator[tuple[ThreadPoolExecutor, ThreadPoolExecutor]]:
+    """Keep threads that read, and one that feeds a GPU; each starts when there is something to do for it."""
+    readers = ThreadPoolExecutor(num_readers, "reader", initializer=compute_alone)
+    feeder = ThreadPoolExecutor(1, "feeder", initializer=compute_alone)
+    try:
+        yield readers, feeder
+    finally:
+        # What has not begun need not be read any more; told first, as the feeder waits for it.
+        readers.shutdown(wait=False, cancel_futures=True)
+        feeder.shutdown(cancel_futures=True)
+        readers.shutdown()
+
+
+def open_feeds(
+    data: Data, configuration: Configuration, training: Training, learner: Learner, *, num_workers: int | None = None
+) -> Feeds:
+    """Return the batches of a training's cases and of those that it holds out.
+
+    Args:
+        data: the cases.
+        configuration: what patches are like.
+        training: its seed.
+        learner: says what is predicted, where, and in how many processes.
+        num_workers: threads that read beside the steps; 0 for none, None for as many as cores and memory allow.
+    """
     feed = PatchFeed(data.training, configuration, learner, seed=training.seed, stream=TRAINING)
+    reading = decide_reading(Room.here(learner.ranks.size), feed.needs(), num_workers)
     if data.validation is None:
-        return Feeds(feed, None)
-    return Feeds(feed, PatchFeed(data.validation, configuration, learner, seed=training.seed, stream=VALIDATION))
-
-
-def patch_spec(configuration: Configuration, targets: Targets, augmentation: AugmentationSpec) -> PatchSpec:
-    """Return size, margin and sampling of a configuration's patches."""
-    return PatchSpec(
-        patch_size=configuration.patch_size,
-        source_size=source_size(augmentation, configuration.patch_size),
-        batch_size=configuration.batch_size,
-        foreground_fraction=configuration.sampling.foreground_fraction,
-        scored_classes=targets.scored_classes,
-        has_previous=configuration.previous_configuration is not None,
-    )
+        return Feeds(feed, None, reading)
+    held_out = PatchFeed(data.validation, configuration, learner, seed=training.seed, stream=VALIDATION)
+    return Feeds(feed, held_out, reading)

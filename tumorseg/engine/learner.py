@@ -8,27 +8,17 @@ import torch
 from torch import Tensor
 
 from tumorseg.engine.accumulation import Outputs, backward_in_parts, carry_back, listed
+from tumorseg.engine.execution import compiled, execution_on, mixed_precision
 from tumorseg.engine.faults import can_be_taken
 from tumorseg.engine.optimisation import Optimisation, groups_of
 from tumorseg.engine.ranks import ALONE, Ranks
-from tumorseg.engine.weights import initial_network, load_weights
+from tumorseg.engine.weights import initial_network, load_weights, place
 from tumorseg.errors import TrainingError
 from tumorseg.losses.compound import LossValue
 from tumorseg.losses.registry import build_loss
-from tumorseg.schema.plan import Configuration, Training
+from tumorseg.schema.plan import Configuration
 from tumorseg.schema.targets import Targets
-
-PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-
-
-def step_dtype(device: torch.device, precision: str) -> torch.dtype:
-    """Return the type in which a device computes at a plan's precision: only a GPU takes the half ones."""
-    return PRECISIONS[precision] if device.type == "cuda" else torch.float32
-
-
-def mixed_precision(device: torch.device, dtype: torch.dtype) -> torch.autocast:
-    """Return the context of forward passes in a type; without effect for float32."""
-    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not torch.float32)
+from tumorseg.schema.training import Training
 
 
 class Inputs(NamedTuple):
@@ -83,21 +73,24 @@ class Learner:
         self.targets = targets
         self._num_parts = configuration.gradient_accumulation
         self._num_iterations = training.epochs * training.iterations_per_epoch
-        self._dtype = step_dtype(self.device, training.precision)
-        self.network = initial_network(
+        self.execution = execution_on(self.device, training)
+        """How the network runs in a step."""
+        network = initial_network(
             configuration,
             num_channels=num_channels,
             num_outputs=targets.num_outputs,
             seed=training.seed,
             device=self.device,
         )
+        self.network = place(network, self.device, channels_last=self.execution.channels_last)
+        self._pass = compiled(self.network) if self.execution.compiles else self.network
         self.loss = build_loss(configuration.loss, targets, configuration.spacing_mm).to(self.device)
-        scaler = torch.amp.GradScaler(self.device.type, enabled=self._dtype is torch.float16)
+        scaler = torch.amp.GradScaler(self.device.type, enabled=self.execution.dtype is torch.float16)
         self.optimisation = Optimisation(configuration, training, self.network, groups_of(self.loss.weighting), scaler)
 
     def autocast(self) -> torch.autocast:
         """Return the context in which forward passes run."""
-        return mixed_precision(self.device, self._dtype)
+        return mixed_precision(self.device, self.execution.dtype)
 
     def step(self, inputs: Inputs, iteration: int) -> StepResult:
         """Take one step of the optimizer, unless loss or gradient is not finite.
@@ -162,8 +155,7 @@ class Learner:
 
     def _forward(self, images: Tensor) -> Outputs:
         with self.autocast():
-            outputs: Outputs = self.network(images)
-            return outputs
+            return self._pass(self.execution.ordered(images))
 
     def peak_memory_bytes(self) -> int:
         """Return the peak of memory so far: reserved on a CUDA device, else of the process."""

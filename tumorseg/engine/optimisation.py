@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from tumorseg.engine.schedules import Schedule, build_optimizer, build_schedule
 from tumorseg.losses.weighting import Weighting
-from tumorseg.schema.plan import Configuration, Training
+from tumorseg.schema.plan import Configuration
+from tumorseg.schema.training import Training
 
 
 class Group(NamedTuple):

@@ -2,7 +2,7 @@
 
 import torch
 
-from tumorseg.engine.learner import PRECISIONS
+from tumorseg.engine.execution import PRECISIONS
 
 NO_BF16 = (
     "this processor does not compute in bf16 (AVX512-BF16 or AMX): the network runs in fp32, in twice the time or more"

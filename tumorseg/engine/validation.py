@@ -1,13 +1,14 @@
 """Loss and pooled DSC on held-out patches, the same ones each time."""
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from tumorseg.engine.feed import PatchFeed
 from tumorseg.engine.learner import Learner
+from tumorseg.engine.patch_feed import FeedBatch
 from tumorseg.engine.scores import PooledDice
 from tumorseg.errors import TrainingError
 
@@ -21,24 +22,23 @@ class Validation(NamedTuple):
     """Of each label or region over all patches; None where there was nothing to find and nothing found."""
 
 
-def validate(learner: Learner, feed: PatchFeed | None, *, num_batches: int, iteration: int) -> Validation:
+def validate(learner: Learner, batches: Iterable[FeedBatch] | None, *, iteration: int) -> Validation:
     """Score the network on held-out patches.
 
     Args:
         learner: the network and its loss.
-        feed: held-out patches, if there are any.
-        num_batches: how many, from the first one on.
+        batches: held-out patches; None if there are none.
         iteration: steps of the training so far, for the error.
 
     Raises:
         TrainingError: the loss of no batch is finite.
     """
-    if feed is None:
+    if batches is None:
         return Validation(None, {})
     pooled, totals = PooledDice(learner.targets), list[Tensor]()
     learner.network.eval()
     with torch.inference_mode():
-        for batch in feed.batches(range(num_batches)):
+        for batch in batches:
             with learner.autocast():
                 # In evaluation a network returns full resolution alone.
                 logits = learner.whole(learner.network(batch.inputs.images))

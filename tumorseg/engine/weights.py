@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from tumorseg.engine.execution import memory_order
 from tumorseg.errors import TrainingError
 from tumorseg.networks.registry import build_network
 from tumorseg.schema.plan import Configuration
@@ -36,18 +37,18 @@ def initial_network(
     return place(network, device)
 
 
-def place(network: nn.Module, device: torch.device) -> nn.Module:
-    """Move a network to a device; on the CPU the weights of convolutions are put channels last.
+def place(network: nn.Module, device: torch.device, *, channels_last: bool = False) -> nn.Module:
+    """Move a network to a device; on the CPU, and where it is asked for, the weights of convolutions are put channels last.
 
     With few channels, as in networks that a CPU can train, convolutions are then about a quarter faster (measured on
     12 features, 40 x 56 x 40, two cores); results differ by rounding only.
     """
     network = network.to(device)
-    if device.type == "cpu":
+    if channels_last or device.type == "cpu":
         for module in network.modules():
             if isinstance(module, CONVOLUTIONS):
-                order = torch.channels_last_3d if module.weight.ndim == 5 else torch.channels_last
-                module.weight.data = module.weight.data.contiguous(memory_format=order)
+                weight = module.weight.data
+                module.weight.data = weight.contiguous(memory_format=memory_order(weight))
     return network
 
 

@@ -5,6 +5,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from tumorseg.networks.normalised import normalised_activation
 from tumorseg.schema.networks import Axes, UNetTopology
 
 Channels = tuple[int, int]
@@ -27,9 +28,21 @@ def conv_norm(
     return nn.Sequential(convolution, _NORMS[spec.num_axes](channels[1], eps=spec.norm_eps, affine=True))
 
 
-def conv_unit(spec: UNetTopology, channels: Channels, *, kernel_size: Axes, stride: Axes) -> nn.Sequential:
+class ConvUnit(nn.Sequential):
+    """Convolution, normalisation, leaky ReLU; the last two as one step."""
+
+    def __init__(self, spec: UNetTopology, channels: Channels, *, kernel_size: Axes, stride: Axes) -> None:
+        super().__init__(*conv_norm(spec, channels, kernel_size=kernel_size, stride=stride))
+        self.negative_slope = spec.negative_slope
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map features (B, channels in, *space) to (B, channels out, *space / stride)."""
+        return normalised_activation(self[1], self[0](features), self.negative_slope)
+
+
+def conv_unit(spec: UNetTopology, channels: Channels, *, kernel_size: Axes, stride: Axes) -> ConvUnit:
     """Return convolution, normalisation, leaky ReLU."""
-    return nn.Sequential(*conv_norm(spec, channels, kernel_size=kernel_size, stride=stride), _activation(spec))
+    return ConvUnit(spec, channels, kernel_size=kernel_size, stride=stride)
 
 
 def conv_stack(spec: UNetTopology, channels: Channels, *, count: int, kernel_size: Axes, stride: Axes) -> nn.Sequential:
@@ -59,14 +72,17 @@ class ResidualBlock(nn.Module):
         if channels[0] != channels[1]:
             # nnU-Net's has no bias either, and its weights have to fit.
             self.shortcut.append(conv_norm(spec, channels, kernel_size=once, stride=once, bias=False))
-        self.activation = _activation(spec)
+        self.negative_slope = spec.negative_slope
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features (B, channels in, *space) to (B, channels out, *space / stride)."""
-        out: Tensor = self.second(self.first(features))
-        # In place: the backward pass of a sum needs neither of its parts.
-        out += self.shortcut(features)
-        return cast(Tensor, self.activation(out))
+        convolution, norm = self.second
+        return normalised_activation(
+            norm,
+            convolution(self.first(features)),
+            self.negative_slope,
+            added=self.shortcut(features),
+        )
 
 
 def residual_stack(
@@ -104,7 +120,3 @@ def initialize(network: nn.Module, negative_slope: float) -> None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, ResidualBlock):
             nn.init.zeros_(cast(Tensor, module.second[1].weight))
-
-
-def _activation(spec: UNetTopology) -> nn.LeakyReLU:
-    return nn.LeakyReLU(spec.negative_slope, inplace=True)

@@ -1,24 +1,22 @@
 """Fields of a plan that a user sets by name: `--set training.epochs=4`."""
 
 import json
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from pydantic import JsonValue
 
 from tumorseg.errors import PlanError
-from tumorseg.losses.presets import deep_supervision_weights, loss_preset
-from tumorseg.planning.choices.augmentation import cascade_augmentation, cascade_reasons
-from tumorseg.planning.families.registry import converted
-from tumorseg.schema.augmentation import AugmentationSpec, PreviousMorphology, PreviousRemoval
+from tumorseg.planning.deciding_fields import DECIDING, Setting, following, refit_augmentation, rule_of
+from tumorseg.schema.augmentation import CUSTOM, AugmentationSpec
 from tumorseg.schema.base import Record, parse_record
-from tumorseg.schema.extensions import External
 from tumorseg.schema.fields import Place, is_choice, is_field, nearest, places, rank, replaced, values_at
-from tumorseg.schema.losses import LossPreset, LossSpec, OverlapLoss
-from tumorseg.schema.networks import NETWORKS
 from tumorseg.schema.plan import Configuration, Plan, Reason
 
 SETTABLE = ("training", "default_configuration", "configurations")
+FITTED_TO = ("patch_size", "normalization")
+"""Fields of a configuration that transforms go by."""
 SET_BY_USER = "set by the user"
 """The rule of a field that was set."""
 
@@ -85,8 +83,7 @@ def apply_overrides(plan: Plan, overrides: Sequence[Override]) -> Plan:
         for field in _full_fields(one.field, plan):
             full.append(_Full(field, one.value, is_specific=field == one.field))
     planned: dict[tuple[str, bool], JsonValue] = {}
-    for override in sorted(full, key=_rank):
-        change = set_field(document, override.field, override.value, source="--set")
+    for override, change in _changes(document, full):
         # One field has several spellings, such as the number and the name of an entry.
         if (change.field, override.is_specific) in planned:
             raise PlanError(f"--set {change.field} is given twice; give it once")
@@ -104,6 +101,27 @@ def apply_overrides(plan: Plan, overrides: Sequence[Override]) -> Plan:
     # A transform that went took its reason along.
     document["reasons"] = {field: one for field, one in reasons.items() if is_field(document, field.split("."))}
     return parse_record(Plan, document, source=f"plan {plan.name} with {fields} set", error=PlanError)
+
+
+def _changes(document: Mapping[str, Any], overrides: Sequence[_Full]) -> Iterator[tuple[_Full, Change]]:
+    """Yield each change, in the order in which none undoes another, of the document that the one before left."""
+    for override in sorted(overrides, key=_rank):
+        for field in _fields_named(document, override.field):
+            change = set_field(document, field, override.value, source="--set")
+            yield override, change
+            document = change.document
+
+
+def _fields_named(document: Mapping[str, Any], field: str) -> list[str]:
+    """Return the fields that a dotted one stands for: a name of several entries of a list stands for all of them."""
+    path = field.split(".")
+    for depth, key in enumerate(path):
+        for value in values_at(document, path[:depth]):
+            entries = value if isinstance(value, list) else []
+            numbers = [number for number, one in enumerate(entries) if isinstance(one, dict) and one.get("name") == key]
+            if len(numbers) > 1:
+                return [".".join([*path[:depth], str(number), *path[depth + 1 :]]) for number in numbers]
+    return [field]
 
 
 def _without_changed(
@@ -125,7 +143,9 @@ def set_field(document: Mapping[str, Any], field: str, value: JsonValue, *, sour
     """Return a plan's document with one field set, not validated as a whole yet; the one given stays as it is.
 
     Naming another optimizer, schedule or the like begins with that one's defaults and keeps what means the same in
-    both; a loss preset is expanded; a configuration that becomes a cascade is augmented as one.
+    both. Presets of losses and of augmentation are expanded; those of augmentation are fitted again to another patch or
+    normalization. A list of transforms in which one is changed is `custom` from then on. A configuration that becomes a
+    cascade is augmented as one.
 
     Args:
         document: as in JSON; defaults may be left out.
@@ -139,114 +159,46 @@ def set_field(document: Mapping[str, Any], field: str, value: JsonValue, *, sour
     found = places(Plan, document, field, source=source, error=PlanError)
     # The document itself is a place too, so that there are two at least.
     parent, place = found[-2:]
-    rule = _rule_of(found, value)
+    rule = rule_of(found, value)
     if rule is None:
         is_other = is_choice(found) and value != place.value
-        reasons = {parent.field: _following(place.path[-1])} if is_other else {}
-        return Change(replaced(found, value), place.field, place.value, reasons)
+        reasons = {parent.field: following(place.path[-1])} if is_other else {}
+        change = Change(replaced(found, value), place.field, place.value, reasons)
+        return _as_fitted(_as_edited(change, found), found, source)
     whole = found[-1 - rule.depth]
     new, inner = rule.decide(Setting(document, whole, value, f"{source} {place.field}"))
     reasons = {f"{whole.field}.{part}".strip("."): reason for part, reason in inner.items()}
     return Change(replaced(found[: -rule.depth], new), place.field, place.value, reasons)
 
 
-class Setting(NamedTuple):
-    """A field whose value decides what stands beside it."""
-
-    document: Mapping[str, Any]
-    """As it was."""
-    parent: Place
-    """What it decides about: what the field is of, or further out."""
-    value: JsonValue
-    """Of the field."""
-    source: str
-    """For error messages."""
-
-
-class Rule(NamedTuple):
-    """A field that decides what stands beside it."""
-
-    kind: Any
-    """Annotation of what the field is of."""
-    key: str
-    """Of the field."""
-    decide: Callable[[Setting], tuple[dict[str, Any], dict[str, Reason]]]
-    """Returns a new parent, and reasons of what changed in it, by field within it; empty for itself."""
-    depth: int = 1
-    """Levels from the field out to the parent that is decided about."""
-    names: Container[str] | None = None
-    """Values that decide; None for all."""
+def _as_edited(change: Change, found: Sequence[Place]) -> Change:
+    """Return a change of transforms that no longer says which preset they are of."""
+    for outer, inner in pairwise(found):
+        path = inner.path
+        if outer.kind is not AugmentationSpec or path[-1] != "transforms":
+            continue
+        preset = outer.value.get("preset", CUSTOM)
+        is_same = list(values_at(found[0].value, path)) == list(values_at(change.document, path))
+        if preset != CUSTOM and not is_same:
+            field = f"{outer.field}.preset"
+            named = places(Plan, change.document, field, source=field, error=PlanError)
+            rule = f"a transform of preset {preset} was changed by the user"
+            reasons = {**change.reasons, field: Reason(rule=rule, alternative=f"{preset}, as it was")}
+            return change._replace(document=replaced(named, CUSTOM), reasons=reasons)
+    return change
 
 
-def _converted(setting: Setting) -> tuple[dict[str, Any], dict[str, Reason]]:
-    """Return a configuration with the network of another family in the place of the planned one."""
-    configuration = setting.parent.value
-    planned = Place((), NETWORK, configuration.get("network"))
-    network: Any = parse_record(planned.record or External, planned.value, source=setting.source, error=PlanError)
-    loss = parse_record(LossSpec, configuration.get("loss"), source=setting.source, error=PlanError)
-    other = converted(network, str(setting.value))
-    changed = {**configuration, "network": other.model_dump(mode="json")}
-    reasons = {"network": _following("name")}
-    if len(loss.deep_supervision_weights) != other.num_supervised:
-        fitting = deep_supervision_weights(other.num_supervised)
-        changed["loss"] = {**configuration["loss"], "deep_supervision_weights": fitting}
-        reasons["loss.deep_supervision_weights"] = Reason(rule="nnU-Net's weights, one for each output of the network")
-    return changed, reasons
-
-
-def _expanded(setting: Setting) -> tuple[dict[str, Any], dict[str, Reason]]:
-    """Return a loss of a named preset, or of one of the user's own, with what the plan decided about the old one."""
-    preset, source = setting.value, setting.source
-    loss = parse_record(LossSpec, setting.parent.value, source=source, error=PlanError)
-    if not isinstance(preset, str | dict):
-        raise PlanError(f"{source}={preset}: expected the name of a preset, a JSON file, or an object with components")
-    own = parse_record(LossPreset, preset, source=source, error=PlanError) if isinstance(preset, dict) else None
-    expanded = loss_preset(
-        own or str(preset),
-        has_regions=bool(setting.document["dataset"]["regions"]),
-        batch_dice=any(isinstance(component, OverlapLoss) and component.batch for component in loss.components),
-        deep_supervision_weights=loss.deep_supervision_weights,
-    )
-    return expanded.model_dump(mode="json"), {"": _following("preset")}
-
-
-def _following(field: str) -> Reason:
-    return Reason(rule=f"follows from its {field}, which was set by the user")
-
-
-def _with_previous(setting: Setting) -> tuple[dict[str, Any], dict[str, Reason]]:
-    """Return a configuration with the transforms of a cascade, or without those that only a cascade has."""
-    configuration = setting.parent.value
-    changed = {**configuration, "previous_configuration": setting.value}
-    # One cascade into another: its transforms are there already, and may have been changed.
-    if setting.value is not None and configuration.get("previous_configuration") is not None:
-        return changed, {}
-    spec = parse_record(AugmentationSpec, configuration.get("augmentation"), source=setting.source, error=PlanError)
-    others = [one for one in spec.transforms if not isinstance(one, PreviousMorphology | PreviousRemoval)]
-    plain = spec.changed(transforms=others)
-    corrupted = plain if setting.value is None else cascade_augmentation(plain)
-    changed["augmentation"] = corrupted.model_dump(mode="json")
-    return changed, cascade_reasons(corrupted)
-
-
-NETWORK = Configuration.model_fields["network"].annotation
-RULES = (
-    Rule(LossSpec, "preset", _expanded),
-    Rule(Configuration, "previous_configuration", _with_previous),
-    # The loss beside the network has a weight for each of its outputs. Only families of tumorseg's own are converted.
-    Rule(NETWORK, "name", _converted, depth=2, names=NETWORKS),
-)
-DECIDING = {rule.key for rule in RULES} | {"name"}
-
-
-def _rule_of(found: Sequence[Place], value: JsonValue) -> Rule | None:
-    """Return the rule of the last of the places for a new value, if there is one."""
-    # Naming what is there already must not put defaults in the place of what was planned for it.
-    if is_choice(found) and value == found[-1].value:
-        return None
-    field = (found[-2].kind, found[-1].path[-1])
-    rules = (rule for rule in RULES if (rule.kind, rule.key) == field)
-    return next((rule for rule in rules if rule.names is None or str(value) in rule.names), None)
+def _as_fitted(change: Change, found: Sequence[Place], source: str) -> Change:
+    """Return a change of what transforms go by, to which those of a preset are fitted again."""
+    for outer, inner in pairwise(found):
+        key = inner.path[-1]
+        if outer.kind is not Configuration or key not in FITTED_TO:
+            continue
+        around = places(Plan, change.document, outer.field, source=source, error=PlanError)
+        fitted = refit_augmentation(Setting(change.document, around[-1], None, source), key)
+        reasons = {f"{outer.field}.{part}": reason for part, reason in fitted.reasons.items()}
+        return change._replace(document=replaced(around, fitted.configuration), reasons=change.reasons | reasons)
+    return change
 
 
 def _full_fields(field: str, plan: Plan) -> list[str]:

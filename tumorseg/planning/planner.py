@@ -139,7 +139,7 @@ def _choose(fingerprint: Fingerprint, options: PlanOptions) -> _Choices:
         grid=grid,
         normalization=choose_normalizations(measured, kinds),
         keeps_sides=choose_mirroring(dataset.value, preset.value),
-        adaptation=adapt(measured, grid.value, preset.value),
+        adaptation=adapt(measured, grid.value, preset=preset.value, kinds=[kind.kind for kind in kinds]),
         folds=choose_folds(measured, options.splits),
     )
 
@@ -163,15 +163,14 @@ def _search(choices: _Choices, options: PlanOptions, machine: Machine) -> _Found
     brief = Brief(
         subject=_subject(choices),
         preset=preset,
-        setting=Setting(len(dataset.channels), targets_of(dataset), preset.training.precision),
+        setting=Setting(len(dataset.channels), targets_of(dataset), preset.training.precision.cuda),
         vram_bytes=choices.vram.value,
         num_gpus=options.num_gpus,
         counter=machine.counter or MemoryCounter(),
     )
     if options.device is None:
         return _Found(_plan_configurations(brief), preset, None)
-    # A CPU trains in single precision, whatever the preset says.
-    on_cpu = brief._replace(setting=brief.setting._replace(precision="fp32"))
+    on_cpu = brief._replace(setting=brief.setting._replace(precision=preset.training.precision.cpu))
     paced = _pace(on_cpu, machine)
     return _Found(_plan_configurations(on_cpu._replace(preset=paced.preset, limits="CPU")), paced.preset, paced.step_s)
 
@@ -194,6 +193,7 @@ def _subject(choices: _Choices) -> Subject:
     num_outputs = len(set(dataset.labels.values()) | {0})
     return Subject(
         grid=Grid(planned.spacing_mm, planned.median_shape, voxels, num_outputs),
+        kinds=tuple(kind.kind for kind in choices.kinds),
         normalization=choices.normalization.value,
         has_regions=bool(dataset.regions),
         lateral_axis=target.lateral_axis if choices.keeps_sides.value else None,

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
+from tumorseg.augmentation.presets import AUGMENTATION_PRESETS
 from tumorseg.errors import PlanError
 from tumorseg.losses.presets import LOSS_PRESETS
 from tumorseg.schema.base import Record, parse_record
@@ -11,7 +12,7 @@ from tumorseg.schema.dataset import FileName
 from tumorseg.schema.fields import places, rank, replaced
 from tumorseg.schema.networks import NETWORKS
 from tumorseg.schema.optimizers import AdamW, OptimizerSpec, PlateauSchedule, PolySchedule, ScheduleSpec, Sgd
-from tumorseg.schema.plan import Training
+from tumorseg.schema.training import Training
 
 MOST_GB = 100_000
 """No GPU has more."""
@@ -35,6 +36,12 @@ class MemoryReference(Record):
 def _check_network(name: str) -> str:
     if name not in NETWORKS:
         raise ValueError(f"there is no network {name!r}; known are {', '.join(NETWORKS)}")
+    return name
+
+
+def _check_augmentation(name: str) -> str:
+    if name not in AUGMENTATION_PRESETS:
+        raise ValueError(f"there is no augmentation preset {name!r}; known are {', '.join(AUGMENTATION_PRESETS)}")
     return name
 
 
@@ -75,8 +82,10 @@ class Preset(Record):
     """Whether patches are mirrored in training, and views in prediction: worth it only in long trainings."""
     loss: str = "dice_ce"
     """Loss preset, unless the preset adapts and the targets ask for another."""
+    augmentation: Annotated[str, AfterValidator(_check_augmentation)] | None = None
+    """Preset of augmentation; null to go by the kinds of the channels."""
     adapts: bool = False
-    """Whether loss, sampling, augmentation and length follow the size of the targets and the number of cases."""
+    """Whether loss, sampling, strength of augmentation and length follow the size of the targets and the number of cases."""
     optimizer: OptimizerSpec
     """How the loss is minimised."""
     schedule: ScheduleSpec
@@ -119,6 +128,7 @@ def _published(name: str, planner: str, *, network: str, reference: MemoryRefere
         rounds_batch=True,
         as_published=True,
         loss="nnunet",
+        augmentation="nnunet",
         optimizer=Sgd(),
         schedule=PolySchedule(),
         training=FULL_LENGTH,
@@ -146,6 +156,7 @@ FAST = Preset(
     max_batch_size=2,
     cascade=False,
     mirroring=False,
+    augmentation="basic",
     optimizer=AdamW(lr=2e-3),
     schedule=PlateauSchedule(),
     training=SHORT,

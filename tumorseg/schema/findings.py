@@ -78,6 +78,7 @@ SEVERITIES: dict[str, Severity] = {
     "group_on_both_sides": "warning",
     "untrainable_cascade": "warning",
     "mirrors_sides": "warning",
+    "unseen_views": "warning",
     "stale_reason": "warning",
     "stale_prediction": "warning",
     "unknown_content": "warning",

@@ -3,6 +3,27 @@
 from tumorseg.schema.base import Record
 
 
+class EpochSeconds(Record):
+    """Where the time of an epoch went.
+
+    The thread that takes the steps spends `step`, `waiting` and `validation`, which add up to the epoch's seconds. The other three are
+    those of all threads that read, augment and transfer beside it; with `--num-workers 0` it waits for them.
+    """
+
+    reading: float
+    """Drawing, unpacking and checking patches, and measuring distances where that is done while reading."""
+    augmentation: float
+    """Of the patches."""
+    transfer: float
+    """To a GPU; next to nothing on a CPU."""
+    step: float
+    """Forward, loss, backward and update."""
+    waiting: float
+    """All else between two steps: for batches, for observers, for the files of the epoch before."""
+    validation: float
+    """Held-out batches, waits for them included."""
+
+
 class EpochLog(Record):
     """Log entry at the end of an epoch."""
 
@@ -23,10 +44,12 @@ class EpochLog(Record):
     lr: float
     """Learning rate of the epoch's last step."""
     seconds: float
-    """Wall time of the epoch."""
+    """Wall time since the epoch before was logged, or since the training was started."""
     data_wait_fraction: float
-    """Share of the training time spent waiting for patches."""
+    """Share of this time, without that of held-out batches, in which no step was taken."""
     memory_bytes: int
     """Peak memory: reserved on a CUDA device, else of the process."""
     ended_at: float | None = None
     """Unix time of the epoch's end, s; null in logs of earlier versions."""
+    seconds_by_part: EpochSeconds | None = None
+    """Where the time went; null in logs of earlier versions."""

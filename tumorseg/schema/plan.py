@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, JsonValue, StrictBool, model_validator
 
-from tumorseg.schema.augmentation import AugmentationSpec, PreviousMorphology, PreviousRemoval, UniqueAxes
+from tumorseg.schema.augmentation import AugmentationSpec
 from tumorseg.schema.base import Record
 from tumorseg.schema.dataset import FileName
 from tumorseg.schema.extensions import External
@@ -15,11 +15,13 @@ from tumorseg.schema.networks import KnownNetwork, NetworkSpec
 from tumorseg.schema.optimizers import OptimizerSpec, ScheduleSpec
 from tumorseg.schema.planned_dataset import CaseLists, PlannedDataset, fold_contradictions, unused_contradictions
 from tumorseg.schema.preprocessing import NormalizationSpec, ResamplingSpec
+from tumorseg.schema.training import Count, Training
+from tumorseg.schema.transforms.base import PatchFacts, UniqueAxes
+from tumorseg.schema.transforms.cascade import PreviousMorphology, PreviousRemoval
 
-PLAN_VERSION = 5
+PLAN_VERSION = 6
 """Of the plan's form; raised when its fields change."""
 
-Count = Annotated[int, Field(ge=1)]
 Edge = Annotated[float, Field(gt=0)]
 
 
@@ -154,6 +156,11 @@ class Configuration(Record):
         """Return 2 or 3."""
         return len(self.patch_size)
 
+    @property
+    def patch_facts(self) -> PatchFacts:
+        """Return what transforms may know of the patches."""
+        return PatchFacts(self.patch_size, self.normalization)
+
     @model_validator(mode="after")
     def _check(self) -> "Configuration":
         if len(self.patch_size) not in (2, 3) or not self.num_axes == len(self.spacing_mm) == len(self.median_shape):
@@ -163,7 +170,7 @@ class Configuration(Record):
                 f"inference.mirroring_axes {self.inference.mirroring_axes} has an axis not in 0 to {self.num_axes - 1}"
             )
         # The first is enough to refuse the configuration.
-        for misfit in self.augmentation.misfits(self.num_axes):
+        for misfit in self.augmentation.misfits(self.patch_facts, reads_distances=self.loss.reads_distances):
             raise ValueError(f"augmentation: {misfit}")
         _check_cascade(self.augmentation, has_previous=self.previous_configuration is not None)
         # Of another package's network nothing is known before it is built.
@@ -191,25 +198,6 @@ def _check_network(network: KnownNetwork, patch_size: tuple[int, ...], loss: Los
             f"loss.deep_supervision_weights has {len(loss.deep_supervision_weights)} entries, the network "
             f"{network.num_supervised} outputs"
         )
-
-
-class Training(Record):
-    """Length, precision and seed of the training of every configuration."""
-
-    epochs: Count
-    """Epochs; after each one there is a validation and a checkpoint."""
-    iterations_per_epoch: Count
-    """Steps of the optimizer in an epoch."""
-    validation_iterations: Count
-    """Batches of held-out patches after each epoch."""
-    precision: Literal["fp32", "fp16", "bf16"] = "fp16"
-    """Autocast type on CUDA devices; elsewhere fp32 is used."""
-    gradient_clip_norm: float = Field(default=12.0, gt=0)
-    """Gradients are scaled down to this norm."""
-    max_hours: float | None = Field(default=None, gt=0)
-    """Time for one fold's training without validation; train turns it into a number of iterations before its first step."""
-    seed: int = Field(default=0, ge=0, lt=2**63)
-    """Decides initial weights, patches and augmentation."""
 
 
 ReasonSource = Literal["rule", "preset", "user", "import", "device", "tuned"]
@@ -240,7 +228,7 @@ def _check_version(version: object) -> object:
 class Plan(Record):
     """The plan document."""
 
-    schema_version: Annotated[Literal[5], BeforeValidator(_check_version)] = 5
+    schema_version: Annotated[Literal[6], BeforeValidator(_check_version)] = 6
     """Of this document's form."""
     name: FileName
     """Stem of the file's name."""
@@ -281,8 +269,9 @@ class Plan(Record):
 
     @property
     def step_precision(self) -> str:
-        """Return the precision in which the planned device takes a step: a CPU knows fp32 alone."""
-        return "fp32" if self.budget.device == "cpu" else self.training.precision
+        """Return the precision in which the planned device takes a step."""
+        precision = self.training.precision
+        return precision.cpu if self.budget.device == "cpu" else precision.cuda
 
     def fold_contradictions(self) -> Iterator[str]:
         """Yield where folds contradict each other."""
@@ -308,6 +297,9 @@ class Plan(Record):
             yield from _check_previous(name, configuration, self.configurations)
             if len(configuration.normalization) != len(self.dataset.channels):
                 yield f"configurations.{name}.normalization has {len(configuration.normalization)} entries for {len(self.dataset.channels)} channels"
+            num_classes = 1 + sum(value not in (0, self.dataset.ignore_label) for value in self.dataset.labels.values())
+            for unknown in configuration.augmentation.unknown_classes(num_classes):
+                yield f"configurations.{name}.augmentation: {unknown}"
             for misfit in configuration.loss.misfits(has_regions=bool(self.dataset.regions)):
                 yield f"configurations.{name}.loss has {misfit}"
 

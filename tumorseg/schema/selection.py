@@ -6,7 +6,7 @@ from pydantic import Field
 
 from tumorseg.schema.base import Record
 from tumorseg.schema.ensembles import Combination, PostprocessingStep
-from tumorseg.schema.plan import Count
+from tumorseg.schema.training import Count
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Stage = Literal["ensemble", "names", "thresholds", "steps"]

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from tumorseg.schema.base import Record
-from tumorseg.schema.plan import Count, InferencePrecision
+from tumorseg.schema.plan import InferencePrecision
+from tumorseg.schema.training import Count
 
 Engine = Literal["torch", "compile", "openvino"]
 """What runs networks: torch, torch.compile or OpenVINO."""

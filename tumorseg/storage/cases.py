@@ -21,6 +21,7 @@ from tumorseg.schema.base import content_hash
 from tumorseg.schema.cases import Preprocessing, StoredCase
 from tumorseg.schema.targets import Targets
 from tumorseg.storage.atomic import storage_error, umask, write_bytes
+from tumorseg.storage.frames import read_frame
 from tumorseg.storage.json_files import read_record, write_record
 from tumorseg.types import Box, Image, Segmentation
 
@@ -207,12 +208,9 @@ class CaseStore:
         return self._read(case_id, self._previous[case_id], found)
 
     def _read(self, case_id: str, name: str, index: Any) -> NDArray[Any]:
-        import blosc2
-
         path = self._folders[case_id] / name
         try:
-            found: NDArray[Any] = blosc2.open(str(path), mode="r", mmap_mode="r", dparams={"nthreads": 1})[index]
-            return found
+            return read_frame(path, index)
         except (RuntimeError, OSError, ValueError) as error:
             raise _damaged(path, case_id) from error
 

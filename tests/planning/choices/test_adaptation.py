@@ -5,6 +5,7 @@ import pytest
 from tests.planning.measured import case, fingerprint, planned
 from tumorseg.planning.choices.adaptation import adapt
 from tumorseg.planning.evidence.independence import FEW_CASES, MANY_CASES
+from tumorseg.planning.evidence.kinds import decide_kinds
 from tumorseg.planning.evidence.spacing import target_grid
 from tumorseg.planning.presets import PRESETS
 from tumorseg.schema.losses import CrossEntropyLoss, FocalLoss, TverskyLoss
@@ -24,7 +25,8 @@ def measured(lengths=THICK, voxels=COMMON, count=30, **options):
 
 
 def adapted(found, preset="optimized"):
-    return adapt(found, target_grid(found).value, PRESETS[preset])
+    kinds = [decided.kind for decided in decide_kinds(found)]
+    return adapt(found, target_grid(found).value, preset=PRESETS[preset], kinds=kinds)
 
 
 def test_the_default_presets_adapt_and_the_published_and_the_fast_do_not():
@@ -115,8 +117,8 @@ def test_what_was_not_measured_is_said_and_decides_nothing(fields):
 def test_the_number_of_cases_decides_augmentation(count, strength):
     found = adapted(measured(count=count))
     assert found.augmentation_strength == strength
-    assert found.reasons["augmentation"].inputs["independent_cases"] == count
-    assert found.reasons["augmentation"].alternative
+    assert found.reasons["augmentation.strength"].inputs["independent_cases"] == count
+    assert found.reasons["augmentation.strength"].alternative
 
 
 def test_every_choice_reaches_the_plan_with_its_reason():
@@ -132,7 +134,7 @@ def test_every_choice_reaches_the_plan_with_its_reason():
         reasons = {field: plan.reasons[f"configurations.{name}.{field}"] for field in ("loss", "sampling")}
         assert reasons["loss"].inputs["thinnest"] == "tumour"
         assert reasons["sampling"].rule.startswith("half of each batch")
-        assert "1.5 times as likely" in plan.reasons[f"configurations.{name}.augmentation"].rule
+        assert "1.5 times as likely" in plan.reasons[f"configurations.{name}.augmentation.strength"].rule
 
 
 def test_small_targets_in_the_plan_have_focal_loss_of_classes_and_of_regions():

@@ -1,68 +1,103 @@
-"""Which augmentation suits a patch."""
+"""Which augmentation suits the kinds of channels, and what a cascade adds."""
+
+from typing import get_args
 
 import pytest
 
-from tumorseg.planning.choices.augmentation import choose_augmentation, is_thick
+from tests.augmentation.patches import patch_of
+from tests.planning.measured import CT, fingerprint, planned
+from tumorseg.augmentation.presets import AUGMENTATION_PRESETS, augmentation_preset
+from tumorseg.planning.choices.augmentation import (
+    ALTERNATIVES,
+    PRESET_OF_KIND,
+    PRESET_OF_SEVERAL,
+    cascade_augmentation,
+    cascade_reasons,
+    choose_augmentation_preset,
+    rotation_reasons,
+)
+from tumorseg.planning.presets import PRESETS
+from tumorseg.schema.dataset import ChannelKind
 
 
 @pytest.mark.parametrize(
-    ("patch_size", "rotation_deg", "in_plane"),
+    ("kinds", "expected"),
     [
-        ((128, 128, 128), (30.0, 30.0, 30.0), False),
-        ((40, 120, 96), (30.0, 30.0, 30.0), False),
-        ((40, 121, 96), (180.0, 0.0, 0.0), True),
-        ((160, 40, 40), (30.0, 30.0, 30.0), False),
-        ((64, 64), (180.0,), False),
-        ((96, 64), (180.0,), False),
-        ((97, 64), (15.0,), False),
-        ((64, 97), (15.0,), False),
+        (["ct"], "ct"),
+        (["ct", "ct"], "ct"),
+        (["mr"], "nnunet"),
+        (["mr", "pet"], "nnunet"),
+        (["ct", "pet"], "ct"),
+        (["rgb"] * 3, "nnunet"),
+        (["other"], "nnunet"),
     ],
 )
-def test_the_patch_decides_the_rotation(patch_size, rotation_deg, in_plane):
-    affine = choose_augmentation(patch_size, tuple(range(len(patch_size)))).transforms[0]
-    assert (affine.name, affine.rotation_deg, affine.in_plane) == ("affine", rotation_deg, in_plane)
-    assert is_thick(patch_size) == in_plane
+@pytest.mark.parametrize("preset", ["optimized", "large_gpu"])
+def test_kinds_decide_where_the_preset_leaves_it_open(kinds, expected, preset):
+    found = choose_augmentation_preset(kinds, PRESETS[preset])
+    assert found.preset == expected
+    assert found.reason.source == "rule"
+    assert found.reason.inputs == {"channel_kinds": kinds}
+    assert found.reason.rule.startswith(f"augmentation preset {expected} (")
+    assert found.reason.rule.endswith(f"channels are of kind {' and '.join(sorted(set(kinds)))}")
+    assert found.reason.alternative
 
 
-def test_transforms_have_nnunets_probabilities_and_order():
-    transforms = choose_augmentation((32, 32, 32), (0, 1, 2)).transforms
-    assert [transform.name for transform in transforms] == [
-        "affine",
-        "gaussian_noise",
-        "brightness",
-        "contrast",
-        "mirror",
+@pytest.mark.parametrize("kind", ["ct", "mr"])
+def test_published_presets_have_nnunets_and_the_fast_one_what_costs_little(kind):
+    for name, preset in PRESETS.items():
+        if preset.augmentation is not None:
+            expected = "basic" if name == "fast_prototyping" else "nnunet"
+            found = choose_augmentation_preset([kind], preset)
+            assert (found.preset, found.reason.source) == (expected, "preset")
+            assert found.reason.rule.endswith(f"that of preset {name}")
+    assert {name for name, preset in PRESETS.items() if preset.augmentation is None} == {"optimized", "large_gpu"}
+
+
+def test_a_preset_of_ones_own_may_name_another():
+    found = choose_augmentation_preset(["ct"], PRESETS["optimized"].changed(augmentation="strong"))
+    assert (found.preset, found.reason.alternative[:7]) == ("strong", "nnunet:")
+
+
+def test_the_table_names_presets_for_every_kind():
+    assert set(PRESET_OF_KIND) == set(get_args(ChannelKind))
+    assert {*PRESET_OF_KIND.values(), PRESET_OF_SEVERAL, *ALTERNATIVES} <= set(AUGMENTATION_PRESETS)
+
+
+@pytest.mark.parametrize(
+    ("channels", "expected"),
+    [(("CT",), "ct"), (("T1", "T2"), "nnunet"), (("CT", "PET"), "ct")],
+)
+def test_a_plan_holds_preset_and_strength_with_their_reasons(channels, expected):
+    plan = planned(fingerprint(channels=channels, intensities=CT))
+    for name, configuration in plan.configurations.items():
+        found = configuration.augmentation
+        patch = patch_of(
+            configuration.patch_size,
+            *[channel.kind for channel in plan.dataset.channels],
+            normalization=configuration.normalization,
+        )
+        assert found == augmentation_preset(expected, patch, strength=1.5)
+        reason, strength = (plan.reasons[f"configurations.{name}.augmentation{part}"] for part in ("", ".strength"))
+        assert f"preset {expected} (" in reason.rule
+        assert strength.inputs == {"independent_cases": 10}
+        assert "1.5 times as likely" in strength.rule
+
+
+def test_a_cascade_has_corruptions_at_the_end_with_a_reason():
+    plain = augmentation_preset("ct", patch_of((24, 32, 28), "ct"), strength=1.5)
+    cascade = cascade_augmentation(plain)
+    assert cascade.transforms[: len(plain.transforms)] == plain.transforms
+    assert [one.name for one in cascade.transforms[len(plain.transforms) :]] == [
+        "previous_morphology",
+        "previous_removal",
     ]
-    assert (transforms[0].rotation_probability, transforms[0].scaling_probability) == (0.2, 0.2)
-    assert [transform.probability for transform in transforms[1:]] == [0.1, 0.15, 0.15, 0.5]
+    assert (cascade.preset, cascade.strength) == ("ct", 1.5)
+    numbers = range(len(plain.transforms), len(cascade.transforms))
+    assert list(cascade_reasons(cascade)) == [f"augmentation.transforms.{number}" for number in numbers]
 
 
-def test_mirroring_is_along_the_axes_given_or_left_out():
-    assert choose_augmentation((32, 32, 32), (0, 1)).transforms[-1].axes == (0, 1)
-    assert "mirror" not in {transform.name for transform in choose_augmentation((32, 32, 32), ()).transforms}
-
-
-def probabilities(transforms):
-    return {
-        (transform.name, name): value
-        for transform in transforms
-        for name, value in transform
-        if name.endswith("probability")
-    }
-
-
-def test_strength_multiplies_the_probabilities_but_that_of_mirroring():
-    plain = probabilities(choose_augmentation((32, 48, 32), (0, 1, 2)).transforms)
-    strong = probabilities(choose_augmentation((32, 48, 32), (0, 1, 2), strength=1.5).transforms)
-    assert plain.keys() == strong.keys()
-    for key, value in plain.items():
-        assert strong[key] == (value if key[0] == "mirror" else pytest.approx(1.5 * value))
-    assert max(probabilities(choose_augmentation((64, 64), (), strength=9.0).transforms).values()) == 1.0
-
-
-def test_strength_changes_no_range_and_the_default_is_nnunets():
-    plain, strong = (choose_augmentation((8, 48, 32), (0,), strength=strength) for strength in (1.0, 2.0))
-    assert plain == choose_augmentation((8, 48, 32), (0,))
-    for before, after in zip(plain.transforms, strong.transforms, strict=True):
-        ranges = {name: value for name, value in before if not name.endswith("probability")}
-        assert ranges == {name: value for name, value in after if not name.endswith("probability")}
+def test_without_any_augmentation_a_cascade_has_no_corruptions_either():
+    nothing = augmentation_preset("none", patch_of())
+    assert cascade_augmentation(nothing) == nothing
+    assert cascade_reasons(nothing) == rotation_reasons(nothing, (24, 32, 28)) == {}

@@ -6,14 +6,29 @@ import pytest
 
 from tests.nnunet.documents import INTENSITIES, changed, description, imported, plans
 from tumorseg.errors import PlanError
+from tumorseg.planning.choices.augmentation import cascade_augmentation
 from tumorseg.planning.folds.split_lists import SplitLists
 from tumorseg.planning.nnunet.import_plan import GivenSplits
-from tumorseg.schema.augmentation import MirrorTransform
 from tumorseg.schema.base import parse_record, to_json
 from tumorseg.schema.losses import DiceLoss
 from tumorseg.schema.networks import ResidualUNet
 from tumorseg.schema.plan import Plan
 from tumorseg.schema.preprocessing import CtNormalization, ResamplingSpec, RescaleNormalization, ZScoreNormalization
+from tumorseg.schema.transforms.spatial import MirrorTransform
+
+TABLE = [
+    "spatial",
+    "gaussian_noise",
+    "gaussian_blur",
+    "brightness",
+    "contrast",
+    "low_resolution",
+    "gamma",
+    "gamma",
+    "mirror",
+    "zero_outside",
+]
+"""Of images with a channel normalised within its mask."""
 
 
 def old_plans(kind="PlainConvUNet"):
@@ -80,7 +95,19 @@ def test_training_is_that_of_nnunets_trainer():
 def test_a_cascade_inherits_its_parent():
     configurations = imported().configurations
     cascade, full = configurations["3d_cascade_fullres"], configurations["3d_fullres"]
-    assert cascade == full.model_copy(update={"previous_configuration": "3d_lowres"})
+    augmentation = cascade_augmentation(full.augmentation)
+    assert cascade == full.model_copy(update={"previous_configuration": "3d_lowres", "augmentation": augmentation})
+
+
+def test_augmentation_is_nnunets_whole_table():
+    plan = imported()
+    for name, configuration in plan.configurations.items():
+        found = configuration.augmentation
+        assert (found.preset, found.strength) == ("nnunet", 1)
+        names = [transform.name for transform in found.transforms]
+        corruptions = ["previous_morphology", "previous_removal"] if name == "3d_cascade_fullres" else []
+        assert names == [*TABLE, *corruptions]
+        assert [transform.probability for transform in found.transforms if transform.name == "gamma"] == [0.1, 0.3]
 
 
 def test_a_configuration_comes_with_what_it_builds_on():

@@ -15,6 +15,7 @@ from tumorseg.planning.families.registry import family_of
 from tumorseg.planning.reading.anatomy import BYTES, plan_anatomy
 from tumorseg.schema.extensions import External
 from tumorseg.schema.networks import PlainUNet, ResidualUNet
+from tumorseg.schema.training import Precisions
 
 NORMS = (nn.InstanceNorm2d, nn.InstanceNorm3d)
 REGIONS = [{"name": "whole", "labels": [1, 2], "value": 1}, {"name": "core", "labels": [2], "value": 2}]
@@ -158,7 +159,7 @@ def test_fields_in_mm_and_bytes_follow_the_grid_the_batch_and_the_precision():
     assert (first.voxels, first.mm) == ((1, 5, 5), (4.0, 2.5, 3.75))
     assert half.batch_size == 3
     assert half.saved_bytes == 3 * 2 * sum(saved_elements(spec, space, is_checkpointed=False))
-    training = plan.training.model_copy(update={"precision": "fp32"})
+    training = plan.training.model_copy(update={"precision": Precisions(cuda="fp32")})
     full = plan_anatomy(plan.model_copy(update={"training": training}), "3d_fullres")
     assert full.saved_bytes == 2 * half.saved_bytes
     assert set(BYTES) == {"fp32", "fp16", "bf16"}

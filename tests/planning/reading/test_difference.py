@@ -4,7 +4,8 @@ import pytest
 
 from tests.planning.measured import equal_cases, fingerprint, planned
 from tumorseg.planning.reading.difference import diff_plans
-from tumorseg.schema.augmentation import Contrast, GaussianNoise, MirrorTransform
+from tumorseg.schema.transforms.intensity import Contrast, GaussianNoise
+from tumorseg.schema.transforms.spatial import MirrorTransform
 
 
 def changed(plan, **updates):
@@ -52,16 +53,16 @@ def test_rules_that_are_the_same_are_not_repeated(plan):
 
 
 def test_transforms_are_told_by_name_wherever_they_stand(plan):
-    affine, noise, *others = transforms_of(plan)
+    spatial, noise, *others = transforms_of(plan)
     louder = noise.model_copy(update={"probability": 0.9})
-    assert fields(plan, with_transforms(plan, affine, louder, *others)) == [
+    assert fields(plan, with_transforms(plan, spatial, louder, *others)) == [
         "configurations.2d.augmentation.transforms.gaussian_noise.probability"
     ]
-    found = diff_plans(plan, with_transforms(plan, affine, *others)).differences
+    found = diff_plans(plan, with_transforms(plan, spatial, *others)).differences
     assert [(entry.field, entry.only_in, entry.after) for entry in found] == [
         ("configurations.2d.augmentation.transforms.gaussian_noise", "before", None)
     ]
-    found = diff_plans(with_transforms(plan, affine, *others), plan).differences
+    found = diff_plans(with_transforms(plan, spatial, *others), plan).differences
     assert [(entry.only_in, entry.after) for entry in found] == [("after", noise.model_dump(mode="json"))]
 
 
@@ -69,8 +70,8 @@ def test_another_order_of_transforms_is_a_difference(plan):
     first, second, *others = transforms_of(plan)
     (entry,) = diff_plans(plan, with_transforms(plan, second, first, *others)).differences
     assert entry.field == "configurations.2d.augmentation.transforms"
-    assert entry.before[:2] == ["affine", "gaussian_noise"]
-    assert entry.after[:2] == ["gaussian_noise", "affine"]
+    assert entry.before[:2] == ["spatial", "gaussian_noise"]
+    assert entry.after[:2] == ["gaussian_noise", "spatial"]
 
 
 def test_transforms_of_one_name_are_numbered(plan):
@@ -85,7 +86,8 @@ def test_transforms_of_one_name_are_numbered(plan):
 
 def test_a_rule_that_is_given_by_place_is_found_for_a_transform_told_by_name(plan):
     other = planned(fingerprint(), "configurations.2d.augmentation.transforms.1.probability=0.5")
-    (entry,) = diff_plans(plan, other).differences
+    preset, entry = diff_plans(plan, other).differences
+    assert (preset.field, preset.before, preset.after) == ("configurations.2d.augmentation.preset", "nnunet", "custom")
     assert entry.field.endswith("transforms.gaussian_noise.probability")
     assert entry.rule_after == "set by the user"
 

@@ -53,6 +53,7 @@ def test_a_plan_with_overrides_is_sound():
 
 LOSS = "configurations/2d/loss/components"
 PLANE = "configurations/2d"
+OF_CT = DOCUMENT["configurations"]["2d"]["normalization"]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ PLANE = "configurations/2d"
         ({"transpose": [0, 1, 1]}, "plan_contradiction", "transpose [0, 1, 1] is no permutation"),
         ({"transpose": [0, 1, 7]}, "plan_contradiction", "transpose [0, 1, 7] is no permutation"),
         ({f"{LOSS}/1": {"name": "binary_cross_entropy"}}, "plan_contradiction", "use cross_entropy"),
-        ({f"{PLANE}/normalization": []}, "plan_contradiction", "normalization has 0 entries for 1 channels"),
+        ({f"{PLANE}/normalization": 2 * OF_CT}, "plan_contradiction", "normalization has 2 entries for 1 channels"),
         ({f"{PLANE}/previous_configuration": "lost"}, "plan_contradiction", "'lost' is no other configuration"),
         ({"budget/predicted_bytes": 9 * 2**30}, "over_budget", "predicted to need 9.00 GB, over its 8.00 GB"),
         ({"budget/measured_bytes": 2**34}, "over_budget", "measured to need 16.00 GB"),
@@ -128,10 +129,13 @@ def test_what_is_no_plan_at_all_is_told(document):
     assert {kind for kind, _ in told({}, {})} == {"plan_document"}
 
 
+MIRROR = [one["name"] for one in SIDED["configurations"]["3d_fullres"]["augmentation"]["transforms"]].index("mirror")
+
+
 def test_mirroring_of_sides_that_labels_tell_apart_is_warned_of():
     assert kinds({}, SIDED) == set()
-    for path in ("inference/mirroring_axes", "augmentation/transforms/4/axes"):
-        found = told({f"configurations/3d_fullres/{path}": [2]}, SIDED)
+    for path in ("inference/mirroring_axes", f"augmentation/transforms/{MIRROR}/axes"):
+        found = told({f"configurations/3d_fullres/{path}": [0, 1, 2]}, SIDED)
         assert [kind for kind, _ in found] == ["mirrors_sides"]
         assert "kidney_left and kidney_right" in next(iter(found))[1]
     off = {
@@ -140,6 +144,19 @@ def test_mirroring_of_sides_that_labels_tell_apart_is_warned_of():
     }
     assert kinds(off, SIDED) == set()
     assert kinds({"transpose": [2, 2, 2]}, SIDED) == {"plan_contradiction"}
+
+
+def test_views_that_training_does_not_show_are_warned_of():
+    transforms = f"{PLANE}/augmentation/transforms"
+    number = len(DOCUMENT["configurations"]["2d"]["augmentation"]["transforms"]) - 1
+    for changes in ({transforms: []}, {f"{transforms}/{number}/probability": 0}):
+        ((kind, message),) = {found for found in told(changes) if found[0] != "stale_reason"}
+        assert kind == "unseen_views"
+        assert message.startswith("configurations.2d: predicts views mirrored along axes [0, 1], along which training")
+        assert "unseen_views" not in kinds({**changes, f"{PLANE}/inference/mirroring": False})
+    assert "axes [1]" in str(told({f"{transforms}/{number}/axes": [0]}))
+    # Nobody knows what another package's transform does.
+    assert "unseen_views" not in kinds({transforms: [EXTERNAL]})
 
 
 def test_names_with_dots_are_fields_too():

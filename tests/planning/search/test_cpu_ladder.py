@@ -45,7 +45,7 @@ def test_a_step_stays_within_its_time_and_is_written_down():
     plan = cpu_plan(30)
     assert 0 < plan.budget.step_s <= USUAL_S
     assert plan.budget.device == "cpu"
-    assert plan.training.precision == "fp32"
+    assert plan.training.precision.cpu == "fp32"
     assert {configuration.batch_size for configuration in plan.configurations.values()} == {2}
 
 
@@ -53,7 +53,8 @@ def test_reasons_tell_what_the_cpu_decided():
     plan = cpu_plan(30)
     reasons = plan.reasons
     assert reasons["training"].rule.endswith("; clipping of preset optimized")
-    assert (reasons["training.precision"].source, reasons["training.precision"].rule[:4]) == ("device", "fp32")
+    precision = reasons["training.precision.cpu"]
+    assert (precision.source, precision.rule[:4]) == ("device", "fp32")
     width = plan.configurations["2d"].network.features_per_stage[0]
     rung = reasons["budget.step_s"].inputs
     assert (rung["base_features"], rung["initial_edge_3d"]) in RUNGS

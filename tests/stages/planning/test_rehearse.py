@@ -53,6 +53,7 @@ def test_versions_name_torch_and_cudnn():
 
 
 @pytest.mark.gpu
+@pytest.mark.usefixtures("cuda")
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("edge", [64, 96, 128])
 @pytest.mark.parametrize("network", BUILDERS)
@@ -64,19 +65,19 @@ def test_the_predicted_peak_is_within_a_tenth_of_the_allocated_one(network, edge
 
 
 @pytest.mark.gpu
-def test_a_verified_plan_holds_its_budget_on_the_device():
+def test_a_verified_plan_holds_its_budget_on_the_device(cuda):
     measured = fingerprint(equal_cases(40, (1.0, 1.0, 1.0), (90, 130, 110)))
-    found = verify(made(measured, PlanOptions(vram_gb=6.0)).plan, "cuda", MemoryCounter())
+    found = verify(made(measured, PlanOptions(vram_gb=6.0)).plan, cuda, MemoryCounter())
     assert 0 < found.budget.measured_bytes <= found.budget.vram_bytes
     assert found.budget.device == torch.cuda.get_device_name(0)
     assert found.budget.versions == versions()
 
 
 @pytest.mark.gpu
-def test_a_broken_budget_is_mended_on_the_device():
+def test_a_broken_budget_is_mended_on_the_device(cuda):
     plan = made(fingerprint(equal_cases(40, (1.0, 1.0, 1.0), (90, 130, 110))), PlanOptions(vram_gb=6.0)).plan
     broken = {name: one.model_copy(update={"batch_size": 64}) for name, one in plan.configurations.items()}
-    found = verify(plan.model_copy(update={"configurations": broken}), "cuda", MemoryCounter())
+    found = verify(plan.model_copy(update={"configurations": broken}), cuda, MemoryCounter())
     assert found.configurations["3d_fullres"].batch_size < 64
     assert math.prod(found.configurations["3d_fullres"].patch_size) > 0
     assert "measured on the device" in found.reasons["configurations.3d_fullres.batch_size"].rule

@@ -55,6 +55,16 @@ def test_an_epoch_becomes_a_point_of_each_figure_and_the_one_that_says_so_comes_
     assert {(point.step, point.time_ms) for point in points} == {(0, 250_500)}
 
 
+def test_seconds_by_part_are_points_and_logs_without_them_have_none():
+    parts = {"step": 2.0, "waiting": 0.5}
+    found, *older = (
+        {point.name: point.value for point in epoch_points([log], ENVIRONMENT)}
+        for log in (LOG | {"seconds_by_part": parts}, LOG | {"seconds_by_part": None}, LOG)
+    )
+    assert found == older[0] | {"seconds_of/step": 2.0, "seconds_of/waiting": 0.5}
+    assert older[0] == older[1]
+
+
 def test_epochs_without_a_time_follow_from_how_long_they_took():
     points = epoch_points([LOG, LOG | {"epoch": 1}], ENVIRONMENT)
     assert [(point.step, point.time_ms) for point in points if point.name == EPOCHS] == [(0, 103_000), (1, 106_000)]

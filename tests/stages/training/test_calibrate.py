@@ -1,7 +1,19 @@
-import pytest
+import time
 
+import pytest
+import torch
+
+from tests.engine.phantoms import cases_of, fit_of, weights_of
+from tumorseg.engine.feed import Data
 from tumorseg.planning.presets import FULL_LENGTH, SHORT
-from tumorseg.stages.training.calibrate import EPOCH_OVERHEAD_S, VALIDATION_COST, fit_to_hours
+from tumorseg.stages.training.calibrate import (
+    EPOCH_OVERHEAD_S,
+    MOST_STEPS,
+    VALIDATION_COST,
+    WARM_UP,
+    fit_to_hours,
+    seconds_per_step,
+)
 
 
 def seconds(training, step_s, has_validation=True):
@@ -30,3 +42,15 @@ def test_a_short_training_keeps_epochs_for_the_schedule_to_react():
 def test_less_than_a_step_is_one_step():
     found = fit_to_hours(FULL_LENGTH.model_copy(update={"max_hours": 1e-9}), 5.0, has_validation=True)
     assert (found.epochs, found.iterations_per_epoch, found.validation_iterations) == (1, 1, 1)
+
+
+def test_the_seconds_of_a_step_are_those_of_real_steps_with_reading_beside_them():
+    cases = cases_of(2)
+    fit = fit_of(data=Data(cases, None), num_workers=1)
+    before, began = weights_of(fit.learner), time.perf_counter()
+    found = seconds_per_step(fit.learner, fit.feeds)
+    passed = time.perf_counter() - began
+    # All steps but those that warm up; two patches a batch.
+    assert 0 < found * MOST_STEPS < passed
+    assert len(cases.boxes) >= 2 * (WARM_UP + MOST_STEPS)
+    assert not torch.equal(weights_of(fit.learner), before)

@@ -1,4 +1,4 @@
-"""Loss, sampling and strength of augmentation, by the size of targets and the number of cases.
+"""Loss, sampling and augmentation, by the size of targets, the kinds of channels and the number of cases.
 
 An ordinary dataset gets nnU-Net's choices to the letter; what departs from them names the figure that led to it.
 The thresholds and their sources are in docs/decisions/016-choosing-loss-and-length.md.
@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
+from tumorseg.planning.choices.augmentation import AugmentationChoice, choose_augmentation_preset
 from tumorseg.planning.evidence.independence import FEW_CASES, MANY_CASES, independent_cases
 from tumorseg.planning.evidence.sizes import TargetSize, Wording, judge, target_sizes
 from tumorseg.planning.evidence.spacing import TargetGrid
 from tumorseg.planning.presets import Preset
-from tumorseg.schema.dataset import DatasetDescription
+from tumorseg.schema.dataset import ChannelKind, DatasetDescription
 from tumorseg.schema.fingerprint import Fingerprint
 from tumorseg.schema.plan import Reason, SamplingSpec
 from tumorseg.schema.targets import targets_of
@@ -45,52 +46,63 @@ OTHER_LOSSES = (
     "more false positives"
 )
 MORE_FOREGROUND = "half of each batch: the targets are seen more often, background and its false alarms less"
-STRONGER_AUGMENTATION = "likelier transforms: more robust with few cases, slower to fit these"
+STRONGER_AUGMENTATION = "above 1, likelier transforms: more robust with few cases, slower to fit these"
+AS_IT_IS = "the probabilities of the augmentation preset as they are"
 
 
 class Adaptation(NamedTuple):
-    """Loss, sampling and strength of augmentation that a plan takes from the fingerprint."""
+    """Loss, sampling and augmentation that a plan takes from the fingerprint."""
 
     loss: str
     """Loss preset."""
     foreground_fraction: float
     """Share of patches centred on foreground."""
+    augmentation: str
+    """Preset of augmentation."""
     augmentation_strength: float
     """Factor of the probabilities of augmentation."""
     reasons: dict[str, Reason]
-    """Of `loss`, `sampling` and `augmentation`."""
+    """Of `loss`, `sampling`, `augmentation` and `augmentation.strength`."""
 
 
-def adapt(fingerprint: Fingerprint, target: TargetGrid, preset: Preset) -> Adaptation:
+def adapt(fingerprint: Fingerprint, target: TargetGrid, *, preset: Preset, kinds: Sequence[ChannelKind]) -> Adaptation:
     """Return what suits a dataset, or, of a preset that does not adapt, what the preset says.
 
     Args:
         fingerprint: what was measured; sizes of targets may be missing, and then decide nothing.
         target: full-resolution grid, in canonical axis order.
         preset: where the plan starts from.
+        kinds: of the channels, as decided.
     """
     outputs = _describe_outputs(fingerprint.dataset)
+    chosen = choose_augmentation_preset(kinds, preset)
     if not preset.adapts:
-        return _as_the_preset_says(preset, outputs)
+        return _as_the_preset_says(preset, outputs, chosen)
     sizes = target_sizes(fingerprint, target)
     # All targets share one loss and one sampling: a label that is seldom there must not settle them for the others.
     common = [size for size in sizes if size.num_cases >= RARE_SHARE * len(fingerprint.cases)]
     loss, loss_reason = _choose_loss(common, preset, outputs)
     fraction, sampling = _choose_sampling(common)
-    strength, augmentation = _choose_strength(independent_cases(fingerprint))
-    reasons = {"loss": loss_reason, "sampling": sampling, "augmentation": augmentation}
-    return Adaptation(loss, fraction, strength, reasons)
+    strength, strength_reason = _choose_strength(independent_cases(fingerprint))
+    reasons = {
+        "loss": loss_reason,
+        "sampling": sampling,
+        "augmentation": chosen.reason,
+        "augmentation.strength": strength_reason,
+    }
+    return Adaptation(loss, fraction, chosen.preset, strength, reasons)
 
 
-def _as_the_preset_says(preset: Preset, outputs: str) -> Adaptation:
+def _as_the_preset_says(preset: Preset, outputs: str, augmentation: AugmentationChoice) -> Adaptation:
     rule = f"loss preset {preset.loss} of preset {preset.name}{outputs}"
     reasons = {
         "loss": Reason(source="preset", rule=rule, alternative=OTHER_LOSSES),
         "sampling": Reason(rule=f"nnU-Net's {USUAL_SAMPLING}", alternative=MORE_FOREGROUND),
-        "augmentation": Reason(rule="nnU-Net's probabilities and ranges", alternative=STRONGER_AUGMENTATION),
+        "augmentation": augmentation.reason,
+        "augmentation.strength": Reason(rule=AS_IT_IS, alternative=STRONGER_AUGMENTATION),
     }
     # The default of the schema is nnU-Net's share, 0.33.
-    return Adaptation(preset.loss, SamplingSpec().foreground_fraction, 1.0, reasons)
+    return Adaptation(preset.loss, SamplingSpec().foreground_fraction, augmentation.preset, 1.0, reasons)
 
 
 def _describe_outputs(dataset: DatasetDescription) -> str:
@@ -141,13 +153,13 @@ def _choose_strength(num_cases: int) -> tuple[float, Reason]:
     inputs: dict[str, JsonValue] = {"independent_cases": num_cases}
     if num_cases < FEW_CASES:
         why = f"under {FEW_CASES} independent cases are soon known by heart"
-        rule = f"nnU-Net's ranges, {STRONGER:g} times as likely: {why}"
-        alternative = "nnU-Net's probabilities: images closer to real ones, sooner overfitted"
+        rule = f"{STRONGER:g} times as likely as in the augmentation preset: {why}"
+        alternative = "1, the preset's probabilities: images closer to real ones, sooner overfitted"
         return STRONGER, Reason(rule=rule, inputs=inputs, alternative=alternative)
     if num_cases > MANY_CASES:
         why = f"over {MANY_CASES} independent cases vary enough by themselves"
-        rule = f"nnU-Net's ranges, {WEAKER:g} times as likely: {why}"
-        alternative = "nnU-Net's probabilities: more robust to other scanners, slower to fit so many cases"
+        rule = f"{WEAKER:g} times as likely as in the augmentation preset: {why}"
+        alternative = "1, the preset's probabilities: more robust to other scanners, slower to fit so many cases"
         return WEAKER, Reason(rule=rule, inputs=inputs, alternative=alternative)
-    rule = f"nnU-Net's probabilities and ranges: independent cases are neither under {FEW_CASES} nor over {MANY_CASES}"
+    rule = f"{AS_IT_IS}: independent cases are neither under {FEW_CASES} nor over {MANY_CASES}"
     return 1.0, Reason(rule=rule, inputs=inputs, alternative=STRONGER_AUGMENTATION)

@@ -1,55 +1,85 @@
-"""The augmentation that suits a patch: first transforms of nnU-Net's recipe, with its probabilities and ranges."""
+"""Which preset of augmentation suits the kinds of the channels, what a cascade has beside it, and why."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from tumorseg.schema.augmentation import (
-    AffineTransform,
-    AugmentationSpec,
-    Brightness,
-    Contrast,
-    GaussianNoise,
-    MirrorTransform,
-    PreviousMorphology,
-    PreviousRemoval,
-)
-from tumorseg.schema.plan import Reason
+from pydantic import JsonValue
 
-THICK_PATCH = 3.0
-"""A patch over this many times longer in some axis than in its first is augmented in its planes only."""
-LONG_PATCH_2D = 1.5
-"""A 2D patch longer than this against its other edge is turned little, so that little leaves it."""
+from tumorseg.augmentation.patches import THICK_PATCH, is_thick
+from tumorseg.augmentation.presets import AUGMENTATION_PRESETS, NONE
+from tumorseg.planning.presets import Preset
+from tumorseg.schema.augmentation import AugmentationSpec
+from tumorseg.schema.dataset import ChannelKind
+from tumorseg.schema.plan import Reason, ReasonSource
+from tumorseg.schema.transforms.cascade import PreviousMorphology, PreviousRemoval
+from tumorseg.schema.transforms.spatial import SpatialTransform
+
+PRESET_OF_KIND: dict[ChannelKind, str] = {
+    "ct": "ct",
+    "mr": "nnunet",
+    "pet": "nnunet",
+    "rgb": "nnunet",
+    "other": "nnunet",
+}
+"""What suits images of one kind: nnU-Net's table wherever no study has shown better."""
+PRESET_OF_SEVERAL = "ct"
+"""What suits channels of kinds that ask for different presets: each gets what its own kind suffers, and no CT is inverted."""
+ALTERNATIVES = {
+    "nnunet": "mri or ct: artefacts of scanners too, which a model for images of other scanners should have seen; slower",
+    "none": "nnunet: the network sees no image twice",
+}
+"""Next-best choices of augmentation by preset."""
+PUBLISHED = "nnunet: the published table, proven on many datasets"
+"""Next-best choice to any other preset."""
 CORRUPTION_REASON = Reason(
     rule="the previous segmentation is corrupted now and then, so that its mistakes are not believed",
     alternative="none: the network would copy the previous segmentation, mistakes included",
 )
 """Why a cascade has transforms of its own."""
-Likely = AffineTransform | GaussianNoise | Brightness | Contrast
-"""Transforms that are applied with a probability that may be changed."""
-HALF_TURN_DEG, SMALL_DEG_3D, SMALL_DEG_2D = 180.0, 30.0, 15.0
 
 
-def choose_augmentation(
-    patch_size: Sequence[int], mirroring_axes: Sequence[int], *, strength: float = 1.0
-) -> AugmentationSpec:
-    """Return the transforms for a patch.
+class AugmentationChoice(NamedTuple):
+    """A preset of augmentation, and why."""
+
+    preset: str
+    reason: Reason
+
+
+def choose_augmentation_preset(kinds: Sequence[ChannelKind], preset: Preset) -> AugmentationChoice:
+    """Return the preset of augmentation that a plan's preset names, or else the one that suits the channels.
 
     Args:
-        patch_size: voxels.
-        mirroring_axes: axes along which it may be mirrored.
-        strength: factor of nnU-Net's probabilities, 1 at most; mirrored is half of the patches in any case.
+        kinds: of the images' channels.
+        preset: where the plan starts from.
     """
-    mirror = [MirrorTransform(axes=tuple(mirroring_axes))] if mirroring_axes else []
-    # Some axes but not all means that the lateral one was left out. Where none is mirrored, a half turn alone does not
-    # swap the sides.
-    has_lateral_axis = 0 < len(mirroring_axes) < len(patch_size)
-    affine = _choose_affine(patch_size, has_lateral_axis=has_lateral_axis)
-    transforms = (_strengthened(one, strength) for one in (affine, GaussianNoise(), Brightness(), Contrast()))
-    return AugmentationSpec(transforms=(*transforms, *mirror))
+    chosen = preset.augmentation or _suited(kinds)
+    if preset.augmentation is not None:
+        source: ReasonSource = "preset"
+        why = f"that of preset {preset.name}"
+    else:
+        source = "rule"
+        why = f"channels are of kind {' and '.join(sorted(set(kinds)))}"
+    inputs: dict[str, JsonValue] = {"channel_kinds": list(kinds)}
+    alternative = ALTERNATIVES.get(chosen, PUBLISHED)
+    reason = Reason(source=source, rule=f"{_described(chosen)}: {why}", inputs=inputs, alternative=alternative)
+    return AugmentationChoice(chosen, reason)
+
+
+def _suited(kinds: Sequence[ChannelKind]) -> str:
+    suited = {PRESET_OF_KIND[kind] for kind in kinds}
+    return suited.pop() if len(suited) == 1 else PRESET_OF_SEVERAL
+
+
+def _described(name: str) -> str:
+    return f"augmentation preset {name} ({AUGMENTATION_PRESETS[name].holds})"
 
 
 def cascade_augmentation(augmentation: AugmentationSpec) -> AugmentationSpec:
     """Return the transforms of a cascade: its images', then those of the previous segmentation, as in nnU-Net."""
-    return AugmentationSpec(transforms=(*augmentation.transforms, PreviousMorphology(), PreviousRemoval()))
+    if augmentation.preset == NONE:
+        return augmentation
+    corruptions = (PreviousMorphology(), PreviousRemoval())
+    return augmentation.changed(transforms=(*augmentation.transforms, *corruptions))
 
 
 def cascade_reasons(augmentation: AugmentationSpec) -> dict[str, Reason]:
@@ -65,7 +95,7 @@ def rotation_reasons(augmentation: AugmentationSpec, patch_size: Sequence[int]) 
     """Return the reason of the rotation's axes, by field of the configuration."""
     reasons = {}
     for number, transform in enumerate(augmentation.transforms):
-        if isinstance(transform, AffineTransform):
+        if isinstance(transform, SpatialTransform):
             reasons[f"augmentation.transforms.{number}.rotation_deg"] = _rotation_reason(patch_size)
     return reasons
 
@@ -85,30 +115,3 @@ def _rotation_reason(patch_size: Sequence[int]) -> Reason:
         rule="about all axes: the patch is about as thick as long",
         alternative="in-plane rotation alone: tilted images look new",
     )
-
-
-def is_thick(patch_size: Sequence[int]) -> bool:
-    """Return whether a 3D patch is to be augmented plane by plane (nnU-Net's dummy 2D augmentation)."""
-    # Against the first axis alone: in a plan's order that is the coarse one, of which a patch holds the fewest voxels.
-    return len(patch_size) == 3 and max(patch_size) / patch_size[0] > THICK_PATCH
-
-
-def _strengthened(transform: Likely, strength: float) -> Likely:
-    """Return a transform whose probabilities are multiplied."""
-    probabilities = {}
-    for name, value in transform:
-        if name.endswith("probability"):
-            # Rounded, so that a plan says 0.3 and not 0.30000000000000004.
-            probabilities[name] = min(1.0, round(value * strength, 4))
-    return transform.changed(**probabilities)
-
-
-def _choose_affine(patch_size: Sequence[int], *, has_lateral_axis: bool) -> AffineTransform:
-    """Return the rotation; a half turn and a flip would mirror left and right, so one of them is left out."""
-    if len(patch_size) == 2:
-        is_long = max(patch_size) / min(patch_size) > LONG_PATCH_2D
-        return AffineTransform(rotation_deg=(SMALL_DEG_2D if is_long or has_lateral_axis else HALF_TURN_DEG,))
-    if is_thick(patch_size):
-        largest = SMALL_DEG_3D if has_lateral_axis else HALF_TURN_DEG
-        return AffineTransform(rotation_deg=(largest, 0.0, 0.0), in_plane=True)
-    return AffineTransform(rotation_deg=(SMALL_DEG_3D,) * 3)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tumorseg.engine.learner import PRECISIONS
+from tumorseg.engine.execution import PRECISIONS
 from tumorseg.engine.schedules import optimizer_memory
 from tumorseg.losses.registry import build_loss
 from tumorseg.networks.registry import build_network

@@ -125,11 +125,15 @@ def _configuration(plan: Plan, name: str) -> dict[str, Any]:
         following["next_stage"] = next_stages if len(next_stages) > 1 else next_stages[0]
     if configuration.previous_configuration is None:
         return _alone(name, configuration) | following
-    # Not `changed`: its transforms are those of a cascade, so that it would be unsound without one.
-    single = configuration.model_copy(update={"previous_configuration": None})
-    parent = next((other for other, found in plan.configurations.items() if found == single), None)
+    parents = [other for other, found in plan.configurations.items() if _is_stage_of(configuration, found)]
     stage = {"previous_stage": configuration.previous_configuration}
-    return _alone(name, single) | stage if parent is None else {"inherits_from": parent} | stage
+    return {"inherits_from": parents[0]} | stage if parents else _alone(name, configuration) | stage
+
+
+def _is_stage_of(cascade: Configuration, parent: Configuration) -> bool:
+    """Return whether a cascade is another configuration but for its input and the transforms of that."""
+    # Not `changed`, which would check a mixture that nobody trains.
+    return parent == cascade.model_copy(update={"previous_configuration": None, "augmentation": parent.augmentation})
 
 
 def _alone(name: str, configuration: Configuration) -> dict[str, Any]:

@@ -6,12 +6,15 @@ References:
 
 from typing import NamedTuple
 
+from tumorseg.augmentation.patches import AugmentedPatch
+from tumorseg.augmentation.presets import augmentation_preset
 from tumorseg.errors import PlanError
 from tumorseg.losses.presets import deep_supervision_weights, loss_preset
-from tumorseg.planning.choices.augmentation import choose_augmentation
+from tumorseg.planning.choices.augmentation import cascade_augmentation
 from tumorseg.planning.decided import Decided
 from tumorseg.planning.nnunet.networks import read_network
 from tumorseg.planning.presets import PRESETS
+from tumorseg.schema.augmentation import AugmentationSpec
 from tumorseg.schema.base import parse_record
 from tumorseg.schema.nnunet import ChannelIntensities, NnunetConfiguration, NnunetPlans
 from tumorseg.schema.plan import Configuration, InferenceSpec, Reason, SamplingSpec
@@ -84,15 +87,16 @@ def import_configuration(
     num_axes, preset = len(theirs.patch_size), PRESETS["nnunet"]
     network = read_network(theirs.architecture, num_axes, where)
     mirroring = _choose_mirroring(num_axes, has_sides=outputs.has_sides)
+    normalization = _normalization(theirs, plans, where)
     fields = {
         "spacing_mm": theirs.spacing,
         "median_shape": tuple(max(1, round(size)) for size in theirs.median_image_size_in_voxels),
         "patch_size": theirs.patch_size,
         "batch_size": theirs.batch_size,
-        "normalization": _normalization(theirs, plans, where),
+        "normalization": normalization,
         "resampling": _resampling(theirs, where),
         "network": network,
-        "augmentation": choose_augmentation(theirs.patch_size, mirroring.value.mirroring_axes),
+        "augmentation": _augmentation(theirs, mirroring.value.mirroring_axes, normalization, where),
         "loss": loss_preset(
             preset.loss,
             has_regions=outputs.has_regions,
@@ -108,6 +112,21 @@ def import_configuration(
     reasons = dict.fromkeys(OF_PLANS, plans_reason(plans)) | dict.fromkeys(OF_TRAINER, TRAINER_REASON)
     configuration = parse_record(Configuration, fields, source=where, error=PlanError)
     return Decided(configuration, reasons | mirroring.reasons)
+
+
+def _augmentation(
+    theirs: NnunetConfiguration, axes: tuple[int, ...], normalization: tuple[NormalizationSpec, ...], where: str
+) -> AugmentationSpec:
+    """Return nnUNetTrainer's, which treats channels of all kinds alike."""
+    fields = {
+        "patch_size": theirs.patch_size,
+        "mirroring_axes": axes,
+        "kinds": ("other",) * len(normalization),
+        "normalization": normalization,
+    }
+    patch = parse_record(AugmentedPatch, fields, source=where, error=PlanError)
+    augmentation = augmentation_preset("nnunet", patch)
+    return augmentation if theirs.previous_stage is None else cascade_augmentation(augmentation)
 
 
 def _choose_mirroring(num_axes: int, *, has_sides: bool) -> Decided[InferenceSpec]:

@@ -6,11 +6,11 @@ from typing import Any
 from pydantic import JsonValue
 
 from tumorseg.planning.reading.anatomy import Anatomy, plan_anatomy
-from tumorseg.schema.augmentation import Range
 from tumorseg.schema.base import Record
 from tumorseg.schema.dataset import Channel, Region
 from tumorseg.schema.fingerprint import IntensityStatistics
 from tumorseg.schema.plan import Plan, Reason
+from tumorseg.schema.transforms.base import Range
 
 SECTIONS = {
     "Plan": ("name", "parent", "schema_version", "default_configuration"),

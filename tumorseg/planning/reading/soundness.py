@@ -8,13 +8,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from tumorseg.errors import PlanError
 from tumorseg.planning.evidence.laterality import LATERAL_AXIS, sided_pairs
-from tumorseg.schema.augmentation import MirrorTransform
 from tumorseg.schema.extensions import External, load_external
 from tumorseg.schema.fields import is_field
 from tumorseg.schema.findings import Finding, finding
 from tumorseg.schema.plan import Configuration, Plan
 from tumorseg.schema.preprocessing import CtNormalization
 from tumorseg.schema.quantities import gb_text
+from tumorseg.schema.transforms.acquisition import CopyPaste
+from tumorseg.schema.transforms.spatial import MirrorTransform, SpatialTransform
 from tumorseg.schema.wording import problems_of, shown
 
 MOST_DEVIATION = 0.01
@@ -22,6 +23,9 @@ MOST_DEVIATION = 0.01
 COUNTED_PARTS = frozenset(("budget", "configurations", "dataset", "training"))
 """Parts of a plan without which its memory cannot be counted."""
 REMEDY = "plan with a larger --vram, or make patch_size or batch_size smaller"
+
+LARGEST_TURN_DEG = 90.0
+"""Beyond it a rotation and a flip may exchange two sides."""
 
 
 class Parsed(NamedTuple):
@@ -203,16 +207,34 @@ def _check_cascades(plan: Plan) -> Iterator[Finding]:
 def _check_sides(plan: Plan) -> Iterator[Finding]:
     """Yield configurations that mirror left and right, although labels differ by their side only."""
     sides = _stated_sides(plan)
-    # A transpose that is no order of axes is a contradiction of its own.
-    if sides is None or sorted(plan.transpose) != [0, 1, 2]:
-        return
     for name, configuration in plan.configurations.items():
-        # In the configuration's own numbering, in which planes lack the first axis: -1 then stands for one it lacks.
-        lateral = plan.transpose.index(LATERAL_AXIS) - (3 - configuration.num_axes)
-        if lateral in _mirrored_axes(configuration):
-            yield finding(
-                "mirrors_sides", f"configurations.{name}: mirrors left and right (axis {lateral}), although {sides}"
-            )
+        lateral = _lateral_axis(plan, configuration)
+        if sides is None:
+            continue
+        mirrored = _predicted_axes(configuration) | _trained_axes(configuration)
+        for problem in _side_problems(configuration, mirrored, lateral):
+            yield finding("mirrors_sides", f"configurations.{name}: {problem}, although {sides}")
+
+
+def _side_problems(configuration: Configuration, mirrored: set[int], lateral: int) -> Iterator[str]:
+    """Yield what exchanges left and right, where labels have sides."""
+    if lateral in mirrored:
+        yield f"mirrors left and right (axis {lateral})"
+    for transform in configuration.augmentation.transforms:
+        if isinstance(transform, CopyPaste) and transform.probability > 0:
+            yield "pastes labels of other cases on whatever side they come to lie (copy_paste)"
+        if isinstance(transform, SpatialTransform) and transform.rotation_probability > 0 and mirrored:
+            largest = max(transform.rotation_deg)
+            # Half a turn and a flip along another axis are a flip from left to right.
+            if largest > LARGEST_TURN_DEG and lateral not in mirrored:
+                yield f"turns by up to {largest:g} degrees and mirrors, which exchanges left and right"
+
+
+def _lateral_axis(plan: Plan, configuration: Configuration) -> int:
+    """Return the axis from left to right in the configuration's own numbering; -1 where its planes lack it."""
+    # A transpose that is no order of axes is a contradiction of its own.
+    is_order = sorted(plan.transpose) == [0, 1, 2]
+    return plan.transpose.index(LATERAL_AXIS) - (3 - configuration.num_axes) if is_order else -1
 
 
 def _stated_sides(plan: Plan) -> str | None:
@@ -228,11 +250,33 @@ def _stated_sides(plan: Plan) -> str | None:
     )
 
 
-def _mirrored_axes(configuration: Configuration) -> set[int]:
-    axes = set(configuration.inference.mirroring_axes if configuration.inference.mirroring else ())
+def _predicted_axes(configuration: Configuration) -> set[int]:
+    return set(configuration.inference.mirroring_axes if configuration.inference.mirroring else ())
+
+
+def _trained_axes(configuration: Configuration) -> set[int]:
+    axes: set[int] = set()
     for transform in configuration.augmentation.transforms:
-        axes |= set(transform.axes) if isinstance(transform, MirrorTransform) else set()
+        if isinstance(transform, MirrorTransform) and transform.probability > 0:
+            axes |= set(transform.axes)
     return axes
+
+
+def _check_views(plan: Plan) -> Iterator[Finding]:
+    """Yield configurations that are asked about mirrored views, of which they have seen none in training."""
+    has_sides = _stated_sides(plan) is not None
+    for name, configuration in plan.configurations.items():
+        # Where labels have sides, another finding tells of the axis between them.
+        told = {_lateral_axis(plan, configuration)} if has_sides else set()
+        # What another package's transform does is not known; it may mirror.
+        is_known = not any(isinstance(one, External) for one in configuration.augmentation.transforms)
+        unseen = sorted(_predicted_axes(configuration) - _trained_axes(configuration) - told)
+        if is_known and unseen:
+            message = (
+                f"configurations.{name}: predicts views mirrored along axes {unseen}, along which training mirrors nothing; "
+                "leave them out of inference.mirroring_axes, or set inference.mirroring=false"
+            )
+            yield finding("unseen_views", message)
 
 
 def _check_reasons(plan: Plan) -> Iterator[Finding]:
@@ -276,6 +320,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Check], ...] = (
     (("dataset", "fingerprint", "folds", "kept_from_training"), _check_folds),
     (("configurations", "dataset", "fingerprint", "folds"), _check_cascades),
     (("configurations", "dataset", "transpose"), _check_sides),
+    (("configurations", "dataset", "transpose"), _check_views),
     (tuple(Plan.model_fields), _check_reasons),
     (("configurations",), _check_extensions),
 )

@@ -2,14 +2,11 @@
 
 from typing import NamedTuple
 
+from tumorseg.augmentation.patches import AugmentedPatch
+from tumorseg.augmentation.presets import augmentation_preset
 from tumorseg.losses.presets import deep_supervision_weights, loss_preset
 from tumorseg.planning.choices.adaptation import Adaptation
-from tumorseg.planning.choices.augmentation import (
-    cascade_augmentation,
-    cascade_reasons,
-    choose_augmentation,
-    rotation_reasons,
-)
+from tumorseg.planning.choices.augmentation import cascade_augmentation, cascade_reasons, rotation_reasons
 from tumorseg.planning.families.base import Grid, Sized
 from tumorseg.planning.families.registry import network_reason
 from tumorseg.planning.memory.counting import MemoryCounter
@@ -21,6 +18,8 @@ from tumorseg.planning.search.lowres import find_lowres, lowres_reasons
 from tumorseg.planning.search.patch import Candidate, Found, Limits, MemoryRule, search, search_reasons
 from tumorseg.planning.search.published_rule import PublishedRule
 from tumorseg.planning.search.relief import relief_reasons
+from tumorseg.schema.augmentation import AugmentationSpec
+from tumorseg.schema.dataset import ChannelKind
 from tumorseg.schema.losses import LossSpec, OverlapLoss
 from tumorseg.schema.plan import Configuration, InferenceSpec, Reason, SamplingSpec
 from tumorseg.schema.preprocessing import NormalizationSpec, ResamplingSpec
@@ -60,6 +59,8 @@ class Subject(NamedTuple):
 
     grid: Grid
     """Full-resolution grid of three axes in the plan's order."""
+    kinds: tuple[ChannelKind, ...]
+    """One per channel."""
     normalization: tuple[NormalizationSpec, ...]
     """One per channel."""
     has_regions: bool
@@ -186,7 +187,7 @@ def _configuration(brief: Brief, grid: Grid, candidate: Candidate, *, batch_dice
         normalization=subject.normalization,
         resampling=ResamplingSpec(),
         network=candidate.network,
-        augmentation=choose_augmentation(candidate.patch_size, axes, strength=adapted.augmentation_strength),
+        augmentation=_augmentation(subject, candidate.patch_size, axes),
         loss=loss_preset(
             adapted.loss, has_regions=subject.has_regions, batch_dice=batch_dice, deep_supervision_weights=weights
         ),
@@ -197,6 +198,14 @@ def _configuration(brief: Brief, grid: Grid, candidate: Candidate, *, batch_dice
         gradient_accumulation=candidate.relief.gradient_accumulation,
         activation_checkpointing=candidate.relief.activation_checkpointing,
     )
+
+
+def _augmentation(subject: Subject, patch_size: tuple[int, ...], axes: tuple[int, ...]) -> AugmentationSpec:
+    patch = AugmentedPatch(
+        patch_size=patch_size, mirroring_axes=axes, kinds=subject.kinds, normalization=subject.normalization
+    )
+    adapted = subject.adaptation
+    return augmentation_preset(adapted.augmentation, patch, strength=adapted.augmentation_strength)
 
 
 def _reasons(
@@ -214,6 +223,7 @@ def _reasons(
         "loss": adapted["loss"],
         **_loss_reasons(configuration.loss),
         "augmentation": adapted["augmentation"],
+        "augmentation.strength": adapted["augmentation.strength"],
         **rotation_reasons(configuration.augmentation, patch_size),
         "previous_configuration": ALONE_REASON,
         "optimizer": Reason(source="preset", rule=of_preset, alternative=OTHER_OPTIMIZERS.get(optimizer)),

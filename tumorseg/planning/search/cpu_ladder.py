@@ -94,6 +94,5 @@ def _limited(preset: Preset, features: int, edge: int) -> Preset:
         "initial_edge_3d": min(edge, preset.initial_edge_3d),
         "initial_edge_2d": min(EDGE_2D * edge, preset.initial_edge_2d),
         "max_batch_size": BATCH_SIZE,
-        "training": preset.training.changed(precision="fp32"),
     }
     return preset.changed(**update)

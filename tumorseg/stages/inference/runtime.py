@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from tumorseg.engine.averaging import Pass
-from tumorseg.engine.learner import PRECISIONS
+from tumorseg.engine.execution import PRECISIONS
 from tumorseg.engine.precision import inference_dtype
 from tumorseg.engine.sliding_window import tiling_of
 from tumorseg.schema.base import Record
@@ -117,7 +117,7 @@ def make_runtime(plan: Plan, configuration: Configuration, networks: Networks, o
     """
     spec, device = configuration.inference, networks.device
     requested = options.precision or spec.precision
-    dtype = inference_dtype(device, requested, plan.training.precision)
+    dtype = inference_dtype(device, requested, plan.training.precision.cuda)
     shape = (num_inputs(configuration, targets_of(plan.dataset)), *configuration.patch_size)
     engine = options.engine or spec.engine
     chosen = chosen_engine(engine, device, keeps_graphs=options.cache is not None)

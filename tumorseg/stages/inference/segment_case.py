@@ -11,7 +11,7 @@ import torch
 
 from tumorseg.engine.averaging import NetworkForward, VoteKind
 from tumorseg.engine.combining import AS_LIKELY, Decision
-from tumorseg.engine.learner import mixed_precision
+from tumorseg.engine.execution import mixed_precision
 from tumorseg.engine.segmentation import Observer, OrientedImage, Prepared, Segmenter, prepare, segment
 from tumorseg.engine.sliding_window import tiling_of
 from tumorseg.engine.stopwatch import Stopwatch

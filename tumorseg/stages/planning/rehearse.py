@@ -3,6 +3,7 @@
 import multiprocessing
 import time
 from multiprocessing.connection import Connection
+from typing import Literal
 
 import torch
 
@@ -11,7 +12,8 @@ from tumorseg.engine.learner import Inputs, Learner
 from tumorseg.engine.sliding_window import tiling_of
 from tumorseg.errors import TrainingError
 from tumorseg.planning.memory.rehearsal import Setting
-from tumorseg.schema.plan import Configuration, Training
+from tumorseg.schema.plan import Configuration
+from tumorseg.schema.training import Precisions, Training
 
 WARM_UP, TIMED = 1, 3
 """Steps before the clock runs, and under it."""
@@ -96,7 +98,10 @@ def _reserved_peak(configuration: Configuration, setting: Setting, device: str) 
 
 def noise_learner(configuration: Configuration, setting: Setting, device: str) -> tuple[Learner, Inputs]:
     """Return a learner, and a batch of noise and random labels on its device."""
-    training = Training(epochs=1, iterations_per_epoch=10, validation_iterations=1, precision=setting.precision)
+    # A processor has no scaler for fp16.
+    on_cpu: Literal["fp32", "bf16"] = "bf16" if setting.precision == "bf16" else "fp32"
+    precision = Precisions.model_validate({"cpu": on_cpu, "cuda": setting.precision})
+    training = Training(epochs=1, iterations_per_epoch=10, validation_iterations=1, precision=precision)
     learner = Learner(
         configuration, training, num_channels=setting.num_channels, targets=setting.targets, device=device
     )

@@ -87,7 +87,7 @@ def grid_of(members: Sequence[Model], engines: Sequence[Engine] | None) -> Grid:
 def _precisions(members: Sequence[Model]) -> tuple[InferencePrecision, ...]:
     if all(member.configuration.inference.precision == "fp32" for member in members):
         return ("fp32",)
-    dtypes = {inference_dtype(member.device, "auto", member.plan.training.precision) for member in members}
+    dtypes = {inference_dtype(member.device, "auto", member.plan.training.precision.cuda) for member in members}
     return ("auto",) if dtypes == {torch.float32} else ("auto", "fp32")
 
 

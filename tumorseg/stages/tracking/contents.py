@@ -26,8 +26,9 @@ MODEL_FOLDER = "model"
 MOST_DIGEST = 36
 """Characters of a dataset's digest that MLflow takes."""
 NUMBERS = ("train_loss", "validation_loss", "lr", "seconds", "data_wait_fraction", "memory_bytes")
-GROUPS = {"train_losses": "loss", "loss_weights": "loss_weight", "dsc": "dsc"}
-"""Field of an epoch's log to the group of metrics that it becomes."""
+GROUPS = {"train_losses": "loss", "loss_weights": "loss_weight", "dsc": "dsc", "seconds_by_part": "seconds_of"}
+"""Field of an epoch's log to the group of metrics that it becomes; no group has the name of a metric, which would be a file in a folder's
+place where MLflow keeps files."""
 
 
 def parameters(plan: Plan, configuration: str) -> dict[str, str]:
@@ -65,7 +66,8 @@ def _epoch_values(log: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
         if log.get(name) is not None:
             yield name, log[name]
     for field, group in GROUPS.items():
-        for name, value in log.get(field, {}).items():
+        # Logs of earlier versions have no seconds by part, or null.
+        for name, value in (log.get(field) or {}).items():
             if value is not None:
                 yield f"{group}/{name}", value
     scores = [value for value in log.get("dsc", {}).values() if value is not None]

@@ -1,10 +1,13 @@
 """Hours into iterations: a few real steps are timed before the training proper."""
 
 import time
+from contextlib import closing
+from itertools import count, islice
 
-from tumorseg.engine.feed import PatchFeed
+from tumorseg.engine.batches import TRAINING
+from tumorseg.engine.feed import Feeds, Place
 from tumorseg.engine.learner import Learner
-from tumorseg.schema.plan import Training
+from tumorseg.schema.training import Training
 
 # Steps that are not timed, most that are, and seconds after which a slow machine has shown enough.
 WARM_UP, MOST_STEPS, TIMED_S = 2, 12, 12.0
@@ -20,21 +23,25 @@ EPOCH_OVERHEAD_S = 1.0
 SAFETY = 0.95
 
 
-def seconds_per_step(learner: Learner, feed: PatchFeed) -> float:
-    """Return the mean time of a training step, reading and augmentation included.
+def seconds_per_step(learner: Learner, feeds: Feeds) -> float:
+    """Return the mean time of a training step, waiting for its batch included, as patches are read and augmented beside it.
 
     Args:
         learner: whose weights the steps change.
-        feed: patches of the training.
+        feeds: batches of the training.
     """
     times: list[float] = []
-    for number in range(WARM_UP + MOST_STEPS):
-        started = time.perf_counter()
-        learner.step(feed.inputs(feed.load(number)), 0)
-        times.append(time.perf_counter() - started)
-        # Asked in all processes alike: each step needs all of them.
-        if number >= WARM_UP and learner.ranks.any(sum(times[WARM_UP:]) > TIMED_S):
-            break
+    # Without an end, so that patches are read beside the last steps as beside the first.
+    places = (Place(TRAINING, number) for number in count())
+    with closing(feeds.batches(places)) as batches:
+        ended = time.perf_counter()
+        for batch in islice(batches, WARM_UP + MOST_STEPS):
+            learner.step(batch.inputs, 0)
+            began, ended = ended, time.perf_counter()
+            times.append(ended - began)
+            # Asked in all processes alike: each step needs all of them.
+            if learner.ranks.any(sum(times[WARM_UP:]) > TIMED_S):
+                break
     timed = times[WARM_UP:]
     return learner.ranks.of_first(sum(timed) / len(timed))
 

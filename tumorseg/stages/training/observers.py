@@ -7,7 +7,7 @@ from typing import Any
 from tumorseg.engine.observers import Observer, Step
 from tumorseg.reports.figures import progress_png
 from tumorseg.schema.logs import EpochLog
-from tumorseg.schema.plan import Training
+from tumorseg.schema.training import Training
 from tumorseg.storage.atomic import write_bytes
 from tumorseg.storage.checkpoints import save_checkpoint
 from tumorseg.storage.layout import FoldFolder

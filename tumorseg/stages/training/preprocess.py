@@ -11,7 +11,7 @@ import numpy as np
 
 from tumorseg.errors import InputError
 from tumorseg.ops.labels import class_locations, count_values
-from tumorseg.ops.preprocessing import axis_order, prepare_image, prepare_segmentation
+from tumorseg.ops.preprocessing import PreparedImage, axis_order, prepare_image, prepare_segmentation
 from tumorseg.schema.base import Record
 from tumorseg.schema.cases import Preprocessing, StoredCase, preprocessing_of
 from tumorseg.schema.dataset import Case, Dataset
@@ -111,7 +111,7 @@ def preprocess(request: PreprocessRequest) -> dict[str, StoredCases]:
     reported: set[str] = set()
     for name, configuration in chosen:
         preprocessing = preprocessing_of(plan, configuration)
-        keys = _keys(dataset, hashes, preprocessing)
+        keys = case_keys(dataset, hashes, preprocessing)
         stored[name] = StoredCases(folder, keys)
         # Configurations that prepare cases alike share the stored ones.
         if not done.issuperset(keys.values()):
@@ -131,9 +131,16 @@ def _states(dataset: Dataset, roots: Roots) -> dict[str, Mapping[str, FileState]
     return {case_id: states for case_id, states in found.items() if states is not None}
 
 
-def _keys(dataset: Dataset, hashes: Mapping[str, str], preprocessing: Preprocessing) -> dict[str, str]:
-    """Return each case's address by case_id; where labels are known by name only, names decide what is painted."""
+def case_keys(dataset: Dataset, hashes: Mapping[str, str], preprocessing: Preprocessing) -> dict[str, str]:
+    """Return each case's address in the store by case_id.
+
+    Args:
+        dataset: the cases.
+        hashes: of their files, by case_id; those without are passed over.
+        preprocessing: what is done to them.
+    """
     targets = targets_of(dataset)
+    # Where labels are known by name only, names decide what is painted.
     named = {case.case_id for case in dataset.cases if case.label is not None and knows_names_only(case.label)}
     keys = {}
     for case_id, found in hashes.items():
@@ -222,12 +229,21 @@ def _compare_volumes(task: PreprocessTask, labelled: Segmentation, spacing_mm: S
         )
 
 
-def preprocess_case(task: PreprocessTask) -> None:
-    """Bring one case to the network's grid and put it into the store; called in a worker process.
+class PreparedCase(NamedTuple):
+    """A case on the network's grid."""
+
+    image: PreparedImage
+    indices: Segmentation
+    """Class indices (Z, Y, X)."""
+    voxels: Mapping[int, int]
+    """Of each class index that is there."""
+
+
+def prepare_case(task: PreprocessTask) -> PreparedCase:
+    """Bring one case to the network's grid, and say which of its labels lose volume on the way.
 
     Raises:
         InputError: the case cannot be read or is unsound.
-        StorageError: the store cannot be written.
     """
     spec = task.preprocessing
     with captured_warnings() if task.is_reported else nullcontext():
@@ -235,10 +251,21 @@ def preprocess_case(task: PreprocessTask) -> None:
         labelled = read_case_indices(task.case, found, task.targets, spec.reading)
     prepared = prepare_image(found.image, found.spacing_mm, spec, covered=found.covered)
     indices = prepare_segmentation(labelled, prepared.grid, spec, image=found.image, covered=found.covered)
-    locations, starts = class_locations(indices, task.targets, np.random.default_rng(SEED))
     voxels = dict(zip(*count_values(indices), strict=True))
+    _compare_volumes(task, labelled, found.spacing_mm, Volumes(voxels, prepared.target_spacing_mm))
+    return PreparedCase(prepared, indices, voxels)
+
+
+def preprocess_case(task: PreprocessTask) -> None:
+    """Bring one case to the network's grid and put it into the store; called in a worker process.
+
+    Raises:
+        InputError: the case cannot be read or is unsound.
+        StorageError: the store cannot be written.
+    """
+    prepared, indices, voxels = prepare_case(task)
+    locations, starts = class_locations(indices, task.targets, np.random.default_rng(SEED))
     shape, spacing = prepared.image.shape, prepared.target_spacing_mm
-    _compare_volumes(task, labelled, found.spacing_mm, Volumes(voxels, spacing))
     record = StoredCase(
         case_id=task.case.case_id,
         shape=(shape[1], shape[2], shape[3]),

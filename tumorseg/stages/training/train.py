@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from pydantic import Field
+
 from tumorseg.engine.feed import Data, open_feeds
 from tumorseg.engine.learner import Learner
 from tumorseg.engine.loop import Fit
@@ -35,6 +37,7 @@ from tumorseg.stages.training.calibrate import fit_to_hours, seconds_per_step
 from tumorseg.stages.training.cascade import OutOfFold, keep_model, out_of_fold
 from tumorseg.stages.training.mirroring import mirrored
 from tumorseg.stages.training.observers import Checkpoints, LogFile, Messages, StepBar
+from tumorseg.stages.training.precision import as_computed, tell_emulation
 from tumorseg.stages.training.preprocess import PreprocessRequest, StoredCases, preprocess
 from tumorseg.stages.training.previous_segmentations import keep_previous
 from tumorseg.stages.training.ranks import Watch, check_shares, joined, own_device
@@ -76,6 +79,9 @@ class TrainRequest(Record):
     """Where the dataset is, if it moved."""
     jobs: int | None = None
     """Processes for preprocessing."""
+    num_workers: int | None = Field(default=None, ge=0)
+    """Threads that read and augment beside the steps; 0: each batch is read when it is needed; as many as cores and memory allow if
+    None."""
     mlflow: str | None = None
     """Where the training is mirrored to, as MLflow takes it; nowhere if None."""
 
@@ -193,10 +199,10 @@ def _keep_previous(request: TrainRequest, name: str, stored: StoredCases, previo
 
 def _begin(job: _Job, run: Run, data: Data) -> Fit:
     """Resolve the plan, hours into iterations included, and write it before the first step."""
-    plan = resolve_options(job.request.plan, job.request.options)
+    plan = as_computed(resolve_options(job.request.plan, job.request.options), job.device, job.ranks)
     fit = _build_fit(plan, job, data)
     if plan.training.max_hours is not None:
-        step_s = seconds_per_step(fit.learner, fit.feeds.training)  # changes the weights, which are built again below
+        step_s = seconds_per_step(fit.learner, fit.feeds)  # changes the weights, which are built again below
         training = fit_to_hours(plan.training, step_s, has_validation=data.validation is not None)
         plan = plan.changed(training=training)
         logger.info("%.3f s a step: %d epochs of %d", step_s, training.epochs, training.iterations_per_epoch)
@@ -209,7 +215,9 @@ def _begin(job: _Job, run: Run, data: Data) -> Fit:
 
 def _continue(job: _Job, data: Data) -> Fit:
     folder = job.folder
-    fit = _build_fit(fold_plan(folder), job, data)
+    plan = fold_plan(folder)
+    tell_emulation(plan, job.device, job.ranks)
+    fit = _build_fit(plan, job, data)
     if folder.latest.is_file():
         fit.restore(load_checkpoint(folder.latest))
         logger.info("going on from iteration %d of %d", fit.progress.iteration, fit.num_iterations)
@@ -235,13 +243,15 @@ def _build_fit(plan: Plan, job: _Job, data: Data) -> Fit:
         device=job.device,
         ranks=job.ranks,
     )
-    return Fit(learner, plan.training, open_feeds(data, configuration, plan.training, learner))
+    feeds = open_feeds(data, configuration, plan.training, learner, num_workers=job.request.num_workers)
+    return Fit(learner, plan.training, feeds)
 
 
 def _run_fit(fit: Fit, folder: FoldFolder) -> bool:
     """Run to the planned end; False if a signal asked to stop before it."""
     # The checkpoint makes an epoch count: a log that ran ahead of it when the run was killed is cut back.
     truncate_epochs(folder.log, fit.progress.iteration // fit.training.iterations_per_epoch)
+    logger.debug("patches are read by %d workers, %d batches ahead", *fit.feeds.reading)
     with progress("train", fit.num_iterations, fit.progress.iteration) as advance, _stop_on_signal() as should_stop:
         fit.observers = (StepBar(advance, fit.training), LogFile(folder), Messages(), Checkpoints(folder))
         fit.should_stop = should_stop

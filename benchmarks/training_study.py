@@ -1,0 +1,199 @@
+"""What presets of augmentation, and bf16, do to held-out DSC: short trainings of preset `fast_prototyping`, compared case by case.
+
+    python -m benchmarks.training_study [--rows 4] [--data-root ../shared/data] [--folder runs/training_study]
+
+An arm is a training of 1,000 steps with one preset of augmentation, or in bf16, validated on the cases that its fold holds out: three
+seeds on Task04_Hippocampus, one on ACDC. Choices follow from folds 1 to 4, so that none of them sees fold 0. A row goes to
+benchmarks/results/training_study.json as soon as its arm is done; rows that are there are not run again, and a training that was cut
+off goes on where it was, as long as `--folder` is the same.
+"""
+
+import argparse
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.hippocampus import tumorseg
+from benchmarks.machine import machine
+from benchmarks.training_study_scores import ARMS, Row, patient_of, summary, table
+from tumorseg.engine.precision import has_bf16
+from tumorseg.planning.memory.rehearsal import setting_of
+from tumorseg.planning.memory.totals import plan_setting
+from tumorseg.schema.dataset import Dataset
+from tumorseg.sources.registry import open_dataset
+from tumorseg.stages.opening.loaded import read_plan
+from tumorseg.stages.planning.rehearse import step_seconds
+
+RESULT = Path(__file__).parent / "results" / "training_study.json"
+SEEDS = {"MSD_Hippocampus": (0, 1, 2), "Dataset027_ACDC": (0,)}
+"""Of each dataset."""
+FIRST = ("none", "basic", "nnunet", "bf16")
+"""Arms that run on all datasets before any other."""
+NUM_FOLDS = 5
+EPOCH = 20
+"""Steps in an epoch."""
+KEY = ("dataset", "arm", "seed", "fold", "steps")
+"""Fields that tell a row from all others."""
+
+
+class Arm(NamedTuple):
+    """A training."""
+
+    dataset: str
+    arm: str
+    seed: int
+    fold: int
+    steps: int
+
+    @property
+    def stem(self) -> str:
+        """Return the name of its plan."""
+        return f"{self.dataset}__{self.arm}__seed{self.seed}__steps{self.steps}"
+
+
+class Study(NamedTuple):
+    """Where things lie, and how long an arm may take."""
+
+    data_root: Path
+    folder: Path
+    most_minutes: float
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """Return the global options of the command line."""
+        return ("-q", "--data-root", str(self.data_root), "--work", str(self.folder / "runs"))
+
+    def plan(self, arm: Arm) -> Path:
+        """Return the plan of an arm."""
+        return self.folder / f"{arm.stem}.json"
+
+
+def arms(options: argparse.Namespace) -> Iterator[Arm]:
+    """Yield the arms that are asked for, those first that decide most."""
+    for is_first in (True, False):
+        for dataset in options.datasets:
+            for seed in SEEDS[dataset]:
+                for name in options.arms:
+                    if (name in FIRST) == is_first:
+                        yield Arm(dataset, name, seed, options.fold, options.steps)
+
+
+def write_splits(path: Path, dataset: Dataset) -> None:
+    """Deal whole patients to folds, in nnU-Net's form."""
+    case_ids = sorted(case.case_id for case in dataset.cases)
+    patients = sorted({patient_of(case_id) for case_id in case_ids})
+    folds = []
+    for number in range(NUM_FOLDS):
+        held_out = set(patients[number::NUM_FOLDS])
+        validation = [case_id for case_id in case_ids if patient_of(case_id) in held_out]
+        folds.append({"train": [one for one in case_ids if one not in validation], "val": validation})
+    path.write_text(json.dumps(folds))
+
+
+def make_plan(study: Study, arm: Arm) -> None:
+    """Plan an arm; made once more it is the same, so that its training goes on."""
+    splits = study.folder / f"{arm.dataset}__splits.json"
+    write_splits(splits, open_dataset(arm.dataset, study.data_root))
+    length = (f"training.epochs={arm.steps // EPOCH}", f"training.iterations_per_epoch={EPOCH}")
+    settings: list[str] = []
+    for one in (*length, f"training.seed={arm.seed}", *ARMS[arm.arm].settings):
+        settings += ("--set", one)
+    start = ("plan", "-d", arm.dataset, "--preset", "fast_prototyping", "--splits", str(splits), "--force")
+    tumorseg(*study.roots, *start, *settings, "-o", str(study.plan(arm)))
+
+
+def expected_minutes(study: Study, arm: Arm) -> float:
+    """Return what the steps of an arm take on this machine, by a few on noise."""
+    plan = read_plan(study.plan(arm))
+    configuration = plan.configurations[plan.default_configuration]
+    setting = setting_of(plan_setting(plan), configuration)._replace(precision=plan.training.precision.cpu)
+    step_s = step_seconds(configuration, setting)
+    return round(step_s * arm.steps / 60, 1)
+
+
+def train(study: Study, arm: Arm) -> Row:
+    """Train and validate an arm, and return its row."""
+    placed = ("-p", str(study.plan(arm)), "--fold", str(arm.fold), "--device", "cpu", "--no-mlflow")
+    trained = tumorseg(*study.roots, "train", *placed)
+    log = [json.loads(line) for line in (Path(trained["folder"]) / "log.jsonl").read_text().splitlines()]
+    parts = [entry["seconds_by_part"] for entry in log]
+    seconds = {name: sum(part[name] for part in parts) for name in ("step", "waiting", "augmentation")}
+    found = machine()
+    return {
+        **arm._asdict(),
+        "step_s": round(seconds["step"] / arm.steps, 4),
+        "augmentation_s": round(seconds["augmentation"] / arm.steps, 4),
+        "waiting_share": round(seconds["waiting"] / (seconds["step"] + seconds["waiting"]), 4),
+        "minutes": round(sum(entry["seconds"] for entry in log) / 60, 2),
+        "commit": found["commit"],
+        "cpu": found["cpu"],
+        "dsc": scores(trained["metrics"]["cases"]),
+    }
+
+
+def scores(cases: Iterable[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
+    """Return DSC by label and case."""
+    found: dict[str, dict[str, float | None]] = {}
+    for case in cases:
+        dsc = case["dsc"]
+        found.setdefault(case["label"], {})[case["case_id"]] = None if dsc is None else round(dsc, 5)
+    return found
+
+
+def run(study: Study, arm: Arm) -> Row | None:
+    """Plan, train and validate an arm; None where it would take too long."""
+    make_plan(study, arm)
+    minutes = expected_minutes(study, arm)
+    print(f"  {arm.stem}: {minutes} minutes of steps are expected", flush=True)
+    if minutes > study.most_minutes:
+        print(f"  left out: more than --most-minutes {study.most_minutes:g}", flush=True)
+        return None
+    return train(study, arm) | {"expected_minutes": minutes}
+
+
+def keep(path: Path, rows: Sequence[Row]) -> None:
+    """Write all rows, a line each, and what they come to."""
+    lines = ",\n".join(json.dumps(row, sort_keys=True) for row in rows)
+    compared = json.dumps(summary(rows), indent=1, sort_keys=True)
+    path.write_text(f'{{"rows": [\n{lines}\n],\n"summary": {compared}}}\n')
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-root", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--folder", type=Path, default=Path("runs/training_study"), help="of plans, cases and models")
+    parser.add_argument("--result", type=Path, default=RESULT)
+    parser.add_argument("--rows", type=int, help="arms to run now at most  [default: all]")
+    parser.add_argument("--fold", type=int, choices=range(1, NUM_FOLDS), default=1)
+    parser.add_argument("--steps", type=int, default=1000, help=f"of each training, a multiple of {EPOCH}")
+    parser.add_argument("--datasets", nargs="+", choices=SEEDS, default=list(SEEDS))
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--most-minutes", type=float, default=20.0, help="of the steps of an arm")
+    options = parser.parse_args()
+    if options.steps < EPOCH or options.steps % EPOCH:
+        parser.error(f"--steps {options.steps}: expected a multiple of {EPOCH}, the steps of an epoch")
+    if "bf16" in options.arms and not has_bf16():
+        print("bf16 is left out: this processor does not compute in it", flush=True)
+        options.arms.remove("bf16")
+    return options
+
+
+def main() -> None:
+    options = parse()
+    rows: list[Row] = json.loads(options.result.read_text())["rows"] if options.result.is_file() else []
+    options.folder.mkdir(parents=True, exist_ok=True)
+    study = Study(options.data_root, options.folder.resolve(), options.most_minutes)
+    done = {tuple(row[field] for field in KEY) for row in rows}
+    missing = [arm for arm in arms(options) if arm not in done]
+    print(f"{len(rows)} rows are there, {len(missing)} arms are left", flush=True)
+    for arm in missing[: options.rows]:
+        row = run(study, arm)
+        if row is not None:
+            rows.append(row)
+            keep(options.result, rows)
+    print("\n".join(table(summary(rows))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+import threading
+import time
+
+import blosc2
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tumorseg.storage import frames
+from tumorseg.storage.frames import read_frame
+
+SHAPE = (3, 9, 70, 37)
+
+
+def write(path, array, **storage):
+    path.write_bytes(blosc2.asarray(array, cparams={"codec": blosc2.Codec.ZSTD, "nthreads": 1}, **storage).to_cframe())
+    return path
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    array = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
+    path = tmp_path_factory.mktemp("frames") / "a.b2nd"
+    return array, write(path, array, chunks=(1, 9, 64, 37), blocks=(1, 9, 32, 32))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_part_is_that_of_the_array(stored, data):
+    array, path = stored
+    bounds = [sorted(data.draw(st.tuples(st.integers(0, size), st.integers(0, size)))) for size in SHAPE]
+    index = tuple(slice(low, high) for low, high in bounds)
+    found = read_frame(path, index)
+    assert found.dtype == array.dtype
+    assert np.array_equal(found, array[index])
+    assert found.flags.writeable
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int32, np.float32])
+def test_types_and_whole_axes_and_rows_are_kept(tmp_path, dtype):
+    array = np.arange(60, dtype=dtype).reshape(20, 3)
+    path = write(tmp_path / "a.b2nd", array)
+    assert np.array_equal(read_frame(path, (slice(None), slice(1, 3))), array[:, 1:])
+    assert np.array_equal(read_frame(path, 7), array[7])
+    assert read_frame(path, (slice(None), slice(None))).dtype == dtype
+
+
+def test_the_binding_reads_the_same_where_the_library_does_not_come_along(stored, monkeypatch):
+    array, path = stored
+    monkeypatch.setattr(frames, "_library", lambda: None)
+    index = (slice(1, 3), slice(None), slice(5, 69), slice(0, 4))
+    assert np.array_equal(read_frame(path, index), array[index])
+
+
+def test_the_library_comes_with_the_package():
+    assert frames._library() is not None
+
+
+@pytest.mark.parametrize("keep", [0, 20, 3000])
+def test_a_frame_that_was_cut_short_is_an_error(stored, tmp_path, keep):
+    _, path = stored
+    whole = tuple(slice(size) for size in SHAPE)
+    cut = tmp_path / "cut.b2nd"
+    cut.write_bytes(path.read_bytes())
+    # Once its kind is known, too.
+    read_frame(cut, whole)
+    cut.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises((RuntimeError, ValueError)):
+        read_frame(cut, whole)
+
+
+def test_a_missing_frame_is_an_os_error(tmp_path):
+    with pytest.raises(OSError, match="none"):
+        read_frame(tmp_path / "none.b2nd", (slice(None),))
+
+
+def test_others_go_on_while_a_frame_is_unpacked(tmp_path):
+    # Noise, which takes long to unpack: 32 MB.
+    array = np.random.default_rng(0).normal(size=(4, 128, 128, 128)).astype(np.float32)
+    path = write(tmp_path / "a.b2nd", array, chunks=(1, 64, 64, 64), blocks=(1, 32, 32, 32))
+    index = tuple(slice(size) for size in array.shape)
+    began = time.perf_counter()
+    read_frame(path, index)
+    alone = time.perf_counter() - began
+    longest, ended = 0.0, threading.Event()
+    reading = threading.Thread(target=lambda: (read_frame(path, index), ended.set()))
+    reading.start()
+    last = time.perf_counter()
+    while not ended.is_set():
+        now = time.perf_counter()
+        longest, last = max(longest, now - last), now
+    reading.join()
+    assert longest < 0.5 * alone

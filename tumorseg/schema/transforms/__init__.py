@@ -1,0 +1,1 @@
+"""Records of the transforms that a plan's augmentation may hold."""

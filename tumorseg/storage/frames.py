@@ -1,0 +1,112 @@
+"""Parts of blosc2 frames, unpacked while other threads go on.
+
+The package's own binding keeps the interpreter to itself while it unpacks (seen in 4.14): a thread that reads a patch of 128^3 voxels
+and four channels would stop the one that takes the training's steps for a fifth of a second, and no two would ever unpack at
+once. So the C library that comes with the package is called by its own name, for which the interpreter is left to others; where it
+does not come along, the binding does it.
+"""
+
+import ctypes
+from functools import cache, lru_cache
+from pathlib import Path
+from threading import Lock
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+MOST_KNOWN = 8192
+"""Frames whose kind is remembered, a few hundred bytes each."""
+_LOADING = Lock()
+
+
+class _Kind(NamedTuple):
+    """What a frame holds."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+def read_frame(path: Path, index: int | tuple[slice, ...]) -> NDArray[Any]:
+    """Return a part of the array in a file.
+
+    Args:
+        path: a contiguous frame, which is never written to.
+        index: of the part: the number of a row, or a slice without a step for each axis.
+
+    Raises:
+        RuntimeError: the frame is damaged.
+        OSError: it cannot be read.
+        ValueError: likewise.
+    """
+    with _LOADING:
+        library = _library()
+    if library is None or isinstance(index, int):
+        found: NDArray[Any] = _opened(path)[index]
+        return found
+    kind = _kind(path)
+    bounds = [part.indices(size) for part, size in zip(index, kind.shape, strict=True)]
+    starts, stops = [start for start, _, _ in bounds], [stop for _, stop, _ in bounds]
+    part = np.empty([stop - start for start, stop in zip(starts, stops, strict=True)], kind.dtype)
+    # The library takes an empty part for a mistake.
+    if part.size:
+        _unpack(library, np.memmap(path, np.uint8, "r"), part, (starts, stops))
+    return part
+
+
+def _opened(path: Path) -> Any:
+    import blosc2
+
+    return blosc2.open(str(path), mode="r", mmap_mode="r", dparams={"nthreads": 1})
+
+
+@lru_cache(MOST_KNOWN)
+def _kind(path: Path) -> _Kind:
+    frame = _opened(path)
+    return _Kind(frame.shape, frame.dtype)
+
+
+@cache
+def _library() -> ctypes.CDLL | None:
+    """Return the C library of the installed package; None if it did not come along."""
+    import blosc2
+
+    path = Path(blosc2.__file__).parent / "lib" / "libblosc2.so"
+    try:
+        library = ctypes.CDLL(str(path))
+        library.b2nd_from_cframe.argtypes = (
+            ctypes.c_void_p,
+            ctypes.c_int64,
+            ctypes.c_bool,
+            ctypes.POINTER(ctypes.c_void_p),
+        )
+        library.b2nd_get_slice_cbuffer.argtypes = (
+            *(ctypes.c_void_p,) * 5,
+            ctypes.c_int64,
+        )
+        library.b2nd_free.argtypes = (ctypes.c_void_p,)
+        library.blosc2_init()
+    except (OSError, AttributeError):
+        return None
+    return library
+
+
+def _unpack(
+    library: ctypes.CDLL, frame: NDArray[np.uint8], part: NDArray[Any], bounds: tuple[list[int], list[int]]
+) -> None:
+    """Fill an array with the part of a frame between bounds."""
+    array = ctypes.c_void_p()
+    # Not copied: only what is unpacked is read from the disk.
+    _check(library.b2nd_from_cframe(frame.ctypes.data, frame.size, False, ctypes.byref(array)))
+    starts, stops, shape = (np.array(numbers, np.int64) for numbers in (*bounds, part.shape))
+    pointers = (one.ctypes.data for one in (starts, stops, part, shape))
+    try:
+        _check(library.b2nd_get_slice_cbuffer(array, *pointers, part.nbytes))
+    finally:
+        library.b2nd_free(array)
+
+
+def _check(code: int) -> None:
+    """Raise what the binding raises, if the library reports an error."""
+    if code < 0:
+        raise RuntimeError(f"blosc2 reports error {code}")
