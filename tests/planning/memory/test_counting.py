@@ -151,6 +151,7 @@ def test_what_an_optimizer_takes_is_what_a_real_step_does(spec):
     assert peak == kept + copy * (1 + takes.scratch)
 
 
+@pytest.mark.slow  # a process of its own that imports all of it
 def test_counting_loads_no_compiler():
     """Torch's takes longer to load than a plan to make."""
     code = """

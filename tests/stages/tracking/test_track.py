@@ -49,6 +49,7 @@ def files_of(client, run_id, path=None):
             yield found.path
 
 
+@pytest.mark.slow
 def test_a_training_sent_in_two_parts_and_twice_is_there_once(toy, folder, tmp_path, client):
     uri = f"sqlite:///{tmp_path / 'runs.db'}"
     request = TrackRequest(
