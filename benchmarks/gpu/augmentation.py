@@ -70,7 +70,11 @@ def specs(case: Case) -> Iterator[tuple[str, Callable[[], AugmentationSpec]]]:
 
 def certain(record: type[Any], case: Case) -> AugmentationSpec:
     """Return a transform with its usual ranges that leaves no sample alone."""
-    fields: dict[str, Any] = {"mirror": {"axes": case.described.mirroring_axes}}.get(_name(record), {})
+    needed: dict[str, dict[str, Any]] = {
+        "mirror": {"axes": case.described.mirroring_axes},
+        "copy_paste": {"labels": (1,)},
+    }
+    fields = needed.get(_name(record), {})
     transform = suited_spatial(case.described) if _name(record) == "spatial" else record(**fields)
     given = {name: value for name, value in transform if name.endswith("probability")}
     # What is off by default, as a deformation is, stays off.
