@@ -32,6 +32,7 @@ from tumorseg.schema.transforms.base import PatchFacts
 from tumorseg.schema.transforms.intensity import Brightness, Contrast, Gamma, GaussianNoise, ZeroOutside
 from tumorseg.schema.transforms.resolution import GaussianBlur, LowResolution
 from tumorseg.schema.transforms.spatial import MirrorTransform, SpatialTransform
+from tumorseg.workers.pages import keep_freed_pages
 
 RESULT = Path(__file__).parent / "results" / "augmentation.json"
 """Of the committed run."""
@@ -75,8 +76,8 @@ BODY = 1.1
 CT = CtNormalization(lower_hu=-1000, upper_hu=1000, mean_hu=0, std_hu=300)
 OF_CT = {"hu_shift", "streaks"}
 """Transforms for which channels are a CT."""
-WIDEST = 2.2
-"""Times the patch that is looked at where it is turned and shows the most."""
+WIDEST = 1.4
+"""Times the diagonal of a patch, along every axis, that is looked at where it is turned and shows the most."""
 
 
 class Size(NamedTuple):
@@ -123,7 +124,8 @@ class Peer:
 @lru_cache
 def case_of(size: Size) -> Sample:
     """Return an image and labels, balls around the middle, one in the other: of more than any transform looks at."""
-    space = tuple(math.ceil(WIDEST * edge) for edge in size.patch)
+    # Rounded up on both sides, and with the corners of what is looked at.
+    space = (math.ceil(WIDEST * math.hypot(*size.patch)) + 4,) * len(size.patch)
     from_middle = [(np.arange(edge) - (edge - 1) / 2) / (own / 2) for edge, own in zip(space, size.patch, strict=True)]
     z, y, x = np.meshgrid(*from_middle, indexing="ij", sparse=True)
     radius = np.sqrt(z**2 + y**2 + x**2)
@@ -261,6 +263,8 @@ def write(path: Path, row: Row) -> None:
 def main() -> None:
     options = parse()
     torch.set_num_threads(1)
+    # As a training does.
+    keep_freed_pages()
     for row in rows(options):
         title, name, found = row
         print(

@@ -16,11 +16,13 @@ def test_every_row_can_be_timed(name):
     assert 0 < own_seconds(ROWS[name], TINY, count=2, seed=1) < 5
 
 
-def test_a_case_holds_all_that_a_row_looks_at_and_every_label():
-    case = case_of(TINY)
-    assert center_crop(case.segmentation, TINY.patch).unique().tolist() == [0, 1, 2]
-    augmentation = augmentation_of(ROWS["table"], TINY)
-    for seed in range(200):
+@pytest.mark.parametrize("patch", [(9, 11, 10), (10, 22, 9)])
+def test_a_case_holds_all_that_a_row_looks_at_and_every_label(patch):
+    size = TINY._replace(patch=patch)
+    case = case_of(size)
+    assert center_crop(case.segmentation, patch).unique().tolist() == [0, 1, 2]
+    augmentation = augmentation_of(ROWS["table"], size)
+    for seed in range(2000):
         needed = augmentation.source_size(augmentation.draw(seed))
         assert all(size <= edge for size, edge in zip(needed, case.image.shape[1:], strict=True))
 
