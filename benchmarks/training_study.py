@@ -3,7 +3,8 @@
     python -m benchmarks.training_study [--rows 4] [--data-root ../shared/data] [--folder runs/training_study]
 
 An arm is a training of 1,000 steps with one preset of augmentation, or in bf16, validated on the cases that its fold holds out: three
-seeds on Task04_Hippocampus, one on ACDC. Choices follow from folds 1 to 4, so that none of them sees fold 0. A row goes to
+seeds on Task04_Hippocampus, one on ACDC. Folds are those that a plan deals itself; choices follow from folds 1 to 4, so
+that none of them sees fold 0. A row goes to
 benchmarks/results/training_study.json as soon as its arm is done; rows that are there are not run again, and a training that was cut
 off goes on where it was, as long as `--folder` is the same.
 """
@@ -18,8 +19,10 @@ from benchmarks.hippocampus import tumorseg
 from benchmarks.machine import machine
 from benchmarks.training_study_scores import ARMS, Row, patient_of, summary, table
 from tumorseg.engine.precision import has_bf16
+from tumorseg.planning.folds.splits import split_folds
 from tumorseg.planning.memory.rehearsal import setting_of
 from tumorseg.planning.memory.totals import plan_setting
+from tumorseg.schema.base import record_hash
 from tumorseg.schema.dataset import Dataset
 from tumorseg.sources.registry import open_dataset
 from tumorseg.stages.opening.loaded import read_plan
@@ -33,8 +36,6 @@ FIRST = ("none", "basic", "nnunet", "bf16")
 NUM_FOLDS = 5
 EPOCH = 20
 """Steps in an epoch."""
-KEY = ("dataset", "arm", "seed", "fold", "steps")
-"""Fields that tell a row from all others."""
 
 
 class Arm(NamedTuple):
@@ -80,14 +81,11 @@ def arms(options: argparse.Namespace) -> Iterator[Arm]:
 
 
 def write_splits(path: Path, dataset: Dataset) -> None:
-    """Deal whole patients to folds, in nnU-Net's form."""
+    """Write the folds that a plan deals itself, with whole patients where cases tell them, in nnU-Net's form."""
     case_ids = sorted(case.case_id for case in dataset.cases)
-    patients = sorted({patient_of(case_id) for case_id in case_ids})
     folds = []
-    for number in range(NUM_FOLDS):
-        held_out = set(patients[number::NUM_FOLDS])
-        validation = [case_id for case_id in case_ids if patient_of(case_id) in held_out]
-        folds.append({"train": [one for one in case_ids if one not in validation], "val": validation})
+    for held_out in split_folds({case_id: patient_of(case_id) for case_id in case_ids}, NUM_FOLDS):
+        folds.append({"train": [one for one in case_ids if one not in held_out], "val": list(held_out)})
     path.write_text(json.dumps(folds))
 
 
@@ -122,6 +120,7 @@ def train(study: Study, arm: Arm) -> Row:
     found = machine()
     return {
         **arm._asdict(),
+        "plan": record_hash(read_plan(study.plan(arm))),
         "step_s": round(seconds["step"] / arm.steps, 4),
         "augmentation_s": round(seconds["augmentation"] / arm.steps, 4),
         "waiting_share": round(seconds["waiting"] / (seconds["step"] + seconds["waiting"]), 4),
@@ -179,17 +178,27 @@ def parse() -> argparse.Namespace:
     return options
 
 
+def is_done(study: Study, arm: Arm, rows: Sequence[Row]) -> bool:
+    """Return whether an arm's row is there, of the plan that is made of it now."""
+    same = [row for row in rows if all(row[field] == value for field, value in arm._asdict().items())]
+    if not same:
+        return False
+    make_plan(study, arm)
+    return any(row["plan"] == record_hash(read_plan(study.plan(arm))) for row in same)
+
+
 def main() -> None:
     options = parse()
     rows: list[Row] = json.loads(options.result.read_text())["rows"] if options.result.is_file() else []
     options.folder.mkdir(parents=True, exist_ok=True)
     study = Study(options.data_root, options.folder.resolve(), options.most_minutes)
-    done = {tuple(row[field] for field in KEY) for row in rows}
-    missing = [arm for arm in arms(options) if arm not in done]
+    missing = [arm for arm in arms(options) if not is_done(study, arm, rows)]
     print(f"{len(rows)} rows are there, {len(missing)} arms are left", flush=True)
     for arm in missing[: options.rows]:
         row = run(study, arm)
         if row is not None:
+            # A row of an earlier plan is no longer to be compared with.
+            rows = [other for other in rows if any(other[name] != row[name] for name in Arm._fields)]
             rows.append(row)
             keep(options.result, rows)
     print("\n".join(table(summary(rows))))

@@ -190,7 +190,7 @@ def test_draws_are_of_the_ranges():
 
 
 def test_numbers_that_mean_nothing_are_refused():
-    with pytest.raises(ValidationError, match="there is 1 tile at least"):
+    with pytest.raises(ValidationError, match="there must be 1 at least"):
         Clahe(tiles=CountRange(low=0, high=2))
     with pytest.raises(ValidationError, match=r"low is 0\.5; no histogram is below 1"):
         Clahe(clip_limit=Range(low=0.5, high=2))

@@ -95,7 +95,7 @@ def test_axes_that_are_not_there_are_named(kind):
         (BiasField, {"ratio": Range(low=0.5, high=2)}, "at least 1"),
         (Spikes, {"frequency": Range(low=0.1, high=0.6)}, "at most 0.5"),
         (Spikes, {"frequency": Range(low=0, high=0.5)}, "above 0"),
-        (Motion, {"num_movements": CountRange(low=0, high=2)}, "lower the probability"),
+        (Motion, {"num_movements": CountRange(low=0, high=2)}, "there must be 1 at least"),
         (Gibbs, {"axes": ()}, "at least 1 item"),
         (Gibbs, {"axes": (1, 1)}, "names one twice"),
     ],

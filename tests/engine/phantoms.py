@@ -58,7 +58,7 @@ class Cases:
         self.boxes.append((case_id, box))
         image, segmentation = self.arrays[case_id]
         index = box_slices(inside(box, segmentation.shape))
-        return image[index], segmentation[index]
+        return image[index].copy(), segmentation[index].copy()
 
     def read_previous(self, case_id, box):
         return self.previous[case_id][box_slices(inside(box, self.shape(case_id)))]

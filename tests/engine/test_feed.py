@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from tests.engine.phantoms import Cases, cases_of, configuration_of, fit_of, learner_of, training_of, tumour
-from tumorseg.engine.batches import TRAINING, VALIDATION
+from tumorseg.augmentation.registry import TRANSFORMS
+from tumorseg.engine.batches import TRAINING, VALIDATION, drawn_case
 from tumorseg.engine.feed import Data, Place, open_feeds
 from tumorseg.engine.patch_feed import Assembly
 from tumorseg.errors import InputError, TrainingError
@@ -162,6 +163,36 @@ def test_a_reader_without_memory_names_its_case_and_what_to_do():
     with pytest.raises(TrainingError, match=r"^case case 1: there is no memory .*GB are free.*--num-workers") as caught:
         fit_of(configuration_of(batch_size=6), data=Data(broken(MemoryError), None)).run()
     assert isinstance(caught.value.__cause__, MemoryError)
+
+
+def place_of(feeds, case_id):
+    """Return the place of a batch whose first patch is of a case."""
+    feed = feeds.training
+    return next(Place(TRAINING, n) for n in count() if drawn_case(feed.reader.cases, feed.items(n)[0]) == case_id)
+
+
+def fail(*_):
+    raise ZeroDivisionError("a transform's own")
+
+
+@pytest.mark.parametrize("augments", [True, False], ids=["on the CPU", "by the feeder"])
+def test_an_error_in_augmentation_names_the_case_of_its_patch(augments, monkeypatch):
+    monkeypatch.setitem(TRANSFORMS, "brightness", TRANSFORMS["brightness"]._replace(apply=fail))
+    configuration = configuration_of(transforms=(Brightness(probability=1),), batch_size=1)
+    feeds = feeds_of(configuration, Data(cases_of(3), None))
+    feeds.training.reader.augments = augments
+    with pytest.raises(ZeroDivisionError) as caught:
+        next(feeds.batches([place_of(feeds, "case 2")]))
+    assert caught.value.__notes__ == ["while a patch of case case 2 was augmented"]
+
+
+def test_a_donor_that_cannot_be_read_is_named_and_not_what_it_was_read_for():
+    paste = CopyPaste(probability=1, labels=(1, 2), largest_share=1)
+    cases = broken(MemoryError)
+    cases.arrays.pop("case 2")
+    feeds = feeds_of(configuration_of(transforms=(paste,), batch_size=1), Data(cases, None))
+    with pytest.raises(TrainingError, match=r"^case case 1: there is no memory"):
+        next(feeds.batches([place_of(feeds, "case 0")]))
 
 
 def test_what_a_user_can_mend_comes_as_it_was_said():

@@ -20,12 +20,10 @@ from tumorseg.augmentation.streaks import Implant, reconstructed, sinogram
 from tumorseg.ops.normalization import STD_FLOOR
 from tumorseg.schema.preprocessing import CtNormalization
 from tumorseg.schema.transforms.base import PatchFacts
-from tumorseg.schema.transforms.ct import CtTransform, HuShift, Streaks, ct_channels
+from tumorseg.schema.transforms.ct import MOST_IMPLANTS, CtTransform, HuShift, Streaks, ct_channels
 
 MARGIN_HU = 0.5
 """Values this close to a bound count as clipped: interpolation rounds, and HU are whole numbers."""
-PLACES = 16
-"""Voxels among which implants take the densest: metal lies in or at bone and teeth more often than in air."""
 BLUR = 1.0
 """Slices over which streaks fade beyond the implants, a standard deviation."""
 
@@ -146,14 +144,14 @@ def _placed(draw: StreaksDraw, values: Tensor, spec: CtNormalization) -> list[Im
     """Return the implants at the densest of some places in the slice (H, W) of their middle."""
     dice = Dice(draw.seed)
     height, width = values.shape
-    places = [(int(dice.share() * height), int(dice.share() * width)) for _ in range(PLACES)]
+    places = [(int(dice.share() * height), int(dice.share() * width)) for _ in range(MOST_IMPLANTS)]
     rows, columns = torch.tensor(places, device=values.device).T
     # Whole HU, so that devices that round differently choose alike.
     found = []
     for value in values[rows, columns].tolist():
         # Exactly 0 lies beyond the image, where nobody has an implant.
         found.append(-math.inf if value == 0 else round(value * spec.std_hu))
-    densest = sorted(range(PLACES), key=lambda number: -found[number])
+    densest = sorted(range(MOST_IMPLANTS), key=lambda number: -found[number])
     implants = []
     for number, radius in zip(densest, draw.radii, strict=False):
         stretch = math.sqrt(1 + dice.share())

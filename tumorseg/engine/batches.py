@@ -51,7 +51,7 @@ class CaseReader(Protocol):
         ...
 
     def read(self, case_id: str, box: Box) -> tuple[Image, Segmentation]:
-        """Return the part of a box inside the case: image (C, …) and class indices."""
+        """Return the part of a box inside the case: image (C, …) and class indices, both the caller's to overwrite."""
         ...
 
     def read_previous(self, case_id: str, box: Box) -> Segmentation:
@@ -155,6 +155,20 @@ def read_patch(reader: CaseReader, spec: PatchSpec, item: Item, source_size: tup
     return Patch(_cut(reader, case_id, _widen(box, source), spec), case_id)
 
 
+def drawn_donor(reader: CaseReader, item: Item) -> str | None:
+    """Return the case of what is pasted into an item's patch, without reading it; None if there is no other case."""
+    return _draw_donor(reader, item, item.donor_generator())
+
+
+def _draw_donor(reader: CaseReader, item: Item, rng: np.random.Generator) -> str | None:
+    case_ids, own = reader.case_ids, drawn_case(reader, item)
+    if len(case_ids) == 1:
+        return None
+    # Any but its own, which is passed over.
+    number = int(rng.integers(len(case_ids) - 1))
+    return case_ids[number + (number >= case_ids.index(own))]
+
+
 def read_donor(reader: CaseReader, spec: PatchSpec, item: Item, classes: Sequence[int]) -> Patch | None:
     """Draw and read a patch of another case than an item's, for something of it to be pasted into the item's.
 
@@ -167,13 +181,10 @@ def read_donor(reader: CaseReader, spec: PatchSpec, item: Item, classes: Sequenc
     Returns:
         The patch, of the patch's size; None if the other case has none of the classes, or there is no other case.
     """
-    case_ids, own = reader.case_ids, drawn_case(reader, item)
-    if len(case_ids) == 1:
-        return None
     rng = item.donor_generator()
-    # Any but its own, which is passed over.
-    number = int(rng.integers(len(case_ids) - 1))
-    case_id = case_ids[number + (number >= case_ids.index(own))]
+    case_id = _draw_donor(reader, item, rng)
+    if case_id is None:
+        return None
     each = [(index,) for index in classes]
     centre = _foreground_voxel(reader, each, case_id, rng)
     if centre is None:

@@ -11,7 +11,7 @@ from tumorseg.augmentation.samples import Sample
 from tumorseg.engine.batches import TRAINING, CaseReader, Item, drawn_case
 from tumorseg.engine.cascade_channels import with_previous
 from tumorseg.engine.learner import Inputs, Learner
-from tumorseg.engine.patch_reader import ItemFacts, LoadedItem, PatchReader
+from tumorseg.engine.patch_reader import ItemFacts, LoadedItem, Naming, PatchReader
 from tumorseg.engine.readers import Needs
 from tumorseg.schema.plan import Configuration
 from tumorseg.schema.targets import num_previous
@@ -116,12 +116,10 @@ class PatchFeed:
         assembly, stopwatch = Assembly(len(items)), self.reader.stopwatch
         for place, item in enumerate(items):
             with stopwatch.part("transfer"):
-                sample = Sample(*(part.to(self.device, non_blocking=True) for part in item.sample))
+                moved = Sample(*(part.to(self.device, non_blocking=True) for part in item.sample))
                 wait()
-            with stopwatch.part("augmentation"):
-                if item.draws is not None:
-                    sample = self.reader.augmentation.apply(sample, item.draws)
-                assembly.put(place, self._channels(sample))
+            with Naming(item.facts.case_id, "augmented"), stopwatch.part("augmentation"):
+                assembly.put(place, self._channels(self.reader.augmented(item._replace(sample=moved))))
                 wait()
         return self.joined(assembly, [item.facts for item in items])
 

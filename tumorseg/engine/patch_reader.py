@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tumorseg.augmentation.pipeline import Augmentation, Draws
 from tumorseg.augmentation.samples import Sample
-from tumorseg.engine.batches import CaseReader, Item, Patch, PatchSpec, drawn_case, read_donor, read_patch
+from tumorseg.engine.batches import CaseReader, Item, Patch, PatchSpec, drawn_case, drawn_donor, read_donor, read_patch
 from tumorseg.engine.learner import Learner
 from tumorseg.engine.readers import Needs
 from tumorseg.engine.stopwatch import Stopwatch
@@ -75,14 +75,19 @@ class PatchReader:
             InputError: a segmentation holds an index that is no class.
             TrainingError: there is no memory for it.
         """
-        with _Naming(self.cases, item):
-            with self.stopwatch.part("reading"):
-                read = self._read(item)
-            if not self.augments:
-                return read
-            assert read.draws is not None  # they are what was read by
-            with self.stopwatch.part("augmentation"):
-                return LoadedItem(self.augmentation.apply(read.sample, read.draws), None, read.facts)
+        case_id = drawn_case(self.cases, item)
+        with Naming(case_id, "read"), self.stopwatch.part("reading"):
+            read = self._read(item)
+        if not self.augments:
+            return read
+        with Naming(case_id, "augmented"), self.stopwatch.part("augmentation"):
+            return LoadedItem(self.augmented(read), None, read.facts)
+
+    def augmented(self, item: LoadedItem) -> Sample:
+        """Return a patch as its draws want it, wherever it is; what was read is overwritten."""
+        if item.draws is None:
+            return item.sample
+        return self.augmentation.apply(item.sample, item.draws, overwrites=True)
 
     def _read(self, item: Item) -> LoadedItem:
         draws = self.augmentation.draw(item.augmentation_seed())
@@ -105,7 +110,11 @@ class PatchReader:
         classes = self.augmentation.donor_classes(draws)
         if classes is None:
             return draws
-        donor = read_donor(self.cases, self.spec, item, classes)
+        case_id = drawn_donor(self.cases, item)
+        if case_id is None:
+            return self.augmentation.with_donor(draws, None)
+        with Naming(case_id, "read"):
+            donor = read_donor(self.cases, self.spec, item, classes)
         if donor is None:
             return self.augmentation.with_donor(draws, None)
         self._check(donor)
@@ -153,11 +162,12 @@ class PatchReader:
         return Needs(not self.augments, patches_per_batch, waiting_bytes, COPIES * read_bytes)
 
 
-class _Naming:
-    """Adds to an error the case that was being read."""
+class Naming:
+    """Adds to an error the case with which something was done."""
 
-    def __init__(self, cases: CaseReader, item: Item) -> None:
-        self._cases, self._item = cases, item
+    def __init__(self, case_id: str, doing: str) -> None:
+        """Name a case, and what is done with a patch of it: `read`, `augmented`."""
+        self._case_id, self._doing = case_id, doing
 
     def __enter__(self) -> None:
         pass
@@ -165,13 +175,16 @@ class _Naming:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # What a user can mend names its case already.
+        """Leave alone what a user can mend, which names its case already.
+
+        Raises:
+            TrainingError: there was no memory.
+        """
         if error is None or isinstance(error, TumorsegError):
             return
-        case_id = drawn_case(self._cases, self._item)
         if isinstance(error, MemoryError):
-            raise TrainingError(_out_of_memory(case_id)) from error
-        error.add_note(f"while a patch of case {case_id} was read")
+            raise TrainingError(_out_of_memory(self._case_id)) from error
+        error.add_note(f"while a patch of case {self._case_id} was {self._doing}")
 
 
 def _out_of_memory(case_id: str) -> str:

@@ -18,7 +18,7 @@ SHORTER, LONGER = 0.5, 2.0
 """Factors of the number of epochs."""
 PRECISION_ON_CPU = Reason(
     source="device",
-    rule="fp32 by default on a CPU: bf16 takes half the time where the processor has it, and its accuracy is not shown yet",
+    rule="fp32 by default on a CPU: bf16 is faster where the processor has it, but its accuracy is not shown yet",
     alternative="bf16 (--set training.precision.cpu=bf16)",
 )
 HALF_THE_LENGTH = "half of it (--set training.epochs): half the time, a little less accurate"

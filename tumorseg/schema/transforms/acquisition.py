@@ -11,8 +11,11 @@ from tumorseg.schema.transforms.base import (
     Probability,
     Range,
     ShareRange,
+    SomeAxes,
     TransformRecord,
     UniqueAxes,
+    axis_misfits,
+    check_unique,
 )
 
 
@@ -42,26 +45,19 @@ class ReducedFov(TransformRecord):
     changes_labels: ClassVar[bool] = True
     probability: Probability = 0.1
     """Per sample."""
-    axes: Annotated[UniqueAxes, Field(min_length=1)] | None = None
+    axes: SomeAxes | None = None
     """Spatial axes along which it may end, in the configuration's own numbering; null for all."""
     share: ShareRange = Range(low=0.05, high=0.3)
     """Of the patch's edge that is cut, at either end; a voxel at least."""
 
     def misfits(self, facts: PatchFacts) -> Iterator[str]:
         """Yield why it cannot be applied to such patches."""
-        if self.axes is not None and not set(self.axes) <= set(range(facts.num_axes)):
-            yield f"reduced_fov.axes are {self.axes}; a patch of {facts.num_axes} axes has 0 to {facts.num_axes - 1}"
+        yield from axis_misfits("reduced_fov.axes", self.axes or (), facts)
 
 
-def _check_unique(classes: tuple[int, ...]) -> tuple[int, ...]:
-    if len(set(classes)) != len(classes):
-        raise ValueError(f"names one twice: {list(classes)}")
-    return classes
-
-
-Classes = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), AfterValidator(_check_unique)]
+Classes = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), AfterValidator(check_unique)]
 """Class indices, 0 for the background."""
-Foreground = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1), AfterValidator(_check_unique)]
+Foreground = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1), AfterValidator(check_unique)]
 """Class indices but the background's."""
 
 
@@ -86,8 +82,4 @@ class CopyPaste(TransformRecord):
 
     def misfits(self, facts: PatchFacts) -> Iterator[str]:
         """Yield why it cannot be applied to such patches."""
-        if not set(self.mirror_axes) <= set(range(facts.num_axes)):
-            yield (
-                f"copy_paste.mirror_axes are {self.mirror_axes}; a patch of {facts.num_axes} axes has 0 to "
-                f"{facts.num_axes - 1}"
-            )
+        yield from axis_misfits("copy_paste.mirror_axes", self.mirror_axes, facts)

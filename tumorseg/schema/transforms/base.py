@@ -1,6 +1,6 @@
 """What records of transforms have in common."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, ClassVar, NamedTuple
 
 from pydantic import AfterValidator, Field, model_validator
@@ -41,14 +41,19 @@ class CountRange(Record):
         return self
 
 
-def _check_unique(numbers: tuple[int, ...]) -> tuple[int, ...]:
+def check_unique(numbers: tuple[int, ...]) -> tuple[int, ...]:
+    """Return numbers of which none stands twice.
+
+    Raises:
+        ValueError: one does.
+    """
     if len(set(numbers)) != len(numbers):
         raise ValueError(f"names one twice: {list(numbers)}")
     return numbers
 
 
-UniqueAxes = Annotated[tuple[int, ...], AfterValidator(_check_unique)]
-Channels = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), AfterValidator(_check_unique)]
+UniqueAxes = Annotated[tuple[int, ...], AfterValidator(check_unique)]
+Channels = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), AfterValidator(check_unique)]
 """Numbers of image channels, from 0."""
 
 
@@ -64,6 +69,12 @@ def _check_not_negative(interval: Range) -> Range:
     return interval
 
 
+def _check_counted(numbers: CountRange) -> CountRange:
+    if numbers.low < 1:
+        raise ValueError(f"low is {numbers.low}; there must be 1 at least")
+    return numbers
+
+
 def _check_share(interval: Range) -> Range:
     if not 0 <= interval.low <= interval.high <= 1:
         raise ValueError(f"found {interval.low} to {interval.high}; shares are from 0 to 1")
@@ -76,6 +87,10 @@ SizeRange = Annotated[Range, AfterValidator(_check_not_negative)]
 """Of sizes, 0 included."""
 ShareRange = Annotated[Range, AfterValidator(_check_share)]
 """Of shares of a whole."""
+NumberRange = Annotated[CountRange, AfterValidator(_check_counted)]
+"""Of things, one at least."""
+SomeAxes = Annotated[UniqueAxes, Field(min_length=1)]
+"""Spatial axes in the configuration's own numbering."""
 
 
 class PatchFacts(NamedTuple):
@@ -127,3 +142,25 @@ class ImageTransform(TransformRecord):
         if self.channels is not None and max(self.channels) >= facts.num_channels:
             name = getattr(self, "name", "transform")
             yield f"{name}.channels are {self.channels}; images have channels 0 to {facts.num_channels - 1}"
+
+
+def axis_misfits(field: str, axes: Sequence[int], facts: PatchFacts) -> Iterator[str]:
+    """Yield that axes, which stand in a field, are not those of a patch."""
+    if not set(axes) <= set(range(facts.num_axes)):
+        yield f"{field} are {tuple(axes)}; a patch of {facts.num_axes} axes has 0 to {facts.num_axes - 1}"
+
+
+class AxialTransform(ImageTransform):
+    """Base of changes that lie along an axis of the image."""
+
+    axes: SomeAxes | None = None
+    """Axes among which each draw chooses, in the configuration's own numbering; null for all."""
+
+    def allowed_axes(self, facts: PatchFacts) -> tuple[int, ...]:
+        """Return the axes to choose among."""
+        return tuple(range(facts.num_axes)) if self.axes is None else self.axes
+
+    def misfits(self, facts: PatchFacts) -> Iterator[str]:
+        """Yield why it cannot be applied to such patches."""
+        yield from super().misfits(facts)
+        yield from axis_misfits(f"{getattr(self, 'name', 'transform')}.axes", self.allowed_axes(facts), facts)

@@ -9,6 +9,7 @@ from tumorseg.schema.preprocessing import CtNormalization
 from tumorseg.schema.transforms.base import (
     CountRange,
     ImageTransform,
+    NumberRange,
     PatchFacts,
     PositiveRange,
     Probability,
@@ -55,11 +56,10 @@ class HuShift(CtTransform):
 
 
 MOST_IMPLANTS = 16
+"""In a patch; also the voxels among which they take the densest: metal lies at bone and teeth more often than in air."""
 
 
-def _check_some(numbers: CountRange) -> CountRange:
-    if numbers.low < 1:
-        raise ValueError(f"low is {numbers.low}; there must be 1 at least")
+def _check_implants(numbers: CountRange) -> CountRange:
     if numbers.high > MOST_IMPLANTS:
         raise ValueError(f"high is {numbers.high}; there are places for {MOST_IMPLANTS}")
     return numbers
@@ -78,7 +78,7 @@ class Streaks(CtTransform):
     """Whether each channel draws by itself; if not, all are changed alike."""
     axis: int = Field(default=0, ge=0, le=2)
     """Across which the scanner's slices lie, in the configuration's own numbering; 0 in 2D, where a patch is a slice."""
-    implants: Annotated[CountRange, AfterValidator(_check_some)] = CountRange(low=1, high=3)
+    implants: Annotated[NumberRange, AfterValidator(_check_implants)] = CountRange(low=1, high=3)
     """Pieces of metal."""
     radius: PositiveRange = Range(low=1.0, high=3.0)
     """Of a piece, in voxels; it is up to twice as long as wide."""

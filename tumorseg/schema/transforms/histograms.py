@@ -8,6 +8,7 @@ from pydantic import AfterValidator
 from tumorseg.schema.transforms.base import (
     CountRange,
     ImageTransform,
+    NumberRange,
     PatchFacts,
     PositiveRange,
     Probability,
@@ -29,12 +30,6 @@ class HistogramEqualization(ImageTransform):
     """From 0, the image as it is, to 1, a flat histogram."""
 
 
-def _check_tiles(numbers: CountRange) -> CountRange:
-    if numbers.low < 1:
-        raise ValueError(f"low is {numbers.low}; there is 1 tile at least")
-    return numbers
-
-
 def _check_limit(interval: Range) -> Range:
     if interval.low < 1:
         raise ValueError(f"low is {interval.low}; no histogram is below 1, its mean, everywhere")
@@ -50,7 +45,7 @@ class Clahe(ImageTransform):
     name: Literal["clahe"] = "clahe"
     probability: Probability = 0.1
     """Per sample."""
-    tiles: Annotated[CountRange, AfterValidator(_check_tiles)] = CountRange(low=2, high=6)
+    tiles: NumberRange = CountRange(low=2, high=6)
     """Along the longest axis; along others as many as make them cubes of voxels."""
     clip_limit: Annotated[PositiveRange, AfterValidator(_check_limit)] = Range(low=1.5, high=4.0)
     """Most that a bin holds, as a multiple of the mean; 1 changes nothing."""

@@ -9,15 +9,16 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from tumorseg.schema.transforms.base import (
+    AxialTransform,
     CountRange,
     ImageTransform,
+    NumberRange,
     PatchFacts,
     PositiveRange,
     Probability,
     Range,
     ShareRange,
     SizeRange,
-    UniqueAxes,
 )
 
 
@@ -34,37 +35,10 @@ def _check_frequencies(interval: Range) -> Range:
     return interval
 
 
-def _check_counted(numbers: CountRange) -> CountRange:
-    if numbers.low < 1:
-        raise ValueError(f"low is {numbers.low}; without any, nothing would change: lower the probability instead")
-    return numbers
-
-
 RatioRange = Annotated[Range, AfterValidator(_check_at_least_one)]
 """Of the greatest value over the least."""
 FrequencyRange = Annotated[Range, AfterValidator(_check_frequencies)]
 """Cycles per voxel."""
-NumberRange = Annotated[CountRange, AfterValidator(_check_counted)]
-"""Of things, one at least."""
-SomeAxes = Annotated[UniqueAxes, Field(min_length=1)]
-
-
-class AxialTransform(ImageTransform):
-    """Base of artefacts that lie along an axis of the image."""
-
-    axes: SomeAxes | None = None
-    """Axes among which each draw chooses, in the configuration's own numbering; null for all."""
-
-    def allowed_axes(self, facts: PatchFacts) -> tuple[int, ...]:
-        """Return the axes to choose among."""
-        return tuple(range(facts.num_axes)) if self.axes is None else self.axes
-
-    def misfits(self, facts: PatchFacts) -> Iterator[str]:
-        """Yield why it cannot be applied to such patches."""
-        yield from super().misfits(facts)
-        if not set(self.allowed_axes(facts)) <= set(range(facts.num_axes)):
-            name = getattr(self, "name", "transform")
-            yield f"{name}.axes are {self.axes}; a patch of {facts.num_axes} axes has 0 to {facts.num_axes - 1}"
 
 
 class BiasField(ImageTransform):

@@ -3,16 +3,17 @@
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator
 
 from tumorseg.schema.transforms.base import (
+    AxialTransform,
     CountRange,
     ImageTransform,
     PatchFacts,
     PositiveRange,
     Probability,
     Range,
-    UniqueAxes,
+    SomeAxes,
 )
 
 
@@ -60,7 +61,7 @@ class LowResolution(ImageTransform):
             yield "low_resolution.in_plane leaves the first of 3 axes alone; a patch of 2 axes is a plane already"
 
 
-class ThickSlices(ImageTransform):
+class ThickSlices(AxialTransform):
     """Average neighbouring slices, as a scan of thicker slices does, and interpolate them linearly to where they were."""
 
     name: Literal["thick_slices"] = "thick_slices"
@@ -68,7 +69,7 @@ class ThickSlices(ImageTransform):
     """Per sample."""
     per_channel: bool = False
     """Whether each channel draws by itself; if not, all are changed alike."""
-    axes: Annotated[UniqueAxes, Field(min_length=1)] | None = None
+    axes: SomeAxes | None = None
     """Spatial axes across which slices may be, one of which is drawn; null for any."""
     slices: Annotated[CountRange, AfterValidator(_check_thickness)] = CountRange(low=2, high=4)
     """Slices that become a thick one."""
@@ -76,9 +77,8 @@ class ThickSlices(ImageTransform):
     def misfits(self, facts: PatchFacts) -> Iterator[str]:
         """Yield why it cannot be applied to such patches."""
         yield from super().misfits(facts)
-        axes = range(facts.num_axes) if self.axes is None else self.axes
-        if not set(axes) <= set(range(facts.num_axes)):
-            yield f"thick_slices.axes are {self.axes}; a patch of {facts.num_axes} axes has 0 to {facts.num_axes - 1}"
+        axes = [axis for axis in self.allowed_axes(facts) if axis < facts.num_axes]
+        if not axes:
             return
         thinnest = min(axes, key=lambda axis: facts.patch_size[axis])
         if self.slices.high > facts.patch_size[thinnest]:

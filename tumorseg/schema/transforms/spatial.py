@@ -12,6 +12,7 @@ from tumorseg.schema.transforms.base import (
     SizeRange,
     TransformRecord,
     UniqueAxes,
+    axis_misfits,
 )
 
 
@@ -63,5 +64,4 @@ class MirrorTransform(TransformRecord):
 
     def misfits(self, facts: PatchFacts) -> Iterator[str]:
         """Yield why it cannot be applied to such patches."""
-        if not set(self.axes) <= set(range(facts.num_axes)):
-            yield f"mirror.axes are {self.axes}; a patch of {facts.num_axes} axes has 0 to {facts.num_axes - 1}"
+        yield from axis_misfits("mirror.axes", self.axes, facts)

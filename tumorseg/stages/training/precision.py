@@ -26,7 +26,7 @@ def as_computed(plan: Plan, device: str, ranks: Ranks) -> Plan:
     reason = Reason(
         source="device",
         rule="fp32: bf16 was planned, and the processor does not compute in it",
-        alternative="bf16 on a processor with AVX512-BF16 or AMX: about half the time (train --restart there)",
+        alternative="bf16 on a processor with AVX512-BF16 or AMX, which is faster (train --restart there)",
     )
     precision = plan.training.precision.changed(cpu="fp32")
     return plan.changed(training=plan.training.changed(precision=precision), reasons=plan.reasons | {FIELD: reason})
