@@ -4,8 +4,9 @@
 
 On Task04_Hippocampus with nnU-Net's network, patch and whole augmentation, batch 2. Parts: `prepare` (plans and preprocesses once, in
 `--folder`), `steps` (whole training iterations of both programs; needs the peer), `measures` (ours without one measure each),
-`networks` (networks alone on noise, with one thing changed each, and optimizers). Results go to benchmarks/results/training.json with
-machine and commit, row by row; a run of some parts keeps the results of the others.
+`networks` (networks alone on noise, with one thing changed each, and optimizers), `feeding` (the share of waiting with one reader on a CT
+and on BraTS). Results go to benchmarks/results/training.json with machine and commit, row by row; a run of some parts keeps the results of
+the others.
 
 A try of everything in minutes: --turns 1 --iterations 2 --warm-up 1 --result /tmp/tried.json
 """
@@ -19,7 +20,16 @@ from typing import NamedTuple
 
 from benchmarks.machine import machine
 from benchmarks.preprocessing import Bench
-from benchmarks.training_rounds import compare_measures, compare_networks, compare_steps, measures, networks, steps
+from benchmarks.training_rounds import (
+    compare_feeding,
+    compare_measures,
+    compare_networks,
+    compare_steps,
+    feeding,
+    measures,
+    networks,
+    steps,
+)
 from benchmarks.training_setup import Job, Row, Settings, prepare
 from tumorseg.engine.precision import has_bf16
 
@@ -43,6 +53,7 @@ PARTS = {
     "steps": Part(steps, compare_steps, needs_peer=True),
     "measures": Part(measures, compare_measures),
     "networks": Part(networks, compare_networks),
+    "feeding": Part(feeding, compare_feeding),
 }
 
 

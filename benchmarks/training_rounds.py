@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
-from benchmarks.training_setup import PRESETS, Job, Row
+from benchmarks.training_setup import PRESETS, Job, Row, fed_plan
 from benchmarks.watching import MIB, told_by, watch
 from tumorseg.cli.main import share_cores
 from tumorseg.engine.precision import has_bf16
@@ -15,6 +15,10 @@ PEER_PROCESSES = (1, 2)
 """That augment for nnU-Net; the faster number is taken after the first turn."""
 AIMS = {"tumorseg_fp32": (0.9, 0.8), "tumorseg_bf16": (0.6, 0.45)}
 """Shares of nnU-Net's seconds: at most, and aimed at."""
+FED = ("CT_Liver_IRCADb17", "BraTS2021")
+"""Sets of large images."""
+MOST_WAITING = 0.05
+"""Share of the time between two steps that may be waiting for batches."""
 PEER, AS_IT_IS = "nnunetv2", "as_it_is_fp32"
 """Variants that others are held against."""
 POLL_S = 1.0
@@ -39,8 +43,11 @@ def peer_side(job: Job, part: str, processes: int) -> Side:
 
 def own_side(job: Job, name: str, *options: str) -> Side:
     """Return ours on the plan that is nnU-Net's too."""
-    roots = ("--work", str(job.bench.folder / "runs"), "--data-root", str(job.bench.data_root))
-    return _own(job, name, "training_steps", "-p", str(job.plan(PRESETS[0])), *roots, *options)
+    return _own(job, name, "training_steps", "-p", str(job.plan(PRESETS[0])), *_roots(job), *options)
+
+
+def _roots(job: Job) -> tuple[str, ...]:
+    return ("--work", str(job.bench.folder / "runs"), "--data-root", str(job.bench.data_root))
 
 
 def _own(job: Job, name: str, module: str, *options: str) -> Side:
@@ -120,6 +127,23 @@ def measures(job: Job) -> Iterator[Row]:
 def compare_measures(rows: Sequence[Row]) -> Row:
     """Return the median step of each side over its turns, and its ratio to the one with all measures."""
     return _against(_medians(rows, lambda row: str(row["side"])), "tumorseg_as_it_is")
+
+
+def feeding(job: Job) -> Iterator[Row]:
+    """Take steps on large images with one reader, and tell what share of their time they wait for batches."""
+    for turn in range(job.settings.turns):
+        for dataset in FED:
+            plan = fed_plan(job, dataset)
+            side = _own(job, dataset, "training_steps", "-p", str(plan), *_roots(job), "--num-workers", "1")
+            yield run_side(side, turn)
+
+
+def compare_feeding(rows: Sequence[Row]) -> Row:
+    """Return the median step of each set over its turns, and whether steps wait no longer than they may."""
+    found = _medians(rows, lambda row: str(row["side"]))
+    for one in found.values():
+        one |= {"at_most": MOST_WAITING, "is_met": one["waiting_share"] <= MOST_WAITING}
+    return found
 
 
 def networks(job: Job) -> Iterator[Row]:

@@ -75,6 +75,14 @@ def _prepare_own(job: Job, preset: str) -> None:
     job.bench.tumorseg("preprocess", *plan)
 
 
+def fed_plan(job: Job, dataset: str) -> Path:
+    """Return the plan that a processor trains a set in minutes by; cases that are stored stay."""
+    path = job.bench.folder / f"{dataset}__{PRESETS[1]}.json"
+    job.bench.tumorseg("plan", "-d", dataset, "--preset", PRESETS[1], "-o", str(path), "--force")
+    job.bench.tumorseg("preprocess", "-p", str(path), "--configuration", CONFIGURATION)
+    return path
+
+
 def _prepare_peer(bench: Bench) -> None:
     for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         shutil.rmtree(Path(bench.nnunet[name]) / NNUNET_NAME, ignore_errors=True)

@@ -13,7 +13,7 @@ from torch import nn
 from benchmarks import training_study
 from benchmarks.training import PARTS, THREADS, keep, parse
 from benchmarks.training_networks import OPTIMIZERS, VARIANTS, WAYS, ShuffledUpsampling, optimizer_rows, passes
-from benchmarks.training_rounds import compare_measures, compare_networks, compare_steps
+from benchmarks.training_rounds import compare_feeding, compare_measures, compare_networks, compare_steps
 from benchmarks.training_steps import run, time_steps
 from benchmarks.training_study_scores import MEAN, scores_of, summary, table
 from tests.engine.phantoms import configuration_of, fit_of, training_of
@@ -66,6 +66,15 @@ def test_steps_are_timed_from_the_end_of_the_one_before_with_what_they_wait_for(
     # Without a thread that reads ahead, each step waits until its own batch is read and augmented.
     assert sum(found["waiting_s"]) / 3 > found["reading_s"] + found["augmentation_s"]
     assert min(found["reading_s"], found["augmentation_s"]) > 0
+
+
+def test_steps_that_wait_for_a_twentieth_of_their_time_wait_too_long():
+    def row(side: str, waiting_share: float) -> dict[str, object]:
+        return {"side": side, "turn": 0, "step_s": 2.0, "mean_step_s": 2.1, "waiting_share": waiting_share}
+
+    found = compare_feeding([row("tumorseg_ct", 0.01), row("tumorseg_mr", 0.06), row("tumorseg_ct", 0.03)])
+    assert {name: one["is_met"] for name, one in found.items()} == {"tumorseg_ct": True, "tumorseg_mr": False}
+    assert found["tumorseg_ct"]["waiting_share"] == pytest.approx(0.02)
 
 
 @pytest.mark.slow
