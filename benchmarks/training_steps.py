@@ -78,7 +78,8 @@ def open_fit(options: argparse.Namespace) -> Fit:
     plan = read_plan(options.plan)
     roots = Roots(data_root=options.data_root, work=options.work)
     stored = preprocess(PreprocessRequest(roots=roots, plan=plan, configurations=(CONFIGURATION,)))[CONFIGURATION]
-    others = plan.not_trained_on(FOLD)
+    # A set of one case has no folds.
+    others = plan.not_trained_on(FOLD) if plan.folds else frozenset()
     keys = {case_id: key for case_id, key in stored.keys.items() if case_id not in others}
     data = Data(CaseStore(stored.folder, keys), None)
     configuration = plan.configurations[CONFIGURATION]
