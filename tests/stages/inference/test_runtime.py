@@ -1,6 +1,8 @@
 """What a model computes with, and what is done when a GPU's memory runs out."""
 
+import gc
 import logging
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -16,10 +18,12 @@ from tumorseg.engine.stopwatch import Stopwatch
 from tumorseg.errors import InputError
 from tumorseg.ops.geometry import spacing_of
 from tumorseg.ops.preprocessing import axis_order
+from tumorseg.stages.inference.ensembles import alone
 from tumorseg.stages.inference.models import load_model
 from tumorseg.stages.inference.predict import PredictRequest, predict
 from tumorseg.stages.inference.runtime import VOXELS_PER_PASS, RuntimeOptions
 from tumorseg.stages.inference.segment_case import RunOptions, segment_case
+from tumorseg.stages.inference.segment_ensemble import CaseImages, prepare_run, segment_ensemble
 from tumorseg.stages.opening.reading import CaseImage
 
 
@@ -148,3 +152,17 @@ def test_a_processor_without_bf16_is_told_in_one_line(tmp_path, caplog, monkeypa
     with caplog.at_level(logging.INFO):
         predict(request)
     assert [record.message for record in caplog.records].count(NO_BF16) == is_told
+
+
+def test_voxels_that_were_read_are_gone_before_the_network_sees_what_was_prepared(model):
+    found, ensemble = found_of(model), alone(model)
+    expected = segment_ensemble(ensemble, CaseImages((found,), (None,)))
+    voxels, images = weakref.ref(found.image), CaseImages((found,), (None,))
+    run = prepare_run(ensemble, images)
+    left = found.without_voxels()
+    del found, images
+    gc.collect()
+    assert voxels() is None
+    np.testing.assert_array_equal(run(()), expected)
+    # What is left knows where the image lies, and takes no memory.
+    assert (left.image.shape, left.image.strides) == ((2, *SHAPE), (0, 0, 0, 0))

@@ -18,13 +18,14 @@ from tumorseg.stages.inference.outputs import Outputs
 from tumorseg.stages.inference.prediction_folder import PredictionFolder
 from tumorseg.stages.inference.report_file import run_key
 from tumorseg.stages.inference.segment_case import RunOptions
-from tumorseg.stages.inference.segment_ensemble import has_several_voters, segment_ensemble
+from tumorseg.stages.inference.segment_ensemble import has_several_voters, prepare_run
 from tumorseg.stages.inference.trusting import TrustObserver, judge
 from tumorseg.stages.opening.reading import CaseImage
 from tumorseg.storage.atomic import require_writable
 from tumorseg.storage.dicom.sources import SourceSeries
 from tumorseg.storage.image_writing import check_label_map, write_segmentation
 from tumorseg.types import Segmentation
+from tumorseg.workers.pages import return_freed_pages
 
 
 class CaseJob(NamedTuple):
@@ -86,12 +87,18 @@ def update_case(job: CaseJob, case: Case) -> bool:
     )
     if job.outputs.maps.kinds or len(job.ensemble.members) > 1:
         require_writable(job.folder.root)  # what is made meanwhile begins there before anything else is written
+    run = prepare_run(job.ensemble, images, options=running)
+    if job.ensemble.trust is None:
+        # Whoever judges looks at the image once more; else what is prepared of it is enough.
+        num_bytes, found = found.image.nbytes, found.without_voxels()
+        del images
+        return_freed_pages(num_bytes)
     targets = job.ensemble.targets
     with open_maps(job.outputs.maps, found, targets, root=job.folder.root, case_id=case.case_id) as maps:
         observers: list[Observer] = [*maps.observers]
         if observer is not None:
             observers.append(observer)
-        segmentation = segment_ensemble(job.ensemble, images, options=running, observers=observers)
+        segmentation = run(observers)
         check_inputs(job.ensemble, hashed)
         trust = None
         if job.ensemble.trust is not None:

@@ -16,7 +16,7 @@ from tumorseg.engine.segmentation import Observer, OrientedImage, Prepared, Segm
 from tumorseg.engine.sliding_window import tiling_of
 from tumorseg.engine.stopwatch import Stopwatch
 from tumorseg.errors import InputError
-from tumorseg.ops.geometry import orient, restore_orientation
+from tumorseg.ops.geometry import Orientation, orient, restore_orientation
 from tumorseg.ops.labels import to_indices
 from tumorseg.schema.cases import preprocessing_of, reading_of
 from tumorseg.schema.dataset import Case
@@ -72,6 +72,32 @@ def segment_case(
         InputError: the number of channels is not the plan's, the logits are not finite, or the GPU's memory does not suffice.
     """
     prepared = prepare_case(model, found, options=options, previous=previous)
+    return segment_prepared(model, prepared, found.orientation, options=options, observers=observers)
+
+
+def segment_prepared(
+    model: Model,
+    prepared: Prepared,
+    orientation: Orientation,
+    *,
+    options: RunOptions = AS_PLANNED,
+    observers: Sequence[Observer] = (),
+) -> Segmentation:
+    """Segment an image that was prepared; nothing else of it is needed any more.
+
+    Args:
+        model: the networks and their plan.
+        prepared: the image on their grid.
+        orientation: the way to the plan's axis order from the stored one.
+        options: how.
+        observers: are shown each slice of the result.
+
+    Returns:
+        Label values (Z, Y, X) in the axis order in which the image was stored.
+
+    Raises:
+        InputError: the logits are not finite, or the GPU's memory does not suffice.
+    """
 
     def run() -> Segmentation:
         return segment(prepared, segmenter_of(model, options), observers, decision=options.decision)
@@ -79,7 +105,7 @@ def segment_case(
     # Cases are prepared side by side; the network, and the sums of its logits, are one case's at a time.
     with model.runtime.turn:
         values = within_memory([model], run, options)
-    return np.ascontiguousarray(restore_orientation(values, found.orientation))
+    return np.ascontiguousarray(restore_orientation(values, orientation))
 
 
 def prepare_case(

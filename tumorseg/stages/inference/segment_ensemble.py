@@ -13,9 +13,9 @@ import numpy as np
 
 from tumorseg.engine.combining import decision_of
 from tumorseg.engine.lockstep import MemberAnswer, in_lockstep
-from tumorseg.engine.segmentation import Observer, decide_slices
+from tumorseg.engine.segmentation import Observer, Prepared, decide_slices
 from tumorseg.errors import InputError
-from tumorseg.ops.geometry import restore_orientation, spacing_of
+from tumorseg.ops.geometry import Orientation, restore_orientation, spacing_of
 from tumorseg.ops.postprocessing import postprocess
 from tumorseg.stages.inference.ensembles import Ensemble
 from tumorseg.stages.inference.member_runs import MemberRun, through_file
@@ -24,15 +24,20 @@ from tumorseg.stages.inference.segment_case import (
     RunOptions,
     num_voters,
     prepare_case,
-    segment_case,
+    segment_prepared,
     within_memory,
 )
 from tumorseg.stages.inference.staple import staple
+from tumorseg.stages.inference.trained_model import Model
 from tumorseg.stages.opening.reading import CaseImage
-from tumorseg.types import Segmentation
+from tumorseg.types import Segmentation, Spacing
 
 SAME_GRID_MM = 1e-4
 """Two affines whose numbers differ by no more put voxels on the same places."""
+
+
+Run = Callable[[Sequence[Observer]], Segmentation]
+"""Segments a case, and shows each slice to some observers."""
 
 
 class CaseImages(NamedTuple):
@@ -71,22 +76,48 @@ def segment_ensemble(
         InputError: as from `segment_case`, members answer on different grids, or somebody wants to observe what has no probabilities.
         StorageError: the disk has no room for what is made in another axis order.
     """
-    combination, targets = ensemble.combination, ensemble.targets
-    options = options._replace(decision=decision_of(combination, targets))
+    return prepare_run(ensemble, images, options=options)(observers)
+
+
+def prepare_run(ensemble: Ensemble, images: CaseImages, *, options: RunOptions = AS_PLANNED) -> Run:
+    """Return what segments the images of a case; of one model, they are prepared by then, and their voxels no longer needed.
+
+    Args and Raises:
+        As for `segment_ensemble`.
+    """
+    options = options._replace(decision=decision_of(ensemble.combination, ensemble.targets))
+    run: Run
     if len(ensemble.members) == 1:
         # Slices pass as they are: logits, however far beyond what probabilities can tell apart.
         found, (previous,) = images.lead, images.previous
-        values = segment_case(ensemble.lead, found, options=options, previous=previous, observers=observers)
-    elif combination.method == "staple":
-        values = _by_staple(ensemble, images, options, observers)
+        prepared = prepare_case(ensemble.lead, found, options=options, previous=previous)
+        run = partial(_run_alone, ensemble.lead, prepared, found.orientation, options)
     else:
-        _check_grids(images)
-        oriented = _side_by_side(ensemble, images, options, observers)
-        values = np.ascontiguousarray(restore_orientation(oriented, images.lead.orientation))
-    if not combination.postprocessing:
-        return values
-    spacing_mm = spacing_of(images.lead.affine)
-    return postprocess(values, combination.postprocessing, spacing_mm=spacing_mm, values=targets.values_by_name)
+        run = partial(_run_several, ensemble, images, options)
+    if not ensemble.combination.postprocessing:
+        return run
+    return partial(_postprocessed, run, ensemble, spacing_of(images.lead.affine))
+
+
+def _run_alone(
+    model: Model, prepared: Prepared, orientation: Orientation, options: RunOptions, observers: Sequence[Observer]
+) -> Segmentation:
+    return segment_prepared(model, prepared, orientation, options=options, observers=observers)
+
+
+def _run_several(
+    ensemble: Ensemble, images: CaseImages, options: RunOptions, observers: Sequence[Observer]
+) -> Segmentation:
+    if ensemble.combination.method == "staple":
+        return _by_staple(ensemble, images, options, observers)
+    _check_grids(images)
+    oriented = _side_by_side(ensemble, images, options, observers)
+    return np.ascontiguousarray(restore_orientation(oriented, images.lead.orientation))
+
+
+def _postprocessed(run: Run, ensemble: Ensemble, spacing_mm: Spacing, observers: Sequence[Observer]) -> Segmentation:
+    steps, values = ensemble.combination.postprocessing, ensemble.targets.values_by_name
+    return postprocess(run(observers), steps, spacing_mm=spacing_mm, values=values)
 
 
 def has_several_voters(ensemble: Ensemble, *, mirroring: bool | None) -> bool:

@@ -63,6 +63,10 @@ class CaseImage(NamedTuple):
         """Return whether the file whose grid this is states its orientation."""
         return self.grid not in self.unplaced
 
+    def without_voxels(self) -> "CaseImage":
+        """Return all but the voxels, zeros in their place that take no memory."""
+        return self._replace(image=np.broadcast_to(np.zeros((), self.image.dtype), self.image.shape), covered=())
+
 
 def largest_first(cases: Iterable[Case]) -> list[Case]:
     """Return cases in the order in which workers take them: then the first ones show what memory any of them takes."""
