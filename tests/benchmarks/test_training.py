@@ -216,7 +216,7 @@ def parsed(monkeypatch):
 
 
 def test_without_the_peer_all_parts_run_that_do_not_need_it(parsed):
-    assert parsed().parts == ["prepare", "measures", "networks"]
+    assert parsed().parts == ["prepare", "measures", "networks", "feeding"]
     assert parsed("--peer", "python").parts == list(PARTS)
 
 

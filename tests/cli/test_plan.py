@@ -111,6 +111,7 @@ def test_a_plan_that_is_not_there_is_one_line(tmp_path, capsys):
         assert "no such file" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_help_of_plan_loads_nothing_and_comparing_no_torch(path):
     code = "import sys; from tumorseg.cli.main import run; run({}); sys.exit(any(n in sys.modules for n in {}))"
     for arguments, heavy in (

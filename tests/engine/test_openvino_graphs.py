@@ -9,6 +9,8 @@ from tumorseg.errors import InputError
 from tumorseg.networks.registry import build_network
 from tumorseg.schema.networks import PlainUNet, ResidualUNet
 
+pytestmark = pytest.mark.slow
+
 # Of a cascade: more channels than one, and an anisotropic patch.
 SHAPE = (3, 6, 20, 12)
 
@@ -125,7 +127,6 @@ def test_a_network_of_several_outputs_is_refused():
         convert_network(Pair(), SHAPE)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "num_axes", "num_channels"), [("plain", 2, 4), ("residual", 3, 1), ("plain", 3, 4)])
 def test_every_kind_of_network_gives_what_torch_gives(kind, num_axes, num_channels):
     shape = (num_channels, 8, 20, 12)[: 1 + num_axes]

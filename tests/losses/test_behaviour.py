@@ -57,6 +57,7 @@ def dsc(found, target):
     return 2 * (found & target).sum() / (found.sum() + target.sum())
 
 
+@pytest.mark.slow
 def test_recall_rises_and_precision_falls_with_beta():
     found = [fitted(TverskyLoss(alpha=1 - beta, beta=beta)) for beta in (0.1, 0.3, 0.5, 0.7, 0.9)]
     recalls, precisions = ([measure(*pair) for pair in found] for measure in (recall, precision))
@@ -78,6 +79,7 @@ def look_alikes():
     return target, target & ~rim, rim | spot
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("surface", [BoundaryLoss(weight=0.5), HausdorffLoss(weight=0.05)])
 def test_surface_terms_prefer_errors_near_the_surface_at_equal_dsc(surface):
     """Dice takes the look-alikes in or leaves them out at nearly the same cost; surfaces are right only without them."""

@@ -72,6 +72,7 @@ def test_the_registered_name_goes_before_a_manifests_and_that_before_the_folders
     assert open_dataset(str(tmp_path / "Task09_Spleen/manifest.json"), tmp_path).name == "Stated"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_archives_of_the_decathlon_are_those_that_monai_fetches():
     from monai.apps.datasets import DecathlonDataset

@@ -110,6 +110,7 @@ def test_validation_scores_exactly_the_held_out_cases_at_full_resolution(toy, tr
         assert nibabel.load(trained.folder.validation / f"{case_id}.nii.gz").shape == reference.shape
 
 
+@pytest.mark.slow
 def test_an_all_background_case_is_scored_by_the_empty_mask_policy(toy, trained, tmp_path):
     done = predict(PredictRequest(models=(trained.folder.root,), inputs=(toy.data,), output=tmp_path, device="cpu"))
     report = evaluate(
@@ -166,6 +167,7 @@ def test_options_of_train_are_resolved_once_into_the_folds_plan(toy):
     assert read_plan(again.folder.plan).training.iterations_per_epoch == 1
 
 
+@pytest.mark.slow
 def test_hours_become_iterations_before_the_first_step(toy):
     options = TrainOptions(max_hours=1e-6)  # less than a step on any machine
     done = train(request_of(toy, fold="2", options=options, has_validation=False))
@@ -246,6 +248,7 @@ def test_an_array_that_does_not_fit_is_refused(trained, image, message):
         predict_array(load_model([trained.folder.root], "cpu"), image, np.eye(4))
 
 
+@pytest.mark.slow
 def test_folds_are_averaged_and_can_be_chosen(toy, trained, tmp_path):
     train(request_of(toy, fold="3", has_validation=False))
     model = trained.folder.root.parent
@@ -437,6 +440,7 @@ def test_a_moved_dataset_is_found_by_d(toy, tmp_path):
     assert len(found["3d_fullres"].keys) == 6
 
 
+@pytest.mark.slow
 def test_regions_are_trained_predicted_and_scored(tmp_path):
     write_toy(tmp_path / "data" / "Regions", num_cases=3)
     regions = tmp_path / "regions.json"

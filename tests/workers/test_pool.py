@@ -74,6 +74,7 @@ def test_a_killed_worker_is_named_with_its_case_at_once_and_replaced() -> None:
     assert unsendable.message.startswith("TypeError: the result cannot be sent between processes")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="needs /proc")
 def test_a_killed_worker_leaves_its_memory_figures() -> None:
     started = time.monotonic()
@@ -189,6 +190,7 @@ def test_no_more_workers_start_than_memory_is_expected_to_hold(tmp_path, monkeyp
     assert caplog.text.count("memory holds 1 of 3 workers: 0.98 GB are free, one needs 0.49 GB") == 1
 
 
+@pytest.mark.slow
 def test_workers_are_added_once_a_case_was_smaller_than_expected(tmp_path, monkeypatch):
     monkeypatch.setattr(pool, "available_bytes", lambda: 1000 * MB)
     found = counts(tmp_path, 14, expected_bytes=900 * MB)
@@ -196,6 +198,7 @@ def test_workers_are_added_once_a_case_was_smaller_than_expected(tmp_path, monke
     assert max(found) == 3
 
 
+@pytest.mark.slow
 def test_workers_end_once_a_case_has_taken_more_than_expected(tmp_path, monkeypatch):
     monkeypatch.setattr(pool, "available_bytes", lambda: 100 * MB)
     found = counts(tmp_path, 9, expected_bytes=1, num_bytes=300 * MB)

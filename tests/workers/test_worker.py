@@ -2,7 +2,7 @@ import signal
 
 import pytest
 
-from tumorseg.workers.worker import _describe_exit
+from tumorseg.workers.worker import describe_exit
 
 
 @pytest.mark.parametrize(
@@ -16,4 +16,4 @@ from tumorseg.workers.worker import _describe_exit
     ],
 )
 def test_an_exit_is_told_in_words(code: int | None, expected: str) -> None:
-    assert _describe_exit(code) == expected
+    assert describe_exit(code) == expected

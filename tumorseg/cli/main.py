@@ -26,9 +26,10 @@ VERBS = {
     "predict": "segment images with a trained model",
     "ensemble": "segment images with several models together, or keep these as one model",
     "select": "find the best combination of trained models on cases that they did not see",
+    "tune": "refine a plan by short trainings, and write a child plan with what gained",
     "evaluate": "score segmentations against references",
     "cross-evaluate": "test models on datasets that they were not made for",
-    "track": "send a model's trainings to MLflow",
+    "track": "send a model's trainings, or a study's trials, to MLflow",
     "losses": "look up what a plan's loss can be made of",
 }
 """Verb to what it does; the module of the same name holds `command`."""

@@ -67,6 +67,11 @@ class WorkFolder:
         """Out-of-fold probabilities that `select` chooses by."""
         return self.root / "probabilities"
 
+    @property
+    def studies(self) -> Path:
+        """Studies that refine plans, by name."""
+        return self.root / "studies"
+
     def selection(self, identity: str) -> SelectionNotes:
         """Return what `select` notes of a choice among the same candidates on the same cases."""
         return SelectionNotes(self.root / "selections" / identity)

@@ -113,11 +113,17 @@ class Tracker:
             if found is not None:
                 self._experiment = found.experiment_id
 
-    def run(self, key: RunKey, *, tags: Mapping[str, str], parent: str | None = None) -> str:
+    def run(self, key: RunKey, *, tags: Mapping[str, str], parent: str | None = None, is_alone: bool = False) -> str:
         """Return the id of a run; it is made if it is not there.
 
         In one SQLite file only one process makes runs at a time. On a server each that makes one waits until all that began
         at the same moment have made theirs; then all keep the one whose id sorts first.
+
+        Args:
+            key: by which it is found again.
+            tags: of a run that this makes.
+            parent: id of the run that it lies below.
+            is_alone: whether no other process can make it now, so that there is nobody to wait for.
         """
         with self._errors(), _one_at_a_time(self.uri):
             if known := self._runs(key.identity):
@@ -126,7 +132,7 @@ class Tracker:
             made = self._client.create_run(
                 self._experiment, start_time=key.start_ms, tags={**tags, **own}, run_name=key.name
             )
-            if not self.uri.startswith(SQLITE):
+            if not is_alone and not self.uri.startswith(SQLITE):
                 time.sleep(SETTLE_S)
             chosen = self._runs(key.identity)[0]
             if chosen != made.info.run_id:
@@ -230,6 +236,14 @@ class Tracker:
             # Apart from making it: a connection may have broken in between.
             if alias not in version.aliases:
                 self._client.set_registered_model_alias(name, alias, version.version)
+
+    def set_tags(self, run: str, tags: Mapping[str, str]) -> None:
+        """Set the tags of a run that are others there, or not there."""
+        with self._errors():
+            there = self._client.get_run(run).data.tags
+            for name, value in tags.items():
+                if there.get(name) != value:
+                    self._client.set_tag(run, name, value)
 
     def set_status(self, run: str, status: Status, end_ms: int | None = None) -> None:
         """Set how a run stands."""

@@ -38,6 +38,11 @@ def set_quiet(is_quiet: bool) -> None:
     _Display.is_quiet = is_quiet
 
 
+def is_quiet() -> bool:
+    """Return whether no progress is to be shown."""
+    return _Display.is_quiet
+
+
 @contextmanager
 def progress(title: str, total: int, done: int = 0) -> Iterator[Advance]:
     """Show the progress of a number of steps.

@@ -124,7 +124,7 @@ def start_worker(function: Callable[[Any], Any], task: tuple[str, Any], num_work
     """
     here, there = _SPAWN.Pipe()
     process = _SPAWN.Process(target=child.main, args=(there, function), daemon=True)
-    with _thread_limit(max(1, num_cores() // num_workers)), _interrupts_held(), _main_left_out(function):
+    with thread_limit(max(1, num_cores() // num_workers)), _interrupts_held(), _main_left_out(function):
         process.start()
     there.close()  # or the death of the worker would not close the pipe
     return Worker(process, here, task)
@@ -146,7 +146,7 @@ def describe_death(worker: Worker, *, num_workers: int) -> str:
     worker.kill()
     # SIGKILL is what Linux sends when memory runs out.
     advice = "; try again with fewer workers" if code == -signal.SIGKILL else ""
-    return f"worker process {_describe_exit(code)}; {_figures(worker, free, num_workers)}{advice}"
+    return f"worker process {describe_exit(code)}; {_figures(worker, free, num_workers)}{advice}"
 
 
 def describe_stop(worker: Worker, *, num_workers: int) -> str:
@@ -170,7 +170,8 @@ def _figures(worker: Worker, free: int | None, num_workers: int) -> str:
     return ", ".join(figures)
 
 
-def _describe_exit(code: int | None) -> str:
+def describe_exit(code: int | None) -> str:
+    """Return in words how a process ended, by its exit code as `subprocess` has it: a signal is its number below 0."""
     if code is None:
         return "closed its pipe without ending"
     if code >= 0:
@@ -184,7 +185,7 @@ def _describe_exit(code: int | None) -> str:
 
 
 @contextmanager
-def _thread_limit(num_threads: int) -> Iterator[None]:
+def thread_limit(num_threads: int) -> Iterator[None]:
     """Let processes started meanwhile use so many threads, unless the user has said otherwise."""
     added = [name for name in _THREAD_VARIABLES if name not in os.environ]
     os.environ.update(dict.fromkeys(added, str(num_threads)))

@@ -269,6 +269,7 @@ def has_come(files, num_bytes):
     return files.partial.is_file() and files.partial.stat().st_size > num_bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, -15)])
 def test_a_fetch_that_is_ended_goes_on_where_it_was(web, large, tmp_path, number, code):
     web.content, web.pause_s = large, 0.004

@@ -176,6 +176,7 @@ def test_where_nothing_can_be_kept_the_network_runs_all_the_same(tmp_path, caplo
     assert run(patches_of(SHAPE)).shape == (3, 5, *SHAPE[1:])
 
 
+@pytest.mark.slow
 def test_a_start_from_a_kept_graph_loads_no_exporter_and_tells_nobody(filled, tmp_path, monkeypatch):
     # OpenVINO's reports begin with a file in the user's home folder.
     monkeypatch.setenv("HOME", str(tmp_path))

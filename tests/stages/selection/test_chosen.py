@@ -18,6 +18,8 @@ from tumorseg.stages.selection.opening import open_subjects
 from tumorseg.stages.selection.trust_cases import learn, record_stem
 from tumorseg.stages.selection.unseen import parts_of_cases
 
+pytestmark = pytest.mark.slow
+
 CHOICE = Choice(((2, 1),), steps=(KeepLargest(labels=("shell", "core")),))
 
 
@@ -70,7 +72,6 @@ def test_what_was_learnt_of_a_case_is_kept_and_what_is_damaged_is_learnt_again(p
     assert [path.read_bytes() for path in files] == before
 
 
-@pytest.mark.slow
 def test_settings_are_those_of_all_members(pool, combination, tmp_path):
     how = Measuring("cpu", tmp_path / "kept", tmp_path / "engines", Limit(1, 0.0, ("torch",)), in_processes=False)
     table = measure(pool.subjects, CHOICE, combination, how)

@@ -23,6 +23,8 @@ from tumorseg.stages.selection.opening import identity_of, open_subjects
 from tumorseg.stages.selection.pool import Pool, Shelf
 from tumorseg.storage.probability_cache import RECORD, ProbabilityCache
 
+pytestmark = pytest.mark.slow
+
 PLENTY = 1 << 30
 
 

@@ -141,6 +141,7 @@ def test_passwords_stay_out_of_messages(toy, folder, tmp_path):
     assert "secret" not in str(failed.value)
 
 
+@pytest.mark.slow
 def test_planning_and_training_without_a_mirror_load_no_mlflow():
     code = "import sys; import tumorseg.stages.training.train, tumorseg.stages.tracking.track; sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,3 +1,7 @@
+import pytest
+
+
+@pytest.mark.slow
 def test_validation_leaves_a_report_with_the_learning_curve_and_pictures_of_held_out_cases(toy, trained):
     page = (trained.folder.validation / "report.html").read_text("utf-8")
     held_out = toy.plan.folds[0]

@@ -6,18 +6,27 @@ import time
 import uuid
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Protocol
 
 from tumorseg.errors import PlanError
 from tumorseg.schema.environments import Environment, GitState
 from tumorseg.storage.json_files import read_record, write_record
-from tumorseg.storage.layout import FoldFolder
 
 PACKAGES = ("tumorseg", "torch", "monai", "numpy", "scipy", "SimpleITK", "nibabel", "blosc2", "edt")
 GIT_SECONDS = 5
 """Longer than this nobody waits for git, as on a slow network drive."""
 
 
-def begin_environment(folder: FoldFolder, device: str) -> Environment:
+class Begun(Protocol):
+    """What was begun: the folder of a training, or of a study."""
+
+    @property
+    def environment(self) -> Path:
+        """Where it is noted."""
+        ...
+
+
+def begin_environment(folder: Begun, device: str) -> Environment:
     """Write what a training is begun with into its folder, and return it."""
     found = Environment(
         training_id=uuid.uuid4().hex,
@@ -31,7 +40,7 @@ def begin_environment(folder: FoldFolder, device: str) -> Environment:
     return found
 
 
-def read_environment(folder: FoldFolder) -> Environment:
+def read_environment(folder: Begun) -> Environment:
     """Return what a training was begun with; one of a version that did not note it is noted now.
 
     Raises:

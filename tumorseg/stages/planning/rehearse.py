@@ -23,9 +23,9 @@ PATIENCE_S = 600.0
 """After this a device that has not answered is given up."""
 
 
-def step_seconds(configuration: Configuration, setting: Setting) -> float:
-    """Return the median time of a training step on the CPU, in seconds."""
-    learner, inputs = noise_learner(configuration, setting, "cpu")
+def step_seconds(configuration: Configuration, setting: Setting, device: str = "cpu") -> float:
+    """Return the median time of a training step on a device, in seconds; a step ends when its loss is known."""
+    learner, inputs = noise_learner(configuration, setting, device)
     times = []
     for number in range(WARM_UP + TIMED):
         started = time.perf_counter()

@@ -58,22 +58,32 @@ def write_plan(plan: Plan, place: Place, *, force: bool = False) -> None:
     """
     content, output = to_json(plan).encode(), place.output
     path, source = _absolute(output), _absolute(place.source)
-    noted = _read_notes(place.work)
-    known = noted.plans.get(path, Written(source=source, hashes=()))
     there = _content(output)
-    is_ours = there is not None and known.source == source and _digest(there) in known.hashes
-    if there not in (None, content) and not is_ours and not force:
-        raise PlanError(
-            f"{output}: is there already, and was edited or was not planned from {source} here; give another -o, or --force to replace it"
-        )
+    if there != content and not force:
+        check_replaceable(place)
     # Both hashes are noted before the file is written, so that a kill in between leaves one of them right.
     hashes = [_digest(content)]
     if there is not None:
         hashes.append(_digest(there))
-    notes = noted.plans | {path: Written(source=source, hashes=tuple(hashes))}
+    notes = _read_notes(place.work).plans | {path: Written(source=source, hashes=tuple(hashes))}
     write_record(place.work.plans, WrittenPlans(plans=notes))
     if there != content:
         write_bytes(output, content)
+
+
+def check_replaceable(place: Place) -> None:
+    """Refuse to replace a file that is not as it was last written from the same source.
+
+    Raises:
+        PlanError: the file was edited, belongs to another dataset, or cannot be a plan's.
+    """
+    there, source = _content(place.output), _absolute(place.source)
+    known = _read_notes(place.work).plans.get(_absolute(place.output))
+    is_ours = there is not None and known is not None and known.source == source and _digest(there) in known.hashes
+    if there is not None and not is_ours:
+        raise PlanError(
+            f"{place.output}: is there already, and was edited or was not planned from {source} here; give another -o, or --force to replace it"
+        )
 
 
 def check_writable(output: Path) -> None:

@@ -107,7 +107,7 @@ class _Follower:
 
     def run(self) -> None:
         """Look, sample and send until the training has ended; then send the rest."""
-        while not _has_ended(POLL_S):
+        while not has_ended(POLL_S):
             now = time.monotonic()
             if now - self._sampled >= SAMPLE_S:
                 self._sampled = now
@@ -152,7 +152,7 @@ class _Follower:
             self._drawn = now
 
 
-def _has_ended(seconds: float) -> bool:
+def has_ended(seconds: float) -> bool:
     """Wait a while; whether standard input was closed, which the end of the process that trains does, however it came."""
     readable, _, _ = select.select([sys.stdin], [], [], seconds)
     return bool(readable) and not os.read(sys.stdin.fileno(), 1024)

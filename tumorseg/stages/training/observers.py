@@ -30,15 +30,16 @@ class StepBar(Observer):
 
 
 class LogFile(Observer):
-    """Keeps the log of epochs, and its picture."""
+    """Keeps the log of epochs, and its picture unless that would take longer than epochs do."""
 
-    def __init__(self, folder: FoldFolder) -> None:
-        self._folder = folder
+    def __init__(self, folder: FoldFolder, *, draws: bool = True) -> None:
+        self._folder, self._draws = folder, draws
 
     def on_epoch(self, log: EpochLog, state: dict[str, Any], is_best: bool) -> None:
         """Add an epoch, and draw all so far."""
         append_epoch(self._folder.log, log)
-        write_bytes(self._folder.progress, progress_png(read_epochs(self._folder.log)))
+        if self._draws:
+            write_bytes(self._folder.progress, progress_png(read_epochs(self._folder.log)))
 
 
 class Checkpoints(Observer):
@@ -55,6 +56,22 @@ class Checkpoints(Observer):
 
     def on_stop(self, state: dict[str, Any]) -> None:
         """Save the state in the middle of an epoch."""
+        save_checkpoint(self._folder.latest, state)
+
+
+class StopCheckpoint(Observer):
+    """Keeps the state with which a training stops or ends, for one that is stopped often and has many short epochs."""
+
+    def __init__(self, folder: FoldFolder, num_iterations: int) -> None:
+        self._folder, self._num_iterations = folder, num_iterations
+
+    def on_epoch(self, log: EpochLog, state: dict[str, Any], is_best: bool) -> None:
+        """Save the state of the planned end."""
+        if log.iteration == self._num_iterations:
+            save_checkpoint(self._folder.latest, state)
+
+    def on_stop(self, state: dict[str, Any]) -> None:
+        """Save the state of any other end."""
         save_checkpoint(self._folder.latest, state)
 
 

@@ -3,7 +3,7 @@
 import logging
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +13,8 @@ from pydantic import Field
 from tumorseg.engine.feed import Data, open_feeds
 from tumorseg.engine.learner import Learner
 from tumorseg.engine.loop import Fit
-from tumorseg.engine.ranks import Ranks
+from tumorseg.engine.observers import Observer
+from tumorseg.engine.ranks import ALONE, Ranks
 from tumorseg.errors import TrainingError
 from tumorseg.schema.base import Record
 from tumorseg.schema.cases import preprocessing_of
@@ -36,7 +37,7 @@ from tumorseg.stages.opening.loaded import Roots, choose_configuration, open_pla
 from tumorseg.stages.training.calibrate import fit_to_hours, seconds_per_step
 from tumorseg.stages.training.cascade import OutOfFold, keep_model, out_of_fold
 from tumorseg.stages.training.mirroring import mirrored
-from tumorseg.stages.training.observers import Checkpoints, LogFile, Messages, StepBar
+from tumorseg.stages.training.observers import Checkpoints, LogFile, Messages, StepBar, StopCheckpoint
 from tumorseg.stages.training.precision import as_computed, tell_emulation
 from tumorseg.stages.training.preprocess import PreprocessRequest, StoredCases, preprocess
 from tumorseg.stages.training.previous_segmentations import keep_previous
@@ -155,12 +156,49 @@ def _lead(job: _Job, run: Run, watch: Watch | None) -> Trained:
             watch.tell(BEGUN if is_begun else NEW)
         fit = _continue(job, data) if is_begun else _begin(job, run, data)
         with mirrored(folder, request.roots, request.mlflow, request.dataset):
-            if not _run_fit(fit, folder):
+            with _stop_on_signal() as should_stop:
+                is_finished = _run_fit(fit, folder, (LogFile(folder), Checkpoints(folder)), should_stop)
+            if not is_finished:
                 return Trained(folder, False, None)
             if not request.has_validation or request.fold == ALL_CASES:
                 return Trained(folder, True, None)
             asked = ValidateRequest(roots=request.roots, model=folder.root, device=job.device, dataset=request.dataset)
             return Trained(folder, True, validate(asked))
+
+
+def train_in_parts(request: TrainRequest, folder: FoldFolder, should_stop: Callable[[int], bool]) -> Generator[int]:
+    """Train a fold in a folder of the caller's own, and stop with a checkpoint wherever the caller says so.
+
+    Nothing is validated or mirrored, and no configuration may be a cascade. Drawn on, the training goes on where it stopped; so it does in
+    another process that begins with the files of the folder.
+
+    Args:
+        request: what to train.
+        folder: where.
+        should_stop: is told the steps that are taken so far, after each one.
+
+    Yields:
+        Steps taken so far: before the first one of this process, at each stop, and at the planned end.
+
+    Raises:
+        PlanError: no such fold or configuration, or the folder holds another training.
+        TrainingError: loss or gradient are not finite time after time, or another process trains here now.
+        TumorsegError: a case cannot be preprocessed.
+    """
+    name, _ = choose_configuration(request.plan, request.configuration)
+    run = begin_run(request.plan, name, request.fold, request.options)
+    check_begun(folder, run)  # before the work of preprocessing
+    data = _open_data(request, name, None)
+    job = _Job(request, name, choose_device(request.device), None, folder.root.parent, folder, ALONE)
+    with hold_folder(folder.root, doing="trained", error=TrainingError):
+        remove_leftovers(folder.root)
+        fit = _continue(job, data) if is_fold_folder(folder.root) else _begin(job, run, data)
+        yield fit.progress.iteration
+        keepers = (LogFile(folder, draws=False), StopCheckpoint(folder, fit.num_iterations))
+        is_finished = False
+        while not is_finished:
+            is_finished = _run_fit(fit, folder, keepers, lambda: should_stop(fit.progress.iteration))
+            yield fit.progress.iteration
 
 
 def _assist(job: _Job, run: Run, watch: Watch | None) -> Trained:
@@ -247,13 +285,14 @@ def _build_fit(plan: Plan, job: _Job, data: Data) -> Fit:
     return Fit(learner, plan.training, feeds)
 
 
-def _run_fit(fit: Fit, folder: FoldFolder) -> bool:
-    """Run to the planned end; False if a signal asked to stop before it."""
+def _run_fit(fit: Fit, folder: FoldFolder, keepers: Sequence[Observer], should_stop: Callable[[], bool]) -> bool:
+    """Run to the planned end; False if asked to stop before it."""
     # The checkpoint makes an epoch count: a log that ran ahead of it when the run was killed is cut back.
     truncate_epochs(folder.log, fit.progress.iteration // fit.training.iterations_per_epoch)
     logger.debug("patches are read by %d workers, %d batches ahead", *fit.feeds.reading)
-    with progress("train", fit.num_iterations, fit.progress.iteration) as advance, _stop_on_signal() as should_stop:
-        fit.observers = (StepBar(advance, fit.training), LogFile(folder), Messages(), Checkpoints(folder))
+    with progress("train", fit.num_iterations, fit.progress.iteration) as advance:
+        # What keeps checkpoints is last, as they make an epoch count.
+        fit.observers = (StepBar(advance, fit.training), Messages(), *keepers)
         fit.should_stop = should_stop
         return fit.run()
 

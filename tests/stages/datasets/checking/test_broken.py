@@ -113,6 +113,7 @@ def test_the_gravest_stand_first_and_are_counted(report):
     assert len(report.findings) == len(set(report.findings))
 
 
+@pytest.mark.slow
 def test_the_command_prints_all_and_fails_and_two_processes_find_the_same(broken, report, capfd, tmp_path):
     page = tmp_path / "page.html"
     assert run(["-q", "data", "check", "-d", str(broken), "--jobs", "2", "--html", str(page)]) == 1

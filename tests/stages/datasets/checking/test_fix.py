@@ -146,6 +146,7 @@ def test_values_that_no_rounding_explains_are_shown_in_full_and_not_mended(tmp_p
     assert (tmp_path / "Mended" / "labelsTr" / path.name).read_bytes() == path.read_bytes()
 
 
+@pytest.mark.slow
 def test_broken_files_stay_as_they_are_and_the_copy_still_shows_them(tmp_path):
     folder = write_broken(tmp_path / "Broken")
     done = checked(folder, tmp_path / "Mended")

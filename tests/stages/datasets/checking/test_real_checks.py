@@ -7,7 +7,7 @@ import pytest
 from tumorseg.stages.datasets.check import CheckRequest, check
 from tumorseg.stages.opening.loaded import Roots
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 
 def checked(real_data, dataset):
@@ -18,7 +18,6 @@ def grave(report):
     return {found.kind for found in report.findings if found.severity != "note"}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "dataset",
     ["BraTS2018_FLAIR_T1", "Dataset051_SarcomaPETCT", "CT_Liver_IRCADb17", "NRRD", "PNG_2D_ISBI2012"],
@@ -42,7 +41,6 @@ def test_hippocampus_shows_the_cases_of_another_intensity_scale_within_seconds(r
     assert 20 <= report.counts["warning"] <= 30
 
 
-@pytest.mark.slow
 def test_brats_lacks_enhancing_tumour_in_two_cases(real_data):
     report = checked(real_data, "BraTS2021")
     assert grave(report) == set()

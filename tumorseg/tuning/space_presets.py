@@ -1,0 +1,137 @@
+"""Families of parameters that a space is named by, fitted to a plan.
+
+Ranges hold what is usual and a few times as much either way. The plan's own values are filled in when a space is resolved.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from pydantic import JsonValue
+
+from tumorseg.planning.families.registry import FAMILIES as NETWORK_FAMILIES
+from tumorseg.planning.families.registry import converted
+from tumorseg.schema.extensions import External
+from tumorseg.schema.networks import KnownNetwork, PlainUNet, ResidualUNet
+from tumorseg.schema.optimizers import AdamW, PlateauSchedule, PolySchedule, Sgd
+from tumorseg.schema.plan import Configuration, Plan
+from tumorseg.schema.tuning import AnyParameter, ChoiceParameter, Condition, RealParameter
+from tumorseg.tuning.augmentation_space import augmentation_parameters
+from tumorseg.tuning.loss_space import loss_parameters
+
+WIDTHS = (0.75, 1.5)
+"""Factors of a network's features beside its own."""
+DEPTHS = (0.5, 1.5)
+"""Factors of its convolutions or blocks in each stage."""
+UNITS: Mapping[type[KnownNetwork], str] = {PlainUNet: "convs_per_stage", ResidualUNet: "blocks_per_stage"}
+"""Field that says how deep each stage of an encoder is."""
+
+Family = Callable[[Plan, Configuration], Sequence[AnyParameter]]
+
+
+def optimizer_parameters(plan: Plan, configuration: Configuration) -> list[AnyParameter]:
+    """Return the optimizer, its step and decays, and the schedule.
+
+    References:
+        Auto-nnU-Net (arXiv 2505.16561) searched learning rates from 1e-5 to 0.1 and weight decays from 1e-6 to 0.01.
+    """
+    sgd, adamw, poly, plateau = _whens("optimizer", "sgd", "adamw") + _whens("schedule", "poly", "plateau")
+    own, schedule = configuration.optimizer, configuration.schedule
+    by_sgd = own if isinstance(own, Sgd) else Sgd()
+    by_adamw = own if isinstance(own, AdamW) else AdamW()
+    by_poly = schedule if isinstance(schedule, PolySchedule) else PolySchedule()
+    by_plateau = schedule if isinstance(schedule, PlateauSchedule) else PlateauSchedule()
+    return [
+        ChoiceParameter(field="optimizer.name", options=("sgd", "adamw")),
+        RealParameter(field="optimizer.lr", low=1e-4, high=0.1, scale="log"),
+        _decay(own.weight_decay),
+        _real("optimizer.momentum", (0.8, 0.995), by_sgd.momentum, sgd),
+        _real("optimizer.betas.0", (0.8, 0.98), by_adamw.betas[0], adamw),
+        _real("optimizer.betas.1", (0.95, 0.9999), by_adamw.betas[1], adamw),
+        ChoiceParameter(field="schedule.name", options=("poly", "plateau")),
+        _real("schedule.exponent", (0.1, 2.0), by_poly.exponent, poly),
+        _real("schedule.factor", (0.3, 0.9), by_plateau.factor, plateau),
+        _real("schedule.patience", (0.05, 0.25), by_plateau.patience, plateau),
+        _real("schedule.floor", (0.0, 0.3), by_plateau.floor, plateau),
+        _real("schedule.anneal_fraction", (0.0, 0.5), by_plateau.anneal_fraction, plateau),
+    ]
+
+
+def _whens(part: str, *names: str) -> list[Condition]:
+    return [Condition(field=f"{part}.name", values=(name,)) for name in names]
+
+
+def _real(field: str, ends: tuple[float, float], center: float, when: Condition) -> RealParameter:
+    """Return a parameter whose range holds its centre."""
+    low, high = min(ends[0], center), max(ends[1], center)
+    return RealParameter(field=field, low=low, high=high, center=center, when=when)
+
+
+def _decay(own: float) -> RealParameter:
+    # A plan without any decay has no place on a log scale.
+    if own == 0:
+        return RealParameter(field="optimizer.weight_decay", low=0.0, high=0.01)
+    return RealParameter(field="optimizer.weight_decay", low=1e-6, high=0.1, scale="log")
+
+
+def sampling_parameters(plan: Plan, configuration: Configuration) -> list[AnyParameter]:
+    """Return the share of patches that are centred on foreground."""
+    return [RealParameter(field="sampling.foreground_fraction", low=0.1, high=1.0)]
+
+
+def network_parameters(plan: Plan, configuration: Configuration) -> list[AnyParameter]:
+    """Return kind, width and depth of a network of this package; patch and stages stay as they were planned."""
+    network = configuration.network
+    if isinstance(network, External):
+        return []
+    parameters: list[AnyParameter] = [ChoiceParameter(field="network.name", options=tuple(NETWORK_FAMILIES))]
+    parameters += _choice("network.features_per_stage", (network.features_per_stage, *_widths(network)))
+    for name in NETWORK_FAMILIES:
+        encoder = network if name == network.name else converted(network, name)
+        field = UNITS[type(encoder)]
+        depths = [getattr(encoder, field), *(_deepened(getattr(encoder, field), factor) for factor in DEPTHS)]
+        when = Condition(field="network.name", values=(name,))
+        parameters += _choice(f"network.{field}", depths, when)
+    # Families have other decoders, so that both are offered to either.
+    stages = network.num_stages - 1
+    parameters += _choice(
+        "network.decoder_convs_per_stage", (network.decoder_convs_per_stage, (1,) * stages, (2,) * stages)
+    )
+    # With one decoder stage there is one output anyway.
+    if stages > 1:
+        parameters += _choice("network.deep_supervision", (network.deep_supervision, not network.deep_supervision))
+    return parameters
+
+
+def _widths(network: KnownNetwork) -> Iterator[tuple[int, ...]]:
+    """Yield other numbers of features, multiples of what the network's own are multiples of, of 8 at most."""
+    multiple = math.gcd(8, *network.features_per_stage)
+    for factor in WIDTHS:
+        scaled = [round(features * factor / multiple) * multiple for features in network.features_per_stage]
+        yield tuple(max(multiple, features) for features in scaled)
+
+
+def _deepened(counts: Sequence[int], factor: float) -> tuple[int, ...]:
+    return tuple(math.ceil(count * factor) for count in counts)
+
+
+def _choice(
+    field: str, values: Sequence[Sequence[int] | bool], when: Condition | None = None
+) -> Iterator[ChoiceParameter]:
+    """Yield a choice among values of which some may be alike, the first likeliest; nothing if all are."""
+    options: list[JsonValue] = []
+    for value in values:
+        option: JsonValue = value if isinstance(value, bool) else list(value)
+        if option not in options:
+            options.append(option)
+    if len(options) > 1:
+        yield ChoiceParameter(field=field, options=tuple(options), center=options[0], when=when)
+
+
+FAMILIES: Mapping[str, Family] = {
+    "loss": loss_parameters,
+    "optimizer": optimizer_parameters,
+    "augmentation": augmentation_parameters,
+    "network": network_parameters,
+    "sampling": sampling_parameters,
+}
+"""By name."""
