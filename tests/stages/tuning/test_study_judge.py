@@ -11,8 +11,9 @@ from tumorseg.errors import PlanError, StorageError, TrainingError
 from tumorseg.schema.base import record_hash
 from tumorseg.schema.tuning import CaseScores, Ended, Proxy, Score
 from tumorseg.stages.tuning.opening import Opened
+from tumorseg.stages.tuning.study_checks import MOST_UNFIT
 from tumorseg.stages.tuning.study_clock import StudyClock
-from tumorseg.stages.tuning.study_judge import MOST_UNFIT, StudyJudge
+from tumorseg.stages.tuning.study_judge import StudyJudge
 from tumorseg.storage.study_attempts import begin_attempt
 from tumorseg.storage.study_folder import StudyFolder
 from tumorseg.tracking.study_progress import Standing
@@ -113,7 +114,7 @@ def test_a_final_training_that_was_lost_with_its_coordinator_runs_on(bench):
     assert again.running() == [task]
     assert not again.report(task, 0, score_of(36, 0.7))
     again.end(task, FINISHED)
-    assert bench.open().final_scores()[task.stem].values == (0.7,)
+    assert bench.open().final.scores()[task.stem].values == (0.7,)
     assert again.contenders()[0].number == 0
 
 
@@ -180,7 +181,7 @@ def test_what_judges_is_stopped_when_the_time_is_over(tmp_path, toy):
     assert later.should_end(task)
     later.end(task, STOPPED)
     assert later.ask() is None
-    assert later.final_scores() == {}
+    assert later.final.scores() == {}
 
 
 def test_a_trial_over_the_memory_budget_never_runs(tmp_path, toy):

@@ -159,7 +159,7 @@ def _worker_command(request: TuneRequest, folder: StudyFolder, device: str) -> l
 
 def _finish(folder: StudyFolder, opened: Opened, engine: Engine, found: StudyJudge) -> TuningResult:
     """Judge, and write what was found."""
-    contenders, scores, trials = found.contenders(), found.final_scores(), found.trials()
+    contenders, scores, trials = found.contenders(), found.final.scores(), found.trials()
     judgement = judge(opened.study, contenders, scores, opened.patients)
     result = TuningResult(
         study=opened.study,
