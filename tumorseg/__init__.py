@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from tumorseg.stages.training.preprocess import PreprocessRequest, preprocess
     from tumorseg.stages.training.train import TrainRequest, train
     from tumorseg.stages.training.validate import ValidateRequest, validate
+    from tumorseg.stages.tuning.request import TuneRequest
+    from tumorseg.stages.tuning.tune import tune
 
 __all__ = [
     "AugmentRequest",
@@ -53,6 +55,7 @@ __all__ = [
     "Stated",
     "TrainOptions",
     "TrainRequest",
+    "TuneRequest",
     "ValidatePlanRequest",
     "ValidateRequest",
     "__version__",
@@ -73,6 +76,7 @@ __all__ = [
     "read_plan",
     "select",
     "train",
+    "tune",
     "validate",
     "validate_plan",
 ]
@@ -103,6 +107,8 @@ PLACES = {
     "tumorseg.stages.opening.stated": ("Stated",),
     "tumorseg.stages.training.train": ("TrainRequest", "train"),
     "tumorseg.stages.training.validate": ("ValidateRequest", "validate"),
+    "tumorseg.stages.tuning.request": ("TuneRequest",),
+    "tumorseg.stages.tuning.tune": ("tune",),
 }
 """Module to the public names that it holds."""
 

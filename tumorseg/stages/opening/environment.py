@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Protocol
 
-from tumorseg.errors import PlanError
+from tumorseg.errors import PlanError, StorageError
 from tumorseg.schema.environments import Environment, GitState
 from tumorseg.storage.json_files import read_record, write_record
 
@@ -49,6 +49,23 @@ def read_environment(folder: Begun) -> Environment:
     if not folder.environment.is_file():
         return begin_environment(folder, "unknown")
     return read_record(Environment, folder.environment, error=PlanError)
+
+
+def require_same(folder: Begun, environment: Environment, what: str) -> None:
+    """Check that a folder still holds what it held: `--restart` moves it aside and begins another in its place.
+
+    Args:
+        folder: of a training or a study.
+        environment: that it was begun with.
+        what: it is, for the message.
+
+    Raises:
+        StorageError: it does not.
+    """
+    if not folder.environment.is_file() or read_environment(folder).training_id != environment.training_id:
+        raise StorageError(
+            f"the {what} that was sent from here was moved aside; send it from there", file=folder.environment.parent
+        )
 
 
 def _versions() -> dict[str, str]:

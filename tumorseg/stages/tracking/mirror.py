@@ -7,11 +7,11 @@ import statistics
 from pathlib import Path
 from typing import NamedTuple
 
-from tumorseg.errors import StorageError, TumorsegError
+from tumorseg.errors import TumorsegError
 from tumorseg.schema.metrics import MetricsReport
 from tumorseg.schema.plan import Plan
 from tumorseg.stages.evaluation.overlays import case_overlay
-from tumorseg.stages.opening.environment import read_environment
+from tumorseg.stages.opening.environment import read_environment, require_same
 from tumorseg.stages.opening.fold_folders import fold_plan, read_run
 from tumorseg.stages.opening.loaded import Roots, SourceNote, open_planned_dataset
 from tumorseg.stages.tracking.contents import (
@@ -122,11 +122,7 @@ class Mirror:
         Raises:
             StorageError: it does not.
         """
-        is_there = self.folder.environment.is_file()
-        if not is_there or read_environment(self.folder).training_id != self._environment.training_id:
-            raise StorageError(
-                f"{self.folder.root}: the training that was sent from here was moved aside; send it from there"
-            )
+        require_same(self.folder, self._environment, "training")
 
     def _connected(self) -> Tracker:
         """Connect, and begin the runs of plan and fold, unless that was done before."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from tumorseg.errors import PlanError, StorageError
 from tumorseg.schema.plan import Plan
 from tumorseg.schema.tuning import Study, Trial, TrialsSoFar, TuningResult
-from tumorseg.stages.opening.environment import read_environment
+from tumorseg.stages.opening.environment import read_environment, require_same
 from tumorseg.stages.tracking.study_contents import (
     RUNGS,
     STATUS,
@@ -103,11 +103,7 @@ class StudyMirror:
         Raises:
             StorageError: it does not.
         """
-        is_there = self.folder.environment.is_file()
-        if not is_there or read_environment(self.folder).training_id != self._environment.training_id:
-            raise StorageError(
-                f"{self.folder.root}: the study that was sent from here was moved aside; send it from there"
-            )
+        require_same(self.folder, self._environment, "study")
 
     def _connected(self) -> Tracker:
         """Connect, and begin the study's run, unless that was done before."""

@@ -8,11 +8,11 @@ from tumorseg.errors import StorageError
 from tumorseg.stages.tracking.study_mirror import StudyMirror, StudySent
 from tumorseg.stages.tracking.track import (
     EARLIER_S,
-    LAST_WAITS_S,
     MOST_RETRY_S,
     RETRY_S,
     TrackRequest,
     has_ended,
+    send_rest,
 )
 from tumorseg.storage.locks import hold_folder
 from tumorseg.storage.study_folder import StudyFolder
@@ -55,7 +55,7 @@ def follow_study(request: TrackRequest) -> None:
     with hold_folder(folder.tracking, doing="sent to MLflow", error=StorageError, patience_s=EARLIER_S):
         mirror = StudyMirror(folder, request.roots.work, request.uri)
         _send_meanwhile(mirror)
-        _send_rest(mirror)
+        send_rest(lambda: mirror.send(is_running=False))
 
 
 def _send_meanwhile(mirror: StudyMirror) -> None:
@@ -73,17 +73,3 @@ def _send_meanwhile(mirror: StudyMirror) -> None:
             logger.warning("%s; trying again in %.0f s", error, wait)
         else:
             seen, wait = found, 0.0
-
-
-def _send_rest(mirror: StudyMirror) -> None:
-    """Send the end of the study; nobody waits for it, so there is time to try again."""
-    for wait in (*LAST_WAITS_S, None):
-        try:
-            mirror.send(is_running=False)
-        except StorageError as error:
-            if wait is None:
-                raise
-            logger.warning("%s; trying again in %.0f s", error, wait)
-            time.sleep(wait)
-        else:
-            return

@@ -6,6 +6,7 @@ import os
 import select
 import sys
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -117,20 +118,7 @@ class _Follower:
                 self._tried = now
                 self._send(now, size)
         self._sample()
-        self._send_rest()
-
-    def _send_rest(self) -> None:
-        """Send the end of the training; nobody waits for it, so there is time to try again."""
-        for wait in (*LAST_WAITS_S, None):
-            try:
-                self._mirror.send(is_running=False)
-            except StorageError as error:
-                if wait is None:
-                    raise
-                logger.warning("%s; trying again in %.0f s", error, wait)
-                time.sleep(wait)
-            else:
-                return
+        send_rest(lambda: self._mirror.send(is_running=False))
 
     def _sample(self) -> None:
         self._mirror.check_there()
@@ -150,6 +138,24 @@ class _Follower:
         self._wait, self._seen = 0.0, size
         if with_pictures:
             self._drawn = now
+
+
+def send_rest(send: Callable[[], object]) -> None:
+    """Send the end of something; nobody waits for it, so there is time to try again.
+
+    Raises:
+        StorageError: MLflow does not answer in the end.
+    """
+    for wait in (*LAST_WAITS_S, None):
+        try:
+            send()
+        except StorageError as error:
+            if wait is None:
+                raise
+            logger.warning("%s; trying again in %.0f s", error, wait)
+            time.sleep(wait)
+        else:
+            return
 
 
 def has_ended(seconds: float) -> bool:

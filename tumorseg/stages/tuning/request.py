@@ -28,7 +28,9 @@ class TuneRequest(Record):
     objectives: tuple[Objective, ...] = Field(default=("dsc",), min_length=1)
     """The first decides about the child plan."""
     sampler: Sampler = "tpe"
+    """Who draws what trials try."""
     pruner: Pruner = "median"
+    """Who stops trials that fall behind."""
     space: JsonValue = DEFAULT_SPACE
     """Names of families with commas between, or a document."""
     proxy_iterations: Count | None = None
