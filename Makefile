@@ -28,7 +28,7 @@ coverage: $(STAMP)
 	$(PYTEST) -m 'not slow and not long and not gpu' --cov --cov-fail-under=85 --cov-report=term:skip-covered
 
 slow: $(STAMP)
-	$(PYTEST) -m 'slow and not long and not gpu'
+	$(PYTEST) -m 'slow and not long and not gpu' --durations=12
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -20,6 +20,8 @@ from tumorseg.storage.layout import fold_folder, work_folder
 from tumorseg.tracking.epochs import read_epochs
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+EPOCHS = 50
+"""Of a training that is to last until its mirror, which stands back, has sent something."""
 
 
 class Server:
@@ -109,7 +111,7 @@ def client_of(uri):
 
 def test_a_training_goes_on_without_its_server_and_is_whole_there_after_a_replay(toy, work, server):
     server.start()
-    training = begin(toy, work, "0", server.uri, epochs=30, iterations=2)
+    training = begin(toy, work, "0", server.uri, epochs=EPOCHS, iterations=2)
     folder = fold_of(toy, work, "0")
 
     def is_seen():
@@ -124,7 +126,7 @@ def test_a_training_goes_on_without_its_server_and_is_whole_there_after_a_replay
     assert training.wait(timeout=120) == 0, training.stderr.read()
     training.stderr.close()
     epochs = read_epochs(folder.log)
-    assert len(epochs) == 30
+    assert len(epochs) == EPOCHS
     wait_for(lambda: "MLflow at" in folder.tracking.read_text(), 60)
     server.start()
     arguments = ["--data-root", str(toy.roots.data_root), "--work", str(work), "track", "-m", str(folder.root.parent)]

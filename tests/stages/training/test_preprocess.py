@@ -71,7 +71,7 @@ def contents(cases, keys):
 
 
 def finished(cases):
-    return {path.parent.name: path.stat().st_mtime_ns for path in cases.glob("*/case.json")}
+    return {path.parent.name: path.stat().st_mtime_ns for path in cases.glob("[!.]*/case.json")}
 
 
 def wait_for(condition, process, seconds=60.0):

@@ -95,7 +95,7 @@ def test_a_worker_that_was_stopped_for_longer_than_the_lease_harms_nothing_when_
 
 @pytest.mark.slow
 def test_eight_workers_and_the_coordinator_are_killed_twenty_times_and_nothing_differs(tmp_path):
-    most = 100
+    most = 60
     study = KilledStudy(tmp_path / "study", storage="optuna", most=most, jobs=4, others=4)
     try:
         study.run(20, random.Random(0))

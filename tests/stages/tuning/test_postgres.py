@@ -37,7 +37,7 @@ def postgresql():
 
 
 def test_a_study_on_postgresql_is_the_same_whoever_is_killed(tmp_path, postgresql):
-    most = 100
+    most = 60
     study = KilledStudy(tmp_path / "study", storage=postgresql, most=most, jobs=4, others=4)
     try:
         study.run(20, random.Random(1))
