@@ -1,6 +1,6 @@
 """Tuning a plan: what may change, what a study is, and what came of its trials."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -38,10 +38,9 @@ class Parameter(Record):
     """Trials in which it is changed; all if null."""
 
 
-class RealParameter(Parameter):
-    """A real number of a range."""
+class RangeParameter(Parameter):
+    """Base class: a number of a range, both ends included."""
 
-    name: Literal["real"] = "real"
     low: float
     high: float
     scale: Literal["linear", "log"] = "linear"
@@ -52,7 +51,7 @@ class RealParameter(Parameter):
     """Standard deviation of the prior, as a share of the range on its scale."""
 
     @model_validator(mode="after")
-    def _check(self) -> "RealParameter":
+    def _check(self) -> Self:
         if not self.low < self.high:
             raise ValueError(f"the range of {self.field} is empty: from {self.low:g} to {self.high:g}")
         if self.scale == "log" and self.low <= 0:
@@ -60,28 +59,19 @@ class RealParameter(Parameter):
         return self
 
 
-class WholeParameter(Parameter):
-    """A whole number of a range, both ends included."""
+class RealParameter(RangeParameter):
+    """A real number of a range."""
+
+    name: Literal["real"] = "real"
+
+
+class WholeParameter(RangeParameter):
+    """A whole number of a range."""
 
     name: Literal["whole"] = "whole"
     low: int
     high: int
-    scale: Literal["linear", "log"] = "linear"
-    """On which values are drawn evenly."""
     center: int | None = None
-    """Where the prior is highest; the plan's own value if null, or the middle of the range where the plan has none."""
-    spread: float = Field(default=0.25, gt=0)
-    """Standard deviation of the prior, as a share of the range on its scale."""
-
-    @model_validator(mode="after")
-    def _check(self) -> "WholeParameter":
-        if not self.low < self.high:
-            raise ValueError(f"the range of {self.field} is empty: from {self.low} to {self.high}")
-        if self.scale == "log" and self.low < 1:
-            raise ValueError(
-                f"the range of {self.field} begins at {self.low}; on a log scale it must begin at 1 or more"
-            )
-        return self
 
 
 class ChoiceParameter(Parameter):
