@@ -1,3 +1,7 @@
+import os
+import shutil
+import subprocess
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,3 +44,25 @@ def trained(toy) -> Trained:
     done = train(TrainRequest(roots=toy.roots, plan=toy.plan, fold="0", device="cpu", jobs=1))
     assert done.is_finished
     return done
+
+
+@pytest.fixture
+def postgresql():
+    """Return the address of a PostgreSQL that runs meanwhile; it refuses to run as root."""
+    binaries = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"))), None)
+    if binaries is None:
+        pytest.skip("PostgreSQL is not installed (Debian's package: postgresql)")
+    user = "postgres" if os.geteuid() == 0 else None
+    # Not below pytest's folder, which other users cannot enter.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        if user is not None:
+            shutil.chown(folder, user)
+        data = f"{folder}/data"
+        how = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "user": user, "cwd": folder}
+        subprocess.run([binaries / "initdb", "-D", data, "-U", "me", "-A", "trust", "--no-sync"], **how)
+        server = [binaries / "pg_ctl", "-D", data, "-w", "-o", f"-k {folder} -c listen_addresses='' -c fsync=off"]
+        subprocess.run([*server, "-l", f"{folder}/log", "start"], **how)
+        try:
+            yield f"postgresql://me@/postgres?host={folder}"
+        finally:
+            subprocess.run([*server, "-m", "immediate", "stop"], **how)

@@ -6,10 +6,8 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
-from pathlib import Path
 
 import pytest
 
@@ -154,28 +152,6 @@ def test_a_training_goes_on_without_its_server_and_is_whole_there_after_a_replay
 
 def test_two_folds_at_once_share_one_database_and_one_parent(toy, work):
     check_two_folds(toy, work, f"sqlite:///{work / 'mlflow.db'}")
-
-
-@pytest.fixture
-def postgresql():
-    """Return the address of a PostgreSQL that runs meanwhile; it refuses to run as root."""
-    binaries = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"))), None)
-    if binaries is None:
-        pytest.skip("PostgreSQL is not installed (Debian's package: postgresql)")
-    user = "postgres" if os.geteuid() == 0 else None
-    # Not below pytest's folder, which other users cannot enter.
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        if user is not None:
-            shutil.chown(folder, user)
-        data = f"{folder}/data"
-        how = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "user": user, "cwd": folder}
-        subprocess.run([binaries / "initdb", "-D", data, "-U", "me", "-A", "trust", "--no-sync"], **how)
-        server = [binaries / "pg_ctl", "-D", data, "-w", "-o", f"-k {folder} -c listen_addresses='' -c fsync=off"]
-        subprocess.run([*server, "-l", f"{folder}/log", "start"], **how)
-        try:
-            yield f"postgresql://me@/postgres?host={folder}"
-        finally:
-            subprocess.run([*server, "-m", "immediate", "stop"], **how)
 
 
 def test_two_folds_at_once_share_one_postgresql(toy, work, postgresql):
