@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from tumorseg.stages.selection.select import SelectRequest, select
     from tumorseg.stages.training.augment import AugmentRequest, augment
     from tumorseg.stages.training.preprocess import PreprocessRequest, preprocess
-    from tumorseg.stages.training.train import TrainRequest, train
+    from tumorseg.stages.training.request import TrainRequest
+    from tumorseg.stages.training.train import train
     from tumorseg.stages.training.validate import ValidateRequest, validate
     from tumorseg.stages.tuning.request import TuneRequest
     from tumorseg.stages.tuning.tune import tune
@@ -105,7 +106,8 @@ PLACES = {
     "tumorseg.stages.training.preprocess": ("PreprocessRequest", "preprocess"),
     "tumorseg.stages.opening.fold_folders": ("TrainOptions",),
     "tumorseg.stages.opening.stated": ("Stated",),
-    "tumorseg.stages.training.train": ("TrainRequest", "train"),
+    "tumorseg.stages.training.request": ("TrainRequest",),
+    "tumorseg.stages.training.train": ("train",),
     "tumorseg.stages.training.validate": ("ValidateRequest", "validate"),
     "tumorseg.stages.tuning.request": ("TuneRequest",),
     "tumorseg.stages.tuning.tune": ("tune",),

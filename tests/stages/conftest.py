@@ -12,7 +12,8 @@ from tumorseg.planning.overrides import Override
 from tumorseg.schema.plan import Plan
 from tumorseg.stages.opening.loaded import Roots
 from tumorseg.stages.planning.plan import PlanRequest, plan
-from tumorseg.stages.training.train import Trained, TrainRequest, train
+from tumorseg.stages.training.request import Trained, TrainRequest
+from tumorseg.stages.training.train import train
 
 SHORT = {"training.epochs": 2, "training.iterations_per_epoch": 3, "training.validation_iterations": 1}
 

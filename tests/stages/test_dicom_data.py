@@ -17,7 +17,8 @@ from tumorseg.stages.opening.loaded import Roots, check_content, open_planned_da
 from tumorseg.stages.planning.fingerprint import fingerprint
 from tumorseg.stages.planning.plan import PlanRequest, plan
 from tumorseg.stages.training.preprocess import PreprocessRequest, preprocess
-from tumorseg.stages.training.train import TrainRequest, train
+from tumorseg.stages.training.request import TrainRequest
+from tumorseg.stages.training.train import train
 from tumorseg.storage.cases import CaseStore
 from tumorseg.storage.hashing import case_files, combine_hashes, hash_files
 

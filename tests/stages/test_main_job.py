@@ -25,7 +25,8 @@ from tumorseg.stages.opening.loaded import Roots, read_plan
 from tumorseg.stages.opening.reading import read_case_image
 from tumorseg.stages.planning.plan import PlanRequest, plan
 from tumorseg.stages.training.preprocess import PreprocessRequest, preprocess
-from tumorseg.stages.training.train import TrainRequest, train
+from tumorseg.stages.training.request import TrainRequest
+from tumorseg.stages.training.train import train
 from tumorseg.stages.training.validate import ValidateRequest, validate
 from tumorseg.storage.cases import CaseStore
 from tumorseg.storage.checkpoints import load_checkpoint, save_checkpoint

@@ -4,7 +4,8 @@ import pytest
 
 from tumorseg.stages.inference.predict import PredictRequest, predict
 from tumorseg.stages.opening.fold_folders import TrainOptions
-from tumorseg.stages.training.train import TrainRequest, train
+from tumorseg.stages.training.request import TrainRequest
+from tumorseg.stages.training.train import train
 
 pytestmark = pytest.mark.gpu
 

@@ -15,7 +15,8 @@ from tumorseg.stages.inference.predict import PredictRequest, predict
 from tumorseg.stages.opening.fold_folders import TrainOptions
 from tumorseg.stages.opening.loaded import Roots
 from tumorseg.stages.planning.plan import PlanRequest, plan
-from tumorseg.stages.training.train import TrainRequest, train
+from tumorseg.stages.training.request import TrainRequest
+from tumorseg.stages.training.train import train
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 SHORT = TrainOptions(epochs=1, iterations=1)

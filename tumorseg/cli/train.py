@@ -50,7 +50,8 @@ def command(settings: Settings, /, *, plan_path: Path, validation: str, no_mlflo
     from tumorseg.stages.opening.fold_folders import TrainOptions
     from tumorseg.stages.opening.loaded import read_plan
     from tumorseg.stages.tracking.mirror import default_uri
-    from tumorseg.stages.training.train import TrainRequest, train
+    from tumorseg.stages.training.request import TrainRequest
+    from tumorseg.stages.training.train import train
 
     keep_freed_pages()
     # Taken out, so that what is left are fields of the request.

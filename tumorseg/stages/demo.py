@@ -23,7 +23,8 @@ from tumorseg.stages.opening.fold_folders import fold_plan
 from tumorseg.stages.opening.loaded import Roots
 from tumorseg.stages.planning.plan import PlanRequest, plan
 from tumorseg.stages.training.preprocess import PreprocessRequest, preprocess
-from tumorseg.stages.training.train import Trained, TrainRequest, train
+from tumorseg.stages.training.request import Trained, TrainRequest
+from tumorseg.stages.training.train import train
 from tumorseg.storage.layout import ScoresFolder, prediction_file
 from tumorseg.tracking.epochs import read_epochs
 

@@ -10,7 +10,8 @@ from tests.stages.crossing.conftest import write_dataset
 from tests.toys import write_toy
 from tumorseg.cli.main import run
 from tumorseg.schema.crossing import CrossReport
-from tumorseg.stages.training.train import TrainRequest, train
+from tumorseg.stages.training.request import TrainRequest
+from tumorseg.stages.training.train import train
 from tumorseg.storage.json_files import read_record
 
 SITES = ["A", "B", "C", "A", "B", "C"]

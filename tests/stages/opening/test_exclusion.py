@@ -12,7 +12,8 @@ from tumorseg.stages.opening.loaded import Roots, check_content, open_planned_da
 from tumorseg.stages.planning.fingerprint import FingerprintRequest, fingerprint, measure
 from tumorseg.stages.planning.plan import PlanRequest, plan
 from tumorseg.stages.planning.validate_plan import ValidatePlanRequest, validate_plan
-from tumorseg.stages.training.train import TrainRequest, _open_data
+from tumorseg.stages.training.fold_data import open_fold_data
+from tumorseg.stages.training.request import TrainRequest
 from tumorseg.storage.json_files import write_record
 
 SHAPE = (9, 11, 8)
@@ -93,7 +94,7 @@ def test_each_fold_trains_on_its_list_and_all_on_every_case_in_use(roots):
     made = with_splits(roots)
     name, found = made.default_configuration, {}
     for fold in ("0", "1", "all"):
-        data = _open_data(TrainRequest(roots=roots, plan=made, fold=fold, jobs=1), name, None)
+        data = open_fold_data(TrainRequest(roots=roots, plan=made, fold=fold, jobs=1), name, None)
         found[fold] = sorted(data.training.case_ids)
     assert found == {"0": ["case_0", "case_1"], "1": ["case_2"], "all": ["case_0", "case_1", "case_2"]}
 

@@ -34,7 +34,8 @@ from tumorseg.stages.selection.setting_runs import measure_case
 from tumorseg.stages.training.cascade import known_to
 from tumorseg.stages.training.preprocess import PreprocessRequest, preprocess
 from tumorseg.stages.training.previous_segmentations import keep_previous
-from tumorseg.stages.training.train import Trained, TrainRequest, train
+from tumorseg.stages.training.request import Trained, TrainRequest
+from tumorseg.stages.training.train import train
 from tumorseg.stages.training.validate import ValidateRequest, validate
 from tumorseg.storage.cases import CaseStore
 from tumorseg.storage.hashing import hash_files

@@ -12,7 +12,8 @@ from tumorseg.schema.tuning import Judged, Trial, TuningResult, Verdict
 from tumorseg.stages.opening.fold_folders import TrainOptions
 from tumorseg.stages.opening.loaded import read_plan
 from tumorseg.stages.planning.written_plans import Place
-from tumorseg.stages.training.train import TrainRequest, train
+from tumorseg.stages.training.request import TrainRequest
+from tumorseg.stages.training.train import train
 from tumorseg.stages.tuning.child import child_path, child_plan, write_child
 from tumorseg.storage.layout import work_folder
 

@@ -16,7 +16,8 @@ from tumorseg.stages.crossing.models import CrossModel, open_model
 from tumorseg.stages.inference.folds import is_finished
 from tumorseg.stages.opening.fold_folders import read_run
 from tumorseg.stages.opening.loaded import Roots, check_content, choose_configuration, open_planned_dataset
-from tumorseg.stages.training.train import TrainRequest, train
+from tumorseg.stages.training.request import TrainRequest
+from tumorseg.stages.training.train import train
 from tumorseg.storage.cross_folders import CrossFolder
 from tumorseg.storage.json_files import write_record
 from tumorseg.storage.layout import FoldFolder, fold_folder, is_fold_folder, work_folder

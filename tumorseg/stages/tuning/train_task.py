@@ -10,7 +10,8 @@ from tumorseg.schema.plan import Plan
 from tumorseg.schema.tuning import Score, Study, Task
 from tumorseg.stages.opening.devices import choose_device
 from tumorseg.stages.opening.loaded import Roots, open_planned_dataset
-from tumorseg.stages.training.train import TrainRequest, train_in_parts
+from tumorseg.stages.training.in_parts import train_in_parts
+from tumorseg.stages.training.request import TrainRequest
 from tumorseg.stages.tuning.score_cases import Asked, score_cases
 from tumorseg.stages.tuning.worker import Attempt
 from tumorseg.storage.layout import FoldFolder, is_fold_folder
