@@ -15,20 +15,22 @@ pytestmark = pytest.mark.slow
 SHAPE = (3, 6, 20, 12)
 
 
-def topology(num_axes):
+def topology(num_axes, num_stages):
     strides = ((1, 1, 1), (1, 2, 2), (2, 2, 1))
     kernels = ((1, 3, 3), (3, 3, 3), (3, 3, 3))
     return {
-        "features_per_stage": (4, 6, 8),
-        "strides": tuple(axes[-num_axes:] for axes in strides),
-        "kernel_sizes": tuple(axes[-num_axes:] for axes in kernels),
-        "decoder_convs_per_stage": (1, 2),
+        "features_per_stage": (4, 6, 8)[:num_stages],
+        "strides": tuple(axes[-num_axes:] for axes in strides[:num_stages]),
+        "kernel_sizes": tuple(axes[-num_axes:] for axes in kernels[:num_stages]),
+        "decoder_convs_per_stage": (1, 2)[: num_stages - 1],
     }
 
 
-def unet(num_channels=3, num_axes=3, kind="plain", seed=0):
+def unet(num_channels=3, num_axes=3, kind="plain", seed=0, num_stages=3):
     depth = {"plain": "convs_per_stage", "residual": "blocks_per_stage"}[kind]
-    spec = {"plain": PlainUNet, "residual": ResidualUNet}[kind](**{depth: (2, 1, 2)}, **topology(num_axes))
+    spec = {"plain": PlainUNet, "residual": ResidualUNet}[kind](
+        **{depth: (2, 1, 2)[:num_stages]}, **topology(num_axes, num_stages)
+    )
     torch.manual_seed(seed)
     network = build_network(spec, num_channels=num_channels, num_outputs=5).eval()
     for parameter in network.parameters():

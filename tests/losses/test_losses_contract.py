@@ -157,9 +157,30 @@ def properties_of(case, name):
         pytest.skip(case.exempt[name])
 
 
-@pytest.fixture(params=CASES)
-def properties(request):
-    return CASES[request.param]
+def places():
+    """Return names of cases with names of spaces: each in volumes, and the first of each loss in planes too."""
+    known, in_planes = set(), []
+    for name, case in CASES.items():
+        kinds = {component.name for component in case.components}
+        if not kinds <= known:
+            in_planes.append((name, "2d"))
+        known |= kinds
+    return [(name, "3d") for name in CASES] + in_planes
+
+
+@pytest.fixture(params=places(), ids=lambda place: "-".join(place))
+def place(request):
+    return request.param
+
+
+@pytest.fixture
+def properties(place):
+    return CASES[place[0]]
+
+
+@pytest.fixture
+def space(place):
+    return SPACES[place[1]]
 
 
 @pytest.fixture
@@ -168,11 +189,6 @@ def case(properties, space):
     loss = build_loss(spec, properties.targets, (1.5, 0.8, 0.7)[: len(space)])
     loss.progress = 0.5
     return loss, properties.targets
-
-
-@pytest.fixture(params=SPACES)
-def space(request):
-    return SPACES[request.param]
 
 
 def generator(seed=0):
@@ -227,23 +243,23 @@ class TestEveryLoss:
         logits = logits_of(targets, space, dtype=torch.float64).requires_grad_()
         assert torch.autograd.gradcheck(lambda x: loss(x, target).total, logits, fast_mode=True)
 
-    @pytest.mark.parametrize("size", [50.0, -50.0])
-    def test_extreme_logits_stay_finite(self, case, space, size):
+    def test_extreme_logits_stay_finite(self, case, space):
         loss, targets = case
-        logits = (logits_of(targets, space).sign() * size).requires_grad_()
-        value = loss(logits, target_of(space))
-        value.total.backward()
-        assert value.total.isfinite()
-        assert logits.grad.isfinite().all()
+        for size in (50.0, -50.0):
+            logits = (logits_of(targets, space).sign() * size).requires_grad_()
+            value = loss(logits, target_of(space))
+            value.total.backward()
+            assert value.total.isfinite()
+            assert logits.grad.isfinite().all()
 
-    @pytest.mark.parametrize("index", [0, 2], ids=["empty", "full"])
-    def test_empty_and_full_foreground_stay_finite(self, case, space, index):
+    def test_empty_and_full_foreground_stay_finite(self, case, space):
         loss, targets = case
-        logits = logits_of(targets, space).requires_grad_()
-        value = loss(logits, torch.full((2, *space), index))
-        value.total.backward()
-        assert value.total.isfinite()
-        assert logits.grad.isfinite().all()
+        for index in (0, 2):
+            logits = logits_of(targets, space).requires_grad_()
+            value = loss(logits, torch.full((2, *space), index))
+            value.total.backward()
+            assert value.total.isfinite()
+            assert logits.grad.isfinite().all()
 
     def test_the_order_of_the_batch_does_not_matter(self, case, space):
         loss, targets = case
@@ -276,14 +292,15 @@ class TestEveryLoss:
         assert value.total == 0
         assert (logits.grad == 0).all()
 
-    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-    def test_half_precision_logits_are_summed_in_float32(self, case, space, dtype):
+    def test_half_precision_logits_are_summed_in_float32(self, case, space):
         loss, targets = case
-        logits, target = logits_of(targets, space).to(dtype), target_of(space)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            value = loss(logits, target)
-        assert value.total.dtype == torch.float32
-        torch.testing.assert_close(value.total, loss(logits.float(), target).total)
+        target = target_of(space)
+        for dtype in (torch.float16, torch.bfloat16):
+            logits = logits_of(targets, space).to(dtype)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                value = loss(logits, target)
+            assert value.total.dtype == torch.float32
+            torch.testing.assert_close(value.total, loss(logits.float(), target).total)
 
     def test_labels_of_any_integer_type_give_the_same(self, case, space):
         loss, targets = case
@@ -327,15 +344,16 @@ class TestEveryLoss:
             assert str(tuple(wrong.shape)) in str(raised.value)
             assert str(tuple(target.shape)) in str(raised.value)
 
-    @pytest.mark.parametrize("index", [3, -2])
-    def test_an_index_that_is_no_class_is_named(self, case, space, index):
+    def test_an_index_that_is_no_class_is_named(self, case, space):
         loss, targets = case
-        target = target_of(space)
-        target[0, 0, 0] = index
-        with pytest.raises(InputError, match=f"{index}.*expected 0 to 2, or -1") as raised:
-            loss(logits_of(targets, space), target)
-        assert str(tuple(logits_of(targets, space).shape)) in str(raised.value)
-        assert str(tuple(target.shape)) in str(raised.value)
+        logits = logits_of(targets, space)
+        for index in (3, -2):
+            target = target_of(space)
+            target[0, 0, 0] = index
+            with pytest.raises(InputError, match=f"{index}.*expected 0 to 2, or -1") as raised:
+                loss(logits, target)
+            assert str(tuple(logits.shape)) in str(raised.value)
+            assert str(tuple(target.shape)) in str(raised.value)
 
     def test_wrong_types_are_refused_with_both_shapes(self, case, space):
         loss, targets = case

@@ -13,7 +13,12 @@ from tests.stages.conftest import plan_toy
 from tests.toys import write_toy
 from tumorseg.storage.checkpoints import load_checkpoint
 
-LENGTH = {"training.epochs": 8, "training.iterations_per_epoch": 6}
+SMALL = {
+    "training.epochs": 6,
+    "training.iterations_per_epoch": 6,
+    "configurations.3d_fullres.network.features_per_stage": [4, 6, 8],
+}
+NUM_ITERATIONS = 36
 
 
 def start(toy, work):
@@ -43,19 +48,33 @@ def same(first, second):
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     root = tmp_path_factory.mktemp("killed")
-    toy = plan_toy(root, write_toy(root / "data" / "Toy"), **LENGTH)
+    toy = plan_toy(root, write_toy(root / "data" / "Toy"), **SMALL)
     started = time.monotonic()
     finish(toy, toy.roots.work)
     return toy, time.monotonic() - started
 
 
+def stop_at_first_checkpoint(toy, work):
+    process = start(toy, work)
+    deadline = time.monotonic() + 120
+    while not list(work.glob("Toy/models/**/latest.ckpt")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait(120) == 75
+
+
 @pytest.mark.slow
-def test_a_training_killed_at_four_moments_ends_with_the_same_bits(uninterrupted, tmp_path):
+@pytest.mark.parametrize("num_kills", [2, pytest.param(10, marks=pytest.mark.long)])
+def test_a_training_asked_to_stop_leaves_a_checkpoint_and_killed_at_random_moments_ends_with_the_same_bits(
+    uninterrupted, tmp_path, num_kills
+):
     toy, seconds = uninterrupted
     expected, work = weights(toy.roots.work), tmp_path / "runs"
     shutil.copytree(toy.roots.work / "Toy" / "cases", work / "Toy" / "cases")
+    stop_at_first_checkpoint(toy, work)
+    assert 0 < weights(work)["progress"]["iteration"] < NUM_ITERATIONS
     moments, kills = random.Random(0), 0
-    while kills < 4:
+    while kills < num_kills:
         process = start(toy, work)
         try:
             process.wait(moments.uniform(0.3, 0.95) * seconds)
@@ -69,19 +88,3 @@ def test_a_training_killed_at_four_moments_ends_with_the_same_bits(uninterrupted
         shutil.rmtree(work / "Toy" / "models")
     finish(toy, work)
     assert same(weights(work), expected)
-
-
-@pytest.mark.slow
-def test_a_training_asked_to_stop_leaves_a_checkpoint_and_exits_75(uninterrupted, tmp_path):
-    toy, seconds = uninterrupted
-    work = tmp_path / "runs"
-    shutil.copytree(toy.roots.work / "Toy" / "cases", work / "Toy" / "cases")
-    process = start(toy, work)
-    deadline = time.monotonic() + 10 * seconds
-    while not list(work.glob("Toy/models/**/latest.ckpt")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGTERM)
-    assert process.wait(120) == 75
-    assert weights(work)["progress"]["iteration"] < 48
-    finish(toy, work)
-    assert same(weights(work), weights(toy.roots.work))

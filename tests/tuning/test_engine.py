@@ -187,7 +187,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     options=st.lists(JSON, min_size=2, max_size=5, unique_by=repr).filter(
         lambda options: all(one not in options[:place] for place, one in enumerate(options))

@@ -5,6 +5,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, get_args, get_origin
 
 from pydantic import JsonValue
+from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
 from tumorseg.errors import TumorsegError
@@ -144,8 +145,9 @@ def _inside(place: Place, *, is_last: bool) -> Iterator[tuple[str, Place]]:
     """Yield what may be set inside a place, by key."""
     if (record := place.record) is not None:
         for name, info in record.model_fields.items():
-            default = None if info.is_required() else info.get_default(call_default_factory=True)
-            yield name, place.inner(name, info.annotation, place.value.get(name, to_jsonable_python(default)))
+            # Most documents say all: defaults, which may be whole records, are made only where one does not.
+            value = place.value[name] if name in place.value else _default(info)
+            yield name, place.inner(name, info.annotation, value)
     elif isinstance(place.value, dict):
         for key, value in place.value.items():
             yield key, place.inner(key, _entry_kind(place.kind, dict), value)
@@ -153,6 +155,11 @@ def _inside(place: Place, *, is_last: bool) -> Iterator[tuple[str, Place]]:
         yield from _entries(place, is_last=is_last)
     elif records_of(place.kind):
         yield "name", place.inner("name", str, None)
+
+
+def _default(info: FieldInfo) -> JsonValue:
+    default: JsonValue = None if info.is_required() else to_jsonable_python(info.get_default(call_default_factory=True))
+    return default
 
 
 def _entries(place: Place, *, is_last: bool) -> Iterator[tuple[str, Place]]:

@@ -295,17 +295,18 @@ def test_a_fetch_that_is_ended_goes_on_where_it_was(web, large, tmp_path, number
 
 
 @pytest.mark.slow
-def test_a_fetch_killed_at_ten_moments_ends_whole(web, large, tmp_path):
+@pytest.mark.parametrize("num_kills", [3, pytest.param(10, marks=pytest.mark.long)])
+def test_a_fetch_killed_at_random_moments_ends_whole(web, large, tmp_path, num_kills):
     web.content, web.pause_s = large, 0.001
     root, moments, kills, ends = tmp_path / "data", random.Random(0), 0, 0
     began = time.monotonic()
     start(web, tmp_path / "whole").communicate(timeout=60)
     seconds, whole = time.monotonic() - began, content_of(tmp_path / "whole")
     assert len(whole) == 28  # with the mark of what was fetched
-    while kills < 10 or not ends:
+    while kills < num_kills or not ends:
         process = start(web, root)
         try:
-            out, said = process.communicate(timeout=moments.uniform(0.4, 1.0) * seconds if kills < 10 else 60)
+            out, said = process.communicate(timeout=moments.uniform(0.4, 1.0) * seconds if kills < num_kills else 60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()

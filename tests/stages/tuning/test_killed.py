@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.stages.tuning.killing import KilledStudy, check_as_undisturbed, num_begun_later
+from tests.stages.tuning.killing import KINDS, KilledStudy, check_as_undisturbed, num_begun_later
 from tests.stages.tuning.synthetic import PACE, RUNGS, JournalJudge, command, objective, start, write_study
 from tumorseg.stages.tuning.coordinator import coordinate
 from tumorseg.stages.tuning.local_workers import LocalWorkers
@@ -94,14 +94,14 @@ def test_a_worker_that_was_stopped_for_longer_than_the_lease_harms_nothing_when_
 
 
 @pytest.mark.slow
-def test_eight_workers_and_the_coordinator_are_killed_twenty_times_and_nothing_differs(tmp_path):
-    most = 60
-    study = KilledStudy(tmp_path / "study", storage="optuna", most=most, jobs=4, others=4)
+@pytest.mark.parametrize(("num_kills", "most", "jobs"), [(6, 16, 2), pytest.param(20, 60, 4, marks=pytest.mark.long)])
+def test_workers_here_and_elsewhere_and_the_coordinator_are_killed_and_nothing_differs(tmp_path, num_kills, most, jobs):
+    study = KilledStudy(tmp_path / "study", storage="optuna", most=most, jobs=jobs, others=jobs)
     try:
-        study.run(20, random.Random(0))
+        study.run(num_kills, random.Random(0))
     finally:
         study.end()
-    assert study.kills.total() == 20
-    assert len(study.kills) == 3
+    assert study.kills.total() == num_kills
+    assert set(study.kills) == set(KINDS)
     assert num_begun_later(study.folder) > 0
     check_as_undisturbed(study.folder, str(study.folder.journal), most, str(tmp_path / "undisturbed.log"))

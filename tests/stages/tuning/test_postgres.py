@@ -4,17 +4,18 @@ import random
 
 import pytest
 
-from tests.stages.tuning.killing import KilledStudy, check_as_undisturbed
+from tests.stages.tuning.killing import KINDS, KilledStudy, check_as_undisturbed
 
 pytestmark = pytest.mark.slow
 
 
-def test_a_study_on_postgresql_is_the_same_whoever_is_killed(tmp_path, postgresql):
-    most = 60
-    study = KilledStudy(tmp_path / "study", storage=postgresql, most=most, jobs=4, others=4)
+@pytest.mark.parametrize(("num_kills", "most", "jobs"), [(3, 12, 2), pytest.param(20, 60, 4, marks=pytest.mark.long)])
+def test_a_study_on_postgresql_is_the_same_whoever_is_killed(tmp_path, postgresql, num_kills, most, jobs):
+    study = KilledStudy(tmp_path / "study", storage=postgresql, most=most, jobs=jobs, others=jobs)
     try:
-        study.run(20, random.Random(1))
+        study.run(num_kills, random.Random(1))
     finally:
         study.end()
-    assert study.kills.total() == 20
+    assert study.kills.total() == num_kills
+    assert set(study.kills) == set(KINDS)
     check_as_undisturbed(study.folder, postgresql, most, str(tmp_path / "undisturbed.log"))

@@ -22,7 +22,8 @@ SPACE = {
         {"name": "real", "field": "sampling.foreground_fraction", "low": 0.1, "high": 1.0},
     ]
 }
-LENGTH = ("--trials", "3", "--proxy-iterations", "9", "--final-iterations", "20")
+NETWORK = "configurations.3d_fullres.network.features_per_stage"
+LENGTH = ("--trials", "3", "--proxy-iterations", "9", "--final-iterations", "12")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,9 @@ def study(tmp_path_factory):
     write_toy(root / "data" / "Toy", num_cases=8)
     roots = ["-q", "--data-root", str(root / "data"), "--work", str(root / "runs")]
     plan = ["plan", "-d", "Toy", "--preset", "fast_prototyping", "--confirm-labels", "-o", str(root / "toy.json")]
-    assert run([*roots, *plan, "--set", "training.epochs=2", "--set", "training.iterations_per_epoch=20"]) == 0
+    for field in ("training.epochs=2", "training.iterations_per_epoch=20", f"{NETWORK}=[4,6,8]"):
+        plan += ["--set", field]
+    assert run([*roots, *plan]) == 0
     (root / "space.json").write_text(json.dumps(SPACE))
     options = ["-p", str(root / "toy.json"), *LENGTH, "--space", str(root / "space.json"), "--device", "cpu"]
     command = [*roots, "tune", *options, "--no-mlflow"]
