@@ -77,3 +77,10 @@ class TrainingError(TumorsegError):
 
 class StorageError(TumorsegError):
     """A file cannot be written or is damaged."""
+
+
+class Stopped(Exception):  # noqa: N818 (nothing is wrong)
+    """A signal asked the command to stop, and it does at a moment at which nothing is lost.
+
+    No `TumorsegError`: nothing is wrong with a case, and the same command goes on. Its text says what is kept.
+    """

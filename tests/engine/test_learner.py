@@ -8,8 +8,8 @@ from tests.engine.waiting import CountWaits
 from tumorseg.engine.learner import Inputs
 from tumorseg.errors import TrainingError
 from tumorseg.losses.presets import loss_preset
-from tumorseg.schema.optimizers import PlateauSchedule, PolySchedule, Sgd
-from tumorseg.schema.training import Precisions, Switches
+from tumorseg.schema.optimizers import PlateauSchedule, PolySchedule, RAdam, Sgd
+from tumorseg.schema.training import Ema, Precisions, Switches
 from tumorseg.schema.weighting import AdaptiveWeighting, FixedWeighting, UncertaintyWeighting
 from tumorseg.storage.checkpoints import load_checkpoint, save_checkpoint
 
@@ -64,7 +64,9 @@ def test_gradients_are_clipped_to_the_plans_norm(clip):
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"optimizer": Sgd()}, {"gradient_accumulation": 2}], ids=["adamw", "sgd", "parts"]
+    "changes",
+    [{}, {"optimizer": Sgd()}, {"optimizer": RAdam()}, {"gradient_accumulation": 2}],
+    ids=["adamw", "sgd", "radam", "parts"],
 )
 def test_a_learner_restored_from_a_checkpoint_goes_on_bit_for_bit(tmp_path, changes):
     configuration = configuration_of(schedule=PlateauSchedule(), **changes)
@@ -197,8 +199,17 @@ def test_a_step_waits_for_the_device_once(preset, weighting):
     spec = loss.model_copy(update={"weighting": weighting})
     # AdamW counts its steps in tensors that stay on the CPU, even where the weights do not.
     learner = learner_of(configuration_of(loss=spec, optimizer=Sgd()))
+    assert waits_of_a_step(learner) == 1
+
+
+def waits_of_a_step(learner):
     inputs = Inputs(*batch_of(), has_ignored=True)
     learner.step(inputs, 0)
     with CountWaits() as waits:
         learner.step(inputs, 1)
-    assert waits.count == 1
+    return waits.count
+
+
+def test_a_step_waits_once_with_a_moving_average_too_and_without_a_clip():
+    training = training_of(ema=Ema(), gradient_clip_norm=None)
+    assert waits_of_a_step(learner_of(configuration_of(optimizer=Sgd()), training)) == 1

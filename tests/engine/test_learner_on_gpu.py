@@ -8,6 +8,7 @@ from torch._dynamo.utils import counters
 from tests.engine.phantoms import CLASSES, NUM_CHANNELS, batch_of, cases_of, configuration_of, training_of, weights_of
 from tumorseg.engine.accumulation import backward_in_parts
 from tumorseg.engine.batches import TRAINING
+from tumorseg.engine.execution import peak_memory_bytes
 from tumorseg.engine.feed import Data, Place, open_feeds
 from tumorseg.engine.learner import Inputs, Learner
 from tumorseg.errors import InputError
@@ -131,7 +132,7 @@ def test_the_peak_is_what_torch_reserves(cuda):
     torch.cuda.reset_peak_memory_stats()
     learner = learner_on(cuda, "fp32")
     losses(learner, [0])
-    assert 0 < learner.peak_memory_bytes() == torch.cuda.max_memory_reserved()
+    assert 0 < peak_memory_bytes(learner.device) == torch.cuda.max_memory_reserved()
 
 
 def num_waits(work):

@@ -14,6 +14,7 @@ from tumorseg.engine.feed import Data
 from tumorseg.engine.ranks import ALONE, ProcessRanks
 from tumorseg.losses.presets import loss_preset
 from tumorseg.schema.optimizers import Sgd
+from tumorseg.schema.training import EarlyStop, Ema
 from tumorseg.schema.weighting import AdaptiveWeighting, UncertaintyWeighting
 from tumorseg.stages.training.calibrate import seconds_per_step
 
@@ -42,7 +43,11 @@ def fits(ranks):
         "distances of the reader, learnt weights, accumulation",
         fit_of(configuration_of(**plain, **learnt), long, ranks=ranks),
     )
-    yield "distances of the device, adaptive weights", fit_of(configuration_of(**plain, **adaptive), long, ranks=ranks)
+    shortened = training_of(epochs=6, ema=Ema(decay=0.9), early_stop=EarlyStop(patience=0.1, threshold=0.99))
+    yield (
+        "distances of the device, adaptive weights, a moving average, an early end",
+        fit_of(configuration_of(**plain, **adaptive), shortened, ranks=ranks),
+    )
     by_regions = configuration_of(**plain, targets=REGIONS, loss=topk)
     yield "regions, hard voxels", fit_of(by_regions, targets=REGIONS, ranks=ranks)
     partly = Data(partly_ignored(), None)
@@ -115,6 +120,7 @@ def test_whatever_a_plan_asks_for_ends_as_in_one_process(together):
     first, second = together
     for name, fit in fits(ALONE):
         weights, logs = outcome(fit)
+        assert (len(logs) < fit.training.epochs) == ("early end" in name)
         for found in (first, second):
             torch.testing.assert_close(
                 found[name][0], weights, atol=1e-5, rtol=0, msg=lambda text, name=name: f"{name}: {text}"

@@ -3,9 +3,18 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from torch.optim import lr_scheduler
 
-from tumorseg.engine.schedules import Plateau, Poly, build_optimizer, build_schedule
-from tumorseg.schema.optimizers import AdamW, PlateauSchedule, PolySchedule, Sgd
+from tumorseg.engine.schedules import BUILDERS, Plateau, Poly, build_schedule
+from tumorseg.schema.extensions import records_of
+from tumorseg.schema.optimizers import (
+    ConstantSchedule,
+    CosineSchedule,
+    OneCycleSchedule,
+    PlateauSchedule,
+    PolySchedule,
+    ScheduleSpec,
+)
 
 
 def plateau(epochs=20, iterations=5, **changes):
@@ -20,10 +29,6 @@ def lrs_of(schedule, losses, iterations=5):
         found.append(schedule.lr((epoch + 1) * iterations - 1))
         schedule.end_epoch(loss)
     return found
-
-
-def parameters():
-    return [torch.nn.Parameter(torch.ones(3))]
 
 
 def test_poly_is_nnunets_formula_by_epochs():
@@ -121,25 +126,93 @@ def test_a_plateau_goes_on_from_its_state(stop_at):
     assert second.lr(50) == whole.lr(50) < 1
 
 
-def test_a_plan_names_the_schedule():
-    build = {"epochs": 3, "iterations_per_epoch": 2}
-    assert isinstance(build_schedule(PolySchedule(), 0.1, **build), Poly)
-    assert isinstance(build_schedule(PlateauSchedule(), 0.1, **build), Plateau)
+def test_every_schedule_of_a_plan_is_built():
+    assert set(BUILDERS) == set(records_of(ScheduleSpec).values())
+    for spec, kind in BUILDERS.items():
+        assert type(build_schedule(spec(), 0.1, epochs=3, iterations_per_epoch=2)) is kind
 
 
-def test_a_plan_names_the_optimizer():
-    sgd = build_optimizer(Sgd(lr=0.3, momentum=0.9, weight_decay=1e-3), parameters())
-    assert isinstance(sgd, torch.optim.SGD)
-    assert {name: sgd.defaults[name] for name in ("lr", "momentum", "nesterov", "weight_decay")} == {
-        "lr": 0.3,
-        "momentum": 0.9,
-        "nesterov": True,
-        "weight_decay": 1e-3,
-    }
-    adamw = build_optimizer(AdamW(betas=(0.8, 0.9), eps=1e-6), parameters())
-    assert isinstance(adamw, torch.optim.AdamW)
-    assert (adamw.defaults["betas"], adamw.defaults["eps"]) == ((0.8, 0.9), 1e-6)
+def steps_of(spec, base_lr, *, epochs, iterations=5):
+    schedule = build_schedule(spec, base_lr, epochs=epochs, iterations_per_epoch=iterations)
+    return [schedule.lr(iteration) for iteration in range(epochs * iterations)]
 
 
-def test_sgd_without_momentum_is_no_error():
-    assert not build_optimizer(Sgd(momentum=0), parameters()).defaults["nesterov"]
+def torchs(make, base_lr, num_steps):
+    """Return the lr of each step of one of torch's schedulers."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=base_lr)
+    scheduler = make(optimizer)
+    found = []
+    for _ in range(num_steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+def after_warm_up(optimizer, num_steps, start, after):
+    rises = lr_scheduler.LinearLR(optimizer, start_factor=start, total_iters=num_steps)
+    return lr_scheduler.SequentialLR(optimizer, [rises, after], milestones=[num_steps])
+
+
+@pytest.mark.parametrize("exponent", [0.5, 0.9, 2.0])
+def test_poly_is_torchs_polynomial_by_epochs(exponent):
+    expected = torchs(lambda one: lr_scheduler.PolynomialLR(one, total_iters=40, power=exponent), 0.3, 40)
+    found = steps_of(PolySchedule(exponent=exponent), 0.3, epochs=40, iterations=3)
+    assert found == pytest.approx(np.repeat(expected, 3), rel=1e-12)
+
+
+@pytest.mark.parametrize(("warm_up", "end"), [(0.0, 0.0), (0.1, 0.0), (0.35, 0.02)])
+def test_cosine_is_torchs_after_its_linear_warm_up(warm_up, end):
+    total, num_rising = 200, round(200 * warm_up)
+
+    def make(optimizer):
+        cosine = lr_scheduler.CosineAnnealingLR(optimizer, T_max=total - num_rising, eta_min=0.3 * end)
+        return after_warm_up(optimizer, num_rising, 0.2, cosine) if num_rising else cosine
+
+    spec = CosineSchedule(warmup_fraction=warm_up, warmup_from=0.2, anneal_to=end)
+    assert steps_of(spec, 0.3, epochs=40) == pytest.approx(torchs(make, 0.3, total), rel=1e-12, abs=1e-15)
+
+
+@pytest.mark.parametrize("peak_at", [0.05, 0.3, 0.77])
+@pytest.mark.parametrize("total", [8, 101])
+def test_one_cycle_is_torchs(peak_at, total):
+    def make(optimizer):
+        return lr_scheduler.OneCycleLR(
+            optimizer, max_lr=0.3, total_steps=total + 1, pct_start=peak_at, div_factor=20.0, final_div_factor=300.0
+        )
+
+    spec = OneCycleSchedule(peak_at=peak_at, initial_divisor=20.0, final_divisor=300.0)
+    # One step more than is looked at, as torch's refuses to be moved on after its last one.
+    found = steps_of(spec, 0.3, epochs=total + 1, iterations=1)[:-1]
+    assert found == pytest.approx(torchs(make, 0.3, total), rel=1e-12)
+
+
+def test_one_cycle_begins_peaks_and_ends_as_its_fields_say():
+    lrs = steps_of(OneCycleSchedule(peak_at=0.25), 0.5, epochs=20)
+    assert (lrs[0], lrs[24], lrs[-1]) == pytest.approx((0.5 / 25, 0.5, 0.5 / 25 / 1e4))
+    assert lrs[:25] == sorted(lrs[:25])
+    assert lrs[24:] == sorted(lrs[24:], reverse=True)
+
+
+@pytest.mark.parametrize("spec", [CosineSchedule(warmup_fraction=0.9), OneCycleSchedule(), ConstantSchedule()])
+@pytest.mark.parametrize("total", [1, 2, 3])
+def test_a_training_of_a_few_steps_has_an_lr_throughout(spec, total):
+    assert all(0 < lr <= 1 for lr in steps_of(spec, 1.0, epochs=total, iterations=1))
+
+
+@pytest.mark.parametrize("warm_up", [0.0, 0.2])
+def test_constant_is_torchs_linear_warm_up_and_nothing_after(warm_up):
+    def make(optimizer):
+        constant = lr_scheduler.ConstantLR(optimizer, factor=1.0)
+        return after_warm_up(optimizer, 10, 0.1, constant) if warm_up else constant
+
+    found = steps_of(ConstantSchedule(warmup_fraction=warm_up), 0.3, epochs=10)
+    assert found == pytest.approx(torchs(make, 0.3, 50), rel=1e-12)
+    assert found[10:] == [0.3] * 40
+
+
+def test_only_a_plateau_has_a_last_part_in_which_it_anneals():
+    for spec in BUILDERS:
+        schedule = build_schedule(spec(), 0.1, epochs=10, iterations_per_epoch=1)
+        found = [schedule.is_annealing(iteration) for iteration in range(10)]
+        assert found == [False] * 8 + [spec is PlateauSchedule] * 2

@@ -10,8 +10,9 @@ from tumorseg.augmentation.presets import AUGMENTATION_PRESETS, augmentation_pre
 from tumorseg.errors import PlanError
 from tumorseg.planning.overrides import apply_overrides, parse_override, set_field
 from tumorseg.schema.losses import BinaryCrossEntropyLoss, CrossEntropyLoss, DiceLoss, TopKLoss
-from tumorseg.schema.optimizers import AdamW, PlateauSchedule, Sgd
+from tumorseg.schema.optimizers import AdamW, CosineSchedule, PlateauSchedule, RAdam, Sgd
 from tumorseg.schema.preprocessing import NoNormalization
+from tumorseg.schema.training import EarlyStop, Ema
 
 NAMES = ("2d", "3d_fullres")
 
@@ -107,6 +108,27 @@ def test_naming_another_optimizer_begins_with_its_defaults(plan):
     for configuration in changed.configurations.values():
         assert configuration.optimizer == AdamW()
         assert configuration.schedule == PlateauSchedule()
+
+
+def test_an_optimizer_of_the_same_kin_keeps_what_means_the_same(plan):
+    changed = with_set(with_set(plan, "optimizer.name=adamw", "optimizer.betas.0=0.8"), "optimizer.name=radam")
+    assert changed.configurations["2d"].optimizer == RAdam(betas=(0.8, 0.999))
+    spared = with_set(with_set(plan, "optimizer.decay_norms_and_biases=false"), "optimizer.name=radam")
+    assert spared.configurations["2d"].optimizer == RAdam(decay_norms_and_biases=False)
+
+
+def test_how_long_and_how_gently_is_set_by_fields_of_the_training(plan):
+    changed = with_set(
+        plan,
+        "schedule.name=cosine",
+        "schedule.warmup_fraction=0.1",
+        "training.gradient_clip_norm=null",
+        "training.ema.decay=0.99",
+        "training.early_stop={}",
+    )
+    assert changed.configurations["2d"].schedule == CosineSchedule(warmup_fraction=0.1)
+    assert changed.training.gradient_clip_norm is None
+    assert (changed.training.ema, changed.training.early_stop) == (Ema(decay=0.99), EarlyStop())
 
 
 def test_a_field_of_the_optimizer_just_named_can_be_set(plan):

@@ -156,7 +156,7 @@ def test_a_record_is_read_from_text_and_from_a_value():
 def test_json_has_sorted_keys_and_one_final_newline():
     text = to_json(AdamW())
     assert text == (
-        '{\n  "betas": [\n    0.9,\n    0.999\n  ],\n  "eps": 1e-08,\n  "lr": 0.001,\n  "name": "adamw",\n'
+        '{\n  "betas": [\n    0.9,\n    0.999\n  ],\n  "decay_norms_and_biases": true,\n  "eps": 1e-08,\n  "lr": 0.001,\n  "name": "adamw",\n'
         '  "weight_decay": 0.01\n}\n'
     )
     assert to_json(AdamW.model_validate_json(text)) == text

@@ -7,6 +7,7 @@ from tumorseg.schema.augmentation import AugmentationSpec
 from tumorseg.schema.extensions import External
 from tumorseg.schema.fields import is_field, places, replaced
 from tumorseg.schema.losses import LossSpec
+from tumorseg.schema.training import FineTuning, Training
 from tumorseg.schema.transforms.intensity import Brightness
 from tumorseg.schema.transforms.spatial import MirrorTransform, SpatialTransform
 
@@ -42,6 +43,14 @@ def test_a_field_that_the_document_does_not_say_has_its_default():
     assert found(LossSpec, LOSS, "components.1.weight")[-1].value == 1.0
     assert transforms("spatial.scaling.low", 0.5)[0].scaling.high == 1.4
     assert changed(LossSpec, LOSS, "weighting.name", "adaptive").weighting.least == 0.2
+
+
+def test_setting_a_field_of_what_is_switched_off_switches_it_on():
+    training = {"epochs": 1, "iterations_per_epoch": 1, "validation_iterations": 1, "fine_tuning": None}
+    assert changed(Training, training, "fine_tuning.layer_decay", 0.5).fine_tuning == FineTuning(layer_decay=0.5)
+    assert found(Training, training, "fine_tuning.freeze")[-1].value == []
+    with pytest.raises(PlanError, match="known here: freeze, freeze_fraction, warmup_fraction, layer_decay"):
+        found(Training, training, "fine_tuning.depth")
 
 
 def test_the_document_stays_as_it_is():

@@ -19,7 +19,18 @@ from tumorseg.schema.losses import (
     TverskyLoss,
 )
 from tumorseg.schema.networks import NetworkSpec, PlainUNet, ResidualUNet
-from tumorseg.schema.optimizers import AdamW, OptimizerSpec, PlateauSchedule, PolySchedule, ScheduleSpec, Sgd
+from tumorseg.schema.optimizers import (
+    AdamW,
+    ConstantSchedule,
+    CosineSchedule,
+    OneCycleSchedule,
+    OptimizerSpec,
+    PlateauSchedule,
+    PolySchedule,
+    RAdam,
+    ScheduleSpec,
+    Sgd,
+)
 from tumorseg.schema.preprocessing import NoNormalization, NormalizationSpec, ZScoreNormalization
 from tumorseg.schema.transforms.base import Range
 from tumorseg.schema.transforms.spatial import MirrorTransform
@@ -53,8 +64,12 @@ def read(union, value):
         (TransformSpec, {"name": "elastic"} | ORIGIN, External),
         (OptimizerSpec, {"name": "sgd"}, Sgd),
         (OptimizerSpec, {"name": "adamw"}, AdamW),
+        (OptimizerSpec, {"name": "radam"}, RAdam),
         (ScheduleSpec, {"name": "poly"}, PolySchedule),
         (ScheduleSpec, {"name": "plateau"}, PlateauSchedule),
+        (ScheduleSpec, {"name": "cosine", "anneal_to": 0.1}, CosineSchedule),
+        (ScheduleSpec, {"name": "one_cycle"}, OneCycleSchedule),
+        (ScheduleSpec, {"name": "constant"}, ConstantSchedule),
         (NormalizationSpec, {"name": "zscore", "masked": True}, ZScoreNormalization),
         (NormalizationSpec, {"name": "none"}, NoNormalization),
     ],
@@ -218,6 +233,6 @@ def test_without_any_package_none_is_listed():
 
 
 def test_the_records_of_a_union_are_known_by_name():
-    assert records_of(OptimizerSpec) == {"sgd": Sgd, "adamw": AdamW}
+    assert records_of(OptimizerSpec) == {"sgd": Sgd, "adamw": AdamW, "radam": RAdam}
     assert records_of(NetworkSpec) == {"plain_unet": PlainUNet, "residual_unet": ResidualUNet}
     assert records_of(float | None) == {}

@@ -165,7 +165,8 @@ def write_folds(model, plan, key, *, folds=("0",), seed=0, previous=None):
         folder = fold_folder(model, fold)
         torch.manual_seed(seed + 100 * number)
         network = build_network(planned.network, num_channels=inputs, num_outputs=outputs)
-        state = {"network": network.state_dict(), "progress": {"iteration": iterations}}
+        progress, length = {"iteration": iterations, "losses": []}, {"tail": None, "watch": None}
+        state = {"network": network.state_dict(), "progress": progress, "length": length}
         save_checkpoint(folder.latest, state)
         hashed, options = record_hash(plan), TrainOptions()
         run = Run(plan_name=plan.name, plan_hash=hashed, configuration=key, fold=fold, options=options)

@@ -159,7 +159,7 @@ def test_options_of_train_are_resolved_once_into_the_folds_plan(toy):
     resolved = read_plan(done.folder.plan).training
     assert (resolved.epochs, resolved.iterations_per_epoch, resolved.seed) == (1, 2, 3)
     with pytest.raises(PlanError, match="--epochs 1, --iterations 2, --seed 3"):
-        train(request_of(toy, fold="1", options=TrainOptions(epochs=5), has_validation=False))
+        train(request_of(toy, fold="1", options=TrainOptions(seed=5), has_validation=False))
     again = train(
         request_of(toy, fold="1", options=TrainOptions(epochs=1, iterations=1), has_validation=False, restart=True)
     )

@@ -1,5 +1,6 @@
 import errno
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -48,6 +49,7 @@ def test_a_failing_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path.write_bytes(b"old")
     message = fail_to_write(path)
     assert message.startswith(f"{path}: cannot write: File too large; nothing was changed; free disk space")
+    assert re.search(r"\(4\.0 kB needed, [\d.]+ \wB free\)$", message)
     assert "\n" not in message
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a.bin"]
@@ -112,6 +114,12 @@ def test_new_files_are_withheld_as_before_when_several_threads_have_asked():
 )
 def test_the_advice_fits_the_cause(tmp_path, number, advice):
     assert advice in str(storage_error(tmp_path, OSError(number, os.strerror(number))))
+
+
+def test_where_a_folder_is_gone_only_what_is_needed_is_told(tmp_path):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    message = str(storage_error(tmp_path / "gone" / "a", full, num_bytes=2000))
+    assert message.endswith("free disk space, or choose another folder (2.0 kB needed)")
 
 
 def test_parts_are_written_one_after_the_other(tmp_path):

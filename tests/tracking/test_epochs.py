@@ -4,7 +4,7 @@ import pytest
 
 from tumorseg.errors import StorageError
 from tumorseg.schema.logs import EpochLog
-from tumorseg.tracking.epochs import append_epoch, read_epochs, truncate_epochs
+from tumorseg.tracking.epochs import append_epoch, last_epoch, read_epochs, truncate_epochs
 
 
 def log_of(epoch):
@@ -63,3 +63,22 @@ def test_a_damaged_log_is_a_storage_error(tmp_path):
     (tmp_path / "log.jsonl").write_text("{")
     with pytest.raises(StorageError, match="the log is damaged"):
         read_epochs(tmp_path / "log.jsonl")
+
+
+def test_the_last_epoch_of_a_long_log_is_read_from_its_end(path):
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    path.write_text("x" * 2**20 + "\n" + lines[2], "utf-8")
+    assert last_epoch(path) == json.loads(lines[2])
+
+
+def test_a_log_without_epochs_has_no_last_one(tmp_path):
+    assert last_epoch(tmp_path / "log.jsonl") is None
+    (tmp_path / "log.jsonl").write_text("")
+    assert last_epoch(tmp_path / "log.jsonl") is None
+
+
+@pytest.mark.parametrize("text", ["{", "[1]\n"])
+def test_an_end_that_is_damaged_is_a_storage_error(tmp_path, text):
+    (tmp_path / "log.jsonl").write_text(text)
+    with pytest.raises(StorageError, match=r"log\.jsonl"):
+        last_epoch(tmp_path / "log.jsonl")

@@ -1,5 +1,6 @@
 import contextlib
 import fcntl
+import logging
 import os
 import pty
 import re
@@ -11,6 +12,8 @@ import time
 import pytest
 
 from tumorseg.tracking import progress as module
+from tumorseg.tracking import terminal_line
+from tumorseg.tracking.pace import Pace
 from tumorseg.tracking.progress import progress, progress_of_bytes, set_quiet
 
 
@@ -178,7 +181,7 @@ def test_the_speed_is_that_of_this_run_also_after_a_new_start(monkeypatch):
 
 
 def test_a_bar_of_bytes_is_drawn_on_one_line_with_texts_above(monkeypatch, capsys):
-    monkeypatch.setattr(module, "DRAW_EVERY_S", 0.0)
+    monkeypatch.setattr(terminal_line, "DRAW_EVERY_S", 0.0)
     with Terminal() as terminal:
         transfer((0, 4 * MB), (2 * MB, 4 * MB), (2 * MB, 4 * MB, "cut; next try in 1 s"), (4 * MB, 4 * MB))
         shown = terminal.read().replace("\r\n", "\n")
@@ -191,7 +194,7 @@ def test_a_bar_of_bytes_is_drawn_on_one_line_with_texts_above(monkeypatch, capsy
 
 
 def test_a_shorter_line_wipes_the_longer_one_before(monkeypatch):
-    monkeypatch.setattr(module, "DRAW_EVERY_S", 0.0)
+    monkeypatch.setattr(terminal_line, "DRAW_EVERY_S", 0.0)
     with Terminal() as terminal:
         transfer((10**6, None), (10, None))
         long, short = terminal.read().strip("\r\n").split("\r")
@@ -216,3 +219,41 @@ def test_nothing_is_shown_of_bytes_when_quiet(capsys, loud):
     set_quiet(True)
     transfer((1, 1), (1, 1, "text"))
     assert capsys.readouterr().err == ""
+
+
+def test_what_is_logged_stands_above_the_bar_and_leaves_nothing_of_it():
+    with Terminal() as terminal:
+        handler = logging.StreamHandler(sys.stderr)
+        logging.getLogger().addHandler(handler)
+        try:
+            with progress("train", 4) as advance:
+                advance("first")
+                logging.getLogger().warning("a message")
+                advance("second")
+        finally:
+            logging.getLogger().removeHandler(handler)
+        shown = terminal.read()
+    bar, wiped, message, second = shown.replace("\r\n", "\n").removeprefix("\r").replace("\n", "\r").split("\r")[:4]
+    assert bar.startswith("train  [#####")
+    assert wiped == " " * len(bar)
+    assert message == "a message"
+    assert second == ""
+    assert "second" in shown
+    assert not handler.filters
+
+
+def test_a_bar_is_never_wider_than_the_terminal():
+    with Terminal() as terminal:
+        fcntl.ioctl(sys.stderr, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 30, 0, 0))
+        work("a long title of something", total=2)
+        lines = terminal.read().strip("\r\n").split("\r")
+    assert max(map(len, lines)) == 29
+
+
+def test_steps_are_counted_for_others_when_nothing_is_shown(loud):
+    set_quiet(True)
+    pace = Pace(3)
+    with progress("train", 3, pace=pace) as advance:
+        advance()
+        advance("text")
+    assert pace.count == 2

@@ -1,4 +1,7 @@
+import os
 import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,8 +41,6 @@ def test_the_tightest_group_that_the_process_is_in_counts_in_both_versions(tmp_p
 
 @pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="needs /proc")
 def test_this_machine_has_cores_and_memory() -> None:
-    import os
-
     assert num_cores() >= 1
     assert (available_bytes() or 0) > 0
     resident = resident_bytes(os.getpid()) or 0
@@ -62,3 +63,22 @@ def test_the_processor_has_a_name_where_the_system_tells_none_too(
     assert processor_name() == "Fast One"
     monkeypatch.setattr(machine, "_CPUINFO", tmp_path / "none")
     assert processor_name() == (platform.processor() or platform.machine())
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_a_process_is_told_from_a_later_one_of_its_number_by_its_start() -> None:
+    own = machine.started_ticks(os.getpid())
+    assert own is not None
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    assert (machine.started_ticks(child.pid) or 0) >= own
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert machine.started_ticks(child.pid) is None  # a zombie, until somebody asks after it
+    child.communicate()
+    assert machine.started_ticks(child.pid) is None
+
+
+def test_a_running_system_has_one_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert machine.machine_identity() == machine.machine_identity()
+    monkeypatch.setattr(machine, "_BOOT", tmp_path / "none")
+    assert machine.machine_identity() is None

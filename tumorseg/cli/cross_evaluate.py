@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tumorseg.cli.main import EXIT_CHECKPOINTED, Settings
+from tumorseg.cli.main import EXIT_CHECKPOINTED, Settings, stoppable
 from tumorseg.cli.measures import lesions_of, lesions_option, metrics_option, tolerance_option, tolerances_of
 from tumorseg.cli.output import roots_of, show
 from tumorseg.cli.stated import allow_outside, assume_orientation, paint_order, stated_of
@@ -68,6 +68,7 @@ class ShardType(click.ParamType[tuple[int, int]]):
     "-o", "--output", type=PATH, required=True, help="Folder for cross.json, cross.csv, report.html and cells."
 )
 @click.pass_obj
+@stoppable
 def command(settings: Settings, /, *, plan_path: Path | None, shard: tuple[int, int] | None, **options: Any) -> int:
     """Test every model on every dataset: channels and labels are matched by what they mean; done cells are left alone."""
     from tumorseg.reports.crossing_tables import crossing_text

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from tumorseg.cli.main import Settings
+from tumorseg.cli.main import Settings, stoppable
 from tumorseg.cli.output import metrics_json, metrics_text, roots_of, show
 
 
@@ -15,6 +15,7 @@ from tumorseg.cli.output import metrics_json, metrics_text, roots_of, show
 @click.option("--epochs", type=click.IntRange(min=1), help="[default: enough for a good result in minutes]")
 @click.option("--device", help="cpu, cuda, cuda:N.  [default: the best there is]")
 @click.pass_obj
+@stoppable
 def command(settings: Settings, /, **options: Any) -> None:
     """Make a phantom dataset, then plan, preprocess, train, predict, evaluate and report."""
     from tumorseg.stages.demo import DemoRequest, demo

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tumorseg.cli.main import Settings
+from tumorseg.cli.main import Settings, stoppable
 from tumorseg.cli.output import show
 from tumorseg.cli.prediction_options import (
     PATH,
@@ -62,6 +62,7 @@ class Weights(click.ParamType[tuple[float, ...]]):
 @click.option("--save", type=PATH, metavar="MODEL", help="Keep the ensemble as one model, a folder that predict takes.")
 @prediction_options
 @click.pass_obj
+@stoppable
 def command(settings: Settings, /, **options: Any) -> None:
     """Segment images with several models together, or keep these as one model; or both."""
     from tumorseg.stages.inference.ensemble import EnsembleRequest, ensemble

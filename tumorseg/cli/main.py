@@ -1,18 +1,21 @@
 """The command `tumorseg`: global options, verbs that are imported on use, errors as one line."""
 
+import functools
 import logging
 import os
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import click
 
 from tumorseg import __version__
 from tumorseg.cli.lazy import lazy_group
-from tumorseg.errors import TumorsegError
+from tumorseg.errors import Stopped, TumorsegError
 from tumorseg.tracking.progress import set_quiet
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 VERBS = {
     "demo": "the whole job on a small built-in phantom dataset, in minutes on two CPU cores",
@@ -29,6 +32,8 @@ VERBS = {
     "tune": "refine a plan by short trainings, and write a child plan with what gained",
     "evaluate": "score segmentations against references",
     "cross-evaluate": "test models on datasets that they were not made for",
+    "status": "list all trainings, what each does or how it ended",
+    "doctor": "look for what would break a run on this machine, before it starts",
     "track": "send a model's trainings, or a study's trials, to MLflow",
     "losses": "look up what a plan's loss can be made of",
 }
@@ -94,6 +99,24 @@ def cli(context: click.Context, *, data_root: Path, work: Path, verbose: bool, q
     context.obj = Settings(data_root, work, is_json, tuple(context.obj or ()))
 
 
+def tell_stopped(kept: str) -> None:
+    """Say on stderr that a signal stopped the command, and what it did not lose."""
+    click.echo(f"stopped by a signal: {kept}; the same command goes on", err=True)
+
+
+def stoppable(command: F) -> F:
+    """Let SIGTERM and SIGUSR1 stop a verb at the next moment at which nothing is lost, from its first import on."""
+
+    @functools.wraps(command)
+    def stopping(*arguments: Any, **options: Any) -> Any:
+        from tumorseg.stages.opening.stopping import stop_on_signal
+
+        with stop_on_signal():
+            return command(*arguments, **options)
+
+    return cast(F, stopping)
+
+
 def main() -> None:
     """Run the command line and leave with its exit code."""
     sys.exit(run(sys.argv[1:]))
@@ -125,6 +148,9 @@ def run(arguments: list[str]) -> int:
     except TumorsegError as error:
         click.echo(f"error: {error}", err=True)
         return EXIT_FAILED
+    except Stopped as stopped:
+        tell_stopped(str(stopped))
+        return EXIT_CHECKPOINTED
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted; the same command goes on where it stopped", err=True)
         return EXIT_INTERRUPTED

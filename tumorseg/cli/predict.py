@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from tumorseg.cli.main import Settings
+from tumorseg.cli.main import Settings, stoppable
 from tumorseg.cli.output import show
 from tumorseg.cli.prediction_options import (
     fields_of,
@@ -26,6 +26,7 @@ from tumorseg.cli.prediction_options import (
 )
 @prediction_options
 @click.pass_obj
+@stoppable
 def command(settings: Settings, /, **options: Any) -> None:
     """Segment images; each result lies on its input's own grid. Cases that are done already are left alone."""
     from tumorseg.stages.inference.predict import PredictRequest, predict

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from tumorseg.cli.main import Settings
+from tumorseg.cli.main import Settings, stoppable
 from tumorseg.cli.output import roots_of, show
 
 
@@ -19,6 +19,7 @@ from tumorseg.cli.output import roots_of, show
     help="Processes at most.  [default: one per core; never more than memory holds]",
 )
 @click.pass_obj
+@stoppable
 def command(settings: Settings, /, *, plan_path: Path, **options: Any) -> None:
     """Bring every case to the plan's grid; what is there already is left alone."""
     from tumorseg.stages.opening.loaded import read_plan

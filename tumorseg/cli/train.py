@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from tumorseg.cli.main import EXIT_CHECKPOINTED, Settings
+from tumorseg.cli.main import EXIT_CHECKPOINTED, Settings, stoppable, tell_stopped
 from tumorseg.cli.numbers import HOURS
 from tumorseg.cli.output import metrics_json, metrics_text, roots_of, show
 
@@ -16,13 +16,22 @@ OPTIONS = ("epochs", "iterations", "max_hours", "seed")
 @click.option("-p", "--plan", "plan_path", type=click.Path(path_type=Path), required=True, help="The plan.")
 @click.option("--fold", required=True, help="Number of the fold, or all: every case, no validation.")
 @click.option("--configuration", help="[default: the plan's]")
-@click.option("--epochs", type=click.IntRange(min=1), help="Instead of the plan's.")
+@click.option(
+    "--epochs",
+    type=click.IntRange(min=1),
+    help="Instead of the plan's; more than a finished training has make it longer.",
+)
 @click.option("--iterations", type=click.IntRange(min=1), help="Steps in an epoch, instead of the plan's.")
 @click.option("--max-hours", type=HOURS, help="Instead of a number of epochs.")
 @click.option("--seed", type=click.IntRange(min=0, max=2**63 - 1), help="Instead of the plan's.")
 @click.option("--device", help="cpu, cuda, cuda:N.  [default: the best there is]")
 @click.option("--validation", type=click.Choice(["full", "none"]), default="full", show_default=True)
 @click.option("--num-gpus", type=click.IntRange(min=1), help="Processes that train together; on the CPU too.")
+@click.option(
+    "--init",
+    type=click.Path(path_type=Path),
+    help="Begin with the weights of a model (ours or nnU-Net's), or of a file (.ckpt, .pth, .pt, .safetensors).",
+)
 @click.option("--restart", is_flag=True, help="Move an earlier training aside and start again.")
 @click.option("-d", "--dataset", help="Where the dataset is, if it moved.")
 @click.option(
@@ -39,9 +48,11 @@ OPTIONS = ("epochs", "iterations", "max_hours", "seed")
     help="Threads that read and augment beside the steps; 0: each batch when it is needed.  [default: as many as cores and memory allow]",
 )
 @click.pass_obj
+@stoppable
 def command(settings: Settings, /, *, plan_path: Path, validation: str, no_mlflow: bool, **options: Any) -> int:
     """Train one fold to its planned end; the same command goes on after an interruption."""
-    from tumorseg.stages.training.ranks import is_member, launch
+    from tumorseg.stages.training.launching import launch
+    from tumorseg.stages.training.ranks import is_member
     from tumorseg.workers.pages import keep_freed_pages
 
     num_processes = options.pop("num_gpus")
@@ -66,7 +77,9 @@ def command(settings: Settings, /, *, plan_path: Path, validation: str, no_mlflo
     )
     # There are no scores after `--validation none`, `--fold all` or a signal.
     scores = [] if trained.metrics is None else [metrics_text(trained.metrics)]
-    state = "trained" if trained.is_finished else "stopped by a signal after a checkpoint; the same command goes on"
+    state = "trained" if trained.is_finished else "not finished"
+    if trained.kept:
+        tell_stopped(trained.kept)
     result = {
         "folder": str(trained.folder.root),
         "is_finished": trained.is_finished,

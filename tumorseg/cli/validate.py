@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from tumorseg.cli.main import Settings
+from tumorseg.cli.main import Settings, stoppable
 from tumorseg.cli.output import metrics_json, metrics_text, roots_of, show
 
 
@@ -14,6 +14,7 @@ from tumorseg.cli.output import metrics_json, metrics_text, roots_of, show
 @click.option("--device", help="cpu, cuda, cuda:N.  [default: the best there is]")
 @click.option("-d", "--dataset", help="Where the dataset is, if it moved.")
 @click.pass_obj
+@stoppable
 def command(settings: Settings, /, **options: Any) -> None:
     """Predict and score the cases that a fold did not train on."""
     from tumorseg.stages.training.validate import ValidateRequest, validate

@@ -9,7 +9,7 @@ References:
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -34,13 +34,13 @@ def backward_in_parts(
         backward: computes the loss of the whole batch from its logits, runs its backward pass, and returns it detached.
     """
     # Before the first pass, which draws random numbers and changes buffers.
-    replayed = _replayable(network, parts[0].device)
+    moment = Moment(network, parts[0].device)
     logits = _logits(parts, forward)
     value = backward(logits)
     gradients = [level.grad for level in listed(logits)]
     # Their gradient is all that the second pass needs; the logits themselves would lie beside its activations.
     del logits
-    with replayed():
+    with moment.replayed():
         first = 0
         for part in parts:
             carry_back(forward(part), gradients, first)
@@ -69,22 +69,28 @@ def listed(outputs: Outputs) -> Sequence[Tensor]:
     return [outputs] if isinstance(outputs, Tensor) else outputs
 
 
-def _replayable(network: nn.Module, device: torch.device) -> Callable[[], AbstractContextManager[None]]:
-    """Return what starts a second pass where the first one did, so that it draws the same and nothing is counted twice."""
-    devices = [device] if device.type == "cuda" else []
-    buffers = [buffer.clone() for buffer in network.buffers()]
-    state, device_states = torch.get_rng_state(), [torch.cuda.get_rng_state(one) for one in devices]
+class Moment:
+    """Random states and buffers as they are now: a pass that begins with them again draws the same, and counts nothing twice."""
+
+    def __init__(self, network: nn.Module, device: torch.device) -> None:
+        """Keep them."""
+        self._network, self._devices = network, [device] if device.type == "cuda" else []
+        self._buffers = [buffer.clone() for buffer in network.buffers()]
+        self._state = torch.get_rng_state()
+        self._device_states = [torch.cuda.get_rng_state(one) for one in self._devices]
+
+    def restore(self) -> None:
+        """Put them back."""
+        with torch.no_grad():
+            for buffer, before in zip(self._network.buffers(), self._buffers, strict=True):
+                buffer.copy_(before)
+        torch.set_rng_state(self._state)
+        for one, device_state in zip(self._devices, self._device_states, strict=True):
+            torch.cuda.set_rng_state(device_state, one)
 
     @contextmanager
-    def replayed() -> Iterator[None]:
-        with torch.no_grad():
-            for buffer, before in zip(network.buffers(), buffers, strict=True):
-                buffer.copy_(before)
-        # Afterwards random numbers go on from where the first pass left them, as if there had been only one.
-        with torch.random.fork_rng(devices):
-            torch.set_rng_state(state)
-            for one, device_state in zip(devices, device_states, strict=True):
-                torch.cuda.set_rng_state(device_state, one)
+    def replayed(self) -> Iterator[None]:
+        """Put them back meanwhile; afterwards random numbers go on as if there had been only one pass."""
+        with torch.random.fork_rng(self._devices):
+            self.restore()
             yield
-
-    return replayed

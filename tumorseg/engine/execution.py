@@ -1,5 +1,6 @@
 """How a network runs in training steps on a device: in which type of numbers, in which order of memory, compiled or not."""
 
+import resource
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -70,3 +71,11 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings(), torch._dynamo.config.patch(suppress_errors=True):
         warnings.simplefilter("ignore")
         yield
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Return the peak of memory so far: reserved on a CUDA device, else of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device)
+    # Linux counts in KiB.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import chain
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from tumorseg.engine.batches import TRAINING, VALIDATION, CaseReader, Item
+from tumorseg.engine.dividing import memory_explained
 from tumorseg.engine.learner import Learner
 from tumorseg.engine.patch_feed import Assembly, FeedBatch, PatchFeed
 from tumorseg.engine.patch_reader import LoadedItem
@@ -22,8 +23,18 @@ PLACED_AHEAD = 1
 TASKS_PER_READER = 2
 """Parts into which a batch is divided, so that all readers are at it and none has the last part for long."""
 
+BRINGING = "while a batch was brought to the device"
+
 Finish = Callable[[], FeedBatch]
 """Waits for a batch that has begun."""
+
+
+class Begun(NamedTuple):
+    """A batch on its way."""
+
+    futures: Sequence[Future[Any]]
+    """What is waited for."""
+    finish: Finish
 
 
 class Data(NamedTuple):
@@ -59,6 +70,12 @@ class Feeds(NamedTuple):
         Args:
             places: drawn a few ahead of the batches, so that they may be endless.
         """
+        with closing(self.begun(places)) as begun:
+            for one in begun:
+                yield one.finish()
+
+    def begun(self, places: Iterable[Place]) -> Generator[Begun, None, None]:
+        """Yield batches as `batches` does, each for the caller to wait for while the next ones are read."""
         device = self.training.device
         with _threads(max(1, self.reading.num_workers)) as (readers, feeder):
             if self.training.reader.augments:
@@ -70,26 +87,26 @@ class Feeds(NamedTuple):
                 loaded = ahead(loading, self.reading.num_ahead)
                 begun = (self._begin_placing(feeder, stream, place, futures) for place, futures in loaded)
                 finishing = ahead(begun, min(PLACED_AHEAD, self.reading.num_ahead))
-            for finish in finishing:
-                yield finish()
+            yield from finishing
 
     def _feed(self, place: Place) -> PatchFeed:
         feed = self.training if place.stream == TRAINING else self.validation
         assert feed is not None  # nobody asks for held-out batches where there are none
         return feed
 
-    def _begin(self, readers: ThreadPoolExecutor, place: Place) -> Finish:
+    def _begin(self, readers: ThreadPoolExecutor, place: Place) -> Begun:
         """Have a batch read and augmented on the CPU."""
         feed, number = self._feed(place), place.number
         parts = self._parts(feed.items(number))
         assembly = Assembly(sum(map(len, parts)))
         futures = [readers.submit(feed.load_into, assembly, part) for part in parts]
 
+        @memory_explained(BRINGING)
         def finish() -> FeedBatch:
             facts = _joined(futures)
             return feed.batch(number, facts, feed.joined(assembly, facts))
 
-        return finish
+        return Begun(futures, finish)
 
     def _parts(self, items: Sequence[Item]) -> list[list[tuple[int, Item]]]:
         """Return the patches of a batch with their places, in parts: one by one, hundreds of small ones take long to hand out."""
@@ -103,7 +120,7 @@ class Feeds(NamedTuple):
 
     def _begin_placing(
         self, feeder: ThreadPoolExecutor, stream: SideStream, place: Place, loading: Sequence[Future[list[LoadedItem]]]
-    ) -> Finish:
+    ) -> Begun:
         """Have a batch that is being read brought to the device, and augmented there."""
         feed = self._feed(place)
 
@@ -115,12 +132,13 @@ class Feeds(NamedTuple):
 
         placed = feeder.submit(put)
 
+        @memory_explained(BRINGING)
         def finish() -> FeedBatch:
             batch = placed.result()
             stream.hand_over(batch.inputs)
             return batch
 
-        return finish
+        return Begun([placed], finish)
 
 
 def _joined(parts: Iterable[Future[list[T]]]) -> list[T]:

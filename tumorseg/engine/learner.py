@@ -1,13 +1,16 @@
 """One step after another: network, loss and optimisation on a device."""
 
 import math
-import resource
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tumorseg.engine.accumulation import Outputs, backward_in_parts, carry_back, listed
+from tumorseg.engine.collapse import LabelTally
+from tumorseg.engine.dividing import IN_STEP, Division, Meeting, memory_explained
+from tumorseg.engine.ema import MovingAverage
 from tumorseg.engine.execution import compiled, execution_on, mixed_precision
 from tumorseg.engine.faults import can_be_taken
 from tumorseg.engine.optimisation import Optimisation, groups_of
@@ -44,6 +47,15 @@ class StepResult(NamedTuple):
     lowered)."""
 
 
+class Passed(NamedTuple):
+    """What the passes of a batch through the network leave, beside gradients."""
+
+    value: LossValue
+    """Detached."""
+    counts: Tensor | None
+    """What a tally counts; None if nobody wants to know."""
+
+
 class Learner:
     """A network in training on one device."""
 
@@ -68,11 +80,15 @@ class Learner:
             ranks: the processes that train together; batches are divided among them.
         """
         self.ranks = ranks
-        self._batch_size = configuration.batch_size
+        self.batch_size = configuration.batch_size
         self.device = torch.device(device)
         self.targets = targets
-        self._num_parts = configuration.gradient_accumulation
-        self._num_iterations = training.epochs * training.iterations_per_epoch
+        self.division = Division(
+            configuration.gradient_accumulation, configuration.batch_size, ranks, torch.device(device)
+        )
+        """In how many parts a batch goes through the network."""
+        self.tally: LabelTally | None = None
+        """Told of what steps find in their batches, if anybody wants to know."""
         self.execution = execution_on(self.device, training)
         """How the network runs in a step."""
         network = initial_network(
@@ -83,32 +99,52 @@ class Learner:
             device=self.device,
         )
         self.network = place(network, self.device, channels_last=self.execution.channels_last)
+        self.average = None if training.ema is None else MovingAverage(self.network, training.ema)
         self._pass = compiled(self.network) if self.execution.compiles else self.network
         self.loss = build_loss(configuration.loss, targets, configuration.spacing_mm).to(self.device)
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.execution.dtype is torch.float16)
         self.optimisation = Optimisation(configuration, training, self.network, groups_of(self.loss.weighting), scaler)
 
+    @property
+    def predictor(self) -> nn.Module:
+        """Return the network that validates and predicts: the moving average if there is one, else the trained one itself."""
+        return self.network if self.average is None else self.average.network
+
+    def begin_with(self, weights: Mapping[str, Tensor]) -> None:
+        """Take up weights before the first step, instead of those that follow from the seed."""
+        load_weights(self.network, weights)
+        if self.average is not None:
+            self.average.begin_again()
+
     def autocast(self) -> torch.autocast:
         """Return the context in which forward passes run."""
         return mixed_precision(self.device, self.execution.dtype)
 
+    @memory_explained(IN_STEP)
     def step(self, inputs: Inputs, iteration: int) -> StepResult:
         """Take one step of the optimizer, unless loss or gradient is not finite.
 
         Args:
             inputs: the batch.
             iteration: of the training, which decides the learning rate.
+
+        Raises:
+            TrainingError: not even one patch fits the memory.
         """
-        self.loss.progress = iteration / self._num_iterations
+        self.loss.progress = self.optimisation.length.progress(iteration)
         self.network.train()
-        self.optimisation.begin_step(iteration)
-        value = self._backward(self.joined(inputs))
+        value = _passed(self, self.joined(inputs), iteration)
         self.ranks.add_up([one.grad for one in self.network.parameters() if one.grad is not None])
         norms = self.optimisation.gradient_norms()
         # The one place where a step waits for the device: everything that is decided or logged comes in one transfer.
         total, *read = torch.stack([value.total, *norms, *value.components.values()]).tolist()
         has_stepped = not self.ranks.any(not can_be_taken(total, read[: len(norms)]))
+        if not has_stepped and self.ranks.any(not math.isfinite(total)):
+            # In all processes, which decide by it what becomes of the training.
+            total = math.nan if math.isfinite(total) else total
         self.optimisation.end_step(is_taken=has_stepped)
+        if has_stepped and self.average is not None:
+            self.average.update()
         # A finite loss counts even if its gradient overflowed; any other would spoil the running means for good.
         if math.isfinite(total):
             self.loss.weighting.observe(value.components)
@@ -125,49 +161,28 @@ class Learner:
 
     def whole(self, tensor: Tensor) -> Tensor:
         """Return a tensor of all processes' shares of a batch."""
-        return self.ranks.whole(tensor, self._batch_size)
+        return self.ranks.whole(tensor, self.batch_size)
+
+    def whole_batch(self, inputs: Inputs) -> Inputs:
+        """Return a batch with all processes' shares of it."""
+        return self.joined(inputs)._replace(images=self.whole(inputs.images))
 
     def loss_of(self, outputs: Outputs, inputs: Inputs) -> LossValue:
         """Return the loss of a network's outputs on a whole batch."""
         value: LossValue = self.loss(outputs, inputs.segmentations, inputs.distances, has_ignored=inputs.has_ignored)
         return value
 
-    def _backward(self, inputs: Inputs) -> LossValue:
-        """Add the gradient of a batch to the parameters; return its loss, detached."""
-
-        def backward(outputs: Outputs) -> LossValue:
-            levels = listed(outputs)
-            # With others, the loss is that of all logits, and the gradient of this process's share is carried on.
-            leaves = levels if self.ranks.size == 1 else [self.whole(one.detach()).requires_grad_() for one in levels]
-            value = self.loss_of(leaves[0] if isinstance(outputs, Tensor) else leaves, inputs)
-            self.optimisation.backward(value.total)
-            if self.ranks.size > 1:
-                share = self.ranks.share(self._batch_size)
-                carry_back(outputs, [leaf.grad for leaf in leaves], share.start)
-            return LossValue(value.total.detach(), value.components)
-
-        # The parts of several GPUs may be more than a batch has patches, and none may be empty.
-        num_parts = min(self._num_parts, len(inputs.images))
-        if num_parts == 1:
-            return backward(self._forward(inputs.images))
-        parts = inputs.images.tensor_split(num_parts)
-        return backward_in_parts(self.network, parts, forward=self._forward, backward=backward)
-
-    def _forward(self, images: Tensor) -> Outputs:
+    def forward(self, images: Tensor) -> Outputs:
+        """Return the logits of images (B, C, *patch) as a step computes them."""
         with self.autocast():
             return self._pass(self.execution.ordered(images))
-
-    def peak_memory_bytes(self) -> int:
-        """Return the peak of memory so far: reserved on a CUDA device, else of the process."""
-        if self.device.type == "cuda":
-            return torch.cuda.max_memory_reserved(self.device)
-        # Linux counts in KiB.
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
     def state(self) -> dict[str, Any]:
         """Return everything that changes while training: tensors and plain values only."""
         loss = {"progress": self.loss.progress, "weighting": self.loss.weighting.state_dict()}
-        return {"network": self.network.state_dict(), **self.optimisation.state(), "loss": loss}
+        # What validates and predicts is the network of a checkpoint, also for those who know nothing of averages.
+        average = {} if self.average is None else {"average": self.average.state()}
+        return {"network": self.predictor.state_dict(), **average, **self.optimisation.state(), "loss": loss}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up a state.
@@ -177,7 +192,55 @@ class Learner:
         """
         if "loss" not in state:
             raise TrainingError("the checkpoint is of an earlier version of tumorseg; train with --restart")
-        load_weights(self.network, state["network"])
+        load_weights(self.predictor, state["network"])
+        if self.average is not None:
+            load_weights(self.network, state["average"]["trained"])
+            self.average.restore(state["average"])
         self.optimisation.restore(state)
         self.loss.progress = state["loss"]["progress"]
         self.loss.weighting.load_state_dict(state["loss"]["weighting"])
+
+
+def _passed(learner: Learner, inputs: Inputs, iteration: int) -> LossValue:
+    """Do the passes of a step in as few parts as fit the memory; return its loss, detached."""
+
+    def attempt(meeting: Meeting) -> Passed:
+        learner.optimisation.begin_step(iteration)
+        return _backward(learner, inputs, meeting)
+
+    value, counts = learner.division.fitted(learner.network, attempt)
+    # Once, however often the batch was divided.
+    if learner.tally is not None and counts is not None:
+        learner.tally.add(counts)
+    return value
+
+
+def _backward(learner: Learner, inputs: Inputs, meeting: Meeting) -> Passed:
+    """Add the gradient of a batch to the parameters."""
+    counts: Tensor | None = None
+
+    def backward(outputs: Outputs) -> LossValue:
+        nonlocal counts
+        levels = listed(outputs)
+        # With others, the loss is that of all logits, and the gradient of this process's share is carried on.
+        with meeting.transfer():
+            leaves = (
+                levels if learner.ranks.size == 1 else [learner.whole(one.detach()).requires_grad_() for one in levels]
+            )
+        value = learner.loss_of(leaves[0] if isinstance(outputs, Tensor) else leaves, inputs)
+        learner.optimisation.backward(value.total)
+        if learner.ranks.size > 1:
+            share = learner.ranks.share(learner.batch_size)
+            carry_back(outputs, [leaf.grad for leaf in leaves], share.start)
+        # Last, when no activation takes memory any more.
+        if learner.tally is not None:
+            counts = learner.tally.count(leaves[0].detach(), inputs.segmentations)
+        return LossValue(value.total.detach(), value.components)
+
+    # The parts of several GPUs may be more than a batch has patches, and none may be empty.
+    num_parts = min(learner.division.num_parts, len(inputs.images))
+    if num_parts == 1:
+        return Passed(backward(learner.forward(inputs.images)), counts)
+    parts = inputs.images.tensor_split(num_parts)
+    value = backward_in_parts(learner.network, parts, forward=learner.forward, backward=backward)
+    return Passed(value, counts)

@@ -1,28 +1,49 @@
 """The fit loop: it only sequences."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import wait
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any
 
 from tumorseg.engine.batches import TRAINING, VALIDATION
-from tumorseg.engine.faults import Action, Outcome, decide, describe_fault
-from tumorseg.engine.feed import Feeds, Place
+from tumorseg.engine.collapse import CollapseWatch
+from tumorseg.engine.execution import peak_memory_bytes
+from tumorseg.engine.feed import Begun, Feeds, Place
 from tumorseg.engine.learner import Learner
 from tumorseg.engine.observers import Observer, Step
 from tumorseg.engine.patch_feed import FeedBatch
 from tumorseg.engine.progress import Progress
+from tumorseg.engine.ranks import Ranks
+from tumorseg.engine.reports import Reports
 from tumorseg.engine.stopwatch import EpochClock
 from tumorseg.engine.validation import validate
-from tumorseg.errors import TrainingError
 from tumorseg.schema.logs import EpochLog
 from tumorseg.schema.training import Training
+
+POLL_S = 0.5
+"""How long a batch is waited for before it is asked whether to go on waiting."""
+
+
+class _Leaving(Exception):  # noqa: N818 (a way out)
+    """A process is to leave where batches are waited for."""
 
 
 def _never() -> bool:
     return False
+
+
+def _awaited(begun: Iterable[Begun], ranks: Ranks, should_leave: Callable[[], bool]) -> Iterator[FeedBatch]:
+    """Yield batches as they are ready; leave, all processes alike, if one of them is to."""
+    for one in begun:
+        is_leaving = should_leave()
+        while not is_leaving and wait(one.futures, POLL_S).not_done:
+            is_leaving = should_leave()
+        if ranks.any(is_leaving):
+            raise _Leaving
+        yield one.finish()
 
 
 @dataclass
@@ -36,22 +57,39 @@ class Fit:
     """Called in their order."""
     should_stop: Callable[[], bool] = _never
     """Asked after each step."""
+    should_leave: Callable[[], bool] = _never
+    """Asked before each batch, held-out ones too, and while it is waited for."""
+    num_restarts_left: int = 0
+    """How often it may begin again with another seed."""
     progress: Progress = field(default_factory=Progress)
     _clock: EpochClock = field(default_factory=EpochClock)
+    _collapse: CollapseWatch = field(init=False)
+    _reports: Reports = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Decide when to look whether each label is found."""
+        self._collapse = CollapseWatch(self.learner.targets, self.training, self.learner.optimisation.length)
 
     @property
     def num_iterations(self) -> int:
-        """Return the planned number of steps."""
-        return self.training.epochs * self.training.iterations_per_epoch
+        """Return the number of steps of the whole training, as it is known now: a stalled loss makes it smaller."""
+        return self.learner.optimisation.length.num_iterations
+
+    @property
+    def num_epochs_done(self) -> int:
+        """Return the epochs that have come to their end, held-out batches included."""
+        return self.progress.iteration // self.training.iterations_per_epoch - int(self.awaits_end)
 
     def state(self) -> dict[str, Any]:
         """Return everything that a resumed training needs."""
+        self._collapse.keep(self.progress.seen)
         return self.learner.state() | {"progress": vars(self.progress).copy()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up a state."""
         self.learner.restore(state)
         self.progress = Progress(**state["progress"])
+        self.learner.division.resume(self.progress.division)
 
     def run(self) -> bool:
         """Train to the planned end.
@@ -60,42 +98,55 @@ class Fit:
             Whether the end was reached; False if told to stop.
 
         Raises:
-            TrainingError: loss or gradient are not finite time after time.
+            TrainingError: loss or gradient are not finite time after time, or memory runs out.
+            Collapsed: it is to begin again with another seed.
         """
         self._clock.begin()
+        self.progress.seed = self.training.seed
+        self._reports = Reports(self.learner, self.training.iterations_per_epoch, self.observers, self.progress)
         # Over the ends of epochs: while held-out batches are looked at, those of the next epoch are read.
-        with closing(self.feeds.batches(self._places())) as batches:
-            while self.progress.iteration < self.num_iterations:
+        with closing(self.feeds.begun(_places(self))) as begun:
+            is_over = self._run_epochs(_awaited(begun, self.learner.ranks, self.should_leave))
+            if not is_over and self.progress.iteration:
+                # Before the readers are waited for, which may take longer than there is left.
+                state = self.state()
+                for observer in self.observers:
+                    observer.on_stop(state)
+        return is_over
+
+    def _run_epochs(self, batches: Iterator[FeedBatch]) -> bool:
+        """Train to the planned end; False if told to stop before it."""
+        try:
+            while self.progress.iteration < self.num_iterations or self.awaits_end:
                 if not self._run_epoch(batches):
-                    # Before the readers are waited for, which may take longer than there is left.
-                    state = self.state()
-                    for observer in self.observers:
-                        observer.on_stop(state)
                     return False
+        except _Leaving:
+            return False
         return True
 
-    def _places(self) -> Iterator[Place]:
-        """Yield the batches from here to the planned end, held-out ones after each epoch."""
-        num_held_out = 0 if self.feeds.validation is None else self.training.validation_iterations
-        for number in range(self.progress.iteration, self.num_iterations):
-            yield Place(TRAINING, number)
-            if (number + 1) % self.training.iterations_per_epoch == 0:
-                for held_out in range(num_held_out):
-                    yield Place(VALIDATION, held_out)
+    @property
+    def awaits_end(self) -> bool:
+        """Return whether an epoch's steps are done, and the rest of it is not."""
+        return self.progress.awaits_end(self.training.iterations_per_epoch)
 
     def _run_epoch(self, batches: Iterator[FeedBatch]) -> bool:
         """Train to the end of the present epoch, and validate; False if told to stop before the training's end."""
         length = self.training.iterations_per_epoch
-        # A resumed training may begin in the middle of an epoch.
-        epoch, num_done = divmod(self.progress.iteration, length)
-        for batch in islice(batches, length - num_done):
+        # A resumed training may begin in the middle of an epoch, or after its last step.
+        num_left = 0 if self.awaits_end else length - self.progress.iteration % length
+        for batch in islice(batches, num_left):
+            self.learner.tally = self._collapse.tally(batch.number)
             with self._clock.part("step"):
                 result = self.learner.step(batch.inputs, batch.number)
-            self._end_step(Step(batch.number, batch.case_ids, result))
+            self._reports.end_step(Step(batch.number, batch.case_ids, result, batch.inputs))
             # At the end of an epoch there is more to do first.
             if self.progress.iteration % length and self._is_told_to_stop():
                 return False
-        self._end_epoch(epoch, batches)
+        if num_left:
+            self._collapse.keep(self.progress.seen)
+            names = self._collapse.lost_names(self.progress.iteration, self.progress.seen)
+            self._reports.judge_labels(names, self.num_restarts_left)
+        self._end_epoch((self.progress.iteration - 1) // length, batches)
         # Told to stop after its last step, a training has reached its end all the same.
         return not self._is_told_to_stop() or self.progress.iteration >= self.num_iterations
 
@@ -103,46 +154,23 @@ class Fit:
         """Ask all processes, so that none waits for one that has stopped."""
         return self.learner.ranks.any(self.should_stop())
 
-    def _end_step(self, step: Step) -> None:
-        """Count a step, report it, and end the training if too much went wrong."""
-        progress = self.progress
-        progress.add(step.result)
-        outcome = Outcome(
-            has_stepped=step.result.has_stepped,
-            num_skipped=progress.skipped,
-            num_planned=self.num_iterations,
-            ends_epoch=progress.iteration % self.training.iterations_per_epoch == 0,
-            has_finite_loss=bool(progress.losses),
-        )
-        action = decide(outcome)
-        if action is not Action.GO_ON:
-            for observer in self.observers:
-                observer.on_fault(step)
-        if action is Action.STOP:
-            raise self._error(step)
-        for observer in self.observers:
-            observer.on_step(step)
-
-    def _error(self, step: Step) -> TrainingError:
-        is_fp16 = self.learner.execution.precision == "fp16"
-        remedy = ", or training.precision.cuda=bf16 or fp32" if is_fp16 else ""
-        return TrainingError(
-            f"{describe_fault(step.result.total)} at iteration {step.iteration} on cases {', '.join(step.case_ids)} (steps in a row "
-            f"that were not taken: {self.progress.skipped}); look at these cases for extreme intensities, or set a lower "
-            f"optimizer.lr{remedy}; earlier checkpoints are untouched"
-        )
-
     def _end_epoch(self, epoch: int, batches: Iterator[FeedBatch]) -> None:
         learner, progress, means = self.learner, self.progress, self.progress.means()
+        num_skipped = progress.skipped_in_epoch
         # Both as they were in the epoch's last step, before anything follows from the epoch.
-        lr, weights = learner.optimisation.schedule.lr(progress.iteration - 1), learner.loss.weights()
+        lr, weights = learner.optimisation.lr(progress.iteration - 1), learner.loss.weights()
         # Of one process: what rounding tells apart must not have two learning rates.
         watched = learner.ranks.of_first(learner.loss.reference_loss(means.components))
-        learner.optimisation.schedule.end_epoch(watched)
         has_held_out = self.feeds.validation is not None
         own = islice(batches, self.training.validation_iterations) if has_held_out else None
         with self._clock.part("validation"):
             held_out = validate(learner, own, iteration=progress.iteration)
+        # Not before: one that leaves among held-out batches comes back to them with the state of the epoch's last step.
+        if (tail := learner.optimisation.end_epoch(progress.iteration, watched)) is not None:
+            self._reports.tell(
+                "ends_early",
+                f"the training loss has stalled: the lr falls to {tail.lr_to:.3g}, and the training ends at iteration {tail.end}",
+            )
         learner.loss.weighting.end_epoch()
         is_best = progress.end_epoch(watched, held_out.dsc if has_held_out else None)
         seconds = self._clock.lap(self.feeds.training.reader.stopwatch)
@@ -157,13 +185,33 @@ class Fit:
             lr=lr,
             seconds=seconds.step + seconds.waiting + seconds.validation,
             data_wait_fraction=seconds.waiting / (seconds.step + seconds.waiting),
-            memory_bytes=learner.peak_memory_bytes(),
+            memory_bytes=peak_memory_bytes(learner.device),
+            num_skipped=num_skipped,
+            num_parts=learner.division.num_parts,
+            num_iterations=self.num_iterations,
             ended_at=time.time(),
             seconds_by_part=seconds,
         )
-        # Rounding that differs by processor would drive the processes apart, if nobody called them together.
-        kept = (learner.network, learner.loss.weighting)
-        learner.ranks.follow_first(chain.from_iterable((*one.parameters(), *one.buffers()) for one in kept))
+        _follow_first(learner)
         state = self.state()
         for observer in self.observers:
             observer.on_epoch(log, state, is_best)
+
+
+def _places(fit: Fit) -> Iterator[Place]:
+    """Yield the batches from where a training stands to its planned end, held-out ones after each epoch."""
+    num_held_out = 0 if fit.feeds.validation is None else fit.training.validation_iterations
+    for held_out in range(num_held_out if fit.awaits_end else 0):
+        yield Place(VALIDATION, held_out)
+    for number in range(fit.progress.iteration, fit.num_iterations):
+        yield Place(TRAINING, number)
+        if (number + 1) % fit.training.iterations_per_epoch == 0:
+            for held_out in range(num_held_out):
+                yield Place(VALIDATION, held_out)
+
+
+def _follow_first(learner: Learner) -> None:
+    """Have all processes go on with what the first one has."""
+    # Rounding that differs by processor would drive the processes apart, if nobody called them together.
+    kept = dict.fromkeys((learner.network, learner.predictor, learner.loss.weighting))
+    learner.ranks.follow_first(chain.from_iterable((*one.parameters(), *one.buffers()) for one in kept))

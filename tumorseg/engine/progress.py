@@ -24,6 +24,8 @@ class Progress:
     """State of a training between two steps; its fields are those of the checkpoint."""
 
     iteration: int = 0
+    seed: int | None = None
+    """Of the training; None before the first step."""
     losses: list[float] = field(default_factory=list)
     """Finite ones of the present epoch."""
     components: dict[str, float] = field(default_factory=dict)
@@ -34,14 +36,29 @@ class Progress:
     """Best value of it."""
     skipped: int = 0
     """Steps in a row, up to the latest, that were not taken."""
+    skipped_in_epoch: int = 0
+    """Steps of the present epoch that were not taken."""
+
+    lost: int = 0
+    """Steps in a row, up to the latest, whose loss was not finite."""
+    division: int = 1
+    """How many times the planned number of parts a batch goes through the network in."""
+    seen: dict[str, list[int]] = field(default_factory=dict)
+    """Of each label and region, up to half of the training: voxels that were found, and patches that had it."""
+
+    def awaits_end(self, iterations_per_epoch: int) -> bool:
+        """Return whether an epoch's steps are done, and the rest of it is not: held-out batches, log and checkpoints."""
+        return bool(self.losses) and self.iteration % iterations_per_epoch == 0
 
     def add(self, result: StepResult) -> None:
         """Count a step; its loss counts if it is finite."""
+        self.lost = 0 if math.isfinite(result.total) else self.lost + 1
         if math.isfinite(result.total):
             self.losses.append(result.total)
             for name, value in result.components.items():
                 self.components[name] = self.components.get(name, 0.0) + value
         self.skipped = 0 if result.has_stepped else self.skipped + 1
+        self.skipped_in_epoch += not result.has_stepped
         self.iteration += 1
 
     def means(self) -> EpochMeans:
@@ -58,7 +75,7 @@ class Progress:
             dsc: of each label or region on held-out patches, None where there was nothing to score; None without held-out
                 cases.
         """
-        self.losses, self.components = [], {}
+        self.losses, self.components, self.skipped_in_epoch = [], {}, 0
         value = -train_loss if dsc is None else _mean_dsc(dsc)
         self.running = value if self.running is None else BEST_DECAY * self.running + (1 - BEST_DECAY) * value
         is_best = self.running > self.best

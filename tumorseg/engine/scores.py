@@ -12,7 +12,7 @@ class PooledDice:
     def __init__(self, targets: Targets) -> None:
         """Begin with no voxels."""
         self._targets = targets
-        self._table = _membership(targets)
+        self._table = membership(targets)
         self._counts: Tensor | None = None
 
     def add(self, logits: Tensor, segmentations: Tensor) -> None:
@@ -43,7 +43,7 @@ class PooledDice:
         return found
 
 
-def _membership(targets: Targets) -> Tensor:
+def membership(targets: Targets) -> Tensor:
     """Return (scored, classes + 1) bool: whether a label or region holds a class; the last column is that of `IGNORE`, -1."""
     table = torch.zeros(len(targets.scored_classes), targets.num_classes + 1, dtype=torch.bool)
     for row, classes in zip(table, targets.scored_classes, strict=True):

@@ -15,6 +15,12 @@ WRAPPERS = ("module.", "_orig_mod.")
 """What parallel and compiled networks put before every name."""
 DUPLICATE = re.compile(r"^decoder\.encoder\.|\.all_modules\.")
 """Names under which weights are listed once more: the encoder within the decoder, the parts of a block within the block."""
+OWN_NAMES = (
+    (r"^decoder\.encoder\.", "encoder."),
+    (r"\.all_modules\.0\.", ".conv."),
+    (r"\.all_modules\.[12]\.", ".norm."),
+)
+"""What such a name stands for; a norm comes after a dropout, if there is one."""
 UNITS = {
     r"stem": r"encoder.stem.convs.0",
     r"stages\.(\d+)\.(\d+)": r"encoder.stages.\1.0.convs.\2",
@@ -26,8 +32,25 @@ UNITS = {
 """Convolution units here, and what nnU-Net calls them."""
 PARTS = {"0": "conv", "1": "norm"}
 """Parts of a unit, by their place here."""
+PLACES = {part: place for place, part in PARTS.items()}
+THEIR_UNITS = {
+    r"encoder\.stem\.convs\.0": r"stem",
+    r"encoder\.stages\.(\d+)\.0\.convs\.(\d+)": r"stages.\1.\2",
+    r"encoder\.stages\.(\d+)\.blocks\.(\d+)\.conv1": r"stages.\1.\2.first",
+    r"encoder\.stages\.(\d+)\.blocks\.(\d+)\.conv2": r"stages.\1.\2.second",
+    r"encoder\.stages\.(\d+)\.blocks\.(\d+)\.skip\.(\d+)": r"stages.\1.\2.shortcut.\3",
+    r"decoder\.stages\.(\d+)\.convs\.(\d+)": r"decoder.\1.\2",
+}
+"""The same table from their side, for networks of another depth than ours."""
 MOST_NAMED = 3
 """Weights that a message names."""
+
+
+def straight_name(name: str) -> str:
+    """Return the one name, in nnU-Net's state dict without wrappers, of a weight that is listed under several."""
+    for pattern, straight in OWN_NAMES:
+        name = re.sub(pattern, straight, name)
+    return name
 
 
 def nnunet_name(name: str, num_stages: int) -> str:
@@ -46,6 +69,39 @@ def nnunet_name(name: str, num_stages: int) -> str:
     # The patterns exclude each other, as each has to fit the whole name.
     matches = ((re.fullmatch(pattern, unit), theirs) for pattern, theirs in UNITS.items())
     return next(f"{match.expand(theirs)}.{PARTS[place]}.{kind}" for match, theirs in matches if match)
+
+
+def own_name(name: str, num_decoder_stages: int) -> str | None:
+    """Return what a weight of one of nnU-Net's U-Nets is called here; None if it is none.
+
+    Args:
+        name: in their state dict, without wrappers.
+        num_decoder_stages: of their network, whose heads are counted from the coarsest.
+    """
+    module, _, kind = name.rpartition(".")
+    if kind not in ("weight", "bias"):
+        return None
+    if upsampling := re.fullmatch(r"decoder\.transpconvs\.(\d+)", module):
+        return f"upsamplings.{upsampling[1]}.{kind}"
+    if head := re.fullmatch(r"decoder\.seg_layers\.(\d+)", module):
+        # Beyond the decoder's stages there is none that belongs to it.
+        level = num_decoder_stages - 1 - int(head[1])
+        return f"heads.{level}.{kind}" if level >= 0 else None
+    unit, _, part = module.rpartition(".")
+    matches = ((re.fullmatch(pattern, unit), ours) for pattern, ours in THEIR_UNITS.items())
+    ours = next((match.expand(ours) for match, ours in matches if match), None)
+    return None if ours is None or part not in PLACES else f"{ours}.{PLACES[part]}.{kind}"
+
+
+def is_own_name(name: str) -> bool:
+    """Return whether a weight is called as in one of our U-Nets."""
+    module, _, kind = name.rpartition(".")
+    if kind not in ("weight", "bias"):
+        return False
+    if re.fullmatch(r"(upsamplings|heads)\.\d+", module):
+        return True
+    unit, _, place = module.rpartition(".")
+    return place in PARTS and any(re.fullmatch(pattern, unit) for pattern in UNITS)
 
 
 def from_nnunet(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], num_stages: int) -> dict[str, Tensor]:

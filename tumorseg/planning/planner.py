@@ -163,7 +163,12 @@ def _search(choices: _Choices, options: PlanOptions, machine: Machine) -> _Found
     brief = Brief(
         subject=_subject(choices),
         preset=preset,
-        setting=Setting(len(dataset.channels), targets_of(dataset), preset.training.precision.cuda),
+        setting=Setting(
+            len(dataset.channels),
+            targets_of(dataset),
+            preset.training.precision.cuda,
+            has_average=preset.training.ema is not None,
+        ),
         vram_bytes=choices.vram.value,
         num_gpus=options.num_gpus,
         counter=machine.counter or MemoryCounter(),

@@ -31,10 +31,15 @@ class Place(NamedTuple):
     @property
     def record(self) -> type[Record] | None:
         """Return the record that the value is, by its name where several may stand here."""
+        named = records_of(self.kind)
+        unnamed: list[type[Record]] = [
+            kind for kind in kinds_of(self.kind) if is_record(kind) and kind not in named.values()
+        ]
+        # What is switched off is the record that it would be, so that setting a field of it switches it on.
+        if self.value is None and not named and len(unnamed) == 1:
+            return unnamed[0]
         if not isinstance(self.value, dict):
             return None
-        named = records_of(self.kind)
-        unnamed = [kind for kind in kinds_of(self.kind) if is_record(kind) and kind not in named.values()]
         return named.get(str(self.value.get("name")), unnamed[0] if unnamed else None)
 
     def inner(self, key: str, kind: Any, value: Any) -> "Place":
@@ -89,7 +94,7 @@ def replaced(found: Sequence[Place], value: Any) -> Any:
         if isinstance(outer.value, list):
             value = [*outer.value[: int(key)], value, *outer.value[int(key) + 1 :]]
         else:
-            value = {**outer.value, key: value}
+            value = {**(outer.value or {}), key: value}
     return value
 
 
@@ -146,7 +151,8 @@ def _inside(place: Place, *, is_last: bool) -> Iterator[tuple[str, Place]]:
     if (record := place.record) is not None:
         for name, info in record.model_fields.items():
             # Most documents say all: defaults, which may be whole records, are made only where one does not.
-            value = place.value[name] if name in place.value else _default(info)
+            given = place.value or {}
+            value = given[name] if name in given else _default(info)
             yield name, place.inner(name, info.annotation, value)
     elif isinstance(place.value, dict):
         for key, value in place.value.items():

@@ -1,4 +1,6 @@
-"""One line of a training's log."""
+"""One line of a training's log, and of what befell it."""
+
+from typing import Literal
 
 from tumorseg.schema.base import Record
 
@@ -49,7 +51,33 @@ class EpochLog(Record):
     """Share of this time, without that of held-out batches, in which no step was taken."""
     memory_bytes: int
     """Peak memory: reserved on a CUDA device, else of the process."""
+    num_skipped: int = 0
+    """Steps of the epoch that were not taken, as loss or gradient was not finite."""
+    num_parts: int = 1
+    """Parts in which a batch went through the network at the epoch's end."""
+    num_iterations: int | None = None
+    """Steps of the whole training as it was known then: fewer than planned once it is ending sooner; null in logs of earlier versions."""
     ended_at: float | None = None
     """Unix time of the epoch's end, s; null in logs of earlier versions."""
     seconds_by_part: EpochSeconds | None = None
     """Where the time went; null in logs of earlier versions."""
+
+
+EventKind = Literal["skipped", "divided", "collapsed", "restarted", "ends_early", "extended"]
+"""skipped: a step whose loss was not finite. divided: batches go through the network in more parts. collapsed: labels that are not found
+after half of the training. restarted: with another seed. ends_early: on a plateau. extended: by a tail."""
+
+
+class TrainingEvent(Record):
+    """What befell a training between two lines of its log."""
+
+    kind: EventKind
+    """What it was."""
+    iteration: int
+    """Steps so far, one that was left out included."""
+    message: str
+    """It in a sentence."""
+    case_ids: tuple[str, ...] = ()
+    """Cases of the batch, where it was about one."""
+    at: float | None = None
+    """Unix time, s."""

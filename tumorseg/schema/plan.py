@@ -19,7 +19,7 @@ from tumorseg.schema.training import Count, Training
 from tumorseg.schema.transforms.base import PatchFacts, UniqueAxes
 from tumorseg.schema.transforms.cascade import PreviousMorphology, PreviousRemoval
 
-PLAN_VERSION = 6
+PLAN_VERSION = 7
 """Of the plan's form; raised when its fields change."""
 
 Edge = Annotated[float, Field(gt=0)]
@@ -52,7 +52,7 @@ class MemoryCount(Record):
     gradients_bytes: int = Field(ge=0)
     """Their gradients."""
     optimizer_bytes: int = Field(ge=0)
-    """State of the optimizer after a step."""
+    """State of the optimizer after a step, and the moving average of the weights if there is one."""
     activations_bytes: int = Field(ge=0)
     """Saved for the backward pass, those of the loss included; of a batch in parts those of one, and the gradients of all logits."""
     workspace_bytes: int = Field(ge=0)
@@ -228,7 +228,7 @@ def _check_version(version: object) -> object:
 class Plan(Record):
     """The plan document."""
 
-    schema_version: Annotated[Literal[6], BeforeValidator(_check_version)] = 6
+    schema_version: Annotated[Literal[7], BeforeValidator(_check_version)] = 7
     """Of this document's form."""
     name: FileName
     """Stem of the file's name."""

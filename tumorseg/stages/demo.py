@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 from typing import NamedTuple
 
+from tumorseg.errors import Stopped
 from tumorseg.planning.overrides import Override
 from tumorseg.reports.results.page import Page, ResultsInput, results_page
 from tumorseg.reports.results.writing import write_page
@@ -68,6 +69,7 @@ def demo(request: DemoRequest) -> Demo:
 
     Raises:
         TumorsegError: a stage failed.
+        Stopped: a signal asked to; the same command goes on.
     """
     home = request.roots.work / "demo"
     roots = Roots(data_root=home / "data", work=home)
@@ -90,6 +92,8 @@ def demo(request: DemoRequest) -> Demo:
     preprocess(PreprocessRequest(roots=roots, plan=written.plan, configurations=("3d_fullres",)))
     logger.info("3/5 train and validate fold 0")
     trained = train(TrainRequest(roots=roots, plan=written.plan, fold="0", device=request.device))
+    if not trained.is_finished:
+        raise Stopped(trained.kept)
     logger.info("4/5 predict %d unseen phantoms", NUM_UNSEEN)
     images, labels, output = unseen / "imagesTr", unseen / "labelsTr", trained.folder.root / "unseen"
     predict(PredictRequest(models=(trained.folder.root,), inputs=(images,), output=output, device=request.device))

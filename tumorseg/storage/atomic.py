@@ -3,18 +3,22 @@
 import errno
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Container, Iterable
 from pathlib import Path
 from threading import Lock
 
 from tumorseg.errors import InputError, StorageError
+from tumorseg.schema.quantities import bytes_text
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Failures of a disk, a quota or a limit that has no room left."""
 ADVICE = {
     errno.EACCES: "ask for the right to write there, or choose another folder",
     errno.EPERM: "ask for the right to write there, or choose another folder",
     errno.EROFS: "the file system is read-only; choose another folder",
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free disk space, or choose another folder"),
+    **dict.fromkeys(FULL, "free disk space, or choose another folder"),
 }
 """What to do about a failure of the system."""
 HTML_ENDINGS = (".html", ".htm")
@@ -31,15 +35,16 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
     Raises:
         StorageError: the disk is full, or the folder cannot be written; nothing is left behind.
     """
-    write_parts(path, [data])
+    write_parts(path, [data], num_bytes=len(data))
 
 
-def write_parts(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+def write_parts(path: Path, parts: Iterable[bytes | memoryview], *, num_bytes: int | None = None) -> None:
     """Write a file as `write_bytes` does, of parts that need not be in memory at once.
 
     Args:
         path: where to.
         parts: made while the file is written; if making one fails, nothing is left behind.
+        num_bytes: of all parts, if that is known, for the error.
 
     Raises:
         StorageError: as from `write_bytes`.
@@ -59,7 +64,10 @@ def write_parts(path: Path, parts: Iterable[bytes | memoryview]) -> None:
         temporary.replace(path)
         temporary = None
     except OSError as error:
-        raise storage_error(path, error) from error
+        if temporary is not None:
+            # First, so that what it took counts as free.
+            temporary.unlink(missing_ok=True)
+        raise storage_error(path, error, num_bytes=num_bytes) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -136,7 +144,23 @@ def umask() -> int:
     return mask
 
 
-def storage_error(path: Path, error: OSError) -> StorageError:
-    """Return the error that tells a user what could not be written, why, and what to do."""
+def storage_error(path: Path, error: OSError, *, num_bytes: int | None = None) -> StorageError:
+    """Return the error that tells a user what could not be written, why, and what to do.
+
+    Args:
+        path: the file or the folder.
+        error: of the system.
+        num_bytes: what was to be written, if that is known.
+    """
     advice = ADVICE.get(error.errno or 0, "check the path, or choose another folder")
-    return StorageError(f"cannot write: {error.strerror or error}; nothing was changed; {advice}", file=path)
+    room = _room(path, num_bytes) if error.errno in FULL and num_bytes is not None else ""
+    return StorageError(f"cannot write: {error.strerror or error}; nothing was changed; {advice}{room}", file=path)
+
+
+def _room(path: Path, num_bytes: int) -> str:
+    """Return how much was to be written, and how much room there is."""
+    try:
+        free = bytes_text(shutil.disk_usage(path.parent).free)
+    except OSError:
+        return f" ({bytes_text(num_bytes)} needed)"
+    return f" ({bytes_text(num_bytes)} needed, {free} free)"

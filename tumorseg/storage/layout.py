@@ -104,6 +104,11 @@ class FoldFolder:
         return self.root / "run.json"
 
     @property
+    def init(self) -> Path:
+        """What was taken over from the weights that `--init` gave."""
+        return self.root / "init.json"
+
+    @property
     def log(self) -> Path:
         """One JSON object an epoch."""
         return self.root / "log.jsonl"
@@ -122,6 +127,26 @@ class FoldFolder:
     def tracking(self) -> Path:
         """What the process that mirrors the training to MLflow had to say."""
         return self.root / "tracking.log"
+
+    @property
+    def alive(self) -> Path:
+        """Sign of life of the process that trains, or how it ended."""
+        return self.root / "alive.json"
+
+    @property
+    def events(self) -> Path:
+        """What befell the training, one JSON object an event."""
+        return self.root / "events.jsonl"
+
+    @property
+    def faults(self) -> Path:
+        """Batches whose loss was not finite."""
+        return self.root / "faults"
+
+    @property
+    def collapsed(self) -> Path:
+        """Files of a first try that was begun again with another seed."""
+        return self.root / "collapsed"
 
     @property
     def progress(self) -> Path:

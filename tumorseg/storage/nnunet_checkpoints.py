@@ -2,7 +2,9 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from pickle import UnpicklingError
+from typing import Any, TypeGuard
+from zipfile import is_zipfile
 
 import numpy as np
 import torch
@@ -40,26 +42,41 @@ class CheckpointNotes(Record, extra="ignore"):
     """Axes of the network's space, plan's order, along which views may be mirrored; none are if it is null."""
 
 
-def load_nnunet_checkpoint(path: Path) -> tuple[dict[str, Tensor], CheckpointNotes]:
-    """Read a `checkpoint_final.pth` or the like; its tensors stay on disk until they are used.
+def load_foreign_checkpoint(path: Path) -> Any:
+    """Read what another program saved with torch; tensors of files in today's format stay on disk until they are used.
 
     Raises:
         StorageError: the file is missing, damaged, or holds objects other than tensors, plain values and numpy's numbers.
     """
     try:
         with torch.serialization.safe_globals(list(NUMPY_GLOBALS)):
-            found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            # Files of torch before 1.6 are no archives, and cannot be mapped.
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except FileNotFoundError:
         raise StorageError("there is no checkpoint; copy the whole model folder", file=path) from None
     except (MemoryError, *DAMAGED) as error:
         if lacks_memory(path, error):
             raise out_of_memory(path, type(error).__name__) from error
-        raise StorageError(_reason(str(error) or type(error).__name__), file=path) from error
+        raise StorageError(_reason(error), file=path) from error
+
+
+def load_nnunet_checkpoint(path: Path) -> tuple[dict[str, Tensor], CheckpointNotes]:
+    """Read a `checkpoint_final.pth` or the like; its tensors stay on disk until they are used.
+
+    Raises:
+        StorageError: the file is missing, damaged, or holds objects other than tensors, plain values and numpy's numbers.
+    """
+    found = load_foreign_checkpoint(path)
     weights = found.get("network_weights") if isinstance(found, dict) else None
-    if not isinstance(weights, dict) or not all(map(_is_weight, weights.items())):
+    if not is_state_dict(weights):
         raise StorageError("found no `network_weights`; expected a checkpoint of nnU-Net v2", file=path)
     notes = {str(key): value for key, value in found.items() if key != "network_weights"}
     return weights, parse_record(CheckpointNotes, notes, source=str(path), error=StorageError)
+
+
+def is_state_dict(value: Any) -> TypeGuard[dict[str, Tensor]]:
+    """Return whether a value holds dense tensors by name, and nothing else."""
+    return isinstance(value, dict) and all(map(_is_weight, value.items()))
 
 
 def _is_weight(entry: tuple[Any, Any]) -> bool:
@@ -67,7 +84,11 @@ def _is_weight(entry: tuple[Any, Any]) -> bool:
     return isinstance(name, str) and isinstance(value, Tensor) and value.layout == torch.strided
 
 
-def _reason(message: str) -> str:
+def _reason(error: Exception) -> str:
+    message = str(error) or type(error).__name__
     if named := re.search(r"GLOBAL ([\w.]+)", message):
         return f"holds objects of {named[1]}, which may run code; expected tensors, plain values and numbers of numpy"
+    if isinstance(error, UnpicklingError):
+        # torch's own message advises to read the file in the way that runs code.
+        return "the checkpoint is damaged, or no file that torch saved; copy it anew"
     return f"the checkpoint is damaged ({message.splitlines()[0]}); copy it anew"

@@ -1,22 +1,21 @@
 """Progress: a bar with an ETA on a terminal, plain lines elsewhere; always on stderr."""
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 import click
 
 from tumorseg.schema.quantities import bytes_text, duration_text
 from tumorseg.storage.disk import WatchBytes
+from tumorseg.tracking.pace import Pace
+from tumorseg.tracking.terminal_line import TerminalLine
 
 LINE_EVERY_S = 10.0
 """Least time between two plain lines."""
-BYTE_BAR_WIDTH = 10
-DRAW_EVERY_S = 0.1
-"""Least time between two drawings of a bar of bytes."""
+BAR_WIDTH, BYTE_BAR_WIDTH = 20, 10
 
 
 class Advance(Protocol):
@@ -44,74 +43,60 @@ def is_quiet() -> bool:
 
 
 @contextmanager
-def progress(title: str, total: int, done: int = 0) -> Iterator[Advance]:
+def progress(title: str, total: int, done: int = 0, *, pace: Pace | None = None) -> Iterator[Advance]:
     """Show the progress of a number of steps.
 
     Args:
         title: what is being done.
         total: number of steps.
         done: steps that were finished before.
+        pace: counts these steps and estimates the time; by the mean of this run's own steps if None.
 
     Yields:
         A function to call after each step.
     """
+    pace = pace or Pace(total, done)
     if _Display.is_quiet:
-        yield lambda text="", /: None
+        yield lambda text="", /: _count(pace)
     elif sys.stderr.isatty():
-        yield from _bar(title, total, done)
+        line = TerminalLine()
+        try:
+            yield _bar(title, pace, line)
+        finally:
+            line.end()
     else:
-        yield _lines(title, total, done)
+        yield _lines(title, pace)
 
 
-class _Pace:
-    """Number of steps done, and the time left at the pace of this run's own steps."""
-
-    def __init__(self, total: int, done: int) -> None:
-        """Start the clock; steps that were finished before say nothing of the pace."""
-        self.count, self._total, self._done, self._started = done, total, done, time.monotonic()
-
-    def step(self) -> str:
-        """Count one more step and return the time that is left, or that was taken."""
-        self.count += 1
-        taken = time.monotonic() - self._started
-        if self.count >= self._total:
-            return f"took {duration_text(taken)}"
-        return f"{duration_text(taken / (self.count - self._done) * (self._total - self.count))} left"
+def _count(pace: Pace) -> None:
+    pace.step()
 
 
-def _bar(title: str, total: int, done: int) -> Iterator[Advance]:
-    # A list, so that the functions below share one changing text.
-    pace, label = _Pace(total, done), [""]
-    # click counts steps of earlier runs into its own estimate, so the time is shown with the text.
-    bar: Any = click.progressbar(
-        length=total,
-        label=title,
-        file=sys.stderr,
-        show_pos=True,
-        show_eta=False,
-        item_show_func=lambda _: label[0],
-        width=30,
-    )
-    with bar as shown:
-        if done:
-            shown.update(done)
+def _bar(title: str, pace: Pace, line: TerminalLine) -> Callable[..., None]:
+    def draw(text: str) -> None:
+        filled = BAR_WIDTH * pace.count // max(pace.total, 1)
+        bar = f"[{'#' * min(filled, BAR_WIDTH):-<{BAR_WIDTH}}]"
+        line.draw("  ".join(filter(None, (f"{title}  {bar}  {pace.count}/{pace.total}", pace.text(), text))))
 
-        def advance(text: str = "", /) -> None:
-            label[0] = f"{pace.step()}  {text}".rstrip()
-            shown.update(1, text)
+    def advance(text: str = "", /) -> None:
+        pace.step()
+        if pace.count >= pace.total or line.is_due():
+            draw(text)
 
-        yield advance
+    if pace.count:
+        draw("")
+    return advance
 
 
-def _lines(title: str, total: int, done: int) -> Callable[..., None]:
-    pace, last = _Pace(total, done), [0.0]
+def _lines(title: str, pace: Pace) -> Callable[..., None]:
+    last = [0.0]
 
     def advance(text: str = "", /) -> None:
         eta, now = pace.step(), time.monotonic()
-        if pace.count < total and now - last[0] < LINE_EVERY_S:
+        if pace.count < pace.total and now - last[0] < LINE_EVERY_S:
             return
         last[0] = now
-        click.echo(f"{title}: {pace.count}/{total}, {eta}{'  ' + text if text else ''}", err=True)
+        click.echo(f"{title}: {pace.count}/{pace.total}, {eta}{'  ' + text if text else ''}", err=True)
 
     return advance
 
@@ -133,7 +118,7 @@ def progress_of_bytes(title: str) -> Iterator[WatchBytes]:
         try:
             yield shown
         finally:
-            shown.end_line()
+            shown.end()
     else:
         yield _ByteLines(title)
 
@@ -182,34 +167,22 @@ class _ByteBar:
     """A line on a terminal that is drawn over and over."""
 
     def __init__(self, title: str) -> None:
-        self._title, self._flow, self._last, self._width = title, _Flow(), 0.0, 0
+        self._title, self._flow, self._line = title, _Flow(), TerminalLine()
 
     def __call__(self, done: int, total: int | None, text: str = "", /) -> None:
-        """Draw the line, unless it was drawn a moment ago; a text stands above it from now on."""
-        now, state = time.monotonic(), self._flow.text(done, total)
+        """Draw the line, unless it was drawn a moment ago; a text stands below what was drawn, and above what will be."""
+        state = self._flow.text(done, total)
         if text:
-            self.end_line()
+            self._line.leave()
             click.echo(f"{self._title}: {text}", err=True)
-        elif done == total or now - self._last >= DRAW_EVERY_S:
-            self._last = now
-            line = f"{self._title}  {_bar_of_bytes(done, total)}  {state}"[: _num_columns() - 1]
-            # Blanks over what is left of a longer line.
-            click.echo(f"\r{line:{self._width}}", nl=False, err=True)
-            self._width = len(line)
+        elif done == total or self._line.is_due():
+            self._line.draw(f"{self._title}  {_bar_of_bytes(done, total)}  {state}")
 
-    def end_line(self) -> None:
-        """Leave the line as it stands, if one was drawn."""
-        if self._width:
-            click.echo(err=True)
-        self._width = 0
+    def end(self) -> None:
+        """Leave the line as it stands."""
+        self._line.end()
 
 
 def _bar_of_bytes(done: int, total: int | None) -> str:
     filled = min(BYTE_BAR_WIDTH * done // total, BYTE_BAR_WIDTH) if total else 0
     return f"[{'#' * filled:-<{BYTE_BAR_WIDTH}}]"
-
-
-def _num_columns() -> int:
-    """Return how wide the terminal is; a longer line would wrap, and could not be drawn over."""
-    # A terminal may not know its size, and say 0.
-    return os.get_terminal_size(sys.stderr.fileno()).columns or 80

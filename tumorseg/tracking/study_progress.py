@@ -1,6 +1,5 @@
 """Progress of a study: trials done, the best so far, and when it will end; a line on a terminal, plain lines elsewhere."""
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ import click
 
 from tumorseg.schema.quantities import duration_text
 from tumorseg.tracking.progress import LINE_EVERY_S, is_quiet
+from tumorseg.tracking.terminal_line import TerminalLine
 
 Tell = Callable[["Standing"], None]
 
@@ -101,19 +101,12 @@ class _Line:
     """A line on a terminal that is drawn over and over."""
 
     def __init__(self, title: str) -> None:
-        self._title, self._pace, self._width = title, _Pace(), 0
+        self._title, self._pace, self._line = title, _Pace(), TerminalLine()
 
     def __call__(self, now: Standing) -> None:
         """Draw the line."""
-        # A longer line would wrap, and could not be drawn over; a terminal may not know its size, and say 0.
-        columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80
-        line = f"{self._title}: {_text(now, self._pace)}"[: columns - 1]
-        # Blanks over what is left of a longer line.
-        click.echo(f"\r{line:{self._width}}", nl=False, err=True)
-        self._width = len(line)
+        self._line.draw(f"{self._title}: {_text(now, self._pace)}")
 
     def end(self) -> None:
         """Leave the line as it stands, if one was drawn."""
-        if self._width:
-            click.echo(err=True)
-        self._width = 0
+        self._line.end()

@@ -82,9 +82,9 @@ def _training(training: Training, task: Task) -> Training:
     # Rather too many epochs than too few: those a schedule bears.
     fitting = [length for length in range(1, part + 1) if part % length == 0 and length <= wanted]
     length = max(fitting, default=1)
-    return training.changed(
-        epochs=total // length, iterations_per_epoch=length, validation_iterations=1, max_hours=None, seed=task.seed
-    )
+    # A trial is as long as its study says, whatever its loss does.
+    own = {"max_hours": None, "early_stop": None, "extension": None, "seed": task.seed}
+    return training.changed(epochs=total // length, iterations_per_epoch=length, validation_iterations=1, **own)
 
 
 def _inner_folds(plan: Plan, split: InnerSplit) -> dict[str, Any]:

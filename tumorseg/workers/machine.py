@@ -9,8 +9,11 @@ from typing import NamedTuple
 _CPUINFO = Path("/proc/cpuinfo")
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 STOPPED = ("T", "t")
 """States of a process that a signal or a debugger has stopped."""
+GONE = ("Z", "X")
+"""States of a process that has ended."""
 
 
 def num_cores() -> int:
@@ -132,6 +135,26 @@ def process_state(process_id: int) -> ProcessState | None:
     waits = any(found[:1] == ["D"] for found in threads)
     letter = "D" if waits and fields[0] not in STOPPED else fields[0]
     return ProcessState(letter, ticks / os.sysconf("SC_CLK_TCK"))
+
+
+def started_ticks(process_id: int) -> int | None:
+    """Return when the system started a process, in ticks since the system itself was; None if it is gone, or the system does not tell.
+
+    References:
+        proc_pid_stat(5): field 22.
+    """
+    fields = _stat_fields(Path(f"/proc/{process_id}/stat"))
+    # A process that has ended and that nobody has asked after is no more than its number.
+    return int(fields[19]) if len(fields) > 19 and fields[0] not in GONE else None
+
+
+def machine_identity() -> str | None:
+    """Return what tells one running system, and the process numbers that are seen in it, from another; None if it does not tell."""
+    try:
+        boot = _BOOT.read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115 (no file that is there)
+    except OSError:
+        return None
 
 
 def _stat_fields(path: Path) -> list[str]:

@@ -218,9 +218,13 @@ def _main_left_out(function: Callable[[Any], Any]) -> Iterator[None]:
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Start processes with SIGINT blocked: Ctrl-C while they import must not fill the screen with their tracebacks."""
-    resource_tracker.ensure_running()  # spawn would start it, and that unblocks SIGINT
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Start processes with signals blocked that reach the whole group: what becomes of their cases is for the parent to say.
+
+    Ctrl-C while they import must not fill the screen with their tracebacks either.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    resource_tracker.ensure_running()  # spawn would start it, and that unblocks the other two
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:

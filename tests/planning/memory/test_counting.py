@@ -11,7 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.planning.measured import equal_cases, fingerprint, made
 from tumorseg.engine.accumulation import backward_in_parts
-from tumorseg.engine.schedules import build_optimizer, optimizer_memory
+from tumorseg.engine.ema import MovingAverage
+from tumorseg.engine.optimizers import build_optimizer, optimizer_memory
+from tumorseg.engine.parameter_groups import parameter_groups
 from tumorseg.errors import PlanError
 from tumorseg.losses.compound import LossValue
 from tumorseg.losses.registry import build_loss
@@ -24,11 +26,13 @@ from tumorseg.planning.memory.fakes import FakeMode
 from tumorseg.planning.memory.rehearsal import setting_of
 from tumorseg.planning.memory.totals import plan_setting, predict_memory
 from tumorseg.planning.options import PlanOptions
+from tumorseg.planning.overrides import apply_overrides, parse_override
 from tumorseg.planning.presets import PRESETS
 from tumorseg.planning.search.counted_rule import with_sums_on_cpu
-from tumorseg.schema.optimizers import AdamW, Sgd
+from tumorseg.schema.optimizers import AdamW, RAdam, Sgd
 from tumorseg.schema.plan import MemoryCount
 from tumorseg.schema.quantities import GB
+from tumorseg.schema.training import Ema
 
 COUNTER = MemoryCounter()
 """A real one, unlike that of other tests."""
@@ -113,7 +117,7 @@ def test_weights_gradients_and_optimizer_are_those_of_real_ones(plans, network):
     count = COUNTER.count(configuration, setting)
     real = build_network(configuration.network, num_channels=2, num_outputs=3).train()
     loss = build_loss(configuration.loss, setting.targets, configuration.spacing_mm)
-    optimizer = build_optimizer(configuration.optimizer, real.parameters())
+    optimizer = build_optimizer(configuration.optimizer, parameter_groups(real, configuration.optimizer, None))
     loss(
         real(torch.randn(2, 2, *configuration.patch_size)), torch.zeros(2, *configuration.patch_size, dtype=torch.long)
     ).total.backward()
@@ -129,14 +133,24 @@ def test_weights_gradients_and_optimizer_are_those_of_real_ones(plans, network):
 
 
 @pytest.mark.parametrize(
-    "spec", [Sgd(), Sgd(momentum=0, nesterov=False), Sgd(weight_decay=0), AdamW(), AdamW(weight_decay=0)]
+    "spec",
+    [
+        Sgd(),
+        Sgd(momentum=0, nesterov=False),
+        Sgd(weight_decay=0),
+        AdamW(),
+        AdamW(weight_decay=0),
+        RAdam(),
+        RAdam(weight_decay=0),
+    ],
 )
 def test_what_an_optimizer_takes_is_what_a_real_step_does(spec):
     sizes = (1000, 5, 700, 128 * 9)
     with AllocationTracker() as tracker:
-        parameters = [torch.nn.Parameter(torch.zeros(size)) for size in sizes]
+        network = torch.nn.ParameterList(torch.nn.Parameter(torch.zeros(size)) for size in sizes)
+        parameters = list(network)
         copy = tracker.live_bytes
-        optimizer = build_optimizer(spec, parameters)
+        optimizer = build_optimizer(spec, parameter_groups(network, spec, None))
         for group in optimizer.param_groups:
             group["foreach"] = True  # what torch does on a GPU
         for parameter in parameters:
@@ -149,6 +163,28 @@ def test_what_an_optimizer_takes_is_what_a_real_step_does(spec):
     takes = optimizer_memory(spec)
     assert kept == copy * (1 + takes.kept) + 512 * takes.counters * len(sizes)
     assert peak == kept + copy * (1 + takes.scratch)
+
+
+def test_a_moving_average_takes_as_much_as_the_weights_and_nothing_in_a_step(plans):
+    plan = plans["plain_unet", "labels"]
+    configuration = plan.configurations["3d_fullres"]
+    plain, averaged = (plan_setting(plan)._replace(has_average=has_average) for has_average in (False, True))
+    without, counted = COUNTER.count(configuration, plain), COUNTER.count(configuration, averaged)
+    assert counted.optimizer_bytes - without.optimizer_bytes == counted.parameters_bytes
+    assert counted.peak_bytes - without.peak_bytes == counted.parameters_bytes
+    with AllocationTracker() as tracker:
+        network = torch.nn.Linear(1000, 10)
+        weights = tracker.live_bytes
+        average = MovingAverage(network, Ema())
+        assert tracker.live_bytes == 2 * weights
+        average.update()
+    assert tracker.peak_bytes == 2 * weights
+
+
+def test_a_plan_says_whether_there_is_a_moving_average(plans):
+    plan = plans["plain_unet", "labels"]
+    with_one = apply_overrides(plan, [parse_override("training.ema={}")])
+    assert [plan_setting(one).has_average for one in (plan, with_one)] == [False, True]
 
 
 @pytest.mark.slow  # a process of its own that imports all of it

@@ -56,7 +56,8 @@ def write_fold(folder: FoldFolder, plan: Plan, *, seed: int, is_finished: bool =
     iterations = plan.training.epochs * plan.training.iterations_per_epoch
     fold = folder.root.name.removeprefix("fold_")
     write_run(folder, plan, begin_run(plan, CONFIGURATION, fold, TrainOptions()))
-    state = {"network": network.state_dict(), "progress": {"iteration": iterations if is_finished else 1}}
+    progress = {"iteration": iterations if is_finished else 1, "losses": []}
+    state = {"network": network.state_dict(), "progress": progress, "length": {"tail": None, "watch": None}}
     save_checkpoint(folder.latest, state)
 
 

@@ -4,13 +4,16 @@ import json
 
 import pytest
 
+from tumorseg.reports.progress_figure import progress_png
 from tumorseg.schema.environments import Environment
+from tumorseg.schema.logs import TrainingEvent
 from tumorseg.schema.metrics import MetricsReport
 from tumorseg.stages.tracking.contents import (
     EPOCHS,
     SAMPLES,
     datasets,
     epoch_points,
+    figures,
     parameters,
     score_points,
     system_points,
@@ -53,6 +56,11 @@ def test_an_epoch_becomes_a_point_of_each_figure_and_the_one_that_says_so_comes_
     }
     assert points[-1].name == EPOCHS
     assert {(point.step, point.time_ms) for point in points} == {(0, 250_500)}
+
+
+def test_the_learning_curve_shows_what_befell_the_training():
+    event = TrainingEvent(kind="divided", iteration=3, message="in 2 parts")
+    assert figures([LOG], [event])["figures/progress.png"] != progress_png([LOG])
 
 
 def test_seconds_by_part_are_points_and_logs_without_them_have_none():

@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from tumorseg.planning.overrides import apply_overrides, parse_override
+from tumorseg.schema.alive import SignOfLife
 from tumorseg.stages.training.train import TrainRequest, train
 from tumorseg.storage.checkpoints import load_checkpoint
-from tumorseg.storage.json_files import write_record
+from tumorseg.storage.json_files import read_record, write_record
 from tumorseg.storage.layout import fold_folder, work_folder
 from tumorseg.tracking.epochs import read_epochs
 
@@ -107,6 +108,30 @@ def assert_same(found, expected):
         assert one["dsc"] == pytest.approx(other["dsc"], abs=1e-3)
 
 
+def test_all_leave_where_a_signal_comes_while_the_first_one_preprocesses(home):
+    cases = work_folder(home.work, home.plan.dataset.name).cases
+    shutil.rmtree(cases, ignore_errors=True)
+    process = home.start("--num-gpus", "2")
+    ends = time.monotonic() + 120
+    while not list(cases.glob("*/*")) and time.monotonic() < ends:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGUSR1)
+    _, told = process.communicate(timeout=MOST_SECONDS)
+    assert process.returncode == 75, told
+    assert "cases of this run are done and kept; the same command goes on" in told
+
+
+def test_all_processes_begin_with_the_weights_that_are_given(home, alone):
+    gentle = apply_overrides(home.plan, [parse_override('training.fine_tuning.freeze=["encoder"]')])
+    write_record(home.work.parent / "together.json", gentle.changed(name="together"))
+    home.train("--num-gpus", "2", "--init", str(alone.folder.root), "--epochs", "1")
+    found, given = (load_checkpoint(one.folder.latest)["network"] for one in (home, alone))
+    frozen = {name for name in given if name.startswith("stages.")}
+    same = {name for name, tensor in given.items() if torch.equal(found[name], tensor)}
+    # Each process adds its share of the gradient, which would not fit weights of its own. The coarsest head is not supervised.
+    assert {name for name in same if not name.startswith("heads.1.")} == frozen
+
+
 def test_processes_end_with_the_command_that_started_them(home):
     process = home.start("--num-gpus", "2", "--epochs", "500")
     home.wait_for_checkpoint()
@@ -153,6 +178,10 @@ def test_a_stopped_process_is_named_and_all_end(home, rank):
     with pytest.raises(AssertionError):
         home.member(1 - rank)
     assert home.num_iterations() % ITERATIONS == 0
+    if rank != 0:
+        # The first process keeps the files, and says in them why it ends itself.
+        sign = read_record(SignOfLife, home.folder.alive)
+        assert (sign.phase, f"id {victim}) has given no sign" in sign.message) == ("failed", True)
 
 
 def nodes_of(home, *arguments):

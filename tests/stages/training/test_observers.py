@@ -3,12 +3,19 @@ import math
 
 import pytest
 
+from tests.engine.phantoms import configuration_of, fit_of, training_of
+from tests.engine.test_ending import ALIKE, STALLING, STANDING
 from tumorseg.engine.learner import StepResult
 from tumorseg.engine.observers import Step
 from tumorseg.schema.logs import EpochLog
-from tumorseg.stages.training.observers import Checkpoints, Messages
+from tumorseg.schema.optimizers import ConstantSchedule
+from tumorseg.stages.training import observers
+from tumorseg.stages.training.observers import Checkpoints, EpochLines, LogFile, Messages, StepBar
 from tumorseg.storage.checkpoints import load_checkpoint
 from tumorseg.storage.layout import FoldFolder
+from tumorseg.tracking.epoch_lines import Bests
+from tumorseg.tracking.epochs import read_epochs
+from tumorseg.tracking.pace import Pace
 
 LOG = EpochLog(
     epoch=0,
@@ -46,3 +53,50 @@ def test_the_best_weights_are_kept_apart_from_the_latest_state(tmp_path):
     assert load_checkpoint(folder.latest)["progress"] == {"iteration": 9}
     checkpoints.on_stop({"progress": {"iteration": 10}})
     assert load_checkpoint(folder.latest) == {"progress": {"iteration": 10}}
+
+
+def test_pictures_are_drawn_now_and_then_and_in_the_end(tmp_path, monkeypatch):
+    # What a picture shows is tested elsewhere, and takes a second to be drawn.
+    monkeypatch.setattr(observers, "progress_png", lambda log, num_epochs, **_: f"{len(log)}/{num_epochs}".encode())
+    folder = FoldFolder(tmp_path)
+    keeper = LogFile(folder, pace=Pace(21))
+    keeper.on_epoch(LOG, {}, False)
+    keeper.on_epoch(LOG.changed(epoch=1, iteration=14), {}, False)
+    assert folder.progress.read_bytes() == b"1/3"
+    keeper.draw()
+    assert folder.progress.read_bytes() == b"2/3"
+    folder.progress.unlink()
+    keeper.draw()  # nothing was logged since
+    assert not folder.progress.exists()
+    assert len(read_epochs(folder.log)) == 2
+
+
+def test_a_picture_that_cannot_be_written_does_not_end_a_training(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(observers, "progress_png", lambda *_, **__: b"png")
+    (tmp_path / "progress.png").mkdir()
+    LogFile(FoldFolder(tmp_path)).on_epoch(LOG, {}, False)
+    assert "the picture cannot be drawn" in caplog.text
+
+
+def test_every_epoch_is_a_line_with_the_best_so_far(caplog):
+    pace = Pace(14)
+    lines = EpochLines(Bests(), pace, training_of(epochs=2, iterations_per_epoch=7))
+    with caplog.at_level(logging.INFO):
+        lines.on_epoch(LOG, {}, False)
+        pace.total = 21  # the end has moved
+        lines.on_epoch(LOG.changed(epoch=1, train_loss=2.0), {}, False)
+    first, second = (record.message for record in caplog.records)
+    assert first.startswith("epoch 1/2  loss 1.000 (best 1.000)")
+    assert second.startswith("epoch 2/3  loss 2.000 (best 1.000)")
+
+
+def test_the_bar_ends_where_a_training_that_stalls_does():
+    texts, configuration = [], configuration_of(2, optimizer=STANDING, schedule=ConstantSchedule())
+    fit = fit_of(configuration, STALLING, ALIKE)
+    pace = Pace(fit.num_iterations)
+    length = fit.learner.optimisation.length
+    fit.observers = (StepBar(texts.append, pace, length=length, iterations_per_epoch=2),)
+    assert pace.total == 20
+    assert fit.run()
+    assert pace.total == 6
+    assert [text.split(",")[0] for text in texts] == ["epoch 1/10"] * 2 + ["epoch 2/10"] * 2 + ["epoch 3/3"] * 2

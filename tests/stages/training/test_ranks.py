@@ -6,7 +6,8 @@ import pytest
 
 from tumorseg.engine.ranks import Ranks
 from tumorseg.errors import PlanError
-from tumorseg.stages.training.ranks import _signal_name, check_shares, is_member, own_device
+from tumorseg.stages.training.launching import _signal_name
+from tumorseg.stages.training.ranks import check_shares, is_member, own_device
 
 
 class Six(Ranks):

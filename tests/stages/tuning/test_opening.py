@@ -4,6 +4,7 @@ import pytest
 
 from tests.stages.selection.conftest import small_plan
 from tumorseg.errors import PlanError
+from tumorseg.schema.training import FineTuning
 from tumorseg.schema.tuning import Study
 from tumorseg.stages.tuning.opening import open_study, study_folder
 from tumorseg.stages.tuning.request import TuneRequest
@@ -83,6 +84,12 @@ def test_another_request_is_refused_in_one_line(request_of, changed, words):
     assert "--study NAME" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert study_folder(request_of()).study.read_bytes() == before
+
+
+def test_a_plan_for_given_weights_is_not_tuned_from_random_ones(request_of, toy):
+    gentle = toy.plan.training.changed(fine_tuning=FineTuning(freeze=("encoder",)))
+    with pytest.raises(PlanError, match=r"tune the plan with training\.fine_tuning=null"):
+        opened(request_of(plan=toy.plan.changed(training=gentle)))
 
 
 def test_a_study_of_another_plan_is_named(request_of, toy):

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tumorseg.engine.execution import PRECISIONS
-from tumorseg.engine.schedules import optimizer_memory
+from tumorseg.engine.optimizers import optimizer_memory
 from tumorseg.losses.registry import build_loss
 from tumorseg.networks.registry import build_network
 from tumorseg.planning.memory.allocations import AllocationTracker, in_blocks
@@ -28,6 +28,8 @@ class Setting(NamedTuple):
     """What it predicts."""
     precision: str
     """`fp32`, `fp16` or `bf16`."""
+    has_average: bool = False
+    """Whether a moving average of the weights is kept beside them."""
 
 
 def setting_of(setting: Setting, configuration: Configuration) -> Setting:
@@ -71,6 +73,9 @@ class Rehearsal:
         # Each weight and each counter is a tensor of its own, and takes whole blocks.
         sizes = [in_blocks(storage_of(parameter).nbytes()) for parameter in self.network.parameters()]
         self.optimizer_bytes = tables_bytes + held.kept * sum(sizes) + held.counters * in_blocks(1) * len(sizes)
+        if setting.has_average:
+            # Updated in place, so that a step takes no more.
+            self.optimizer_bytes += self.parameters_bytes
         # Gradients are still there when the optimizer steps.
         self._step_bytes = (1 + held.scratch) * sum(sizes)
 

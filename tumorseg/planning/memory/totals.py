@@ -42,4 +42,5 @@ def count_configurations(plan: Plan, counter: MemoryCounter) -> dict[str, Memory
 def plan_setting(plan: Plan) -> Setting:
     """Return what a plan's networks are trained on, the channels being those of images."""
     precision = plan.step_precision
-    return Setting(len(plan.dataset.channels), targets_of(plan.dataset), precision)
+    has_average = plan.training.ema is not None
+    return Setting(len(plan.dataset.channels), targets_of(plan.dataset), precision, has_average)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tumorseg.errors import PlanError
+from tumorseg.stages.opening.extending import reached
 from tumorseg.stages.opening.fold_folders import fold_plan, model_folds
-from tumorseg.storage.checkpoints import load_checkpoint
 from tumorseg.storage.layout import FoldFolder
 
 logger = logging.getLogger(__name__)
@@ -53,13 +53,8 @@ def _finished(found: Sequence[FoldFolder]) -> list[FoldFolder]:
 
 
 def is_finished(folder: FoldFolder) -> bool:
-    """Return whether a fold was trained to its planned end."""
-    if not folder.latest.is_file():
-        return False
-    training = fold_plan(folder).training
-    # Mapped, since of all its bytes only the counter is read.
-    done: int = load_checkpoint(folder.latest, is_mapped=True)["progress"]["iteration"]
-    return done >= training.epochs * training.iterations_per_epoch
+    """Return whether a fold was trained to its end, which may be sooner than planned."""
+    return folder.latest.is_file() and reached(folder, fold_plan(folder).training).is_end
 
 
 def weights_file(folder: FoldFolder) -> Path:

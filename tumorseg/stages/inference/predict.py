@@ -26,6 +26,7 @@ from tumorseg.stages.inference.shards import read_shard
 from tumorseg.stages.opening.devices import choose_device
 from tumorseg.stages.opening.loaded import failed_cases
 from tumorseg.stages.opening.stated import Stated
+from tumorseg.stages.opening.stopping import stop_on_signal
 
 logger = logging.getLogger(__name__)
 
@@ -108,6 +109,7 @@ def predict(request: PredictRequest) -> Predicted:
         PlanError: no such model, or several.
         StorageError: another process writes into the folder now.
         TumorsegError: cases failed; all are listed, and the others are written.
+        Stopped: a signal asked to; masks that are done are kept.
     """
     if request.budget is not None:
         return carry_out(_within(request, read_budget(request.budget)), request)
@@ -144,6 +146,7 @@ def _within(request: PredictRequest, budget: Budget) -> Task:
     return Task(request.inputs, request.output, load, partial(within_budget, request=asked, table=table))
 
 
+@stop_on_signal()
 def carry_out(task: Task, options: PredictionOptions) -> Predicted:
     """Segment every case of a task, but those whose files were already made in the same way.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tumorseg.engine.sliding_window import LARGE_SUMS_BYTES, tiling_of
-from tumorseg.errors import InputError, StorageError
+from tumorseg.errors import InputError, Stopped, StorageError
 from tumorseg.schema.base import parse_record
 from tumorseg.schema.dataset import Case
 from tumorseg.schema.targets import targets_of
@@ -27,6 +27,7 @@ from tumorseg.stages.inference.segment_ensemble import has_several_voters
 from tumorseg.stages.inference.shards import Shard, cases_of
 from tumorseg.stages.inference.trained_model import Model
 from tumorseg.stages.opening.reading import expected_bytes
+from tumorseg.stages.opening.stopping import UntilStopped
 from tumorseg.storage.layout import REPORT
 from tumorseg.tracking.progress import progress
 from tumorseg.workers.lanes import run_lanes
@@ -90,6 +91,7 @@ def predict_cases(
         InputError: the folder holds inputs, files that are no results, or a record that cannot be read; the model finds no such
             label; or what is asked for cannot be made of these images.
         StorageError: the folder cannot be written, or another shard makes something else.
+        Stopped: a signal asked to stop before the last case had begun; those that had begun were written.
     """
     check_apart(cases, output)
     chosen = cases_of(filling.shard, cases)
@@ -154,7 +156,7 @@ def _job(ensemble: Ensemble, output: Path, options: PredictOptions, filling: Fil
 
 def _update_all(job: CaseJob, cases: Sequence[Case]) -> list[Outcome[bool]]:
     outcomes: list[Outcome[bool]] = []
-    items = ((case.case_id, case) for case in cases)
+    items = UntilStopped((case.case_id, case) for case in cases)
     with_votes = asks_for_votes(job.ensemble, job.outputs, job.options)
     count = num_lanes(job.ensemble, cases, with_votes=with_votes)
     lanes = run_lanes(partial(update_case, job), items, num_lanes=count, stop=job.ensemble.stop)
@@ -162,6 +164,9 @@ def _update_all(job: CaseJob, cases: Sequence[Case]) -> list[Outcome[bool]]:
         for outcome in lanes:
             outcomes.append(outcome)
             advance(outcome.case_id)
+    if items.has_more:
+        count = sum(isinstance(outcome, Success) for outcome in outcomes)
+        raise Stopped(f"{count} of {len(cases)} cases are predicted and kept")
     return outcomes
 
 

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from typing import NamedTuple, TypeVar
 
+from tumorseg.errors import Stopped
+from tumorseg.stages.opening.stopping import UntilStopped
 from tumorseg.tracking.progress import Advance, progress
 from tumorseg.workers.machine import num_cores
 from tumorseg.workers.outcomes import Failure
@@ -52,17 +54,24 @@ def each_case(
         jobs: processes at most; one per core if None, and never more than there are cases.
         steps: what the progress shows; None for no progress.
         known: the result that an earlier run kept of a task; None where there is work to do.
+
+    Raises:
+        Stopped: a signal asked to stop before the last case had begun; those that had begun came to their end.
     """
     failures: list[Failure] = []
+    count, given = 0, UntilStopped(tasks)
     num_workers = min(jobs or num_cores(), max(1, num_cases))
     with nullcontext(_ignore) if steps is None else progress(steps.title, steps.total, steps.done) as advance:
-        unknown = _unknown(tasks, known, take, advance)
+        unknown = _unknown(given, known, take, advance)
         for outcome in run_cases(work, unknown, num_workers=num_workers, expected_bytes=expected_bytes):
             if isinstance(outcome, Failure):
                 failures.append(outcome)
             else:
                 take(outcome.case_id, outcome.value)
+                count += 1
             advance(outcome.case_id if steps and steps.are_named else "")
+    if given.has_more:
+        raise Stopped(f"{count} of {num_cases} cases of this run are done and kept")
     return failures
 
 

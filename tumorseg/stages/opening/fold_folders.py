@@ -46,6 +46,8 @@ class Run(Record):
     """What train was given beside the plan."""
     previous: str | None = None
     """Identity of the trained previous model whose segmentations a cascade is shown."""
+    init: str | None = None
+    """Hash of the file of weights that it was begun with; null: weights follow from the seed."""
     tumorseg_version: str = __version__
     """Version that began it."""
 
@@ -87,6 +89,8 @@ def move_aside(folder: FoldFolder) -> None:
 def check_begun(folder: FoldFolder, run: Run) -> None:
     """Check that a run can go on in a folder, if a training was begun there; options that are not given are those of then.
 
+    A number of epochs alone may differ; that is for `check_epochs` of `extending` to judge.
+
     Raises:
         PlanError: the folder holds another plan's training, or one with other options.
     """
@@ -103,15 +107,22 @@ def check_begun(folder: FoldFolder, run: Run) -> None:
             f"{folder.root} was begun with the segmentations of another training of the previous configuration "
             f"({before.previous}) than there is now ({run.previous}); give --restart to move the earlier training aside"
         )
-    given = run.options.model_dump(exclude_none=True)
-    if given.items() - before.options.model_dump().items():
+    if run.init is not None and run.init != before.init:
+        was = "weights that follow from the seed" if before.init is None else f"another file ({before.init})"
         raise PlanError(
-            f"{folder.root} was begun with {_given(before.options)}, now {_given(run.options)} is asked for; "
+            f"{folder.root} was begun with {was}, not with the one that --init names ({run.init}); leave out --init to continue, or give "
+            "--restart to move the earlier training aside"
+        )
+    given = run.options.model_dump(exclude_none=True)
+    if dict(given.items() - before.options.model_dump().items()).keys() - {"epochs"}:
+        raise PlanError(
+            f"{folder.root} was begun with {options_text(before.options)}, now {options_text(run.options)} is asked for; "
             "give the same options or none to continue, or --restart to move the earlier training aside"
         )
 
 
-def _given(options: TrainOptions) -> str:
+def options_text(options: TrainOptions) -> str:
+    """Return options as they are given on the command line."""
     given = options.model_dump(exclude_none=True)
     return ", ".join(f"--{name.replace('_', '-')} {value}" for name, value in given.items()) or "no options"
 
@@ -119,10 +130,12 @@ def _given(options: TrainOptions) -> str:
 def resolve_options(plan: Plan, options: TrainOptions) -> Plan:
     """Return the plan with train's own options in place.
 
-    An explicit length puts a planned `max_hours` out of force.
+    An explicit length puts a planned `max_hours` out of force, and an extension.
     """
     names = {"epochs": "epochs", "iterations": "iterations_per_epoch", "max_hours": "max_hours", "seed": "seed"}
     given = {names[name]: value for name, value in options.model_dump(exclude_none=True).items()}
+    if {"epochs", "max_hours"} & given.keys():
+        given["extension"] = None
     if {"epochs", "iterations_per_epoch"} & given.keys():
         given.setdefault("max_hours", None)
     return plan.changed(training=plan.training.changed(**given))

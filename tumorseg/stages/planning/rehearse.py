@@ -13,7 +13,7 @@ from tumorseg.engine.sliding_window import tiling_of
 from tumorseg.errors import TrainingError
 from tumorseg.planning.memory.rehearsal import Setting
 from tumorseg.schema.plan import Configuration
-from tumorseg.schema.training import Precisions, Training
+from tumorseg.schema.training import Ema, Precisions, Training
 
 WARM_UP, TIMED = 1, 3
 """Steps before the clock runs, and under it."""
@@ -101,7 +101,8 @@ def noise_learner(configuration: Configuration, setting: Setting, device: str) -
     # A processor has no scaler for fp16.
     on_cpu: Literal["fp32", "bf16"] = "bf16" if setting.precision == "bf16" else "fp32"
     precision = Precisions.model_validate({"cpu": on_cpu, "cuda": setting.precision})
-    training = Training(epochs=1, iterations_per_epoch=10, validation_iterations=1, precision=precision)
+    ema = Ema() if setting.has_average else None
+    training = Training(epochs=1, iterations_per_epoch=10, validation_iterations=1, precision=precision, ema=ema)
     learner = Learner(
         configuration, training, num_channels=setting.num_channels, targets=setting.targets, device=device
     )

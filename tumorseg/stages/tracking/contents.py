@@ -7,9 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tumorseg.reports.figures import losses_png, progress_png
+from tumorseg.reports.figures import losses_png
+from tumorseg.reports.progress_figure import progress_png
 from tumorseg.schema.base import record_hash
 from tumorseg.schema.environments import Environment
+from tumorseg.schema.logs import TrainingEvent
 from tumorseg.schema.metrics import MetricsReport
 from tumorseg.schema.plan import Plan
 from tumorseg.stages.opening.fold_folders import Run
@@ -102,6 +104,7 @@ def documents(folder: FoldFolder, fingerprint: Path) -> dict[str, bytes]:
     files = {
         "plan.json": folder.plan,
         "run.json": folder.run,
+        "init.json": folder.init,
         "environment.json": folder.environment,
         "fingerprint.json": fingerprint,
         METRICS: folder.metrics,
@@ -109,9 +112,10 @@ def documents(folder: FoldFolder, fingerprint: Path) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in files.items() if path.is_file()}
 
 
-def figures(epochs: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
-    """Return the pictures of a training so far, by name of the file to be sent."""
-    return {"figures/progress.png": progress_png(epochs), "figures/losses.png": losses_png(epochs)}
+def figures(epochs: Sequence[Mapping[str, Any]], events: Iterable[TrainingEvent]) -> dict[str, bytes]:
+    """Return the pictures of a training so far, with what befell it, by name of the file to be sent."""
+    progress = progress_png(epochs, events=[event.model_dump() for event in events])
+    return {"figures/progress.png": progress, "figures/losses.png": losses_png(epochs)}
 
 
 def model_document(folder: FoldFolder, run: Run) -> bytes:

@@ -7,6 +7,7 @@ import statistics
 from pathlib import Path
 from typing import NamedTuple
 
+from tumorseg.engine.ending import logged_num_iterations
 from tumorseg.errors import TumorsegError
 from tumorseg.schema.metrics import MetricsReport
 from tumorseg.schema.plan import Plan
@@ -31,6 +32,7 @@ from tumorseg.stages.tracking.contents import (
 from tumorseg.storage.json_files import read_record
 from tumorseg.storage.layout import FoldFolder, WorkFolder, work_folder
 from tumorseg.tracking.epochs import read_epochs
+from tumorseg.tracking.events import read_events
 from tumorseg.tracking.mlflow_runs import RunKey, Status, Tracker
 
 logger = logging.getLogger(__name__)
@@ -72,11 +74,6 @@ class Mirror:
         self._tracker: Tracker | None = None
         self._run = self._parent = ""
 
-    @property
-    def num_iterations(self) -> int:
-        """Return the planned number of steps."""
-        return self._plan.training.epochs * self._plan.training.iterations_per_epoch
-
     def send(self, *, is_running: bool, with_pictures: bool = True) -> Sent:
         """Send what is missing.
 
@@ -94,10 +91,11 @@ class Mirror:
         missing = [point for point in epoch_points(epochs, self._environment) if point.step > there]
         tracker.add_points(self._run, missing)
         self._send_samples(tracker)
-        is_finished = bool(epochs) and epochs[-1]["iteration"] >= self.num_iterations
+        logged = epochs[-1].get("num_iterations") if epochs else None
+        is_finished = bool(epochs) and epochs[-1]["iteration"] >= logged_num_iterations(self._plan.training, logged)
         files = documents(self.folder, self._work.fingerprint)
         if with_pictures and epochs:
-            files |= figures(epochs)
+            files |= figures(epochs, read_events(self.folder.events))
         # Not before it has ended: the checkpoint of the last epoch is written after its line of the log.
         has_model = is_finished and not is_running
         if has_model:

@@ -7,7 +7,9 @@ from itertools import count, islice
 from tumorseg.engine.batches import TRAINING
 from tumorseg.engine.feed import Feeds, Place
 from tumorseg.engine.learner import Learner
+from tumorseg.errors import Stopped
 from tumorseg.schema.training import Training
+from tumorseg.stages.opening.stopping import is_stop_asked
 
 # Steps that are not timed, most that are, and seconds after which a slow machine has shown enough.
 WARM_UP, MOST_STEPS, TIMED_S = 2, 12, 12.0
@@ -29,6 +31,9 @@ def seconds_per_step(learner: Learner, feeds: Feeds) -> float:
     Args:
         learner: whose weights the steps change.
         feeds: batches of the training.
+
+    Raises:
+        Stopped: a signal asked to.
     """
     times: list[float] = []
     # Without an end, so that patches are read beside the last steps as beside the first.
@@ -40,6 +45,8 @@ def seconds_per_step(learner: Learner, feeds: Feeds) -> float:
             began, ended = ended, time.perf_counter()
             times.append(ended - began)
             # Asked in all processes alike: each step needs all of them.
+            if learner.ranks.any(is_stop_asked()):
+                raise Stopped("steps were only timed, and there is no checkpoint yet")
             if learner.ranks.any(sum(times[WARM_UP:]) > TIMED_S):
                 break
     timed = times[WARM_UP:]
@@ -68,4 +75,5 @@ def fit_to_hours(training: Training, step_s: float, *, has_validation: bool) -> 
         steps = max(1, min(steps, int((budget - EPOCH_OVERHEAD_S) / cost)))
     validation = max(1, round(share * steps))
     length = {"epochs": epochs, "iterations_per_epoch": steps, "validation_iterations": validation}
-    return training.changed(**length)
+    # The hours are those of the whole training, in one piece.
+    return training.changed(extension=None, **length)

@@ -26,6 +26,7 @@ from tumorseg.stages.opening.loaded import (
     open_planned_dataset,
 )
 from tumorseg.stages.opening.reading import expected_bytes, largest_first, read_case_image, read_case_indices
+from tumorseg.stages.opening.stopping import stop_on_signal
 from tumorseg.storage.cases import CaseArrays, case_key, is_stored, remove_stale, store_case
 from tumorseg.storage.file_warnings import captured_warnings
 from tumorseg.storage.hashing import FileState, HashCache, check_unchanged
@@ -88,6 +89,7 @@ class Seen(NamedTuple):
     """Cases of which has been said what there is to say."""
 
 
+@stop_on_signal()
 def preprocess(request: PreprocessRequest) -> dict[str, StoredCases]:
     """Preprocess every case that is not in the store yet.
 
@@ -97,6 +99,7 @@ def preprocess(request: PreprocessRequest) -> dict[str, StoredCases]:
     Raises:
         PlanError: the dataset's content is not what was planned.
         TumorsegError: cases failed; all are listed, and the others are stored.
+        Stopped: a signal asked to; what is done is kept.
     """
     plan = request.plan
     dataset = open_planned_dataset(plan, request.roots, request.dataset)

@@ -6,13 +6,11 @@ import logging
 import os
 import platform
 import signal
-import socket
-import subprocess
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -23,7 +21,7 @@ import torch.distributed
 from torch.distributed.rendezvous import rendezvous
 
 from tumorseg.engine.ranks import ALONE, ProcessRanks, Ranks
-from tumorseg.errors import PlanError, TrainingError, TumorsegError
+from tumorseg.errors import PlanError, Stopped, TrainingError, TumorsegError
 
 logger = logging.getLogger(__name__)
 
@@ -35,10 +33,8 @@ JOINING = timedelta(minutes=5)
 """Most that the processes wait for each other in the beginning."""
 TRANSFER = timedelta(minutes=60)
 """Most that a process waits in a transfer; the others' signs of life say sooner that one is lost."""
-CHECKPOINTED = 75
-"""Exit code of a training that a signal stopped after a checkpoint."""
-GRACE_S = 8.0
-"""For the others to end by themselves once one has failed."""
+STOPPED = "stopped"
+"""What the first process tells the others where a signal ends it before they are needed."""
 
 
 class Watch:
@@ -59,6 +55,9 @@ class Watch:
         self._answered = time.monotonic()
         """When the store answered last."""
         self._parent = os.getppid()
+        self.on_loss: Callable[[str], None] = _unheard
+        """Told why this process is about to end, since one of the others or the store is lost."""
+        self._leaving = threading.Lock()
         for task in (self._beat, self._judge):
             threading.Thread(target=task, daemon=True).start()
 
@@ -120,10 +119,16 @@ class Watch:
 
     def _leave(self, lost: str) -> None:
         # Not an exception: the main thread waits in a transfer that nobody will end.
-        if not self._ends.is_set():
+        # Whichever thread is second waits for the end that the first one makes.
+        with self._leaving:
+            if self._ends.is_set():
+                return
             sys.stderr.write(f"error: {lost}; the training ends here; the same command goes on from its checkpoint\n")
             sys.stderr.flush()
-            os._exit(1)
+            try:
+                self.on_loss(f"{lost}; the same command goes on")
+            finally:
+                os._exit(1)
 
     def _loss_of(self, rank: int) -> str:
         """Return what befell a process, if something did."""
@@ -142,6 +147,10 @@ class Watch:
         if now - since < (SILENCE_S if beat else JOINING.total_seconds()):
             return ""
         return _describe_loss(rank, beat) if beat else f"process {rank} has not begun"
+
+
+def _unheard(_lost: str) -> None:
+    """Tell nobody: the first process alone keeps files."""
 
 
 def _has_agent() -> bool:
@@ -195,6 +204,11 @@ def joined(device: str) -> Iterator[tuple[Ranks, Watch | None]]:
         raise TrainingError(f"the processes of this training do not find each other: {error}") from error
     try:
         yield ProcessRanks(), watch
+    except Stopped:
+        if rank == 0:
+            watch.tell(STOPPED)
+        _part(watch)
+        raise
     except TumorsegError as error:
         watch.end(str(error))
         raise
@@ -206,9 +220,14 @@ def joined(device: str) -> Iterator[tuple[Ranks, Watch | None]]:
         time.sleep(SILENCE_S + 3 * BEAT_S)
         raise TrainingError(f"a transfer between the processes of this training failed: {error}") from error
     else:
-        watch.end()
-        watch.wait_for_others()
-        torch.distributed.destroy_process_group()
+        _part(watch)
+
+
+def _part(watch: Watch) -> None:
+    """Take leave of the others, who are done as well or come to know of it."""
+    watch.end()
+    watch.wait_for_others()
+    torch.distributed.destroy_process_group()
 
 
 def _is_of_transfer(error: Exception) -> bool:
@@ -257,78 +276,3 @@ def check_shares(batch_size: int, ranks: Ranks) -> None:
 def is_member() -> bool:
     """Return whether this process was started as one of several."""
     return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
-def launch(arguments: Sequence[str], num_processes: int) -> int:
-    """Run a command in several processes of this machine, and end all if one is lost.
-
-    Args:
-        arguments: of the command `tumorseg`.
-        num_processes: how many.
-
-    Returns:
-        The exit code of a process that failed, else of process 0.
-
-    Raises:
-        TrainingError: a process was killed, or failed.
-    """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    threads = str(max(1, (os.cpu_count() or 1) // num_processes))
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(num_processes)}
-    processes: list[subprocess.Popen[bytes]] = []
-    before = signal.signal(signal.SIGTERM, lambda *_: _pass_on(processes, signal.SIGTERM))
-    for rank in range(num_processes):
-        own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-        # Without torch's own lines of where in C++ a connection broke; what it means is said in words.
-        quiet = {"TORCH_CPP_LOG_LEVEL": "ERROR"}
-        environment = {"OMP_NUM_THREADS": threads, **quiet, **os.environ, **common, **own}
-        command = [sys.executable, "-m", "tumorseg", *arguments]
-        # The others have nothing to print: what went wrong they say on stderr.
-        output = None if rank == 0 else subprocess.DEVNULL
-        processes.append(subprocess.Popen(command, env=environment, stdout=output))
-    try:
-        return _outcome(processes)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        _end(processes)
-
-
-def _outcome(processes: "Sequence[subprocess.Popen[bytes]]") -> int:
-    """Wait for all processes, or for the first that fails."""
-    while True:
-        codes = [process.poll() for process in processes]
-        for rank, code in enumerate(codes):
-            if code is not None and code < 0:
-                raise TrainingError(
-                    f"process {rank} (id {processes[rank].pid}) was killed by {_signal_name(-code)}; the training ends "
-                    "here; the same command goes on from its checkpoint"
-                )
-            # Its own words are on stderr.
-            if code not in (None, 0, CHECKPOINTED):
-                return code
-        if None not in codes:
-            return codes[0] or 0
-        time.sleep(0.2)
-
-
-def _signal_name(number: int) -> str:
-    """Return the name of a signal; real-time ones between the first and the last have none."""
-    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
-
-
-def _pass_on(processes: "Sequence[subprocess.Popen[bytes]]", number: int) -> None:
-    for process in processes:
-        if process.poll() is None:
-            process.send_signal(number)
-
-
-def _end(processes: "Sequence[subprocess.Popen[bytes]]") -> None:
-    """Give the others time to end by themselves, then end them."""
-    ends = time.monotonic() + GRACE_S
-    while any(process.poll() is None for process in processes) and time.monotonic() < ends:
-        time.sleep(0.1)
-    _pass_on(processes, signal.SIGKILL)
-    for process in processes:
-        process.wait()

@@ -1,5 +1,6 @@
 """What `train` is asked for, and what it gives."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import Field
@@ -27,6 +28,8 @@ class TrainRequest(Record):
     """Overrides of the plan, resolved once into the fold's own plan."""
     device: str | None = None
     """`cpu`, `cuda`, `cuda:1`, …; the best there is if None."""
+    init: Path | None = None
+    """Model or file whose weights a training is begun with; one that goes on with a checkpoint needs it no more."""
     restart: bool = False
     """Move an earlier training aside."""
     has_validation: bool = True
@@ -50,3 +53,5 @@ class Trained(NamedTuple):
     """False if a signal ended it early; the same command goes on."""
     metrics: MetricsReport | None
     """Of the held-out cases; None with `--fold all`, without validation, or if not finished."""
+    kept: str = ""
+    """What a signal did not lose, in words; empty if it is finished, and of all processes that train together but the first."""

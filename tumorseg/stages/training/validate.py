@@ -6,6 +6,7 @@ from tumorseg.errors import PlanError, StorageError
 from tumorseg.reports.results.page import ResultsInput, results_page
 from tumorseg.schema.base import Record
 from tumorseg.schema.cases import reading_of
+from tumorseg.schema.initial_weights import OUTCOMES, InitialWeights
 from tumorseg.schema.metrics import MetricsReport
 from tumorseg.schema.targets import targets_of
 from tumorseg.stages.evaluation.case_scoring import Scoring
@@ -20,7 +21,9 @@ from tumorseg.stages.inference.predict_cases import Filling, predict_cases
 from tumorseg.stages.opening.devices import choose_device
 from tumorseg.stages.opening.fold_folders import Run, fold_plan, read_run
 from tumorseg.stages.opening.loaded import Roots, check_content, open_planned_dataset
+from tumorseg.stages.opening.stopping import stop_on_signal
 from tumorseg.stages.training.cascade import known_to
+from tumorseg.storage.json_files import read_record
 from tumorseg.storage.layout import ALL_CASES, FoldFolder, ScoresFolder
 from tumorseg.storage.locks import hold_folder
 from tumorseg.tracking.epochs import read_epochs
@@ -39,6 +42,7 @@ class ValidateRequest(Record):
     """Where the dataset is, if it moved."""
 
 
+@stop_on_signal()
 def validate(request: ValidateRequest) -> MetricsReport:
     """Segment the cases that a fold did not train on, into its `validation` folder, and score them there.
 
@@ -51,6 +55,7 @@ def validate(request: ValidateRequest) -> MetricsReport:
         PlanError: the folder is no fold, or one that trained on every case, or the dataset is not what was planned.
         StorageError: another process writes into the `validation` folder now.
         TumorsegError: cases failed; all are listed, and the others are scored.
+        Stopped: a signal asked to; masks that are done are kept.
     """
     folder = FoldFolder(request.model)
     run = read_run(folder)
@@ -80,10 +85,20 @@ def _validate(request: ValidateRequest, folder: FoldFolder, run: Run) -> Metrics
     content = ResultsInput(
         title=f"{model.plan.name}, fold {run.fold}",
         subtitle=f"Held-out cases of {model.plan.dataset.name}",
-        facts=plan_facts(fold_plan(folder), run.configuration, fold=int(run.fold)),
+        facts=plan_facts(fold_plan(folder), run.configuration, fold=int(run.fold)) | _initial_facts(folder),
         log=read_epochs(folder.log),
     )
     page = results_page(with_pictures(content, outcome.report, shown))
     write_results(Results(outcome.report, page=page), folder.validation)
     check_outcome(outcome, folder.validation)
     return outcome.report
+
+
+def _initial_facts(folder: FoldFolder) -> dict[str, list[tuple[str, str]]]:
+    """Return what a report says of the weights that a training was begun with; nothing where they followed from the seed."""
+    if not folder.init.is_file():
+        return {}
+    found = read_record(InitialWeights, folder.init, error=StorageError)
+    counts = ", ".join(f"{found.count(outcome)} {outcome}" for outcome in OUTCOMES)
+    facts = [("File", found.source), ("Layout", found.layout), ("Tensors", counts)]
+    return {"Initial weights": [*facts, *(("Note", warning) for warning in found.warnings)]}

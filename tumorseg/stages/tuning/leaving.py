@@ -1,43 +1,29 @@
-"""Asking a process of a study to leave: by SIGTERM, or because the one that started it is gone."""
+"""Asking a process of a study to leave: by a signal, or because the one that started it is gone."""
 
 import os
-import signal
 import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+
+from tumorseg.stages.opening.stopping import Wish, stop_on_signal
 
 GREETING = b"local\n"
 """First line on the standard input of a worker that is to end with it; any other input means nothing."""
 
 
-@dataclass
-class Leave:
-    """Whether this process is to leave; no event, whose lock a signal could find held by the thread that it interrupts."""
-
-    is_asked: bool = False
-
-    def ask(self) -> None:
-        """Ask it to."""
-        self.is_asked = True
-
-
 @contextmanager
-def leaving_on_signal() -> Iterator[Leave]:
-    """Turn SIGTERM into a wish meanwhile, where signals can be caught (the main thread)."""
-    leave = Leave()
+def leaving_on_signal() -> Iterator[Wish]:
+    """Turn SIGTERM and SIGUSR1 into a wish meanwhile, where signals can be caught (the main thread); elsewhere it is the thread's own."""
     if threading.current_thread() is not threading.main_thread():
-        yield leave
+        yield Wish()
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: leave.ask())
-    try:
-        yield leave
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    # The same that preprocessing and prediction ask for, so that a task is left there too.
+    with stop_on_signal() as wish:
+        yield wish
 
 
-def leave_with_parent(leave: Leave, descriptor: int) -> None:
+def leave_with_parent(leave: Wish, descriptor: int) -> None:
     """Ask a process to leave once the coordinator that started it is gone, however it went: the system closes the pipe between them.
 
     Args:
@@ -48,7 +34,7 @@ def leave_with_parent(leave: Leave, descriptor: int) -> None:
         threading.Thread(target=_wait_for_end, args=(leave, descriptor), daemon=True).start()
 
 
-def _wait_for_end(leave: Leave, descriptor: int) -> None:
+def _wait_for_end(leave: Wish, descriptor: int) -> None:
     # Not through sys.stdin, whose lock Python wants at its end.
     if os.read(descriptor, len(GREETING)) != GREETING:
         return

@@ -67,6 +67,12 @@ def open_study(request: TuneRequest, folder: StudyFolder, device: str) -> Opened
         PlanError: the folder holds another study, or what is asked for does not go with the plan.
         InputError: the dataset is not there.
     """
+    fine_tuning = request.plan.training.fine_tuning
+    if fine_tuning is not None and fine_tuning.needs_weights:
+        raise PlanError(
+            f"plan {request.plan.name} has training.fine_tuning with freeze or layer_decay, and trials begin with random weights; tune "
+            "the plan with training.fine_tuning=null, and set it again in the plan that comes of it"
+        )
     dataset = open_planned_dataset(request.plan, request.roots, request.dataset)
     groups = {case.case_id: case.group for case in dataset.cases}
     before = read_study(folder, __version__) if folder.is_there() else None

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tumorseg import __version__
-from tumorseg.errors import StorageError, TumorsegError
+from tumorseg.errors import Stopped, StorageError, TumorsegError
 from tumorseg.schema.tuning import Ended, Ending, Score, Task
+from tumorseg.stages.opening.stopping import Wish
 from tumorseg.stages.tuning.beats import USUAL_PACE, Pace, beating
-from tumorseg.stages.tuning.leaving import Leave, leave_with_parent, leaving_on_signal
+from tumorseg.stages.tuning.leaving import leave_with_parent, leaving_on_signal
 from tumorseg.storage.atomic import remove_file
 from tumorseg.storage.study_attempts import append_score, begin_attempt, previous_attempt, write_ended
 from tumorseg.storage.study_folder import StudyFolder, read_study
@@ -45,7 +46,7 @@ Do = Callable[[Task, Attempt], Iterator[Score]]
 class _Lookout:
     """Why a task is to be left, if it is."""
 
-    def __init__(self, folder: StudyFolder, claim: Claim, leave: Leave, look_s: float) -> None:
+    def __init__(self, folder: StudyFolder, claim: Claim, leave: Wish, look_s: float) -> None:
         self._flag, self._claim, self._leave = folder.stop(claim.task.stem), claim, leave
         self._look_s, self._looked_s = look_s, time.monotonic()
         self._reason: Ending | None = None
@@ -75,7 +76,7 @@ class _Lookout:
 def work(folder: StudyFolder, do: Do, *, pace: Pace = USUAL_PACE, stdin: int | None = 0) -> bool:
     """Take on tasks of a study until it is over, or this process is asked to leave.
 
-    SIGTERM, or the end of the coordinator that started this process, lets the task come to a checkpoint and gives it back.
+    SIGTERM, SIGUSR1, or the end of the coordinator that started this process, lets the task come to a checkpoint and gives it back.
 
     Args:
         folder: of the study, on this machine or on a drive that it shares.
@@ -101,7 +102,7 @@ def work(folder: StudyFolder, do: Do, *, pace: Pace = USUAL_PACE, stdin: int | N
         return not leave.is_asked
 
 
-def _claims(folder: StudyFolder, worker: str, leave: Leave, poll_s: float) -> Iterator[Claim]:
+def _claims(folder: StudyFolder, worker: str, leave: Wish, poll_s: float) -> Iterator[Claim]:
     """Yield one task after the other as they come."""
     has_told = False
     while not leave.is_asked and not folder.is_closed():
@@ -124,6 +125,9 @@ def _carry_out(folder: StudyFolder, claim: Claim, do: Do, lookout: _Lookout) -> 
     logger.info("%s, attempt %d: at rung %d of %d", task.stem, number + 1, len(known), len(task.rungs))
     try:
         ended = _answer(do(task, attempt), place.values, task.rungs[len(known) :], lookout)
+    except Stopped:
+        # While cases were preprocessed or predicted; what is done of them is kept.
+        ended = Ended(state="released")
     except KeyboardInterrupt:
         # Given back at once; nobody waits for the end of the lease.
         if claim.holds():

@@ -1,0 +1,1 @@
+"""What runs, what ran, and whether this machine can: signs of life, `status`, `doctor`."""

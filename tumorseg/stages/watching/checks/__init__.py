@@ -1,0 +1,1 @@
+"""Checks of `doctor`: each takes what was measured and returns what it means."""

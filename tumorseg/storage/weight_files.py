@@ -1,0 +1,64 @@
+"""Files of weights of any origin: tensors by name, without running any code from the file."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tumorseg.errors import StorageError
+from tumorseg.storage.nnunet_checkpoints import is_state_dict, load_foreign_checkpoint
+
+SAFETENSORS = ".safetensors"
+PLACES = ("network", "network_weights", "state_dict", "model_state_dict", "model", "net", "weights")
+"""Where a checkpoint may hold its state dict: tumorseg's, nnU-Net's and nnssl's, Lightning's, and common habits."""
+ADAPTATION = "nnssl_adaptation_plan"
+"""Where nnssl says what the parts of the network are called."""
+
+
+class WeightFile(NamedTuple):
+    """Contents of a file of weights."""
+
+    tensors: dict[str, Tensor]
+    """By their names in the file."""
+    adaptation: dict[str, Any]
+    """nnssl's notes on the parts of the network; empty in other files."""
+
+
+def read_weights(path: Path) -> WeightFile:
+    """Read the tensors of a .safetensors file, or of a checkpoint or state dict that torch saved.
+
+    Raises:
+        StorageError: the file is missing or damaged, holds objects other than tensors and plain values, or no state dict.
+    """
+    if not path.is_file():
+        raise StorageError("there is no such file; give a model folder, or a file of weights", file=path)
+    if path.suffix.lower() == SAFETENSORS:
+        return WeightFile(_read_safetensors(path), {})
+    found = load_foreign_checkpoint(path)
+    adaptation = found.get(ADAPTATION) if isinstance(found, dict) else None
+    return WeightFile(_state_dict_in(found, path), adaptation if isinstance(adaptation, dict) else {})
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise StorageError(f"the file is damaged ({error}); copy it anew", file=path) from error
+
+
+def _state_dict_in(found: Any, path: Path) -> dict[str, Tensor]:
+    places = [found, *(found.get(place) for place in PLACES)] if isinstance(found, dict) else []
+    for value in places:
+        if is_state_dict(value) and value:
+            return value
+    what = (
+        f"a dictionary of {', '.join(map(str, list(found)[:8])) or 'nothing'}"
+        if isinstance(found, dict)
+        else type(found).__name__
+    )
+    raise StorageError(
+        f"found {what}; expected tensors by name, alone or under one of {', '.join(PLACES)}; save the network's state_dict()",
+        file=path,
+    )
