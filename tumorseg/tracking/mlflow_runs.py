@@ -92,7 +92,7 @@ class Tracker:
         self.uri = uri
         for name, value in PATIENCE.items():
             os.environ.setdefault(name, value)
-        with self._errors(), _one_at_a_time(uri):
+        with _told_in_one_line(self.uri), _one_at_a_time(uri):
             from mlflow.exceptions import MlflowException
             from mlflow.tracking import MlflowClient
 
@@ -125,7 +125,7 @@ class Tracker:
             parent: id of the run that it lies below.
             is_alone: whether no other process can make it now, so that there is nobody to wait for.
         """
-        with self._errors(), _one_at_a_time(self.uri):
+        with _told_in_one_line(self.uri), _one_at_a_time(self.uri):
             if known := self._runs(key.identity):
                 return known[0]
             own = {IDENTITY: key.identity} | ({} if parent is None else {"mlflow.parentRunId": parent})
@@ -148,7 +148,7 @@ class Tracker:
         """Set the parameters that a run does not have yet; MLflow never changes one."""
         from mlflow.entities import Param
 
-        with self._errors():
+        with _told_in_one_line(self.uri):
             there = self._client.get_run(run).data.params
             named = {metric_name(name): value[:MOST_CHARACTERS] for name, value in parameters.items()}
             missing = [Param(name, value) for name, value in named.items() if name not in there]
@@ -157,7 +157,7 @@ class Tracker:
 
     def last_step(self, run: str, name: str) -> int:
         """Return the last step of a metric that counts what was sent; -1 if there is none."""
-        with self._errors():
+        with _told_in_one_line(self.uri):
             # What counts something holds one more than its last step; a history grows for days.
             return round(self._client.get_run(run).data.metrics.get(metric_name(name), 0.0)) - 1
 
@@ -166,13 +166,13 @@ class Tracker:
         from mlflow.entities import Metric
 
         metrics = [Metric(metric_name(point.name), point.value, point.time_ms, point.step) for point in points]
-        with self._errors():
+        with _told_in_one_line(self.uri):
             for chunk in _chunks(metrics, MOST_POINTS):
                 self._client.log_batch(run, metrics=chunk)
 
     def sent_files(self, run: str) -> dict[str, str]:
         """Return the hash of every file that was sent, by name."""
-        with self._errors():
+        with _told_in_one_line(self.uri):
             found: dict[str, str] = json.loads(self._client.get_run(run).data.tags.get(FILES, "{}"))
             return found
 
@@ -184,7 +184,7 @@ class Tracker:
             files: hash and content by path.
         """
         sent = self.sent_files(run)
-        with self._errors(), tempfile.TemporaryDirectory() as parent:
+        with _told_in_one_line(self.uri), tempfile.TemporaryDirectory() as parent:
             for name, (digest, content) in files.items():
                 if sent.get(name) == digest:
                     continue
@@ -204,7 +204,7 @@ class Tracker:
             texts = {name: json.dumps(getattr(one, name)) for name in ("source", "schema", "profile")}
             dataset = Dataset(name=one.name, digest=one.digest, source_type="local", **texts)
             inputs.append(DatasetInput(dataset, [InputTag("mlflow.data.context", one.context)]))
-        with self._errors():
+        with _told_in_one_line(self.uri):
             there = self._client.get_run(run).inputs
             known = {used.dataset.digest for used in ([] if there is None else there.dataset_inputs)}
             self._client.log_inputs(run, [used for used in inputs if used.dataset.digest not in known])
@@ -221,7 +221,7 @@ class Tracker:
         from mlflow.exceptions import MlflowException
 
         name = model_name(name)
-        with self._errors():
+        with _told_in_one_line(self.uri):
             try:
                 self._client.create_registered_model(name)
             except MlflowException as error:
@@ -239,7 +239,7 @@ class Tracker:
 
     def set_tags(self, run: str, tags: Mapping[str, str]) -> None:
         """Set the tags of a run that are others there, or not there."""
-        with self._errors():
+        with _told_in_one_line(self.uri):
             there = self._client.get_run(run).data.tags
             for name, value in tags.items():
                 if there.get(name) != value:
@@ -247,7 +247,7 @@ class Tracker:
 
     def set_status(self, run: str, status: Status, end_ms: int | None = None) -> None:
         """Set how a run stands."""
-        with self._errors():
+        with _told_in_one_line(self.uri):
             if status == "RUNNING":
                 self._client.update_run(run, status=status)
             else:
@@ -255,31 +255,32 @@ class Tracker:
 
     def set_parent_status(self, parent: str) -> None:
         """Set how a parent run stands, by its children: running if one is, finished if one is and none runs."""
-        with self._errors():
+        with _told_in_one_line(self.uri):
             children = self._client.search_runs([self._experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
             standing = {child.info.status for child in children}
             ended = [child.info.end_time for child in children if child.info.end_time is not None]
         found = [one for one in FIRST_OF_CHILDREN if one in standing]
         self.set_status(parent, found[0] if found else "KILLED", max(ended, default=None))
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """Turn whatever goes wrong with a server or a database into one line: MLflow lets many kinds of errors through."""
-        try:
-            yield
-        except StorageError:
-            raise
-        except ImportError as error:
-            # Drivers of databases are loaded when they are first needed.
-            raise StorageError(
-                without_password(f"MLflow at {self.uri} needs the package {error.name}")
-                + "; install it (of PostgreSQL: pip install 'tumorseg[postgresql]'); then tumorseg track sends what is missing"
-            ) from None
-        except Exception as error:
-            line = str(error).strip().partition("\n")[0] or type(error).__name__
-            told = without_password(f"MLflow at {self.uri}: {line}")
-            # Without its cause, whose text would have the password.
-            raise StorageError(f"{told}; once it answers, tumorseg track sends what is missing") from None
+
+@contextmanager
+def _told_in_one_line(uri: str) -> Iterator[None]:
+    """Turn whatever goes wrong with a server or a database into one line: MLflow lets many kinds of errors through."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except ImportError as error:
+        # Drivers of databases are loaded when they are first needed.
+        raise StorageError(
+            without_password(f"MLflow at {uri} needs the package {error.name}")
+            + "; install it (of PostgreSQL: pip install 'tumorseg[postgresql]'); then tumorseg track sends what is missing"
+        ) from None
+    except Exception as error:
+        line = str(error).strip().partition("\n")[0] or type(error).__name__
+        told = without_password(f"MLflow at {uri}: {line}")
+        # Without its cause, whose text would have the password.
+        raise StorageError(f"{told}; once it answers, tumorseg track sends what is missing") from None
 
 
 def metric_name(name: str) -> str:
