@@ -11,6 +11,9 @@ import torch
 
 from tests.stages.conftest import plan_toy
 from tests.toys import write_toy
+from tumorseg.stages.opening.loaded import Roots
+from tumorseg.stages.training.request import TrainRequest
+from tumorseg.stages.training.train import train
 from tumorseg.storage.checkpoints import load_checkpoint
 
 SMALL = {
@@ -86,5 +89,6 @@ def test_a_training_asked_to_stop_leaves_a_checkpoint_and_killed_at_random_momen
         assert process.returncode == 0
         assert same(weights(work), expected)
         shutil.rmtree(work / "Toy" / "models")
-    finish(toy, work)
+    roots = Roots(data_root=toy.roots.data_root, work=work)
+    train(TrainRequest(roots=roots, plan=toy.plan, fold="0", device="cpu", has_validation=False))
     assert same(weights(work), expected)

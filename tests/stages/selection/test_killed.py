@@ -10,14 +10,17 @@ import time
 
 import pytest
 
-from tests.stages.selection.test_select import written
+from tests.stages.selection.test_select import QUICKLY, request_of, written
 from tumorseg.schema.selection import Selection
+from tumorseg.stages.selection.select import select
 from tumorseg.storage.ensemble_layout import EnsembleFolder
 from tumorseg.storage.json_files import read_record
 from tumorseg.storage.layout import work_folder
 from tumorseg.storage.probability_cache import ProbabilityCache
 
 pytestmark = pytest.mark.slow
+IMPORT_SECONDS = 3
+"""Before which a process has done nothing."""
 
 CODE = """
 import sys
@@ -56,13 +59,13 @@ def test_kills_leave_nothing_half_written_and_the_rest_goes_on(study, fresh, tmp
     ignored = shutil.ignore_patterns("probabilities", "selections")
     shutil.copytree(study.roots.work, whole.roots.work, ignore=ignored)
     began = time.monotonic()
-    assert start(whole, tmp_path, tmp_path / "expected" / "best").wait(300) == 0
+    select(request_of(whole, tmp_path / "expected" / "best"), QUICKLY)
     seconds = time.monotonic() - began
     output, moments, kills = tmp_path / "killed" / "best", random.Random(0), 0
     while kills < num_kills:
         process = start(fresh, tmp_path, output)
         try:
-            process.wait(moments.uniform(0.2, 1.0) * seconds)
+            process.wait(IMPORT_SECONDS + moments.uniform(0.0, 1.0) * seconds)
         except subprocess.TimeoutExpired:
             # With the processes that it has begun, as a power cut would.
             os.killpg(process.pid, signal.SIGKILL)
@@ -75,7 +78,7 @@ def test_kills_leave_nothing_half_written_and_the_rest_goes_on(study, fresh, tmp
             # Or there would be nothing left to kill.
             shutil.rmtree(fresh.roots.work / "Toy" / "probabilities")
             shutil.rmtree(fresh.roots.work / "Toy" / "selections")
-    assert start(fresh, tmp_path, output).wait(300) == 0
+    select(request_of(fresh, output), QUICKLY)
     assert written(output) == written(tmp_path / "expected" / "best")
     assert {path.name for path in output.parent.iterdir()} - {"best", ".best.lock"} == set()
     kept = work_folder(fresh.roots.work, "Toy").probabilities

@@ -188,6 +188,7 @@ def test_two_folds_at_once_share_one_database_and_one_parent(toy, two_folds, tmp
     check_two_folds(toy, two_folds, tmp_path / "work", f"sqlite:///{tmp_path / 'mlflow.db'}")
 
 
+@pytest.mark.long
 def test_two_folds_at_once_share_one_postgresql(toy, two_folds, tmp_path, postgresql):
     check_two_folds(toy, two_folds, tmp_path / "work", postgresql)
 
