@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tumorseg.engine.execution import PRECISIONS, memory_order, mixed_precision
+from tumorseg.engine.execution import PRECISIONS, mixed_precision
 from tumorseg.engine.precision import has_bf16
 from tumorseg.engine.weights import CONVOLUTIONS, initial_network
 from tumorseg.networks.blocks import ConvUnit
+from tumorseg.networks.channels_last import memory_format
 from tumorseg.schema.plan import Plan
 from tumorseg.schema.targets import num_inputs, targets_of
 from tumorseg.stages.opening.loaded import read_plan
@@ -76,7 +77,11 @@ def with_plain_units(network: nn.Module) -> None:
     for parent in list(network.modules()):
         for name, unit in list(parent.named_children()):
             if isinstance(unit, ConvUnit):
-                setattr(parent, name, nn.Sequential(unit[0], unit[1], nn.LeakyReLU(unit.negative_slope, inplace=True)))
+                setattr(
+                    parent,
+                    name,
+                    nn.Sequential(unit[0], unit[1], nn.LeakyReLU(unit.activation.negative_slope, inplace=True)),
+                )
 
 
 def with_shuffled_upsampling(network: nn.Module) -> None:
@@ -93,7 +98,7 @@ def with_weights(network: nn.Module, *, channels_last: bool) -> None:
     for module in network.modules():
         if isinstance(module, CONVOLUTIONS):
             weight = module.weight.data
-            order = memory_order(weight) if channels_last else torch.contiguous_format
+            order = memory_format(weight) if channels_last else torch.contiguous_format
             module.weight.data = weight.contiguous(memory_format=order)
 
 

@@ -89,7 +89,7 @@ def _summarized(rows: Sequence[Row]) -> dict[str, Any]:
     for arm, chosen in ARMS.items():
         own = _by_run(rows, arm)
         if own:
-            found[arm] = _figures(own) | (_compared(own, _by_run(rows, chosen.against)) if chosen.against else {})
+            found[arm] = _figures(own) | (compared(own, _by_run(rows, chosen.against)) if chosen.against else {})
     _adjust(found)
     return found
 
@@ -110,7 +110,7 @@ def _figures(own: Mapping[tuple[int, int], Row]) -> dict[str, Any]:
     }
 
 
-def _compared(own: Mapping[tuple[int, int], Row], other: Mapping[tuple[int, int], Row]) -> dict[str, Any]:
+def compared(own: Mapping[tuple[int, int], Row], other: Mapping[tuple[int, int], Row]) -> dict[str, Any]:
     """Return the mean differences over cases, of the trainings that both arms have with the same fold and seed."""
     shared = sorted(own.keys() & other.keys())
     if not shared:

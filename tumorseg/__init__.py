@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from tumorseg.planning.reading.difference import diff_plans
     from tumorseg.stages.crossing.cross_evaluate import cross_evaluate
     from tumorseg.stages.crossing.request import CrossEvaluateRequest
+    from tumorseg.stages.distillation.distill import DistillRequest, distill
+    from tumorseg.stages.distillation.student import LessonOptions
     from tumorseg.stages.evaluation.comparing import CompareRequest, compare_scores
     from tumorseg.stages.evaluation.evaluate import EvaluateRequest, evaluate
     from tumorseg.stages.inference.ensemble import EnsembleRequest, ensemble
@@ -42,9 +44,11 @@ __all__ = [
     "AugmentRequest",
     "CompareRequest",
     "CrossEvaluateRequest",
+    "DistillRequest",
     "EnsembleRequest",
     "EvaluateRequest",
     "ExplainPlanRequest",
+    "LessonOptions",
     "MapRequest",
     "Outputs",
     "PlanRequest",
@@ -64,6 +68,7 @@ __all__ = [
     "compare_scores",
     "cross_evaluate",
     "diff_plans",
+    "distill",
     "ensemble",
     "evaluate",
     "explain_plan",
@@ -87,6 +92,8 @@ PLACES = {
     "tumorseg.planning.reading.difference": ("diff_plans",),
     "tumorseg.stages.crossing.cross_evaluate": ("cross_evaluate",),
     "tumorseg.stages.crossing.request": ("CrossEvaluateRequest",),
+    "tumorseg.stages.distillation.distill": ("DistillRequest", "distill"),
+    "tumorseg.stages.distillation.student": ("LessonOptions",),
     "tumorseg.stages.evaluation.comparing": ("CompareRequest", "compare_scores"),
     "tumorseg.stages.evaluation.evaluate": ("EvaluateRequest", "evaluate"),
     "tumorseg.stages.inference.ensemble": ("EnsembleRequest", "ensemble"),

@@ -58,6 +58,23 @@ def test_planning_works_as_without_verbs(tmp_path, capsys):
     assert "no dataset: give -d DATASET" in capsys.readouterr().err
 
 
+def test_a_network_that_a_rule_chose_is_told_with_its_reason(tmp_path, capsys):
+    write_record(tmp_path / "f.json", fingerprint())
+    options = [
+        "--fingerprint",
+        str(tmp_path / "f.json"),
+        "--preset",
+        "fast_prototyping",
+        "-o",
+        str(tmp_path / "p.json"),
+    ]
+    assert run(["plan", *options, "--network", "auto"]) == 0
+    shown = capsys.readouterr().out
+    assert "    network      plain_unet (--network auto: plain_unet, as 800 steps are a short training" in shown
+    assert run(["plan", *options, "--force"]) == 0
+    assert "    network      plain_unet\n" in capsys.readouterr().out
+
+
 def test_explaining_prints_every_value_and_says_what_was_written(path, capsys, tmp_path):
     told = result_of(capsys, "plan", "explain", path)
     assert told["values"]["training.epochs"] == {

@@ -36,15 +36,17 @@ def test_the_average_follows_the_weights_by_its_decay_which_is_less_at_first(dec
         assert network.weight.item() == pytest.approx(value)
 
 
-def test_buffers_are_copied():
+def test_running_statistics_are_averaged_as_the_weights_are_and_other_buffers_copied():
     network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    network.register_buffer("constant", torch.tensor([0.1, 3e7]))
     average = MovingAverage(network, Ema())
     network(torch.randn(5, 2))
     average.update()
-    assert not torch.equal(network[1].running_mean, torch.zeros(2))
-    for name, buffer in network.named_buffers():
-        assert torch.equal(average.network.get_buffer(name), buffer)
+    # The first update keeps a tenth of what there was.
+    torch.testing.assert_close(average.network[1].running_mean, 0.9 * network[1].running_mean)
+    torch.testing.assert_close(average.network[1].running_var, 0.1 + 0.9 * network[1].running_var)
     assert int(average.network[1].num_batches_tracked) == 1
+    assert torch.equal(average.network.constant, network.constant)
 
 
 def test_the_average_lies_in_memory_as_the_network_does_and_has_no_gradient():

@@ -56,6 +56,19 @@ def test_an_overflow_in_fp16_skips_the_step_and_the_training_goes_on(cuda):
     assert not torch.equal(weights_of(learner), before)
 
 
+def test_what_layers_drop_follows_from_the_step_and_the_generators_stay(cuda):
+    network, found = configuration_of().network.changed(dropout=0.5), []
+    for state, number in ((1, 0), (2, 0), (1, 1)):
+        learner = learner_on(cuda, "fp32", network=network)
+        torch.manual_seed(state)
+        before = torch.get_rng_state(), torch.cuda.get_rng_state(cuda)
+        found += losses(learner, [number])
+        after = torch.get_rng_state(), torch.cuda.get_rng_state(cuda)
+        assert all(map(torch.equal, after, before))
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
+    assert found[2] != pytest.approx(found[0], rel=1e-4)
+
+
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_a_step_in_parts_is_that_of_the_whole_batch(cuda, precision):
     whole, parted = (learner_on(cuda, precision, gradient_accumulation=num_parts) for num_parts in (1, 2))

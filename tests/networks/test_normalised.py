@@ -3,7 +3,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tumorseg.networks.normalised import normalised_activation
+from tumorseg.networks.layers import Activation, ChannelNorm
+from tumorseg.networks.normalised import normalised
+from tumorseg.networks.normalised import normalised_activation as normalised_by
 
 SHAPES = {2: (2, 3, 5, 7), 3: (3, 4, 5, 3, 6)}
 
@@ -20,6 +22,10 @@ def inputs_of(num_axes, count=2, dtype=torch.float32):
     generator = torch.Generator().manual_seed(num_axes)
     made = [torch.randn(SHAPES[num_axes], generator=generator, dtype=dtype) for _ in range(count)]
     return [one.requires_grad_() for one in made]
+
+
+def normalised_activation(norm, features, slope, added=None):
+    return normalised_by(norm, features, Activation("leaky_relu", slope), added=added)
 
 
 def plain(norm, features, slope, added=None):
@@ -128,3 +134,48 @@ def test_a_gpu_gives_the_same_as_the_cpu(cuda):
         norm_of(3).to(cuda), features.detach().to(cuda).requires_grad_(), 0.01, added=added.to(cuda)
     )
     torch.testing.assert_close(found.cpu(), expected, atol=1e-5, rtol=1e-5)
+
+
+OTHERS = {
+    "instance": lambda num_axes: norm_of(num_axes),
+    "groups of one": lambda num_axes: nn.GroupNorm(SHAPES[num_axes][1], SHAPES[num_axes][1]),
+    "layer": lambda num_axes: ChannelNorm(SHAPES[num_axes][1], 1e-5),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("num_axes", [2, 3])
+def test_alone_it_gives_the_same_in_either_order_and_keeps_it(num_axes, name):
+    norm, gradient, results = OTHERS[name](num_axes), torch.randn(SHAPES[num_axes]), []
+    for run, order in ((nn.Module.__call__, "usual"), (normalised, "channels last")):
+        memory_format = ORDERS[order][num_axes]
+        features = inputs_of(num_axes, 1)[0].detach().contiguous(memory_format=memory_format).requires_grad_()
+        norm.zero_grad()
+        found = run(norm, features)
+        assert found.is_contiguous(memory_format=memory_format)
+        found.backward(gradient)
+        results.append((found, features.grad, norm.weight.grad, norm.bias.grad))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["leaky_relu", "relu", "gelu", "silu"])
+def test_every_activation_follows_every_normalisation(name):
+    activation, function = Activation(name, 0.2), getattr(F, name)
+    options = {"negative_slope": 0.2} if name == "leaky_relu" else {}
+    for norm in (norm_of(3), nn.GroupNorm(2, 4), nn.BatchNorm3d(4), nn.Identity()):
+        features, added = inputs_of(3)
+        found = normalised_by(norm, features, activation, added=added)
+        torch.testing.assert_close(found, function(norm(features) + added, **options))
+        alone = normalised_by(norm, features, activation)
+        torch.testing.assert_close(alone, function(norm(features), **options))
+        alone.sum().backward()
+        with torch.no_grad():
+            torch.testing.assert_close(normalised_by(norm, features, activation), alone)
+
+
+def test_layer_normalisation_makes_each_voxel_alike_over_its_channels():
+    (features,) = inputs_of(3, 1)
+    found = ChannelNorm(4, 0.0)(features)
+    torch.testing.assert_close(found.mean(1), torch.zeros(3, 5, 3, 6), atol=1e-6, rtol=0)
+    torch.testing.assert_close(found.var(1, correction=0), torch.ones(3, 5, 3, 6))

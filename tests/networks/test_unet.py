@@ -87,7 +87,7 @@ def test_convolutions_start_with_he_weights_and_zero_biases():
 def test_norms_take_epsilon_and_activations_their_slope_from_the_plan():
     network = plain(norm_eps=1e-3, negative_slope=0.2)
     assert {m.eps for m in network.modules() if isinstance(m, nn.InstanceNorm3d)} == {1e-3}
-    assert {m.negative_slope for m in network.modules() if isinstance(m, ConvUnit)} == {0.2}
+    assert {m.activation.negative_slope for m in network.modules() if isinstance(m, ConvUnit)} == {0.2}
 
 
 def test_residual_blocks_start_as_their_shortcut():

@@ -18,6 +18,12 @@ CT = IntensityStatistics(
 )
 
 
+def widths(network):
+    """Return the features of each stage, or of those that double at each if the record has none but the first's."""
+    doubled = tuple(network.features * 2**stage for stage in range(5)) if hasattr(network, "features") else ()
+    return getattr(network, "features_per_stage", doubled)
+
+
 class RoughCounter(MemoryCounter):
     """Estimates in no time what a real one counts in a second: for tests of decisions that memory hardly matters to."""
 
@@ -26,7 +32,7 @@ class RoughCounter(MemoryCounter):
         network, patch = configuration.network, configuration.patch_size
         elements = family_of(network.name).feature_maps(network, patch, setting.targets.num_outputs)
         elements *= 0.3 if configuration.activation_checkpointing else 1.0
-        weights = 27 * 4 * sum(features**2 for features in network.features_per_stage)
+        weights = 27 * 4 * sum(features**2 for features in widths(network))
         activations = 5 * round(elements) * part_size(configuration, num_gpus)
         return MemoryCount(
             parameters_bytes=weights,

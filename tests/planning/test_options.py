@@ -3,9 +3,10 @@
 import pytest
 
 from tests.planning.measured import COUNTER, case, fingerprint, planned, with_preset
+from tumorseg.planning.evidence.spacing import target_grid
 from tumorseg.planning.families.registry import FAMILIES
 from tumorseg.planning.folds.split_lists import SplitLists
-from tumorseg.planning.options import Machine, PlanOptions, chosen_preset
+from tumorseg.planning.options import Machine, PlanOptions, chosen_preset, circumstances
 from tumorseg.planning.overrides import parse_override
 from tumorseg.planning.planner import make_plan
 from tumorseg.planning.presets import PRESETS
@@ -36,6 +37,7 @@ def chosen_fields(options, measured=MEASURED):
         ({"max_hours": 2.0}, {"training.max_hours"}),
         ({"network": "plain_unet"}, {"configurations.*.network.name"}),
         ({"network": "residual_unet"}, {"configurations.*.network.name"}),
+        ({"network": "auto"}, set()),
         ({"splits": "site"}, {"folds"}),
         ({"excluded": ("a",)}, {"dataset.excluded"}),
         ({"channels": ("MRI",)}, {"dataset.channels"}),
@@ -74,4 +76,6 @@ def test_what_would_have_been_planned_stands_beside_it():
 
 def test_a_published_preset_of_a_family_without_a_reference_is_counted(monkeypatch):
     monkeypatch.setattr(FAMILIES["plain_unet"], "reference", None)
-    assert chosen_preset(PlanOptions(preset=PRESETS["nnunet"])).value.memory is None
+    options = PlanOptions(preset=PRESETS["nnunet"])
+    known = circumstances(options, MEASURED, target_grid(MEASURED).value)
+    assert chosen_preset(options, known).value.memory is None

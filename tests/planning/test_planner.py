@@ -94,7 +94,7 @@ def test_options_are_carried_out():
         ({"vram_gb": 0.0}, "--vram 0 is not a budget"),
         ({"vram_gb": -2.0}, "--vram -2 is not a budget"),
         ({"max_hours": 0.0}, "--max-hours 0 is no time"),
-        ({"network": "mednext"}, "network 'mednext' is unknown to the planner"),
+        ({"network": "unext"}, "network 'unext' is unknown to the planner"),
         ({"splits": SplitLists(held_out=(("nobody",),))}, "cases that the dataset does not have: nobody"),
     ],
 )

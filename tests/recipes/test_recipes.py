@@ -97,11 +97,12 @@ class TwoConvsFamily(NetworkFamily[TwoConvs]):
 ''',
     ),
     "planning/families/registry.py": (
-        "(PlainUNetFamily(), ResidualUNetFamily())",
-        "(PlainUNetFamily(), ResidualUNetFamily(), TwoConvsFamily())",
+        "        ResidualUNetFamily(),\n",
+        "        ResidualUNetFamily(),\n        TwoConvsFamily(),\n",
     ),
 }
 NETWORK_IMPORTS = {
+    "schema/networks.py": "from pydantic import Field",
     "networks/registry.py": "from tumorseg.networks.two_convs import two_convs",
     "planning/families/registry.py": "from tumorseg.planning.families.two_convs import TwoConvsFamily",
 }

@@ -66,11 +66,11 @@ def test_an_unknown_key_is_named_wherever_it_stands(path):
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("schema_version", 99, "schema_version: expected 7, found 99"),
+        ("schema_version", 99, "schema_version: expected 8, found 99"),
         (
             "schema_version",
             2,
-            "schema_version: the plan is of version 2, this is version 7 of its form; plan the dataset",
+            "schema_version: the plan is of version 2, this is version 8 of its form; plan the dataset",
         ),
         ("cropping", "no", "cropping: expected true or false, found 'no'"),
         (

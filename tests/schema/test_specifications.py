@@ -18,7 +18,7 @@ from tumorseg.schema.losses import (
     LossSpec,
     TverskyLoss,
 )
-from tumorseg.schema.networks import NetworkSpec, PlainUNet, ResidualUNet
+from tumorseg.schema.networks import NETWORKS, NetworkSpec, PlainUNet, ResidualUNet
 from tumorseg.schema.optimizers import (
     AdamW,
     ConstantSchedule,
@@ -85,7 +85,7 @@ def test_the_name_chooses_the_record(union, value, expected):
 @pytest.mark.parametrize(
     ("union", "message"),
     [
-        (NetworkSpec, "network has an unknown name; known are plain_unet, residual_unet, or one of another package"),
+        (NetworkSpec, f"network has an unknown name; known are {', '.join(NETWORKS)}, or one of another package"),
         (
             LossComponent,
             "loss has an unknown name; known are dice, generalized_dice, jaccard, tversky, unified_focal, cross_entropy, ",
@@ -150,6 +150,11 @@ def test_an_external_name_needs_its_distribution_and_version(missing):
         ({"kernel_sizes": [[3, 3], [-1, 3]]}, "must be odd"),
         ({"convs_per_stage": [2]}, "convs_per_stage has 1 entries for 2 stages"),
         ({"norm_eps": 0}, "greater than 0"),
+        ({"stochastic_depth": 0.1}, "stochastic_depth is 0.1, but no convolution of a plain_unet can be passed over"),
+        ({"norm": "layer", "norm_groups": 4}, "norm_groups is 4, but norm is layer; give norm=group"),
+        ({"attention_reduction": 4}, "attention_reduction is 4, but attention is none"),
+        ({"dropout": 1}, "less than 1"),
+        ({"norm": "layers"}, "Input should be 'instance', 'group', 'batch' or 'layer'"),
     ],
 )
 def test_an_unsound_topology_is_refused(changes, message):
@@ -234,5 +239,7 @@ def test_without_any_package_none_is_listed():
 
 def test_the_records_of_a_union_are_known_by_name():
     assert records_of(OptimizerSpec) == {"sgd": Sgd, "adamw": AdamW, "radam": RAdam}
-    assert records_of(NetworkSpec) == {"plain_unet": PlainUNet, "residual_unet": ResidualUNet}
+    networks = records_of(NetworkSpec)
+    assert networks == NETWORKS
+    assert (networks["plain_unet"], networks["residual_unet"]) == (PlainUNet, ResidualUNet)
     assert records_of(float | None) == {}

@@ -33,6 +33,13 @@ def tunable(name):
 EACH = [(name, configuration) for name in (*NAMES, REGIONS) for configuration in tunable(name)]
 """Every configuration that can be tuned, of every plan."""
 ALL_FAMILIES = "loss,optimizer,augmentation,network,sampling"
+
+
+def families_of(name):
+    """Return what a plan's space may be named by: networks through MONAI have nothing to tune."""
+    return ALL_FAMILIES.replace("network,", "") if name.endswith("__transformer") else ALL_FAMILIES
+
+
 SOME = [
     ("BrainTumour__fast_prototyping", "2d"),
     ("BrainTumour__nnunet", "3d_fullres"),

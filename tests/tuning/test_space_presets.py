@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.tuning.reference_plans import EACH, REGIONS, reference_plan
+from tests.tuning.reference_plans import EACH, REGIONS, families_of, reference_plan
 from tumorseg.errors import PlanError
 from tumorseg.planning.overrides import apply_overrides, parse_override
 from tumorseg.schema.extensions import External
@@ -257,4 +257,19 @@ def test_another_packages_transform_has_nothing_to_be_set():
 
 @pytest.mark.parametrize(("name", "configuration"), EACH)
 def test_each_family_offers_something_of_every_plan(name, configuration):
-    assert all(family(one, name, configuration) for one in FAMILIES)
+    offered = {one for one in FAMILIES if family(one, name, configuration)}
+    # Networks through MONAI have nothing whose change keeps patch and stages.
+    assert offered == {*families_of(name).split(",")}
+
+
+def test_parts_of_a_u_net_that_are_searched_include_the_plans_own():
+    found = family("network", with_set(BRAIN, "network.attention=cbam", "network.dropout=0.4"))
+    assert found["network.attention"].options == ("cbam", "none", "squeeze_excitation")
+    assert (found["network.dropout"].low, found["network.dropout"].high) == (0, 0.4)
+    assert found["network.stochastic_depth"].when.values == ("residual_unet",)
+    assert family("network", BRAIN)["network.attention"].options == ("none", "squeeze_excitation")
+    with_reduction = with_set(BRAIN, "network.attention=cbam", "network.attention_reduction=4")
+    # Without an attention, its reduction would be refused.
+    assert family("network", with_reduction)["network.attention"].options == ("cbam", "squeeze_excitation")
+    for plan in (with_reduction, with_set(BRAIN, "network.stochastic_depth=0.2", "network.norm=layer")):
+        assert_own_values_change_nothing(plan)

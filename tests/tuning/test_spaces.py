@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.tuning.reference_plans import ALL_FAMILIES, EACH, SOME, reference_plan, space_of
+from tests.tuning.reference_plans import EACH, SOME, families_of, reference_plan, space_of
 from tumorseg.errors import PlanError
 from tumorseg.planning.overrides import apply_overrides, parse_override
 from tumorseg.schema.augmentation import CUSTOM
@@ -40,7 +40,7 @@ def parameters_of(space):
 @pytest.mark.parametrize(("name", "configuration"), EACH)
 def test_the_plans_own_values_give_the_plans_own_configuration(name, configuration):
     plan = reference_plan(name)
-    space = read_space(ALL_FAMILIES, plan, configuration)
+    space = read_space(families_of(name), plan, configuration)
     own = own_values(space, plan, configuration)
     trial = with_values(plan, configuration, own)
     assert record_hash(trial.configurations[configuration]) == record_hash(plan.configurations[configuration])
@@ -48,7 +48,7 @@ def test_the_plans_own_values_give_the_plans_own_configuration(name, configurati
 
 
 def assert_centred(name, configuration):
-    plan, space = reference_plan(name), space_of(name, configuration)
+    plan, space = reference_plan(name), space_of(name, configuration, families_of(name))
     parameters = parameters_of(space)
     for field, value in own_values(space, plan, configuration).items():
         assert middle(parameters[field]) == value, field

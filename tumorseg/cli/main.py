@@ -25,6 +25,7 @@ VERBS = {
     "preprocess": "fill the case store",
     "augment": "show on a case what augmentation does",
     "train": "train a fold, or go on where it stopped",
+    "distill": "train a fold that learns from trained models too",
     "validate": "predict and score a fold's held-out cases",
     "predict": "segment images with a trained model",
     "ensemble": "segment images with several models together, or keep these as one model",
@@ -36,6 +37,7 @@ VERBS = {
     "doctor": "look for what would break a run on this machine, before it starts",
     "track": "send a model's trainings, or a study's trials, to MLflow",
     "losses": "look up what a plan's loss can be made of",
+    "networks": "look up networks, what they cost and what they look like",
 }
 """Verb to what it does; the module of the same name holds `command`."""
 

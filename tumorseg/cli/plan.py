@@ -37,7 +37,7 @@ VERBS = {
     default="optimized",
     show_default=True,
     metavar="NAME|FILE",
-    help="optimized, large_gpu, fast_prototyping, nnunet, nnunet_resenc_m/l/xl, or a JSON file of your own.",
+    help="optimized, large_gpu, fast_prototyping, mednext, transformer, nnunet, nnunet_resenc_m/l/xl, or a JSON file of your own.",
 )
 @click.option(
     "--vram", "vram_gb", type=GIGABYTES, help="GPU memory budget in GB (2^30 bytes).  [default: the preset's]"
@@ -48,7 +48,16 @@ VERBS = {
 )
 @click.option("--verify", is_flag=True, help="Measure memory on the GPU, and shrink what does not fit.")
 @click.option("--max-hours", type=HOURS, help="Time for one fold's training, without validation.")
-@click.option("--network", help="Architecture; an unknown name lists those there are.  [default: the preset's]")
+@click.option(
+    "--network",
+    metavar="NAME|auto",
+    help="Architecture, as `networks list` names them; auto chooses by cases, budget and time.  [default: the preset's]",
+)
+@click.option(
+    "--flops-of",
+    metavar="PLAN:SHARE",
+    help="Narrow the network to a share of what another plan's computes per mm3, such as plans/Big.json:0.25.",
+)
 @click.option("--channels", default="", help="Channels to use, in this order, separated by commas.")
 @click.option("--regions", help="brats, none, or a JSON file of regions.  [default: the dataset's own]")
 @click.option(
@@ -135,10 +144,16 @@ def describe(plan: "Plan") -> str:
             f"  {name}{default}",
             f"    spacing      {spacing} mm",
             f"    patch        {patch}, batch {configuration.batch_size}",
-            f"    network      {configuration.network.name}",
+            f"    network      {configuration.network.name}{_why_network(plan, name)}",
             f"    loss         {configuration.loss.preset}, {configuration.optimizer.name}, {configuration.schedule.name}",
         ]
     return "\n".join(lines)
+
+
+def _why_network(plan: "Plan", configuration: str) -> str:
+    """Return why a configuration has its network, where neither the user nor a preset named it."""
+    reason = plan.reasons.get(f"configurations.{configuration}.network.name")
+    return "" if reason is None or reason.source != "rule" else f" ({reason.rule})"
 
 
 def _target_names(plan: "Plan") -> list[str]:

@@ -8,12 +8,12 @@ References:
     Gao et al., Scaling deep contrastive learning batch size under memory limited setup, RepL4NLP 2021 (gradient caching).
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from tumorseg.engine.moments import Moment
 from tumorseg.losses.compound import LossValue
 
 Outputs = Tensor | Sequence[Tensor]
@@ -67,30 +67,3 @@ def carry_back(outputs: Outputs, gradients: Sequence[Tensor | None], first: int)
 def listed(outputs: Outputs) -> Sequence[Tensor]:
     """Return logits as a list, from full resolution down."""
     return [outputs] if isinstance(outputs, Tensor) else outputs
-
-
-class Moment:
-    """Random states and buffers as they are now: a pass that begins with them again draws the same, and counts nothing twice."""
-
-    def __init__(self, network: nn.Module, device: torch.device) -> None:
-        """Keep them."""
-        self._network, self._devices = network, [device] if device.type == "cuda" else []
-        self._buffers = [buffer.clone() for buffer in network.buffers()]
-        self._state = torch.get_rng_state()
-        self._device_states = [torch.cuda.get_rng_state(one) for one in self._devices]
-
-    def restore(self) -> None:
-        """Put them back."""
-        with torch.no_grad():
-            for buffer, before in zip(self._network.buffers(), self._buffers, strict=True):
-                buffer.copy_(before)
-        torch.set_rng_state(self._state)
-        for one, device_state in zip(self._devices, self._device_states, strict=True):
-            torch.cuda.set_rng_state(device_state, one)
-
-    @contextmanager
-    def replayed(self) -> Iterator[None]:
-        """Put them back meanwhile; afterwards random numbers go on as if there had been only one pass."""
-        with torch.random.fork_rng(self._devices):
-            self.restore()
-            yield

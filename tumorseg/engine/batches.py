@@ -59,6 +59,14 @@ class CaseReader(Protocol):
         ...
 
 
+class TaughtReader(Protocol):
+    """Source of teachers' probabilities; `engine.taught_cases.TaughtCases` is one."""
+
+    def read_taught(self, case_id: str, box: Box) -> Image:
+        """Return the probabilities (S, …) of the part of a box inside the case, float32."""
+        ...
+
+
 class Item(NamedTuple):
     """Place of a patch in a training, from which all its random numbers follow."""
 
@@ -83,6 +91,10 @@ class Item(NamedTuple):
         """Return the generator that decides which other patch something is pasted from."""
         return np.random.default_rng(self._seed(2))
 
+    def network_seed(self) -> int:
+        """Return the seed of what the layers of a network draw for this patch and those that pass with it."""
+        return self._seed(3)
+
     def _seed(self, purpose: int) -> int:
         """Return a number of 64 bits."""
         # A hash takes a tenth of the time of numpy's SeedSequence, which is felt in batches of hundreds of small patches. Its
@@ -96,7 +108,7 @@ class Patch(NamedTuple):
 
     sample: Sample
     """Image (C, *source) float32; int64 class indices (1, *source), in a cascade (2, *source): those of the reference and of the
-    previous model; no maps."""
+    previous model; as maps (S, *source) what teachers have told before, if they have."""
     case_id: str
 
 
@@ -122,6 +134,8 @@ class PatchSpec(NamedTuple):
     """Class indices of each label or region, chosen with equal chance for patches on foreground."""
     has_previous: bool = False
     """Whether the previous segmentation of a cascade is read along."""
+    taught: "TaughtReader | None" = None
+    """Source of what teachers have told of the cases before, which is read along; None where they have not."""
 
 
 def first_forced(batch_size: int, foreground_fraction: float) -> int:
@@ -200,11 +214,14 @@ def _cut(reader: CaseReader, case_id: str, box: Box, spec: PatchSpec) -> Sample:
     image, classes = reader.read(case_id, box)
     layers = [classes, reader.read_previous(case_id, box)] if spec.has_previous else [classes]
     image, segmentation = pad_to_box(image, box, shape), pad_to_box(np.stack(layers), box, shape)
+    # Beyond the image no class is probable but the background, which is not read.
+    taught = [] if spec.taught is None else [pad_to_box(spec.taught.read_taught(case_id, box), box, shape)]
+    maps = np.concatenate([np.empty((0, *image.shape[1:]), np.float32), *taught])
     if len(spec.patch_size) == 2:
-        image, segmentation = image[:, 0], segmentation[:, 0]
+        image, segmentation, maps = image[:, 0], segmentation[:, 0], maps[:, 0]
     # Cases are stored as int8 or int16, with which torch cannot look up a table.
     classes_of_voxels = torch.from_numpy(segmentation.astype(np.int64))
-    return Sample(torch.from_numpy(image), classes_of_voxels, torch.empty(0, *image.shape[1:]))
+    return Sample(torch.from_numpy(image), classes_of_voxels, torch.from_numpy(maps))
 
 
 def _widen(box: Box, size: Sequence[int]) -> Box:

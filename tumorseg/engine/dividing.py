@@ -7,8 +7,8 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from tumorseg.engine.accumulation import Moment
 from tumorseg.engine.faults import more_parts
+from tumorseg.engine.moments import Moment
 from tumorseg.engine.ranks import Ranks
 from tumorseg.errors import TrainingError
 

@@ -40,9 +40,12 @@ class MovingAverage:
         averaged: list[Tensor] = list(self.network.parameters())
         trained: list[Tensor] = list(self._trained.parameters())
         torch._foreach_lerp_(averaged, trained, 1 - decay)
-        kept, seen = list(self.network.buffers()), list(self._trained.buffers())
-        if kept:
-            torch._foreach_copy_(kept, seen)
+        for kept, seen in zip(self.network.buffers(), self._trained.buffers(), strict=True):
+            # Running statistics belong to the weights that they were made with; constants stay as they are.
+            if kept.is_floating_point():
+                kept.lerp_(seen, 1 - decay)
+            else:
+                kept.copy_(seen)
         self._updates += 1
 
     def state(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from tumorseg.networks.channels_last import memory_format
 from tumorseg.schema.training import Training
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -29,7 +30,7 @@ class Execution(NamedTuple):
 
     def ordered(self, images: Tensor) -> Tensor:
         """Return images (B, C, *space) in the order of memory in which the network takes them."""
-        return images.contiguous(memory_format=memory_order(images)) if self.channels_last else images
+        return images.contiguous(memory_format=memory_format(images)) if self.channels_last else images
 
 
 def execution_on(device: torch.device, training: Training) -> Execution:
@@ -42,11 +43,6 @@ def execution_on(device: torch.device, training: Training) -> Execution:
 def mixed_precision(device: torch.device, dtype: torch.dtype) -> torch.autocast:
     """Return the context of forward passes in a type; without effect for float32."""
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not torch.float32)
-
-
-def memory_order(tensor: Tensor) -> torch.memory_format:
-    """Return the format that keeps the channels of a tensor (B, C, *space) innermost."""
-    return torch.channels_last_3d if tensor.ndim == 5 else torch.channels_last
 
 
 def compiled(network: nn.Module) -> Callable[[Tensor], Tensor | list[Tensor]]:

@@ -2,17 +2,21 @@
 
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from tumorseg.engine.accumulation import Outputs, backward_in_parts, carry_back, listed
+from tumorseg.engine.batches import TRAINING, Item
 from tumorseg.engine.collapse import LabelTally
+from tumorseg.engine.distillation import Lesson, Teaching
 from tumorseg.engine.dividing import IN_STEP, Division, Meeting, memory_explained
 from tumorseg.engine.ema import MovingAverage
 from tumorseg.engine.execution import compiled, execution_on, mixed_precision
 from tumorseg.engine.faults import can_be_taken
+from tumorseg.engine.moments import Buffers, draws_random_numbers, seeded
 from tumorseg.engine.optimisation import Optimisation, groups_of
 from tumorseg.engine.ranks import ALONE, Ranks
 from tumorseg.engine.weights import initial_network, load_weights, place
@@ -35,6 +39,11 @@ class Inputs(NamedTuple):
     """(B, K, *patch) signed distances, mm, if they were measured while reading."""
     has_ignored: bool | None = None
     """Whether any voxel may be `IGNORE`, where the class indices are known to be sound; None if they have to be looked at."""
+    taught: Tensor | None = None
+    """(B, S, *patch) mean probabilities by teachers that have seen the cases before, if there are any: of each region, or of each label but
+    the background."""
+    trust: Tensor | None = None
+    """(B,) how far teachers are believed; None: wholly."""
 
 
 class StepResult(NamedTuple):
@@ -80,6 +89,7 @@ class Learner:
             ranks: the processes that train together; batches are divided among them.
         """
         self.ranks = ranks
+        self.seed = training.seed
         self.batch_size = configuration.batch_size
         self.device = torch.device(device)
         self.targets = targets
@@ -89,6 +99,8 @@ class Learner:
         """In how many parts a batch goes through the network."""
         self.tally: LabelTally | None = None
         """Told of what steps find in their batches, if anybody wants to know."""
+        self.teaching: Teaching | None = None
+        """Teachers beside the reference, if there are any; `teach` takes them."""
         self.execution = execution_on(self.device, training)
         """How the network runs in a step."""
         network = initial_network(
@@ -116,6 +128,14 @@ class Learner:
         if self.average is not None:
             self.average.begin_again()
 
+    def teach(self, teaching: Teaching) -> None:
+        """Take teachers, before the first step."""
+        self.teaching = teaching
+        if teaching.hints is not None:
+            # What is compiled would not tell its features.
+            self._pass = self.network
+            self.optimisation.add_group(list(teaching.hints.way.parameters()))
+
     def autocast(self) -> torch.autocast:
         """Return the context in which forward passes run."""
         return mixed_precision(self.device, self.execution.dtype)
@@ -133,6 +153,7 @@ class Learner:
         """
         self.loss.progress = self.optimisation.length.progress(iteration)
         self.network.train()
+        buffers = Buffers(self.network)
         value = _passed(self, self.joined(inputs), iteration)
         self.ranks.add_up([one.grad for one in self.network.parameters() if one.grad is not None])
         norms = self.optimisation.gradient_norms()
@@ -143,6 +164,9 @@ class Learner:
             # In all processes, which decide by it what becomes of the training.
             total = math.nan if math.isfinite(total) else total
         self.optimisation.end_step(is_taken=has_stepped)
+        if not has_stepped:
+            # Running means that took in what is not finite would never be finite again.
+            buffers.restore()
         if has_stepped and self.average is not None:
             self.average.update()
         # A finite loss counts even if its gradient overflowed; any other would spoil the running means for good.
@@ -173,16 +197,19 @@ class Learner:
         return value
 
     def forward(self, images: Tensor) -> Outputs:
-        """Return the logits of images (B, C, *patch) as a step computes them."""
+        """Return the logits of images (B, C, *patch) as a step computes them, and the features that hints are about."""
         with self.autocast():
-            return self._pass(self.execution.ordered(images))
+            outputs = self._pass(self.execution.ordered(images))
+        return outputs if self.teaching is None else self.teaching.with_features(outputs)
 
     def state(self) -> dict[str, Any]:
         """Return everything that changes while training: tensors and plain values only."""
         loss = {"progress": self.loss.progress, "weighting": self.loss.weighting.state_dict()}
         # What validates and predicts is the network of a checkpoint, also for those who know nothing of averages.
         average = {} if self.average is None else {"average": self.average.state()}
-        return {"network": self.predictor.state_dict(), **average, **self.optimisation.state(), "loss": loss}
+        hints = None if self.teaching is None else self.teaching.hints
+        way = {} if hints is None else {"hints": hints.way.state_dict()}
+        return {"network": self.predictor.state_dict(), **average, **way, **self.optimisation.state(), "loss": loss}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up a state.
@@ -196,6 +223,8 @@ class Learner:
         if self.average is not None:
             load_weights(self.network, state["average"]["trained"])
             self.average.restore(state["average"])
+        if self.teaching is not None and self.teaching.hints is not None:
+            load_weights(self.teaching.hints.way, state["hints"])
         self.optimisation.restore(state)
         self.loss.progress = state["loss"]["progress"]
         self.loss.weighting.load_state_dict(state["loss"]["weighting"])
@@ -208,16 +237,28 @@ def _passed(learner: Learner, inputs: Inputs, iteration: int) -> LossValue:
         learner.optimisation.begin_step(iteration)
         return _backward(learner, inputs, meeting)
 
-    value, counts = learner.division.fitted(learner.network, attempt)
+    with _draws(learner, iteration):
+        value, counts = learner.division.fitted(learner.network, attempt)
     # Once, however often the batch was divided.
     if learner.tally is not None and counts is not None:
         learner.tally.add(counts)
     return value
 
 
+def _draws(learner: Learner, iteration: int) -> AbstractContextManager[None]:
+    """Let what layers draw follow from the place of this process's patches in the training, however often it was interrupted."""
+    if not draws_random_numbers(learner.network):
+        return nullcontext()
+    first = learner.ranks.share(learner.batch_size).start
+    return seeded(Item(learner.seed, TRAINING, iteration, first).network_seed(), learner.device)
+
+
 def _backward(learner: Learner, inputs: Inputs, meeting: Meeting) -> Passed:
     """Add the gradient of a batch to the parameters."""
     counts: Tensor | None = None
+    # The parts of several GPUs may be more than a batch has patches, and none may be empty.
+    num_parts = min(learner.division.num_parts, len(inputs.images))
+    lesson = _lesson(learner, inputs, num_parts)
 
     def backward(outputs: Outputs) -> LossValue:
         nonlocal counts
@@ -227,7 +268,13 @@ def _backward(learner: Learner, inputs: Inputs, meeting: Meeting) -> Passed:
             leaves = (
                 levels if learner.ranks.size == 1 else [learner.whole(one.detach()).requires_grad_() for one in levels]
             )
-        value = learner.loss_of(leaves[0] if isinstance(outputs, Tensor) else leaves, inputs)
+            taught = None if lesson is None else _whole_lesson(learner, lesson)
+        found = leaves[0] if isinstance(outputs, Tensor) else leaves
+        if learner.teaching is None or taught is None:
+            value = learner.loss_of(found, inputs)
+        else:
+            value = learner.loss_of(learner.teaching.without_features(found), inputs)
+            value = learner.teaching.joined(value, found, taught)
         learner.optimisation.backward(value.total)
         if learner.ranks.size > 1:
             share = learner.ranks.share(learner.batch_size)
@@ -237,10 +284,29 @@ def _backward(learner: Learner, inputs: Inputs, meeting: Meeting) -> Passed:
             counts = learner.tally.count(leaves[0].detach(), inputs.segmentations)
         return LossValue(value.total.detach(), value.components)
 
-    # The parts of several GPUs may be more than a batch has patches, and none may be empty.
-    num_parts = min(learner.division.num_parts, len(inputs.images))
     if num_parts == 1:
         return Passed(backward(learner.forward(inputs.images)), counts)
     parts = inputs.images.tensor_split(num_parts)
     value = backward_in_parts(learner.network, parts, forward=learner.forward, backward=backward)
     return Passed(value, counts)
+
+
+def _lesson(learner: Learner, inputs: Inputs, num_parts: int) -> Lesson | None:
+    """Return what teachers say of this process's share of a batch, part by part; None without teachers."""
+    if learner.teaching is None:
+        return None
+    parts = inputs.images.tensor_split(num_parts)
+    read = [None] * num_parts if inputs.taught is None else inputs.taught.tensor_split(num_parts)
+    found, features, hints = [], [], learner.teaching.hints
+    with learner.autocast():
+        for images, taught in zip(parts, read, strict=True):
+            found.append(learner.teaching.probabilities(learner.execution.ordered(images), taught))
+            features += [] if hints is None else [hints.teacher_features()]
+    return Lesson(torch.cat(found), inputs.trust, torch.cat(features) if features else None)
+
+
+def _whole_lesson(learner: Learner, lesson: Lesson) -> Lesson:
+    """Return what is taught about all processes' shares of a batch."""
+    trust = None if lesson.trust is None else learner.whole(lesson.trust)
+    features = None if lesson.features is None else learner.whole(lesson.features)
+    return Lesson(learner.whole(lesson.probabilities), trust, features)

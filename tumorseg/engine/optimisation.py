@@ -68,6 +68,11 @@ class Optimisation:
         self._clipped = [list(network.parameters()), *(group.parameters for group in groups)]
         self._clip = training.gradient_clip_norm
 
+    def add_group(self, parameters: list[nn.Parameter]) -> None:
+        """Train further parameters, before the first step, at the lr of the plan's beginning, which no schedule moves."""
+        self.optimizer.add_param_group({"params": parameters, "weight_decay": 0.0})
+        self._clipped.append(parameters)
+
     def lr(self, iteration: int) -> float:
         """Return the network's learning rate of a step."""
         if (tail := self.length.tail_at(iteration)) is not None:

@@ -5,6 +5,7 @@ from itertools import islice
 from threading import Lock
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from tumorseg.augmentation.samples import Sample
@@ -132,8 +133,19 @@ class PatchFeed:
 
     def joined(self, assembly: Assembly, facts: Sequence[ItemFacts]) -> Inputs:
         """Return a batch whose patches are all there."""
-        images, reference, distances = assembly.parts
-        return Inputs(images, reference, distances if self.reader.reads_distances else None, self._has_ignored(facts))
+        images, reference, maps = assembly.parts
+        taught, num_taught = self.reader.taught, 0 if self.reader.taught is None else self.reader.taught.num_taught
+        # Distances come first, as they are of the same space.
+        num_distances = maps.shape[1] - num_taught
+        distances, told = maps[:, :num_distances], maps[:, num_distances:]
+        return Inputs(
+            images,
+            reference,
+            distances if self.reader.reads_distances else None,
+            self._has_ignored(facts),
+            told if num_taught else None,
+            None if taught is None else torch.tensor([one.trust for one in facts], device=images.device),
+        )
 
     def _has_ignored(self, facts: Sequence[ItemFacts]) -> bool | None:
         """Return whether a whole batch may have ignored voxels; None if they have to be looked for."""
@@ -142,7 +154,8 @@ class PatchFeed:
             return None
         if len(facts) < self.reader.spec.batch_size:
             # The shares of others may have what this one lacks.
-            return self._targets.ignore_value is not None
+            has_further = self.reader.taught is not None and self.reader.taught.has_further
+            return has_further or self._targets.ignore_value is not None
         return any(one.has_ignored for one in facts)
 
     def batch(self, number: int, facts: Sequence[ItemFacts], inputs: Inputs) -> FeedBatch:

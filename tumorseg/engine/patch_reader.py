@@ -6,12 +6,15 @@ from math import prod
 from types import TracebackType
 from typing import NamedTuple
 
+import torch
+
 from tumorseg.augmentation.pipeline import Augmentation, Draws
 from tumorseg.augmentation.samples import Sample
 from tumorseg.engine.batches import CaseReader, Item, Patch, PatchSpec, drawn_case, drawn_donor, read_donor, read_patch
 from tumorseg.engine.learner import Learner
 from tumorseg.engine.readers import Needs
 from tumorseg.engine.stopwatch import Stopwatch
+from tumorseg.engine.taught_cases import TaughtCases
 from tumorseg.errors import InputError, TrainingError, TumorsegError
 from tumorseg.losses.compound import CompoundLoss
 from tumorseg.losses.registry import build_loss
@@ -30,6 +33,8 @@ class ItemFacts(NamedTuple):
     case_id: str
     has_ignored: bool
     """Whether any voxel of the reference is `IGNORE`."""
+    trust: float = 1.0
+    """How far teachers are believed."""
 
 
 class LoadedItem(NamedTuple):
@@ -58,7 +63,11 @@ class PatchReader:
         """
         self.cases, self._configuration = cases, configuration
         self._targets, self._device = learner.targets, learner.device
+        self.taught = cases if isinstance(cases, TaughtCases) else None
+        """The same cases, where teachers have told of them before."""
         self.spec = patch_spec(configuration, learner.targets)
+        if self.taught is not None and self.taught.num_taught:
+            self.spec = self.spec._replace(taught=self.taught)
         self.augmentation = Augmentation(
             configuration.augmentation if is_training else AugmentationSpec(), configuration.patch_facts
         )
@@ -87,23 +96,31 @@ class PatchReader:
         """Return a patch as its draws want it, wherever it is; what was read is overwritten."""
         if item.draws is None:
             return item.sample
-        return self.augmentation.apply(item.sample, item.draws, overwrites=True)
+        sample = self.augmentation.apply(item.sample, item.draws, overwrites=True)
+        # What transforms bring in from outside the image is background elsewhere.
+        return _without_reference(sample) if self._is_further(item.facts.case_id) else sample
 
     def _read(self, item: Item) -> LoadedItem:
         draws = self.augmentation.draw(item.augmentation_seed())
         patch = read_patch(self.cases, self.spec, item, self.augmentation.source_size(draws))
-        sample, case_id = patch
-        reference = sample.segmentation[:1]
         low = self._check(patch)
+        sample, case_id = patch
+        if self._is_further(case_id):
+            sample, low = _without_reference(sample), IGNORE
+        reference = sample.segmentation[:1]
         if self.reads_distances:
             distances = self._loss.distance_maps(reference)
             assert distances is not None  # or nobody would have wanted them
-            sample = sample._replace(maps=distances[0])
+            sample = sample._replace(maps=torch.cat((distances[0], sample.maps)))
         draws = self._with_donor(draws, item)
         if self._device.type == "cuda":
             # From pinned memory a copy to the device takes nobody's time.
             sample = Sample(*(part.pin_memory() if part.numel() else part for part in sample))
-        return LoadedItem(sample, draws, ItemFacts(case_id, low == IGNORE))
+        trust = 1.0 if self.taught is None else self.taught.trust(case_id)
+        return LoadedItem(sample, draws, ItemFacts(case_id, low == IGNORE, trust))
+
+    def _is_further(self, case_id: str) -> bool:
+        return self.taught is not None and self.taught.is_further(case_id)
 
     def _with_donor(self, draws: Draws, item: Item) -> Draws:
         """Return draws with the patch of another case, if something of one is to be pasted."""
@@ -155,11 +172,17 @@ class PatchReader:
         num_floats = num_inputs(self._configuration, self._targets)
         if self.reads_distances:
             num_floats += self._targets.num_outputs
+        num_floats += 0 if self.taught is None else self.taught.num_taught
         voxel_bytes = 4 * num_floats + 8 * (1 + self.spec.has_previous)
         read_bytes = num_voxels * voxel_bytes
         # Augmented here, what waits is a patch; otherwise all that was read around it.
         waiting_bytes = prod(self.spec.patch_size) * voxel_bytes if self.augments else read_bytes
         return Needs(not self.augments, patches_per_batch, waiting_bytes, COPIES * read_bytes)
+
+
+def _without_reference(sample: Sample) -> Sample:
+    """Return a patch of which nothing is known, nor of what lies beyond its image."""
+    return sample._replace(segmentation=torch.full_like(sample.segmentation, IGNORE))
 
 
 class Naming:

@@ -11,6 +11,9 @@ import torch
 import torch.distributed
 from torch import Tensor
 
+EXACT_DIGITS = 12
+"""Hexadecimal ones of a hash, 48 bits, that a float64 holds to the last bit."""
+
 
 class Ranks:
     """One process alone; all that several do together does nothing here."""
@@ -38,6 +41,11 @@ class Ranks:
     def of_first(self, value: float) -> float:
         """Return the value that the first process has."""
         return value
+
+    def have_same(self, digest: str) -> bool:
+        """Return whether all processes have the same hash, the same answer in all."""
+        number = float(int(digest[:EXACT_DIGITS], 16))
+        return not self.any(number != self.of_first(number))
 
     def follow_first(self, tensors: Iterator[Tensor]) -> None:
         """Set tensors to what they are in the first process."""

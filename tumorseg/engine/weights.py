@@ -1,12 +1,13 @@
 """A network's weights: how they begin, where they lie, and how they are taken up."""
 
 from collections.abc import Mapping
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from tumorseg.engine.execution import memory_order
 from tumorseg.errors import TrainingError
+from tumorseg.networks.channels_last import memory_format
 from tumorseg.networks.registry import build_network
 from tumorseg.schema.plan import Configuration
 
@@ -48,7 +49,10 @@ def place(network: nn.Module, device: torch.device, *, channels_last: bool = Fal
         for module in network.modules():
             if isinstance(module, CONVOLUTIONS):
                 weight = module.weight.data
-                module.weight.data = weight.contiguous(memory_format=memory_order(weight))
+                module.weight.data = weight.contiguous(memory_format=memory_format(weight))
+        # Weights of single voxels lie either way, so that a network of these has to see to it itself.
+        if hasattr(network, "channels_last"):
+            network.channels_last = cast(Any, True)  # torch types attributes of modules as tensors or modules
     return network
 
 

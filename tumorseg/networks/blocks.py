@@ -5,66 +5,71 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from tumorseg.networks.normalised import normalised_activation
-from tumorseg.schema.networks import Axes, UNetTopology
+from tumorseg.networks.attention import attention_of
+from tumorseg.networks.layers import CONVOLUTIONS, TRANSPOSED, activation_of, dropped, norm_of, passed_over
+from tumorseg.networks.normalised import normalised, normalised_activation
+from tumorseg.schema.networks import Axes, OwnUNet
 
 Channels = tuple[int, int]
 """Channels in and out."""
 
-# Callable[..., …] because torch types sizes as tuples of exactly 2 or 3; the record has checked the number of axes.
-_CONVOLUTIONS: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
-_TRANSPOSED: dict[int, Callable[..., nn.Module]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-_NORMS: dict[int, Callable[..., nn.Module]] = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 _POOLS: dict[int, Callable[..., nn.Module]] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 _CONVOLUTION_CLASSES = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def conv_norm(
-    spec: UNetTopology, channels: Channels, *, kernel_size: Axes, stride: Axes, bias: bool = True
+    spec: OwnUNet, channels: Channels, *, kernel_size: Axes, stride: Axes, bias: bool = True
 ) -> nn.Sequential:
-    """Return a convolution that keeps the size (but for the stride), then an affine instance normalisation."""
+    """Return a convolution that keeps the size (but for the stride), then a normalisation with scales and shifts."""
     padding = tuple(size // 2 for size in kernel_size)
-    convolution = _CONVOLUTIONS[spec.num_axes](*channels, kernel_size, stride, padding, bias=bias)
-    return nn.Sequential(convolution, _NORMS[spec.num_axes](channels[1], eps=spec.norm_eps, affine=True))
+    convolution = CONVOLUTIONS[spec.num_axes](*channels, kernel_size, stride, padding, bias=bias)
+    return nn.Sequential(convolution, norm_of(spec, channels[1]))
 
 
 class ConvUnit(nn.Sequential):
-    """Convolution, normalisation, leaky ReLU; the last two as one step."""
+    """Convolution, normalisation, activation; the last two as one step where they can be."""
 
-    def __init__(self, spec: UNetTopology, channels: Channels, *, kernel_size: Axes, stride: Axes) -> None:
+    def __init__(self, spec: OwnUNet, channels: Channels, *, kernel_size: Axes, stride: Axes) -> None:
         super().__init__(*conv_norm(spec, channels, kernel_size=kernel_size, stride=stride))
-        self.negative_slope = spec.negative_slope
+        self.activation, self.dropout = activation_of(spec), spec.dropout
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features (B, channels in, *space) to (B, channels out, *space / stride)."""
-        return normalised_activation(self[1], self[0](features), self.negative_slope)
+        found = normalised_activation(self[1], self[0](features), self.activation)
+        return dropped(found, self.dropout, is_training=self.training)
 
 
-def conv_unit(spec: UNetTopology, channels: Channels, *, kernel_size: Axes, stride: Axes) -> ConvUnit:
-    """Return convolution, normalisation, leaky ReLU."""
+def conv_unit(spec: OwnUNet, channels: Channels, *, kernel_size: Axes, stride: Axes) -> ConvUnit:
+    """Return convolution, normalisation, activation."""
     return ConvUnit(spec, channels, kernel_size=kernel_size, stride=stride)
 
 
-def conv_stack(spec: UNetTopology, channels: Channels, *, count: int, kernel_size: Axes, stride: Axes) -> nn.Sequential:
-    """Return `count` convolution units, the first of which changes channels and size."""
-    first = conv_unit(spec, channels, kernel_size=kernel_size, stride=stride)
+def conv_stack(spec: OwnUNet, channels: Channels, *, count: int, kernel_size: Axes, stride: Axes) -> nn.Sequential:
+    """Return `count` convolution units, the first of which changes channels and size, and the attention after them."""
     same, once = (channels[1], channels[1]), (1,) * spec.num_axes
-    return nn.Sequential(
-        first, *(conv_unit(spec, same, kernel_size=kernel_size, stride=once) for _ in range(count - 1))
-    )
+    stack = nn.Sequential(conv_unit(spec, channels, kernel_size=kernel_size, stride=stride))
+    for _ in range(count - 1):
+        stack.append(conv_unit(spec, same, kernel_size=kernel_size, stride=once))
+    if (attention := attention_of(spec, channels[1])) is not None:
+        # By a name, so that units keep their numbers.
+        stack.add_module("attention", attention)
+    return stack
 
 
 class ResidualBlock(nn.Module):
     """Two convolutions beside a shortcut that is pooled and projected only where size or channels change.
 
+    An attention weights what lies between the convolutions: after the second one's normalisation, all means would be alike.
+
     References:
         He et al., Bag of tricks for image classification with convolutional neural networks, CVPR 2019 (ResNet-D).
     """
 
-    def __init__(self, spec: UNetTopology, channels: Channels, *, kernel_size: Axes, stride: Axes) -> None:
+    def __init__(self, spec: OwnUNet, channels: Channels, *, kernel_size: Axes, stride: Axes) -> None:
         super().__init__()
         once = (1,) * spec.num_axes
-        self.first = conv_unit(spec, channels, kernel_size=kernel_size, stride=stride)
+        # Channels are dropped after a block, not within it.
+        self.first = conv_unit(spec.changed(dropout=0.0), channels, kernel_size=kernel_size, stride=stride)
         self.second = conv_norm(spec, (channels[1], channels[1]), kernel_size=kernel_size, stride=once)
         self.shortcut = nn.Sequential()  # the identity, while it is empty
         if stride != once:
@@ -72,22 +77,25 @@ class ResidualBlock(nn.Module):
         if channels[0] != channels[1]:
             # nnU-Net's has no bias either, and its weights have to fit.
             self.shortcut.append(conv_norm(spec, channels, kernel_size=once, stride=once, bias=False))
-        self.negative_slope = spec.negative_slope
+        self.attention = attention_of(spec, channels[1])
+        self.activation, self.dropout = activation_of(spec), spec.dropout
+        self.stochastic_depth = spec.stochastic_depth
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features (B, channels in, *space) to (B, channels out, *space / stride)."""
         convolution, norm = self.second
-        return normalised_activation(
-            norm,
-            convolution(self.first(features)),
-            self.negative_slope,
-            added=self.shortcut(features),
-        )
+        hidden = self.first(features)
+        convolved = convolution(hidden if self.attention is None else self.attention(hidden))
+        if self.stochastic_depth == 0 or not self.training:
+            found = normalised_activation(norm, convolved, self.activation, added=self.shortcut(features))
+        else:
+            branch = passed_over(normalised(norm, convolved), self.stochastic_depth, is_training=True)
+            # A sum does not look at itself in the backward pass.
+            found = self.activation(branch + self.shortcut(features), may_write=True)
+        return dropped(found, self.dropout, is_training=self.training)
 
 
-def residual_stack(
-    spec: UNetTopology, channels: Channels, *, count: int, kernel_size: Axes, stride: Axes
-) -> nn.Sequential:
+def residual_stack(spec: OwnUNet, channels: Channels, *, count: int, kernel_size: Axes, stride: Axes) -> nn.Sequential:
     """Return `count` residual blocks, the first of which changes channels and size."""
     first = ResidualBlock(spec, channels, kernel_size=kernel_size, stride=stride)
     same, once = (channels[1], channels[1]), (1,) * spec.num_axes
@@ -96,18 +104,18 @@ def residual_stack(
     )
 
 
-def upsampling(spec: UNetTopology, channels: Channels, stride: Axes) -> nn.Module:
+def upsampling(spec: OwnUNet, channels: Channels, stride: Axes) -> nn.Module:
     """Return the transposed convolution that undoes a stride: each voxel becomes one block of voxels."""
-    return _TRANSPOSED[spec.num_axes](*channels, stride, stride)
+    return TRANSPOSED[spec.num_axes](*channels, stride, stride)
 
 
-def segmentation_head(spec: UNetTopology, channels: Channels) -> nn.Module:
+def segmentation_head(spec: OwnUNet, channels: Channels) -> nn.Module:
     """Return the 1x1 convolution from features to logits."""
-    return _CONVOLUTIONS[spec.num_axes](*channels, 1)
+    return CONVOLUTIONS[spec.num_axes](*channels, 1)
 
 
 def initialize(network: nn.Module, negative_slope: float) -> None:
-    """Draw all weights in place: He's normal ones, zero biases, residual blocks that start as their shortcut.
+    """Draw weights of convolutions in place: He's normal ones, zero biases, residual blocks that start as their shortcut.
 
     References:
         He et al., Delving deep into rectifiers, ICCV 2015; Goyal et al., Accurate, large minibatch SGD, 2017

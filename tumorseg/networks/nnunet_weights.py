@@ -93,17 +93,6 @@ def own_name(name: str, num_decoder_stages: int) -> str | None:
     return None if ours is None or part not in PLACES else f"{ours}.{PLACES[part]}.{kind}"
 
 
-def is_own_name(name: str) -> bool:
-    """Return whether a weight is called as in one of our U-Nets."""
-    module, _, kind = name.rpartition(".")
-    if kind not in ("weight", "bias"):
-        return False
-    if re.fullmatch(r"(upsamplings|heads)\.\d+", module):
-        return True
-    unit, _, place = module.rpartition(".")
-    return place in PARTS and any(re.fullmatch(pattern, unit) for pattern in UNITS)
-
-
 def from_nnunet(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], num_stages: int) -> dict[str, Tensor]:
     """Return nnU-Net's weights under our names.
 
@@ -115,7 +104,7 @@ def from_nnunet(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], num_st
     Raises:
         PlanError: a weight is missing, is one too many, or has another shape; the first few are named.
     """
-    bare = {_without_wrappers(name): tensor for name, tensor in weights.items()}
+    bare = {without_wrappers(name): tensor for name, tensor in weights.items()}
     given = {name: tensor for name, tensor in bare.items() if not DUPLICATE.search(name)}
     wanted = {nnunet_name(name, num_stages): name for name in own}
     _check_none("lacks", wanted.keys() - given.keys())
@@ -130,7 +119,8 @@ def from_nnunet(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], num_st
     return {ours: given[theirs] for theirs, ours in wanted.items()}
 
 
-def _without_wrappers(name: str) -> str:
+def without_wrappers(name: str) -> str:
+    """Return a name without what parallel and compiled networks put before it."""
     while name.startswith(WRAPPERS):
         name = name.partition(".")[2]
     return name

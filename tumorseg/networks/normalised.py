@@ -1,9 +1,10 @@
-"""Instance normalisation, what is added to it, and leaky ReLU, as one step of the backward pass.
+"""Instance normalisation, what is added to it, and (leaky) ReLU, as one step of the backward pass.
 
 Convolutions whose weights have their channels innermost, as on a CPU, return features in that order; torch's instance normalisation
 would copy them into the usual one, and the next convolution copy them back, in both passes: a tenth of a training step. Here they are
-normalised as they lie, sample by sample. What is kept for the backward pass is what the operations one by one would keep: the
-convolution's result and the activation's.
+normalised as they lie, sample by sample; torch's group normalisation of single channels, which is the same, would take six times as
+long in its backward pass. What is kept for the backward pass is what the operations one by one would keep: the convolution's result and
+the activation's.
 """
 
 from typing import Any, NamedTuple, TypeGuard, cast
@@ -12,6 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from tumorseg.networks.channels_last import lies_channels_last, memory_format
+from tumorseg.networks.layers import Activation
 
 MOST_SAMPLES = 32
 """In larger batches of small patches a call for each sample would cost more than the copies."""
@@ -23,42 +27,53 @@ class _Constants(NamedTuple):
 
 
 def normalised_activation(
-    norm: nn.Module, features: Tensor, negative_slope: float, *, added: Tensor | None = None
+    norm: nn.Module, features: Tensor, activation: Activation, *, added: Tensor | None = None
 ) -> Tensor:
-    """Return leaky_relu(norm(features) + added).
+    """Return activation(norm(features) + added).
 
     Args:
-        norm: an instance normalisation, affine, without running statistics; anything else runs as it is.
+        norm: a normalisation; an affine one of instances without running statistics is one step with a (leaky) ReLU.
         features: (B, C, *space).
-        negative_slope: of the activation; not below 0, or its result would not tell what went in.
+        activation: what comes after it.
         added: of the same shape; nothing if None.
     """
-    if torch.is_grad_enabled() and _is_plain(norm):
-        constants = _Constants(norm.eps, negative_slope)
-        step = _SampleBySample if _lies_channels_last(features) else _AsOneBatch
+    slope = activation.kept_slope
+    if torch.is_grad_enabled() and _is_plain(norm) and slope is not None:
+        constants = _Constants(norm.eps, slope)
+        step = _SampleBySample if _is_for_samples(features) else _AsOneBatch
         taken = step.apply(features, norm.weight, norm.bias, added, constants)  # type: ignore[no-untyped-call]
         return cast(Tensor, taken)
-    # As plain operations, which other engines know.
-    found: Tensor = norm(features)
-    # Where a gradient is wanted all the same, nothing may be written over that the backward pass looks at.
-    may_write = not torch.is_grad_enabled()
+    found = normalised(norm, features)
     if added is not None:
-        found = found.add_(added) if may_write else found + added
-    return F.leaky_relu(found, negative_slope, inplace=may_write)
+        found = found + added if torch.is_grad_enabled() else found.add_(added)
+    # Neither a normalisation nor a sum looks at its own result in the backward pass.
+    return activation(found, may_write=found is not features)
+
+
+def normalised(norm: nn.Module, features: Tensor) -> Tensor:
+    """Return norm(features); on a CPU, features with their channels innermost are kept so.
+
+    Args:
+        norm: a normalisation.
+        features: (B, C, *space).
+    """
+    if torch.is_grad_enabled() and _is_for_samples(features) and (_is_plain(norm) or _has_groups_of_one(norm)):
+        taken = _Alone.apply(features, norm.weight, norm.bias, norm.eps)  # type: ignore[no-untyped-call]
+        return cast(Tensor, taken)
+    # As a plain operation, which other engines know.
+    return cast(Tensor, norm(features))
 
 
 def _is_plain(norm: nn.Module) -> TypeGuard[nn.InstanceNorm2d | nn.InstanceNorm3d]:
     return isinstance(norm, nn.InstanceNorm2d | nn.InstanceNorm3d) and norm.affine and not norm.track_running_stats
 
 
-def _lies_channels_last(features: Tensor) -> bool:
-    # GPUs keep to the library that torch chooses for them, and a compiler to what it can fuse.
-    if features.device.type != "cpu" or torch.compiler.is_compiling():
-        return False
-    if len(features) > MOST_SAMPLES or features.is_contiguous():
-        return False
-    order = torch.channels_last if features.ndim == 4 else torch.channels_last_3d
-    return features.is_contiguous(memory_format=order)
+def _has_groups_of_one(norm: nn.Module) -> TypeGuard[nn.GroupNorm]:
+    return isinstance(norm, nn.GroupNorm) and norm.num_groups == norm.num_channels and norm.affine
+
+
+def _is_for_samples(features: Tensor) -> bool:
+    return len(features) <= MOST_SAMPLES and lies_channels_last(features)
 
 
 def _activated(normed: Tensor, added: Tensor | None, slope: float) -> Tensor:
@@ -107,6 +122,59 @@ class _AsOneBatch(torch.autograd.Function):
         return moved.view(gradient.shape), weight, bias, passed if ctx.has_added else None, None
 
 
+class _Normed(NamedTuple):
+    """Samples that were normalised one by one."""
+
+    features: Tensor
+    """In the order in which they were given."""
+    statistics: Tensor
+    """Means and inverse deviations (2, B, C)."""
+
+
+def _normalised_samples(features: Tensor, weight: Tensor, bias: Tensor, eps: float) -> _Normed:
+    normed = torch.empty_like(features)
+    statistics = torch.empty(2, len(features), features.shape[1], dtype=weight.dtype)
+    for number in range(len(features)):
+        sample = slice(number, number + 1)
+        of_sample = (normed[sample], statistics[0, number], statistics[1, number])
+        torch.native_batch_norm(features[sample], weight, bias, None, None, True, 0.0, eps, out=of_sample)
+    return _Normed(normed, statistics)
+
+
+def _sample_gradients(gradient: Tensor, given: _Normed, weight: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return gradients of features, weight and bias; what is given are the features before their normalisation."""
+    features, statistics = given
+    moved = torch.empty_like(features)
+    scales, shifts = torch.zeros(2, features.shape[1], dtype=weight.dtype)
+    for number in range(len(features)):
+        sample = slice(number, number + 1)
+        known = (weight, None, None, statistics[0, number], statistics[1, number], True, eps)
+        moved[sample], scale, shift = torch.ops.aten.native_batch_norm_backward(
+            gradient[sample], features[sample], *known, [True, True, True]
+        )
+        scales += scale
+        shifts += shift
+    return moved, scales, shifts
+
+
+class _Alone(torch.autograd.Function):
+    """Sample by sample, with nothing after it."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        normed = _normalised_samples(features, weight, bias, eps)
+        ctx.save_for_backward(features, weight, normed.statistics)
+        ctx.eps = eps
+        return normed.features
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        features, weight, statistics = ctx.saved_tensors
+        gradient = gradient.contiguous(memory_format=memory_format(gradient))
+        return *_sample_gradients(gradient, _Normed(features, statistics), weight, ctx.eps), None
+
+
 class _SampleBySample(torch.autograd.Function):
     """Features stay in the order in which they lie."""
 
@@ -114,14 +182,9 @@ class _SampleBySample(torch.autograd.Function):
     def forward(
         ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, added: Tensor | None, constants: _Constants
     ) -> Tensor:
-        normed = torch.empty_like(features)
-        statistics = torch.empty(2, len(features), features.shape[1], dtype=weight.dtype)
-        for number in range(len(features)):
-            sample = slice(number, number + 1)
-            of_sample = (normed[sample], statistics[0, number], statistics[1, number])
-            torch.native_batch_norm(features[sample], weight, bias, None, None, True, 0.0, constants.eps, out=of_sample)
-        found = _activated(normed, added, constants.negative_slope)
-        ctx.save_for_backward(features, found, weight, statistics)
+        normed = _normalised_samples(features, weight, bias, constants.eps)
+        found = _activated(normed.features, added, constants.negative_slope)
+        ctx.save_for_backward(features, found, weight, normed.statistics)
         ctx.constants, ctx.has_added = constants, added is not None
         return found
 
@@ -129,17 +192,7 @@ class _SampleBySample(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         features, found, weight, statistics = ctx.saved_tensors
-        order = torch.channels_last if gradient.ndim == 4 else torch.channels_last_3d
-        gradient = gradient.contiguous(memory_format=order)
+        gradient = gradient.contiguous(memory_format=memory_format(gradient))
         passed = _passed_activation(gradient, found, ctx.constants.negative_slope)
-        moved = torch.empty_like(features)
-        scales, shifts = torch.zeros(2, features.shape[1], dtype=weight.dtype)
-        for number in range(len(features)):
-            sample = slice(number, number + 1)
-            known = (weight, None, None, statistics[0, number], statistics[1, number], True, ctx.constants.eps)
-            moved[sample], scale, shift = torch.ops.aten.native_batch_norm_backward(
-                passed[sample], features[sample], *known, [True, True, True]
-            )
-            scales += scale
-            shifts += shift
-        return moved, scales, shifts, passed if ctx.has_added else None, None
+        gradients = _sample_gradients(passed, _Normed(features, statistics), weight, ctx.constants.eps)
+        return *gradients, passed if ctx.has_added else None, None

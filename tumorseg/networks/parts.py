@@ -5,15 +5,15 @@ from collections.abc import Iterable, Sequence
 from torch import nn
 
 from tumorseg.errors import PlanError
-from tumorseg.networks.unet import UNet
+from tumorseg.networks.encoder_decoder import EncoderDecoder
 
-HALVES = {"encoder": ("stem", "stages"), "decoder": ("upsamplings", "decoder")}
+HALVES = {"encoder": ("stem", "stages"), "decoder": ("upsamplings", "gates", "decoder")}
 """Names for several parts of a U-Net at once."""
 
 
 def parts_of(network: nn.Module) -> list[str]:
     """Return what the parts of a network may be called: its modules, those in its lists, and the halves of a U-Net."""
-    found: dict[str, None] = dict.fromkeys(HALVES if isinstance(network, UNet) else ())
+    found: dict[str, None] = dict.fromkeys(HALVES if isinstance(network, EncoderDecoder) else ())
     for name, _ in network.named_parameters():
         first, *rest = name.split(".")
         found[first] = None
@@ -35,7 +35,7 @@ def names_in(network: nn.Module, parts: Sequence[str]) -> set[str]:
     names = [name for name, _ in network.named_parameters()]
     found: set[str] = set()
     for part in parts:
-        own = _beginning_with(names, HALVES.get(part, (part,)) if isinstance(network, UNet) else (part,))
+        own = _beginning_with(names, HALVES.get(part, (part,)) if isinstance(network, EncoderDecoder) else (part,))
         if not own:
             listed = ", ".join(parts_of(network))
             raise PlanError(f"the network has no part {part} with weights; it has {listed}")
@@ -58,9 +58,9 @@ def depths(network: nn.Module) -> dict[str, int]:
     Raises:
         PlanError: the network is not one of tumorseg's U-Nets.
     """
-    if not isinstance(network, UNet):
+    if not isinstance(network, EncoderDecoder):
         raise PlanError(
-            "training.fine_tuning.layer_decay needs to know which part follows which, as in tumorseg's own U-Nets; "
+            "training.fine_tuning.layer_decay needs to know which part follows which, as in tumorseg's own networks of stages; "
             "plan layer_decay=1 for this network"
         )
     ups, downs = len(network.decoder), len(network.stages)

@@ -6,6 +6,9 @@ from typing import Any, cast
 from torch import nn
 
 from tumorseg.errors import PlanError
+from tumorseg.networks import through_monai
+from tumorseg.networks.lazy import LazyBuilder
+from tumorseg.networks.mednext import mednext
 from tumorseg.networks.unet import plain_unet, residual_unet
 from tumorseg.schema.extensions import External, load_external
 from tumorseg.schema.networks import NetworkSpec
@@ -16,7 +19,21 @@ GROUP = "tumorseg.networks"
 BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "plain_unet": plain_unet,
     "residual_unet": residual_unet,
+    "mednext": mednext,
+    "swin_unetr": LazyBuilder(through_monai.find_swin_unetr),
+    "unetr": LazyBuilder(through_monai.find_unetr),
+    "segresnet": LazyBuilder(through_monai.find_segresnet),
+    "dints": LazyBuilder(through_monai.find_dints),
+    "dynunet": LazyBuilder(through_monai.find_dynunet),
+    "attention_unet": LazyBuilder(through_monai.find_attention_unet),
 }
+
+
+def prepare_network(spec: NetworkSpec) -> None:
+    """Import what builds a network: done where tensors are fakes, an import would make its constants fakes for good."""
+    builder = BUILDERS.get(spec.name)
+    if isinstance(builder, LazyBuilder):
+        builder.load()
 
 
 def build_network(

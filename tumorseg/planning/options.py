@@ -1,21 +1,29 @@
 """Options of the planner: their contradictions are refused before anything is decided."""
 
+import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from tumorseg.errors import PlanError
+from tumorseg.planning.choices.network import AUTO, MEDNEXT, Circumstances, choose_network
 from tumorseg.planning.common_ground import CommonGround
 from tumorseg.planning.decided import Decided
-from tumorseg.planning.families.registry import family_of
+from tumorseg.planning.evidence.independence import independent_cases
+from tumorseg.planning.evidence.spacing import TargetGrid
+from tumorseg.planning.families.registry import FAMILIES, family_of
 from tumorseg.planning.folds.split_lists import SplitLists
 from tumorseg.planning.memory.counting import MemoryCounter
 from tumorseg.planning.memory.rehearsal import Setting
-from tumorseg.planning.overrides import Override
+from tumorseg.planning.overrides import Override, training_as_set
 from tumorseg.planning.presets import PRESETS, Preset
+from tumorseg.planning.search.narrowing import FlopsLimit
 from tumorseg.schema.base import Record
 from tumorseg.schema.dataset import name_fault
+from tumorseg.schema.fingerprint import Fingerprint
 from tumorseg.schema.plan import Configuration, Reason
 
+OF_MEDNEXT = ("network_size", "worthwhile_3d", "optimizer", "schedule")
+"""Fields of a preset that an automatically chosen MedNeXt has from the preset of its name."""
 MOST_SHOWN = 60
 """Letters of an unsound name."""
 
@@ -34,7 +42,9 @@ class PlanOptions(Record):
     max_hours: float | None = None
     """Time for one fold's training."""
     network: str | None = None
-    """A network of the planner; the preset's if None."""
+    """A network of the planner, or `auto`; the preset's if None."""
+    flops: FlopsLimit | None = None
+    """What the network may compute at most; whatever its usual width comes to if None."""
     splits: SplitLists | str | None = None
     """Lists of cases; one of `NAMED_SPLITS`; or, if None, five random folds, of groups if there are any."""
     channels: tuple[str, ...] = ()
@@ -112,31 +122,89 @@ def _check_hours(options: PlanOptions) -> None:
         raise PlanError(f"--max-hours {options.max_hours:g} is no time to train; give hours above 0")
 
 
-def chosen_preset(options: PlanOptions) -> Decided[Preset]:
+def circumstances(options: PlanOptions, fingerprint: Fingerprint, grid: TargetGrid) -> Circumstances:
+    """Return what `--network auto` goes by.
+
+    Args:
+        options: with a sound budget and sound hours.
+        fingerprint: of the cases as they will be stored.
+        grid: at full resolution.
+
+    Raises:
+        PlanError: the network is chosen, and what the user sets of the training is unsound.
+    """
+    preset, training = options.preset, _with_hours(options).training
+    if options.network == AUTO:
+        training = training_as_set(training, options.overrides)
+    return Circumstances(
+        num_cases=independent_cases(fingerprint),
+        num_axes=3 if min(grid.median_shape) > 1 else 2,
+        case_voxels=math.prod(grid.median_shape),
+        vram_gb=preset.vram_gb if options.vram_gb is None else options.vram_gb,
+        max_hours=training.max_hours,
+        num_steps=training.epochs * training.iterations_per_epoch,
+        on_cpu=options.device == "cpu",
+    )
+
+
+def chosen_preset(options: PlanOptions, known: Circumstances) -> Decided[Preset]:
     """Return the preset with the network and the hours that the user asks for.
 
+    Args:
+        options: of the planner.
+        known: what an automatic choice of the network goes by.
+
     Returns:
-        The preset, with the reason of the network's name by field of a configuration.
+        The preset, with the reasons of the network's name, and of what follows from it, by field of a configuration.
 
     Raises:
         PlanError: the network is unknown to the planner.
     """
-    network = _choose_network(options)
-    family, preset = family_of(network.value), options.preset
+    network = _choose_network(options, known)
+    family, preset = family_of(network.value), _with_hours(options)
+    reasons = network.reasons
+    if options.network == AUTO and network.value == MEDNEXT != preset.network:
+        preset, reasons = _as_published(preset), reasons | _published_reasons(preset)
     if network.value != preset.network or family.reference is None:
         # Another network's constants, where nnU-Net published any; else it is counted. A preset file too may name one.
         preset = preset.changed(network=network.value, memory=preset.memory and family.reference)
-    if options.max_hours is not None:
-        preset = preset.changed(training=preset.training.changed(max_hours=options.max_hours))
-    return Decided(preset, network.reasons)
+    return Decided(preset, reasons)
 
 
-def _choose_network(options: PlanOptions) -> Decided[str]:
+def _with_hours(options: PlanOptions) -> Preset:
+    preset = options.preset
+    if options.max_hours is None:
+        return preset
+    return preset.changed(training=preset.training.changed(max_hours=options.max_hours))
+
+
+def _as_published(preset: Preset) -> Preset:
+    """Return a preset with the MedNeXt that the comparisons behind the choice are of, and what it was trained with."""
+    return preset.changed(**{field: getattr(PRESETS[MEDNEXT], field) for field in OF_MEDNEXT})
+
+
+def _published_reasons(preset: Preset) -> dict[str, Reason]:
+    """Return the reasons of the optimizer and its schedule, with what a preset has in their place."""
+    rule = f"of preset {MEDNEXT}, as --network {AUTO} chose its network"
+    of_preset = {"optimizer": preset.optimizer.name, "schedule": preset.schedule.name}
+    return {
+        field: Reason(rule=rule, inputs={"preset": name}, alternative=f"{name}, of preset {preset.name}")
+        for field, name in of_preset.items()
+    }
+
+
+def _choose_network(options: PlanOptions, known: Circumstances) -> Decided[str]:
     preset = options.preset
     if options.network is None:
         rule, alternative = f"{preset.network} of preset {preset.name}", f"--network {family_of(preset.network).rival}"
         reason = Reason(source="preset", rule=rule, alternative=alternative)
         return Decided(preset.network, {"network.name": reason})
+    if options.network == AUTO:
+        choice = choose_network(known)
+        return Decided(choice.name, {"network.name": choice.reason})
+    if options.network not in FAMILIES:
+        names = " or ".join((*FAMILIES, AUTO))
+        raise PlanError(f"network {options.network!r} is unknown to the planner; choose {names}")
     reason = Reason(
         source="user",
         rule=f"{options.network}, as --network says",

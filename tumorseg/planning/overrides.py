@@ -13,6 +13,7 @@ from tumorseg.schema.augmentation import CUSTOM, AugmentationSpec
 from tumorseg.schema.base import Record, parse_record
 from tumorseg.schema.fields import Place, is_choice, is_field, nearest, places, rank, replaced, values_at
 from tumorseg.schema.plan import Configuration, Plan, Reason
+from tumorseg.schema.training import Training
 
 SETTABLE = ("training", "default_configuration", "configurations")
 FITTED_TO = ("patch_size", "normalization")
@@ -101,6 +102,19 @@ def apply_overrides(plan: Plan, overrides: Sequence[Override]) -> Plan:
     # A transform that went took its reason along.
     document["reasons"] = {field: one for field, one in reasons.items() if is_field(document, field.split("."))}
     return parse_record(Plan, document, source=f"plan {plan.name} with {fields} set", error=PlanError)
+
+
+def training_as_set(training: Training, overrides: Sequence[Override]) -> Training:
+    """Return a training with the fields set that overrides name, whatever else they set.
+
+    Raises:
+        PlanError: a field that does not exist, or a value that it cannot have.
+    """
+    document: dict[str, Any] = {"training": training.model_dump(mode="json")}
+    own = [override for override in overrides if override.field.split(".")[0] == "training"]
+    for override in sorted(own, key=lambda override: rank(override.field, DECIDING)):
+        document = set_field(document, override.field, override.value, source="--set").document
+    return parse_record(Training, document["training"], source="--set training", error=PlanError)
 
 
 def _changes(document: Mapping[str, Any], overrides: Sequence[_Full]) -> Iterator[tuple[_Full, Change]]:

@@ -28,7 +28,14 @@ from tumorseg.planning.folds.split_lists import Division, SplitLists
 from tumorseg.planning.memory.counting import MemoryCounter
 from tumorseg.planning.memory.rehearsal import Setting
 from tumorseg.planning.memory.totals import predict_memory
-from tumorseg.planning.options import Machine, PlanOptions, check_options, check_plan_name, chosen_preset
+from tumorseg.planning.options import (
+    Machine,
+    PlanOptions,
+    check_options,
+    check_plan_name,
+    chosen_preset,
+    circumstances,
+)
 from tumorseg.planning.overrides import apply_overrides
 from tumorseg.planning.presets import Preset
 from tumorseg.planning.reading.soundness import Parsed, check_plan
@@ -42,6 +49,7 @@ from tumorseg.planning.search.configurations import (
     plan_volumes,
 )
 from tumorseg.planning.search.cpu_ladder import Paced, choose_pace, target_seconds
+from tumorseg.planning.search.narrowing import Measure, Wide, check_limit, narrowed
 from tumorseg.schema.fingerprint import Fingerprint
 from tumorseg.schema.plan import Configuration, Plan, Reason
 from tumorseg.schema.planned_dataset import PlannedDataset
@@ -114,22 +122,24 @@ def decide(fingerprint: Fingerprint, name: str, options: PlanOptions, machine: M
     check_options(options)
     check_learnable(fingerprint)
     choices = _choose(fingerprint, options)
-    found = _search(choices, options, machine)
+    found = _limited(_search(choices, options, machine), choices, options)
     plan = apply_overrides(_assemble(fingerprint, name, options, choices, found), options.overrides)
+    if options.flops is not None and options.overrides:
+        check_limit(plan, options.flops)
     # After the overrides, any of which may bring a loss that asks for counts.
     plan = with_class_counts(plan, choices.cropping.fingerprint)
     return PlanResult(plan, tuple(_warnings(choices, plan)))
 
 
 def _choose(fingerprint: Fingerprint, options: PlanOptions) -> _Choices:
-    preset = chosen_preset(options)
-    cropping = decide_cropping(fingerprint, preset.value)
+    cropping = decide_cropping(fingerprint, options.preset)
     # All that follows goes by the images as they will be stored.
     measured = cropping.fingerprint
     kinds = decide_kinds(measured)
     dataset = choose_dataset(measured, kinds, _selection(options))
     certainty = judge_labels(measured, is_confirmed=options.confirm_labels)
     grid = target_grid(measured)
+    preset = chosen_preset(options, circumstances(options, measured, grid.value))
     return _Choices(
         preset=preset,
         vram=choose_vram(preset.value, options.vram_gb),
@@ -178,6 +188,17 @@ def _search(choices: _Choices, options: PlanOptions, machine: Machine) -> _Found
     on_cpu = brief._replace(setting=brief.setting._replace(precision=preset.training.precision.cpu))
     paced = _pace(on_cpu, machine)
     return _Found(_plan_configurations(on_cpu._replace(preset=paced.preset, limits="CPU")), paced.preset, paced.step_s)
+
+
+def _limited(found: _Found, choices: _Choices, options: PlanOptions) -> _Found:
+    """Return configurations whose networks compute no more than `options.flops` allows."""
+    if options.flops is None:
+        return found
+    grid = choices.grid.value
+    default = _choose_default(found.configurations, grid).value
+    measure = Measure(targets_of(choices.dataset.value), grid.in_plan_order().spacing_mm[0])
+    narrow = narrowed(Wide(found.configurations, found.preset), default, options.flops, measure)
+    return found._replace(configurations=dict(narrow.configurations), preset=narrow.preset)
 
 
 def _with_possible_cascade(choices: _Choices) -> Preset:
@@ -284,11 +305,11 @@ def _configuration_reasons(choices: _Choices, found: _Found) -> dict[str, Reason
         "sampling": choices.adaptation.reasons["sampling"],
         **choices.keeps_sides.reasons,
         **choices.normalization.reasons,
-        **choices.preset.reasons,
     }
     reasons = {}
     for name, planned in found.configurations.items():
-        for field, reason in (shared | planned.reasons).items():
+        # The search says of all that a preset holds that it is the preset's, whoever chose it.
+        for field, reason in (shared | planned.reasons | choices.preset.reasons).items():
             reasons[f"configurations.{name}.{field}"] = reason
     return reasons
 

@@ -1,7 +1,7 @@
 """The picture of a plan's networks: stages with shape, convolutions, receptive field and memory."""
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from matplotlib import rc_context
@@ -10,17 +10,29 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
-from tumorseg.planning.reading.anatomy import Anatomy, Stage
+from tumorseg.planning.reading.anatomy import Anatomy
+from tumorseg.planning.reading.stages import Stage, Work
+from tumorseg.reports.architecture_flows import (
+    BOX_HEIGHT,
+    BOX_WIDTH,
+    LEFT,
+    MIDDLE,
+    RIGHT,
+    ROW_IN,
+    draw_flows,
+    stage_key,
+    times,
+)
 from tumorseg.reports.figures import PALETTE, png_bytes
 from tumorseg.schema.quantities import bytes_text
 
-INK, SOFT, LINE, PAPER = "#1c2128", "#5b6672", "#b6bfc9", "#f2f6fa"
-WIDTH_IN, ROW_IN, HEAD_IN = 10.5, 1.06, 1.05
-"""Size of the figure, of a level and of a network's heading, in inches."""
-BOX_WIDTH, BOX_HEIGHT = 0.43, 0.86
-"""Share of the figure's width and of a row that a stage takes."""
-LEFT, MIDDLE, RIGHT = 0.225, 0.5, 0.775
-"""Where the encoder, the bottleneck and the decoder stand."""
+INK, SOFT, PAPER = "#1c2128", "#5b6672", "#f2f6fa"
+ATTENTION, ATTENTION_PAPER = "#a3407f", "#fbf1f7"
+"""Colours of stages in which tokens pay attention to each other."""
+WIDTH_IN, HEAD_IN = 10.5, 1.05
+"""Size of the figure, and of a network's heading, in inches."""
+MOST_LETTERS = 62
+"""Of a line in a box, before its letters are smaller."""
 
 
 class Drawing(NamedTuple):
@@ -48,14 +60,9 @@ def architecture_png(drawings: Sequence[Drawing]) -> bytes:
     return png_bytes(_figure(drawings))
 
 
-def times(numbers: Iterable[float | str]) -> str:
-    """Return numbers per axis as `4 × 128 × 128`."""
-    return " × ".join(f"{number:.4g}" if isinstance(number, float) else str(number) for number in numbers)
-
-
 def count_text(count: int) -> str:
-    """Return a number of weights in few digits."""
-    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+    """Return a number of weights or operations in few digits."""
+    for unit, size in (("T", 10**12), ("G", 10**9), ("M", 10**6), ("k", 10**3)):
         if count >= size:
             return f"{count / size:.3g} {unit}"
     return str(count)
@@ -68,19 +75,31 @@ def unknown_text(network: str) -> str:
 
 def anatomy_facts(anatomy: Anatomy) -> str:
     """Return a network's figures in one line."""
-    bottleneck = anatomy.encoder[-1].receptive_field
-    seen = times(bottleneck.voxels) if bottleneck else "?"
-    return (
-        f"{count_text(anatomy.parameters)} weights; a batch of {anatomy.batch_size} keeps {bytes_text(anatomy.saved_bytes, form='.3g')} "
-        f"of {anatomy.precision} activations; the bottleneck sees {seen} voxels"
-    )
+    facts = [
+        f"{count_text(anatomy.parameters)} weights",
+        f"a batch of {anatomy.batch_size} keeps {bytes_text(anatomy.saved_bytes, form='.3g')} of {anatomy.precision} activations",
+    ]
+    attending = sum(stage.has_attention for stage in anatomy.stages)
+    if field := anatomy.encoder[-1].receptive_field:
+        facts.append(f"the bottleneck sees {times(field.voxels)} voxels")
+    elif attending:
+        facts.append(f"tokens pay attention in {attending} of {len(anatomy.stages)} stages")
+    return "; ".join(facts)
 
 
-def convolutions_text(stage: Stage) -> str:
+def work_text(work: Sequence[Work]) -> str:
     """Return what a stage does, in a few words."""
-    stem = "a convolution and " if stage.has_stem else ""
-    plural = "" if stage.units == 1 else "s"
-    return f"{stem}{stage.units} {stage.unit}{plural} of {times(stage.kernel_size)}"
+    return ", ".join(map(_one_work, work)) or "no convolution"
+
+
+def _one_work(work: Work) -> str:
+    plural = "" if work.count == 1 else "s"
+    text = f"{work.count} {work.unit}{plural}"
+    if work.num_tokens is not None:
+        return f"{text} over {work.num_tokens} tokens"
+    if not work.kernel_size:
+        return text
+    return f"{text} of {'up to ' if work.has_smaller else ''}{times(work.kernel_size)}"
 
 
 def _figure(drawings: Sequence[Drawing]) -> Figure:
@@ -111,15 +130,14 @@ def _draw(axes: Axes, drawing: Drawing) -> None:
     if anatomy is None:
         axes.text(0.015, -0.62, unknown_text(drawing.network), fontsize=9.5, color=SOFT, va="center")
         return
-    grid = f"{anatomy.network} on {times(anatomy.encoder[0].shape)} voxels ({times(anatomy.axes)}) of {times(anatomy.spacing_mm)} mm"
+    parts = f" with {', '.join(anatomy.parts)}," if anatomy.parts else ""
+    grid = f"{anatomy.network}{parts} on {times(anatomy.encoder[0].shape)} voxels ({times(anatomy.axes)}) of {times(anatomy.spacing_mm)} mm"
     for y, line in ((-0.54, grid), (-0.73, anatomy_facts(anatomy))):
         axes.text(0.015, y, line, fontsize=9, color=SOFT, va="center")
     num_levels = len(anatomy.encoder)
     for stage in anatomy.stages:
         _draw_stage(axes, stage, anatomy, _place(stage, num_levels))
-    # Below the bottleneck there is no further level to lead to.
-    for level in range(num_levels - 1):
-        _draw_arrows(axes, level, anatomy)
+    draw_flows(axes, anatomy, {stage_key(stage): _place(stage, num_levels) for stage in anatomy.stages})
 
 
 def _place(stage: Stage, num_levels: int) -> tuple[float, float]:
@@ -135,9 +153,11 @@ def _draw_stage(axes: Axes, stage: Stage, anatomy: Anatomy, place: tuple[float, 
     x, y = place[0] - BOX_WIDTH / 2, place[1] - BOX_HEIGHT / 2
     share = stage.saved_bytes / anatomy.saved_bytes
     color = PALETTE[0] if stage.side == "encoder" else PALETTE[2]
-    box = FancyBboxPatch(
-        (x, y), BOX_WIDTH, BOX_HEIGHT, boxstyle="round,pad=0,rounding_size=0.01", facecolor=PAPER, edgecolor=color
-    )
+    paper = PAPER
+    if stage.has_attention:
+        color, paper = ATTENTION, ATTENTION_PAPER
+    style = "round,pad=0,rounding_size=0.01"
+    box = FancyBboxPatch((x, y), BOX_WIDTH, BOX_HEIGHT, boxstyle=style, facecolor=paper, edgecolor=color)
     axes.add_patch(box)
     bar = Rectangle((x, y), BOX_WIDTH * share, 0.07, facecolor=color)
     axes.add_patch(bar)
@@ -147,31 +167,18 @@ def _draw_stage(axes: Axes, stage: Stage, anatomy: Anatomy, place: tuple[float, 
     percent = "< 1%" if share < 0.005 else f"{share:.0%}"
     memory = f"{bytes_text(stage.saved_bytes, form='.3g')}  {percent}"
     axes.text(x + BOX_WIDTH - 0.012, y + 0.71, memory, fontsize=9.5, color=color, ha="right", va="center")
-    work = f"{convolutions_text(stage)}; {count_text(stage.parameters)} weights"
-    axes.text(x + 0.012, y + 0.46, work, fontsize=8.5, color=SOFT, va="center")
+    attention = [work for work in stage.work if work.num_tokens is not None]
+    others = [work for work in stage.work if work.num_tokens is None]
+    work = f"{work_text(others)}; {count_text(stage.parameters)} weights"
+    size = 8.5 if len(work) <= MOST_LETTERS else 7.5
+    axes.text(x + 0.012, y + 0.46, work, fontsize=size, color=SOFT, va="center")
     if stage.receptive_field is not None:
         seen = f"sees {times(stage.receptive_field.voxels)} voxels, {times(stage.receptive_field.mm)} mm"
         axes.text(x + 0.012, y + 0.23, seen, fontsize=8.5, color=SOFT, va="center")
+    elif attention:
+        axes.text(x + 0.012, y + 0.23, work_text(attention), fontsize=8.5, color=color, va="center")
 
 
 def _headline(stage: Stage) -> str:
-    return f"{times(stage.shape)} voxels, {stage.features} features"
-
-
-def _draw_arrows(axes: Axes, level: int, anatomy: Anatomy) -> None:
-    """Draw the skip connection of a level, the way down from it and the way up to it."""
-    gap = 1 - BOX_HEIGHT
-    top = -HEAD_IN / ROW_IN - level - 0.5
-    below = -HEAD_IN / ROW_IN - level - 1 + gap / 2
-    strides = times(anatomy.encoder[level + 1].stride)
-    style = {"arrowstyle": "-|>", "color": LINE, "shrinkA": 0, "shrinkB": 0}
-    inner = BOX_WIDTH / 2
-    axes.annotate("", (RIGHT - inner, top), (LEFT + inner, top), arrowprops=style)
-    # Encoder and decoder share the bottleneck's box, which lies under the inner ends of the two above it.
-    to_bottleneck = level == len(anatomy.encoder) - 2
-    down, up = (MIDDLE - 0.15, MIDDLE + 0.15) if to_bottleneck else (LEFT, RIGHT)
-    axes.annotate("", (down, below - gap), (down, below), arrowprops=style)
-    axes.annotate("", (up, below), (up, below - gap), arrowprops=style)
-    middle = below - gap / 2
-    axes.text(down + 0.008, middle, f"÷ {strides}", fontsize=7, color=SOFT, va="center")
-    axes.text(up + 0.008, middle, f"× {strides}", fontsize=7, color=SOFT, va="center")
+    what = "tokens" if stage.has_attention else "voxels"
+    return f"{times(stage.shape)} {what}, {stage.features} features"

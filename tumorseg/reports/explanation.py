@@ -7,17 +7,18 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
-from tumorseg.planning.reading.anatomy import Anatomy, Stage
+from tumorseg.planning.reading.anatomy import Anatomy
 from tumorseg.planning.reading.explanation import Explained, Explanation, Section
+from tumorseg.planning.reading.stages import Stage
 from tumorseg.reports.architecture import (
     Drawing,
     anatomy_facts,
     architecture_svg,
-    convolutions_text,
     count_text,
-    times,
     unknown_text,
+    work_text,
 )
+from tumorseg.reports.architecture_flows import times
 from tumorseg.reports.page import render_page
 from tumorseg.reports.tables import terminal_table
 from tumorseg.schema.plan import Reason
@@ -163,7 +164,7 @@ def _stage_row(stage: Stage) -> dict[str, object]:
         "voxels": times(stage.shape),
         "features": stage.features,
         "stride": times(stage.stride),
-        "does": convolutions_text(stage),
+        "does": work_text(stage.work),
         "sees voxels": voxels,
         "sees mm": mm,
         "weights": count_text(stage.parameters),

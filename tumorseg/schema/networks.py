@@ -1,113 +1,38 @@
 """Networks that a plan can name."""
 
-import math
-from abc import abstractmethod
-from itertools import chain
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from tumorseg.schema.base import Record
 from tumorseg.schema.extensions import ByName, External, records_of
+from tumorseg.schema.network_base import Axes, Counts, Network, StagedNetwork, UNetTopology
+from tumorseg.schema.network_parts import Parts
+from tumorseg.schema.networks_mednext import MedNext
+from tumorseg.schema.networks_monai import MonaiNetwork
 
-Axes = tuple[int, ...]
-Counts = tuple[Annotated[int, Field(ge=1)], ...]
-
-
-class Network(Record):
-    """Base class: what the rest of a plan asks of every network."""
-
-    @property
-    @abstractmethod
-    def num_axes(self) -> int:
-        """Return 2 or 3."""
-
-    @property
-    @abstractmethod
-    def divisors(self) -> tuple[int, ...]:
-        """Return what each edge of a patch must be a multiple of."""
-
-    @property
-    @abstractmethod
-    def num_supervised(self) -> int:
-        """Return the number of resolutions whose logits are trained."""
-
-    def patch_problem(self, patch_size: tuple[int, ...]) -> str | None:
-        """Return why the network cannot be trained on patches of so many voxels; None if it can."""
-        if self.num_axes != len(patch_size):
-            return f"the network has {self.num_axes} axes, patch_size {len(patch_size)}"
-        divisors = list(self.divisors)
-        if any(size % divisor for size, divisor in zip(patch_size, divisors, strict=True)):
-            return f"patch_size {list(patch_size)} must be multiples of {divisors}, the product of the strides"
-        return None
+__all__ = [
+    "NETWORKS",
+    "Axes",
+    "Counts",
+    "KnownNetwork",
+    "MedNext",
+    "Network",
+    "NetworkSpec",
+    "OwnUNet",
+    "Parts",
+    "PlainUNet",
+    "ResidualUNet",
+    "StagedNetwork",
+    "UNetTopology",
+]
 
 
-class UNetTopology(Network):
-    """Base class of U-Nets: stages from full resolution down to the bottleneck."""
-
-    features_per_stage: Counts = Field(min_length=2)
-    """Channels of each stage."""
-    strides: tuple[Axes, ...]
-    """Downsampling per stage and axis (plan's axis order) on entering the stage; the first is 1."""
-    kernel_sizes: tuple[Axes, ...]
-    """Convolution kernel per stage and axis."""
-    decoder_convs_per_stage: Counts
-    """Convolutions of each decoder stage, from the bottleneck upwards; one fewer than stages."""
-    norm_eps: float = Field(default=1e-5, gt=0)
-    """Added to the variance in instance normalisation."""
-    negative_slope: float = Field(default=0.01, ge=0)
-    """Slope of the leaky ReLU below 0."""
-    deep_supervision: bool = True
-    """Whether each decoder stage has a segmentation head that is trained too."""
-
-    @property
-    def num_stages(self) -> int:
-        """Return the number of resolutions."""
-        return len(self.features_per_stage)
-
-    @property
-    def num_axes(self) -> int:
-        """Return 2 or 3."""
-        return len(self.strides[0])
-
-    @property
-    def divisors(self) -> tuple[int, ...]:
-        """Return what each edge of a patch must be a multiple of."""
-        return tuple(math.prod(axis) for axis in zip(*self.strides, strict=True))
-
-    @property
-    def num_supervised(self) -> int:
-        """Return the number of segmentation heads: one a decoder stage, or the last alone."""
-        return self.num_stages - 1 if self.deep_supervision else 1
-
-    def patch_problem(self, patch_size: tuple[int, ...]) -> str | None:
-        """Return why the network cannot be trained on patches of so many voxels; None if it can."""
-        # Instance normalisation of a single voxel has no variance to divide by.
-        if tuple(patch_size) == self.divisors:
-            return f"patch_size {list(patch_size)} leaves one voxel at the bottleneck, which cannot be normalised"
-        return super().patch_problem(patch_size)
-
-    @model_validator(mode="after")
-    def _check(self) -> "UNetTopology":
-        counts = {len(self.strides), len(self.kernel_sizes), len(self.decoder_convs_per_stage) + 1}
-        if counts != {self.num_stages}:
-            raise ValueError(
-                "features_per_stage, strides, kernel_sizes and decoder_convs_per_stage (plus 1) differ in length"
-            )
-        numbers_of_axes = {len(axes) for axes in (*self.strides, *self.kernel_sizes)}
-        if numbers_of_axes not in ({2}, {3}):
-            raise ValueError("every stride and kernel size needs 2 axes, or every one 3")
-        # No decoder stage climbs beyond the first stage, whose resolution is that of the logits.
-        if min(chain.from_iterable(self.strides)) < 1 or set(self.strides[0]) != {1}:
-            raise ValueError("strides must be at least 1, and those of the first stage 1")
-        # Half a kernel of padding on either side keeps the size only where a kernel has a middle voxel.
-        if any(size < 1 or size % 2 == 0 for size in chain.from_iterable(self.kernel_sizes)):
-            raise ValueError("kernel sizes must be odd")
-        return self
+class OwnUNet(UNetTopology, Parts):
+    """Base class of U-Nets that are built here."""
 
 
-class PlainUNet(UNetTopology):
-    """Convolution, instance norm, leaky ReLU; strided convolutions down, transposed ones up (nnU-Net's own)."""
+class PlainUNet(OwnUNet):
+    """Convolution, normalisation, activation; strided convolutions down, transposed ones up (nnU-Net's own)."""
 
     name: Literal["plain_unet"] = "plain_unet"
     convs_per_stage: Counts
@@ -117,10 +42,15 @@ class PlainUNet(UNetTopology):
     def _check_encoder(self) -> "PlainUNet":
         if len(self.convs_per_stage) != self.num_stages:
             raise ValueError(f"convs_per_stage has {len(self.convs_per_stage)} entries for {self.num_stages} stages")
+        if self.stochastic_depth > 0:
+            raise ValueError(
+                f"stochastic_depth is {self.stochastic_depth}, but no convolution of a plain_unet can be passed over; give 0, or "
+                "another network"
+            )
         return self
 
 
-class ResidualUNet(UNetTopology):
+class ResidualUNet(OwnUNet):
     """The same decoder on an encoder of residual blocks (nnU-Net's ResEnc)."""
 
     name: Literal["residual_unet"] = "residual_unet"
@@ -134,8 +64,8 @@ class ResidualUNet(UNetTopology):
         return self
 
 
-KnownNetwork = PlainUNet | ResidualUNet
-"""Networks of tumorseg's own."""
+KnownNetwork = PlainUNet | ResidualUNet | MedNext | MonaiNetwork
+"""Networks that tumorseg builds, itself or through MONAI."""
 NetworkSpec = Annotated[KnownNetwork | External, ByName("network")]
 NETWORKS: dict[str, type[Network]] = records_of(KnownNetwork)
-"""Records of tumorseg's own networks by name."""
+"""Records of these by name."""

@@ -19,7 +19,7 @@ from tumorseg.schema.training import Count, Training
 from tumorseg.schema.transforms.base import PatchFacts, UniqueAxes
 from tumorseg.schema.transforms.cascade import PreviousMorphology, PreviousRemoval
 
-PLAN_VERSION = 7
+PLAN_VERSION = 8
 """Of the plan's form; raised when its fields change."""
 
 Edge = Annotated[float, Field(gt=0)]
@@ -228,7 +228,7 @@ def _check_version(version: object) -> object:
 class Plan(Record):
     """The plan document."""
 
-    schema_version: Annotated[Literal[7], BeforeValidator(_check_version)] = 7
+    schema_version: Annotated[Literal[8], BeforeValidator(_check_version)] = 8
     """Of this document's form."""
     name: FileName
     """Stem of the file's name."""

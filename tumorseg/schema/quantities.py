@@ -19,6 +19,8 @@ def bytes_text(num_bytes: int, total: int | None = None, form: str = ".1f") -> s
     unit, size = next(fitting, ("bytes", 1))
     if size == 1:
         form = ".0f"  # there are no parts of a byte
+    elif largest >= 1000 * size:
+        form = form.replace("3g", "4g")  # three digits of 1020 MB would be 1.02e+03
     of_total = "" if total is None else f"/{total / size:{form}}"
     return f"{num_bytes / size:{form}}{of_total} {unit}"
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from tumorseg.schema.base import Record
+from tumorseg.schema.distillation import Distillation
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -117,6 +118,8 @@ class Training(Record):
     (fp32 and fp16 alike; a short training is not judged, and one with `max_hours` only told of it)."""
     fine_tuning: FineTuning | None = None
     """What is frozen or trained more slowly where the training begins with given weights (`train --init`)."""
+    distillation: Distillation | None = None
+    """How it learns from teachers, which `distill` names; null: from the reference alone."""
 
     @property
     def planned_epochs(self) -> int:

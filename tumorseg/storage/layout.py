@@ -256,6 +256,8 @@ class NnunetModel:
 
 NNUNET_CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth", "checkpoint_latest.pth")
 """Of one fold of nnU-Net: of a finished training, its best epoch, its last one."""
+NNUNET_V1_CHECKPOINTS = ("model_final_checkpoint.model", "model_best.model", "model_latest.model")
+"""Of one fold of its first version, which MedNeXt was published in."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Checkpoints of nnU-Net v2: weights and how to use them, without running any code from the file."""
 
 import re
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from pickle import UnpicklingError
 from typing import Any, TypeGuard
 from zipfile import is_zipfile
@@ -13,6 +13,13 @@ from torch import Tensor
 from tumorseg.errors import StorageError
 from tumorseg.schema.base import Record, parse_record
 from tumorseg.storage.checkpoints import DAMAGED, lacks_memory, out_of_memory
+from tumorseg.storage.json_files import read_record
+from tumorseg.storage.layout import LABEL_MAP_ENDINGS
+
+VALIDATION = "validation"
+"""In a fold's folder: what it found in the cases that it held out."""
+SUMMARY = "summary.json"
+"""There: how good that is, written once all cases are segmented."""
 
 # Its module was renamed between numpy 1 and 2; a number knows where it is now.
 REBUILD_NUMBER = np.float64(0).__reduce__()[0]
@@ -92,3 +99,32 @@ def _reason(error: Exception) -> str:
         # torch's own message advises to read the file in the way that runs code.
         return "the checkpoint is damaged, or no file that torch saved; copy it anew"
     return f"the checkpoint is damaged ({message.splitlines()[0]}); copy it anew"
+
+
+class _ValidatedCase(Record, extra="ignore"):
+    prediction_file: str
+
+
+class _Summary(Record, extra="ignore"):
+    metric_per_case: tuple[_ValidatedCase, ...]
+
+
+def validated_cases(fold: Path) -> frozenset[str]:
+    """Return the cases that a fold of nnU-Net has segmented in its validation: those of its summary whose mask is there.
+
+    Without a summary there are none: the masks alone may be left of a training with other splits.
+
+    Raises:
+        StorageError: the summary is damaged.
+    """
+    summary = fold / VALIDATION / SUMMARY
+    if not summary.is_file():
+        return frozenset()
+    named = set()
+    for case in read_record(_Summary, summary, error=StorageError).metric_per_case:
+        # As the machine that validated wrote it, whichever that was.
+        name = PureWindowsPath(case.prediction_file).name
+        ending = next((ending for ending in LABEL_MAP_ENDINGS if name.endswith(ending)), None)
+        if ending is not None and (summary.parent / name).is_file():
+            named.add(name.removesuffix(ending))
+    return frozenset(named)

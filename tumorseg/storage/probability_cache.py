@@ -84,6 +84,20 @@ class Volumes:
             found[(slice(None), *_relative(shared, window))] = self._read((slice(None), *inside))
         return found
 
+    def volume(self, number: int) -> Volume:
+        """Return one volume of the whole image, (Z, Y, X) uint16.
+
+        Args:
+            number: which one, from 0.
+
+        Raises:
+            StorageError: the file is damaged or gone.
+        """
+        found = np.zeros(self.about.shape, np.uint16)
+        if 0 not in box_shape(self.about.box):
+            found[box_slices(self.about.box)] = self._read(number)
+        return found
+
     def _read(self, index: Any) -> NDArray[Any]:
         import blosc2
 
@@ -99,6 +113,15 @@ class Volumes:
 def _relative(box: Sequence[tuple[int, int]], origin: Box) -> tuple[slice, ...]:
     """Return a box as slices of an array that begins where another box does."""
     return box_slices(tuple((low - first, high - first) for (low, high), (first, _) in zip(box, origin, strict=True)))
+
+
+def open_volumes(folder: Path) -> Volumes:
+    """Return the volumes of a folder that another process has just written, or found to be sound.
+
+    Raises:
+        StorageError: they are not there.
+    """
+    return Volumes(folder, read_record(StoredVolumes, folder / RECORD, error=StorageError))
 
 
 def write_volumes(folder: Path, about: StoredVolumes, volumes: Iterable[Volume]) -> Volumes:

@@ -24,6 +24,8 @@ class WeightFile(NamedTuple):
     """By their names in the file."""
     adaptation: dict[str, Any]
     """nnssl's notes on the parts of the network; empty in other files."""
+    is_own: bool = False
+    """Whether it is a checkpoint of tumorseg's by where its tensors lie."""
 
 
 def read_weights(path: Path) -> WeightFile:
@@ -38,7 +40,9 @@ def read_weights(path: Path) -> WeightFile:
         return WeightFile(_read_safetensors(path), {})
     found = load_foreign_checkpoint(path)
     adaptation = found.get(ADAPTATION) if isinstance(found, dict) else None
-    return WeightFile(_state_dict_in(found, path), adaptation if isinstance(adaptation, dict) else {})
+    tensors = _state_dict_in(found, path)
+    is_own = isinstance(found, dict) and tensors is found.get(PLACES[0])
+    return WeightFile(tensors, adaptation if isinstance(adaptation, dict) else {}, is_own)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

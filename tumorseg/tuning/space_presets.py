@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from pydantic import JsonValue
 
-from tumorseg.planning.families.registry import FAMILIES as NETWORK_FAMILIES
 from tumorseg.planning.families.registry import converted
-from tumorseg.schema.extensions import External
-from tumorseg.schema.networks import KnownNetwork, PlainUNet, ResidualUNet
+from tumorseg.schema.network_parts import ATTENTION_REDUCTION, Parts
+from tumorseg.schema.networks import MedNext, OwnUNet
 from tumorseg.schema.optimizers import AdamW, PlateauSchedule, PolySchedule, Sgd
 from tumorseg.schema.plan import Configuration, Plan
 from tumorseg.schema.tuning import AnyParameter, ChoiceParameter, Condition, RealParameter
@@ -22,8 +21,13 @@ WIDTHS = (0.75, 1.5)
 """Factors of a network's features beside its own."""
 DEPTHS = (0.5, 1.5)
 """Factors of its convolutions or blocks in each stage."""
-UNITS: Mapping[type[KnownNetwork], str] = {PlainUNet: "convs_per_stage", ResidualUNet: "blocks_per_stage"}
-"""Field that says how deep each stage of an encoder is."""
+UNITS: Mapping[str, str] = {"plain_unet": "convs_per_stage", "residual_unet": "blocks_per_stage"}
+"""Field that says how deep each stage of an encoder is, by network: those that are searched among each other."""
+
+ATTENTIONS = ("none", "squeeze_excitation")
+"""Attention of blocks that is searched; the voxels that CBAM weights besides cost as much again."""
+MOST_DROPPED = 0.3
+"""Largest chance of leaving out channels or blocks."""
 
 Family = Callable[[Plan, Configuration], Sequence[AnyParameter]]
 
@@ -60,7 +64,7 @@ def _whens(part: str, *names: str) -> list[Condition]:
     return [Condition(field=f"{part}.name", values=(name,)) for name in names]
 
 
-def _real(field: str, ends: tuple[float, float], center: float, when: Condition) -> RealParameter:
+def _real(field: str, ends: tuple[float, float], center: float, when: Condition | None = None) -> RealParameter:
     """Return a parameter whose range holds its centre."""
     low, high = min(ends[0], center), max(ends[1], center)
     return RealParameter(field=field, low=low, high=high, center=center, when=when)
@@ -79,15 +83,19 @@ def sampling_parameters(plan: Plan, configuration: Configuration) -> list[AnyPar
 
 
 def network_parameters(plan: Plan, configuration: Configuration) -> list[AnyParameter]:
-    """Return kind, width and depth of a network of this package; patch and stages stay as they were planned."""
+    """Return kind, width, depth and parts of a U-Net of this package, or what MedNeXt leaves out at random.
+
+    Patch and stages stay as they were planned.
+    """
     network = configuration.network
-    if isinstance(network, External):
+    if isinstance(network, MedNext):
+        return list(_left_out(network))
+    if not isinstance(network, OwnUNet):
         return []
-    parameters: list[AnyParameter] = [ChoiceParameter(field="network.name", options=tuple(NETWORK_FAMILIES))]
+    parameters: list[AnyParameter] = [ChoiceParameter(field="network.name", options=tuple(UNITS))]
     parameters += _choice("network.features_per_stage", (network.features_per_stage, *_widths(network)))
-    for name in NETWORK_FAMILIES:
+    for name, field in UNITS.items():
         encoder = network if name == network.name else converted(network, name)
-        field = UNITS[type(encoder)]
         depths = [getattr(encoder, field), *(_deepened(getattr(encoder, field), factor) for factor in DEPTHS)]
         when = Condition(field="network.name", values=(name,))
         parameters += _choice(f"network.{field}", depths, when)
@@ -99,10 +107,27 @@ def network_parameters(plan: Plan, configuration: Configuration) -> list[AnyPara
     # With one decoder stage there is one output anyway.
     if stages > 1:
         parameters += _choice("network.deep_supervision", (network.deep_supervision, not network.deep_supervision))
+    parameters += _parts(network)
     return parameters
 
 
-def _widths(network: KnownNetwork) -> Iterator[tuple[int, ...]]:
+def _parts(network: OwnUNet) -> Iterator[AnyParameter]:
+    """Yield the attention of blocks, and what is left out at random while training."""
+    # A plan that says how an attention is made has one in any case.
+    has_own = network.attention_reduction != ATTENTION_REDUCTION
+    kinds = [network.attention, *(one for one in ATTENTIONS if one != "none" or not has_own)]
+    if len(options := tuple(dict.fromkeys(kinds))) > 1:
+        yield ChoiceParameter(field="network.attention", options=options, center=options[0])
+    yield from _left_out(network, Condition(field="network.name", values=("residual_unet",)))
+
+
+def _left_out(network: Parts, when: Condition | None = None) -> Iterator[RealParameter]:
+    """Yield the chances of leaving out channels and, on a condition, blocks."""
+    yield _real("network.dropout", (0.0, MOST_DROPPED), network.dropout)
+    yield _real("network.stochastic_depth", (0.0, MOST_DROPPED), network.stochastic_depth, when)
+
+
+def _widths(network: OwnUNet) -> Iterator[tuple[int, ...]]:
     """Yield other numbers of features, multiples of what the network's own are multiples of, of 8 at most."""
     multiple = math.gcd(8, *network.features_per_stage)
     for factor in WIDTHS:

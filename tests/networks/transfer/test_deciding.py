@@ -3,8 +3,9 @@ import torch
 
 from tests.networks.transfer.nets import net
 from tumorseg.errors import PlanError
-from tumorseg.networks.transfer.deciding import transfer
+from tumorseg.networks.transfer.deciding import decide, transfer
 from tumorseg.networks.transfer.fitting import ALL_IMAGES, Images
+from tumorseg.networks.transfer.kinds import FOREIGN, STAGED, kind_of
 
 KINDS = ("plain_unet", "residual_unet")
 
@@ -12,7 +13,7 @@ KINDS = ("plain_unet", "residual_unet")
 def moved(own, given, *, has_same_outputs=True, images=ALL_IMAGES):
     """Return the transfer into a network, and its decisions by name."""
     found = transfer(
-        own.state_dict(), given.state_dict(), is_unet=True, has_same_outputs=has_same_outputs, images=images
+        own.state_dict(), given.state_dict(), kind=STAGED, has_same_outputs=has_same_outputs, images=images
     )
     assert list(found.weights) == list(own.state_dict())
     own.load_state_dict(found.weights)
@@ -141,7 +142,7 @@ def test_norms_and_biases_of_a_convolution_that_is_skipped_are_skipped_with_it()
 def test_other_networks_match_by_name_and_shape_alone():
     own = {"a.weight": torch.zeros(3, 1, 3, 3), "a.bias": torch.zeros(3), "b.weight": torch.zeros(2, 3, 1, 1)}
     given = {"a.weight": torch.ones(3, 2, 3, 3), "a.bias": torch.ones(3), "b.weight": torch.ones(2, 3, 1, 1)}
-    found = transfer(own, given, is_unet=False, has_same_outputs=False)
+    found = transfer(own, given, kind=FOREIGN, has_same_outputs=False)
     assert [one.outcome for one in found.tensors] == ["skipped", "skipped", "matched"]
     assert found.tensors[0].note == "is of [3, 2, 3, 3] there, of [3, 1, 3, 3] here"
     assert torch.equal(found.weights["b.weight"], given["b.weight"])
@@ -151,7 +152,7 @@ def test_other_networks_match_by_name_and_shape_alone():
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float64])
 def test_another_precision_becomes_the_networks_own(kind):
     given = {name: tensor.to(kind) for name, tensor in net(1).state_dict().items()}
-    found = transfer(net(2).state_dict(), given, is_unet=True, has_same_outputs=True)
+    found = transfer(net(2).state_dict(), given, kind=STAGED, has_same_outputs=True)
     assert {tensor.dtype for tensor in found.weights.values()} == {torch.float32}
     assert {one.outcome for one in found.tensors} == {"matched"}
 
@@ -160,4 +161,50 @@ def test_values_that_are_not_finite_are_refused_by_name():
     given = net(1).state_dict()
     given["stem.0.bias"][1] = torch.nan
     with pytest.raises(PlanError, match=r"weight stem\.0\.bias holds values that are not finite"):
-        transfer(net(2).state_dict(), given, is_unet=True, has_same_outputs=True)
+        transfer(net(2).state_dict(), given, kind=STAGED, has_same_outputs=True)
+
+
+@pytest.mark.parametrize(
+    ("norm", "convolution"),
+    [
+        ("stages.1.0.norm.weight", "stages.1.0.spatial.weight"),
+        ("downsamples.0.norm2.bias", "downsamples.0.conv2.conv.weight"),
+        ("up_layers.0.blocks.0.norm2.weight", "up_layers.0.blocks.0.conv2.weight"),
+        ("model.0.conv.1.adn.N.weight", "model.0.conv.1.conv.weight"),
+        ("model.1.attention.W_g.1.bias", "model.1.attention.W_g.0.conv.weight"),
+        ("dints_space.a.norm.weight", "dints_space.a.conv.weight"),
+    ],
+)
+def test_norms_of_other_networks_are_skipped_with_their_convolution(norm, convolution):
+    own = {convolution: (4, 8, 3, 3), norm: (4,), "norm.weight": (4,)}
+    given = own | {convolution: (4, 6, 3, 3)}
+    found = decide(own, given, kind=kind_of("attention_unet"), has_same_outputs=True)
+    assert [one.outcome for one in found] == ["skipped", "skipped", "matched"]
+    assert found[1].note == f"belongs to {convolution}, which is skipped"
+
+
+def dynunet(downsamples, climbing):
+    names = ["input_block", "bottleneck", *(f"downsamples.{number}" for number in range(downsamples))]
+    shapes = {f"{name}.conv1.conv.weight": (4, 4, 3, 3) for name in names}
+    return shapes | {f"upsamples.{number}.transp_conv.conv.weight": (4, 4, 2, 2) for number in range(climbing)}
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(5, 6), (6, 5), (5, 5)])
+def test_the_bottleneck_of_another_depth_begins_anew(ours, theirs):
+    own, given = dynunet(ours - 2, ours - 1), dynunet(theirs - 2, theirs - 1)
+    found = {one.name: one for one in decide(own, given, kind=kind_of("dynunet"), has_same_outputs=True)}
+    bottleneck = found["bottleneck.conv1.conv.weight"]
+    assert bottleneck.outcome == ("matched" if ours == theirs else "skipped")
+    assert bottleneck.note == ("" if ours == theirs else "lies at another depth there")
+    assert found["downsamples.0.conv1.conv.weight"].outcome == "matched"
+
+
+def test_an_encoder_alone_gives_its_bottleneck():
+    found = decide(dynunet(3, 4), dynunet(3, 0), kind=kind_of("dynunet"), has_same_outputs=True)
+    assert [one.outcome for one in found if one.name.startswith("bottleneck")] == ["matched"]
+
+
+def test_which_token_is_how_far_from_another_follows_from_the_own_window():
+    name = "swinViT.layers1.0.blocks.0.attn.relative_position_index"
+    (found,) = decide({name: (98, 98)}, {name: (98, 98)}, kind=kind_of("swin_unetr"), has_same_outputs=True)
+    assert (found.outcome, found.note) == ("skipped", "belongs to the network's own window or patch")

@@ -58,6 +58,22 @@ def test_the_previous_segmentation_is_taken_over_if_it_has_as_many_labels(images
         assert not found[:, 2].any()
 
 
+def test_a_depthwise_kernel_is_interpolated_along_all_axes_at_once():
+    weight = weight_of(FEATURES, 1, 3, 3, 3)
+    found = fitted(weight, (FEATURES, 1, 5, 5, 5), Role.DEPTHWISE)
+    torch.testing.assert_close(found, F.interpolate(weight, size=(5, 5, 5), mode="trilinear"))
+    # The middle and the corners lie where they lay.
+    torch.testing.assert_close(found[:, :, 2, 2, 2], weight[:, :, 1, 1, 1])
+    torch.testing.assert_close(found[:, :, 0, 4, 0], weight[:, :, 0, 2, 0])
+
+
+def test_a_depthwise_kernel_of_one_voxel_along_an_axis_is_centred_there():
+    weight = weight_of(FEATURES, 1, 1, 3)
+    found = fitted(weight, (FEATURES, 1, 3, 3), Role.DEPTHWISE)
+    assert torch.equal(found[:, :, 1], weight[:, :, 0])
+    assert not found[:, :, ::2].any()
+
+
 @settings(deadline=None, max_examples=30)
 @given(there=ODD, here=ODD)
 def test_a_kernel_that_was_centred_sees_what_it_saw(there, here):
@@ -90,7 +106,9 @@ def test_an_upsampling_of_one_more_axis_gives_both_voxels_the_same():
     [
         (Role.OTHER, (8, 4, 3, 3), (8, 5, 3, 3), "another width"),
         (Role.INPUT, (8, 4, 3, 3), (6, 4, 3, 3), "another width"),
-        (Role.OTHER, (8,), (6,), "another width"),
+        (Role.OTHER, (8,), (6,), "is of [6] there, of [8] here"),
+        (Role.OTHER, (1, 8, 12), (1, 8, 6), "is of [1, 8, 6] there, of [1, 8, 12] here"),
+        (Role.FIXED, (8, 4, 3, 3), (8, 4, 1, 3), "is of [8, 4, 1, 3] there, of [8, 4, 3, 3] here"),
         (Role.OTHER, (8, 4, 3, 3, 3), (8, 4, 3, 3), "has 4 axes there, 5 here"),
         (Role.OTHER, (8, 4, 3, 3), (8, 4, 5, 3), "a kernel of [5, 3] there, of [3, 3] here"),
         (Role.UPSAMPLING, (8, 4, 3, 2), (8, 4, 2, 2), "a kernel of [2, 2] there, of [3, 2] here"),
@@ -111,6 +129,7 @@ def test_what_cannot_be_fitted_is_said(role, own, there, why):
             "4 input channels averaged for 3; kernel of [1, 3] centred for [3, 3]",
         ),
         (Role.OTHER, (8, 4, 1, 5), (8, 4, 3, 3), "kernel of [3, 3] summed and centred for [1, 5]"),
+        (Role.DEPTHWISE, (8, 1, 5, 5), (8, 1, 3, 3), "kernel of [3, 3] interpolated for [5, 5]"),
         (Role.UPSAMPLING, (8, 4, 2, 1), (8, 4, 1, 2), "kernel of [1, 2] averaged and repeated for [2, 1]"),
     ],
 )

@@ -30,7 +30,7 @@ def adapted(found, preset="optimized"):
 
 
 def test_the_default_presets_adapt_and_the_published_and_the_fast_do_not():
-    assert ADAPTING == ["optimized", "large_gpu"]
+    assert ADAPTING == ["optimized", "large_gpu", "mednext", "transformer"]
 
 
 @pytest.mark.parametrize("preset", ADAPTING)

@@ -51,7 +51,8 @@ def test_published_presets_have_nnunets_and_the_fast_one_what_costs_little(kind)
             found = choose_augmentation_preset([kind], preset)
             assert (found.preset, found.reason.source) == (expected, "preset")
             assert found.reason.rule.endswith(f"that of preset {name}")
-    assert {name for name, preset in PRESETS.items() if preset.augmentation is None} == {"optimized", "large_gpu"}
+    by_kind = {name for name, preset in PRESETS.items() if preset.augmentation is None}
+    assert by_kind == {"optimized", "large_gpu", "mednext", "transformer"}
 
 
 def test_a_preset_of_ones_own_may_name_another():

@@ -9,6 +9,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.networks.rows import OWN
 from tests.planning.measured import equal_cases, fingerprint, made
 from tumorseg.engine.accumulation import backward_in_parts
 from tumorseg.engine.ema import MovingAverage
@@ -57,7 +58,7 @@ def plans():
     }
     return {
         (network, name): made(one, PlanOptions(preset=small.model_copy(update={"network": network}))).plan
-        for network in ("plain_unet", "residual_unet")
+        for network in OWN
         for name, one in measured.items()
     }
 
@@ -98,7 +99,7 @@ def really_saved(configuration, setting, part):
         ("ignore", "3d_fullres", False),
     ],
 )
-@pytest.mark.parametrize("network", BUILDERS)
+@pytest.mark.parametrize("network", OWN)
 def test_saved_activations_are_those_of_a_real_pass_to_the_byte(plans, network, name, configuration, checkpointing):
     plan = plans[network, name]
     setting = plan_setting(plan)._replace(precision="fp32")
@@ -108,7 +109,7 @@ def test_saved_activations_are_those_of_a_real_pass_to_the_byte(plans, network, 
     assert saved == really_saved(changed, setting, part_size(changed, 1)) > 0
 
 
-@pytest.mark.parametrize("network", BUILDERS)
+@pytest.mark.parametrize("network", OWN)
 def test_weights_gradients_and_optimizer_are_those_of_real_ones(plans, network):
     plan = plans[network, "labels"]
     setting = plan_setting(plan)._replace(precision="fp32")

@@ -54,12 +54,18 @@ def calls():
         yield ATEN.convolution_backward.default, backward
     for dtype in (torch.float32, HALF):
         yield ATEN.native_batch_norm.default, (new(*maps, dtype=dtype), new(3), new(3), *norm[2:])
+        yield (
+            ATEN.native_batch_norm.default,
+            (new(*maps, dtype=dtype), new(3), new(3), new(3), new(3), False, 0.1, 1e-5),
+        )
         statistics = (new(3, dtype=dtype), new(3, dtype=dtype))
         rest = (None, None, *statistics, True, 1e-5, wanted)
         yield (
             ATEN.native_batch_norm_backward.default,
             (new(*maps, dtype=dtype), new(*maps, dtype=dtype), new(3), *rest),
         )
+    yield ATEN.amax.default, (new(*maps), [2, 3, 4])
+    yield ATEN.amax.default, (new(*maps), [1], True)
     yield ATEN.avg_pool3d.default, (new(*maps), [2, 2, 1])
     yield ATEN.avg_pool3d.default, (new(*maps), [3, 2, 3], [2, 1, 2], [1, 0, 1], True)
     yield ATEN.avg_pool2d.default, (new(*flat), [2, 2], [], [1, 1])
@@ -89,6 +95,18 @@ def calls():
     yield ATEN.index.Tensor, (new(5, 3, dtype=HALF), [new(2, 7, dtype=WHOLE)])
     yield ATEN.index.Tensor, (new(5, 3, dtype=torch.bool), [None, new(2, 7, dtype=WHOLE)])
     yield ATEN._softmax.default, (new(*flat), 1, False)
+    yield ATEN.native_layer_norm.default, (new(2, 5, 6), [6], new(6), new(6), 1e-5)
+    yield ATEN.native_layer_norm.default, (new(2, 5, 6), [5, 6], None, None, 1e-5)
+    statistics = (new(2, 5, 1), new(2, 5, 1))
+    for flags in ([True] * 3, [True, False, True]):
+        backward = (new(2, 5, 6), new(2, 5, 6), [6], *statistics, new(6), new(6), flags)
+        yield ATEN.native_layer_norm_backward.default, backward
+    yield ATEN.roll.default, (new(2, 5, 6), [-1, 2], [1, 2])
+    yield ATEN.native_group_norm.default, (new(*maps), new(3), new(3), 2, 3, 504, 3, 1e-5)
+    yield ATEN.native_group_norm.default, (new(2, 4, 9, 8), None, None, 2, 4, 72, 2, 1e-5)
+    for flags in ([True] * 3, [True, False, True]):
+        backward = (new(*maps), new(*maps), new(2, 3), new(2, 3), new(3), 2, 3, 504, 3, flags)
+        yield ATEN.native_group_norm_backward.default, backward
     yield ATEN.bitwise_not.default, (new(3, dtype=torch.bool),)
     moved = new(*flat, dtype=torch.bool).movedim(-1, 1)
     yield ATEN.bitwise_not.default, (moved,)

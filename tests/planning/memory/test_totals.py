@@ -1,11 +1,14 @@
 """No plan of tumorseg's own presets passes its budget: searched and counted for real."""
 
+import re
+
 import pytest
 from hypothesis import given, settings
 
 from tests.planning.drawn import fingerprints
 from tests.planning.measured import case, equal_cases, fingerprint, planned
 from tumorseg.errors import PlanError
+from tumorseg.planning.families.registry import FAMILIES
 from tumorseg.planning.memory.budgets import needed_bytes
 from tumorseg.planning.memory.counting import MemoryCounter
 from tumorseg.planning.memory.totals import plan_setting, predict_memory
@@ -18,6 +21,7 @@ from tumorseg.schema.quantities import GB
 
 COUNTER = MemoryCounter()
 """A real one."""
+TOO_SMALL = re.compile("the median case .* is too small for|was searched for volumes only")
 LESS = {"network": "plain_unet", "base_features": 8, "initial_edge_3d": 64, "initial_edge_2d": 64, "cascade": False}
 SMALL = PRESETS["optimized"].model_copy(update=LESS)
 """The default preset with less to count."""
@@ -42,6 +46,33 @@ def test_no_plan_for_8_gb_needs_more(num_drawn):
     @given(fingerprints())
     def check(measured):
         plan = really_planned(measured, preset=PRESETS["optimized"])
+        assert plan.budget.vram_bytes == 8 * GB
+        assert_within(plan)
+
+    check()
+
+
+@pytest.mark.parametrize(
+    ("network", "num_drawn"),
+    [
+        pytest.param("mednext", 1, marks=pytest.mark.slow),
+        pytest.param("unetr", 1, marks=pytest.mark.slow),
+        *(pytest.param(name, 20, marks=pytest.mark.long) for name in FAMILIES),
+    ],
+)
+def test_no_plan_of_any_family_for_8_gb_needs_more(network, num_drawn):
+    @settings(max_examples=num_drawn, deadline=None, derandomize=True, database=None)
+    @given(fingerprints())
+    def check(measured):
+        refused, plan = None, None
+        try:
+            plan = really_planned(measured, preset=PRESETS["optimized"], network=network)
+        except PlanError as error:
+            refused = str(error)
+        # Some need larger images, or volumes.
+        if refused is not None:
+            assert TOO_SMALL.search(refused)
+            return
         assert plan.budget.vram_bytes == 8 * GB
         assert_within(plan)
 

@@ -88,6 +88,12 @@ def test_a_cascade_whose_parent_differs_stands_alone():
     assert (found["batch_size"], found["previous_stage"]) == (3, "3d_lowres")
 
 
+@pytest.mark.parametrize("setting", ["norm=batch", "dropout=0.1", "attention=cbam", "attention_gates=true"])
+def test_parts_that_nnunet_lacks_are_refused(setting):
+    with pytest.raises(PlanError, match=f"cannot express network.{setting.lower().split('=')[0]}="):
+        export_plan(planned(None, f"network.{setting}"), "D")
+
+
 def test_another_packages_network_is_refused():
     plan = planned()
     network = External(name="other", distribution="other", version="1", parameters={})

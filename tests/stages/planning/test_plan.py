@@ -5,16 +5,19 @@ import pytest
 from tests.planning.measured import case, fingerprint
 from tumorseg.errors import InputError, PlanError
 from tumorseg.planning.folds.splits import split_folds
-from tumorseg.stages.planning.plan import PlanRequest, plan, read_splits
+from tumorseg.stages.planning.plan import PlanRequest, plan, read_flops_limit, read_splits
 from tumorseg.storage.json_files import write_record
 
 FOLDS = [["a"], ["b", "c"]]
+SMALL = (12, 14, 11)
+"""Voxels of a case: as few as a network takes, as its memory is counted."""
 
 
 def planned(tmp_path, splits, **fields):
-    cases = [
-        case(name, **{key: values[number] for key, values in fields.items()}) for number, name in enumerate("abcd")
-    ]
+    cases = []
+    for number, name in enumerate("abcd"):
+        own = {key: values[number] for key, values in fields.items()}
+        cases.append(case(name, shape=SMALL, **own))
     write_record(tmp_path / "f.json", fingerprint(cases))
     given = {"fingerprint": tmp_path / "f.json", "preset": "fast_prototyping", "splits": splits}
     return plan(PlanRequest(output=tmp_path / "p.json", **given)).plan
@@ -78,3 +81,42 @@ def test_a_default_name_that_is_too_long_asks_for_another(tmp_path):
     write_record(tmp_path / "f.json", measured)
     with pytest.raises(PlanError, match=r"the name has 208 letters.*; give another -o"):
         plan(PlanRequest(fingerprint=tmp_path / "f.json", preset="fast_prototyping"))
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("flops")
+    write_record(folder / "f.json", fingerprint([case(name, shape=SMALL) for name in "abcd"]))
+    given = {"fingerprint": folder / "f.json", "preset": "fast_prototyping"}
+    plan(PlanRequest(output=folder / "big.json", **given))
+    return folder, given
+
+
+def test_a_network_is_narrowed_to_a_share_of_what_another_plans_computes(teacher):
+    folder, given = teacher
+    small = plan(PlanRequest(output=folder / "small.json", flops_of=f"{folder / 'big.json'}:0.25", **given)).plan
+    reason = small.reasons["configurations.3d_fullres.network"]
+    assert "0.25 times the operations per mm3 of big (--flops-of)" in reason.rule
+    assert small.configurations["3d_fullres"].network.features_per_stage[0] < reason.inputs["planned"] == 12
+
+
+@pytest.mark.parametrize("share", ["0", "-0.5", "1.5", "nan", "inf", "much", ""])
+def test_a_share_out_of_range_is_refused(teacher, share):
+    folder, given = teacher
+    with pytest.raises(PlanError, match="expected a plan and a share above 0 and at most 1, such as") as refused:
+        plan(PlanRequest(output=folder / "x.json", flops_of=f"{folder / 'big.json'}:{share}", **given))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["0.25", ":0.25", "big.json"])
+def test_a_share_needs_its_plan(text):
+    with pytest.raises(PlanError, match=f"--flops-of {text}: expected a plan and a share"):
+        read_flops_limit(text)
+
+
+def test_a_plan_that_is_not_there_or_none_is_told_so(teacher):
+    folder, _ = teacher
+    for name in ("none.json", "f.json"):
+        with pytest.raises(PlanError, match=name) as refused:
+            read_flops_limit(f"{folder / name}:0.5")
+        assert "\n" not in str(refused.value)

@@ -12,9 +12,10 @@ from tumorseg.planning.memory.counting import MemoryCounter
 from tumorseg.planning.memory.totals import plan_setting
 from tumorseg.planning.options import PlanOptions
 from tumorseg.planning.presets import PRESETS
+from tumorseg.stages.planning.networks import DescribeRequest, describe_networks
 from tumorseg.stages.planning.plan import PlanRequest, read_preset
 from tumorseg.stages.planning.plan import plan as plan_stage
-from tumorseg.stages.planning.rehearse import measure_reserved, step_seconds, versions
+from tumorseg.stages.planning.rehearse import measure_reserved, step_seconds, tile_seconds, versions
 from tumorseg.stages.planning.verify import verify
 
 SMALL = PRESETS["fast_prototyping"].model_copy(
@@ -32,6 +33,18 @@ def test_a_larger_patch_takes_longer(plan):
     large = small.model_copy(update={"patch_size": tuple(2 * size for size in small.patch_size)})
     setting = plan_setting(plan)
     assert 0 < step_seconds(small, setting) < step_seconds(large, setting)
+
+
+def test_what_memory_does_not_hold_is_told_in_one_line_and_leaves_a_network_without_seconds(plan):
+    # More bytes than a process can address.
+    large = plan.configurations["2d"].model_copy(update={"batch_size": 10**11})
+    for timed, what in ((step_seconds, "a training step"), (tile_seconds, "an inference tile")):
+        with pytest.raises(TrainingError, match=f"memory ran out while {what} was timed"):
+            timed(large, plan_setting(plan))
+    changed = plan.model_copy(update={"configurations": {"2d": large}, "default_configuration": "2d"})
+    (found,) = describe_networks(DescribeRequest.model_construct(plan=changed, is_timed=True))
+    assert found.costs.parameters > 0
+    assert found.costs.step_s is found.costs.tile_s is found.costs.device is None
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")

@@ -8,7 +8,7 @@ from tumorseg.engine.ranks import ALONE, Ranks
 from tumorseg.errors import PlanError, StorageError, TrainingError
 from tumorseg.stages.training import given_weights
 from tumorseg.stages.training.given_weights import check_same_weights, open_initial
-from tumorseg.storage.layout import FoldFolder
+from tumorseg.storage.layout import NNUNET_V1_CHECKPOINTS, FoldFolder
 from tumorseg.storage.weight_files import read_weights
 
 
@@ -111,3 +111,24 @@ def test_a_file_of_nnunet_is_taken_without_its_labels_where_its_plans_cannot_be_
     assert found.origin.plan is None
     assert found.origin.warning.startswith("its labels are not known, as its model cannot be imported (")
     assert "cascade is not supported" in found.origin.warning
+
+
+@pytest.mark.parametrize(
+    ("folders", "fold", "taken", "is_told"),
+    [
+        (("fold_0", "fold_1", "all"), "1", "fold_1", False),
+        (("fold_0", "all"), "1", "fold_0", True),
+        (("fold_0", "all"), "all", "all", False),
+        (("fold_0",), "all", "fold_0", False),
+        (("all",), "1", "all", True),
+        ((".",), "1", ".", False),
+    ],
+)
+def test_of_a_first_versions_folds_the_same_is_taken_and_another_is_told(tmp_path, folders, fold, taken, is_told):
+    for folder in folders:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        torch.save({"state_dict": {"a": torch.ones(2)}}, tmp_path / folder / NNUNET_V1_CHECKPOINTS[0])
+    origin = open_initial(tmp_path, fold).origin
+    assert origin.path.parent == tmp_path / taken
+    told = f"it is of {taken}, which may have been trained on what fold {fold} holds out: if so, its scores will be too good"
+    assert origin.warning == (told if is_told else "")

@@ -42,7 +42,8 @@ def learner_of(plan):
 def begun(plan, path, fold="0"):
     """Return a learner that begins with the weights of a path, and the report."""
     learner = learner_of(plan)
-    return learner, begin_with(learner, open_initial(path, fold), plan, fold)
+    name = plan.default_configuration
+    return learner, begin_with(learner, open_initial(path, fold), plan, configuration=name, fold=fold)
 
 
 def with_fields(plan, **fields):

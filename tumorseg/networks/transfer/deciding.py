@@ -1,14 +1,25 @@
 """What becomes of each tensor of a network that is begun with the weights of another one."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from torch import Tensor
 
 from tumorseg.errors import PlanError
 from tumorseg.networks.transfer.fitting import ALL_IMAGES, Images, Shape, fit_note, fitted, is_as_wanted, misfit
-from tumorseg.networks.transfer.roles import Role, num_decoder_stages, role_of, shifted
+from tumorseg.networks.transfer.kinds import FOREIGN, Kind
+from tumorseg.networks.transfer.roles import Role
 from tumorseg.schema.initial_weights import TakenTensor
+
+BEFORE_NORMS = (
+    (r"\.1$", ".0"),
+    (r"\.norm$", ".spatial"),
+    (r"\.norm$", ""),
+    (r"\.norm(\d)$", r".conv\1"),
+    (r"\.adn\.\w+$", ""),
+)
+"""From what the name of a norm ends with to that of its convolution."""
 
 
 class Transfer(NamedTuple):
@@ -24,7 +35,7 @@ def decide(
     own: Mapping[str, Shape],
     given: Mapping[str, Shape],
     *,
-    is_unet: bool,
+    kind: Kind,
     has_same_outputs: bool,
     images: Images = ALL_IMAGES,
 ) -> tuple[TakenTensor, ...]:
@@ -33,25 +44,31 @@ def decide(
     Args:
         own: shapes by name in the network that is to be trained.
         given: shapes by name in the other one, names as in ours.
-        is_unet: whether names are those of `tumorseg.networks.unet.UNet`, so that what a tensor is for is known; else only the same
-            name and shape match.
+        kind: of the network, which says what a tensor is for; if it is foreign, only the same name and shape match.
         has_same_outputs: whether both predict the same labels or regions in the same order; else heads begin anew.
         images: which input channels show images.
     """
-    shift = num_decoder_stages(given) - num_decoder_stages(own) if is_unet else 0
+    climbing = kind.num_climbing(given)
+    shift = climbing - kind.num_climbing(own)
     found: dict[str, TakenTensor] = {}
     for name, shape in own.items():
-        source = shifted(name, shift) if is_unet else name
-        role = role_of(name) if is_unet else Role.OTHER
+        source, role = kind.shifted(name, shift), kind.role_of(name)
         if source not in given:
             found[name] = TakenTensor(
                 name=name, outcome="skipped", note="not there: a part that the given network lacks"
             )
+        elif not kind.takes(name):
+            note = "belongs to the network's own window or patch"
+            found[name] = TakenTensor(name=name, outcome="skipped", source=source, note=note)
+        # An encoder alone does not tell its depth.
+        elif climbing and shift and re.fullmatch(kind.deepest, name):
+            note = "lies at another depth there"
+            found[name] = TakenTensor(name=name, outcome="skipped", source=source, note=note)
         elif role is Role.HEAD and not has_same_outputs:
             note = "a new head, as the given one is not known to predict the same labels in the same order"
             found[name] = TakenTensor(name=name, outcome="skipped", source=source, note=note)
         else:
-            found[name] = _by_shape(name, source, role if is_unet else None, (shape, given[source]), images)
+            found[name] = _by_shape(name, source, None if kind is FOREIGN else role, (shape, given[source]), images)
     return tuple(_with_its_convolution(one, own, found) for one in found.values())
 
 
@@ -75,24 +92,29 @@ def _with_its_convolution(one: TakenTensor, own: Mapping[str, Shape], found: Map
 
 
 def _convolution_before(name: str, own: Mapping[str, Shape]) -> str | None:
-    """Return the weight of the convolution that a bias belongs to, or that a norm follows as the second of a pair."""
+    """Return the weight of the convolution that a bias belongs to, or that a norm goes with."""
     if len(own[name]) > 1:  # a convolution itself, which may be the second of a list of them
         return None
-    module = name.rpartition(".")[0]
-    candidates = [f"{module}.weight"]
-    if module.endswith(".1"):
-        candidates.append(f"{module.removesuffix('.1')}.0.weight")
-    for candidate in candidates:
-        if candidate != name and len(own.get(candidate, ())) > 2:
-            return candidate
+    for module in _modules_before(name.rpartition(".")[0]):
+        for candidate in (f"{module}.weight", f"{module}.conv.weight"):
+            if candidate != name and len(own.get(candidate, ())) > 2:
+                return candidate
     return None
+
+
+def _modules_before(module: str) -> Iterator[str]:
+    """Yield the module itself, and those that a norm of its name goes with: second of a pair, in MedNeXt and in MONAI's blocks."""
+    yield module
+    for pattern, before in BEFORE_NORMS:
+        if (found := re.sub(pattern, before, module)) != module:
+            yield found
 
 
 def transfer(
     own: Mapping[str, Tensor],
     given: Mapping[str, Tensor],
     *,
-    is_unet: bool,
+    kind: Kind,
     has_same_outputs: bool,
     images: Images = ALL_IMAGES,
 ) -> Transfer:
@@ -101,14 +123,14 @@ def transfer(
     Args:
         own: the state dict of the network that is to be trained, freshly drawn.
         given: tensors of the other one, names as in ours.
-        is_unet: as in `decide`.
+        kind: as in `decide`.
         has_same_outputs: as in `decide`.
         images: as in `decide`.
 
     Raises:
         PlanError: a tensor that is to be taken over holds values that are not finite.
     """
-    decided = decide(_shapes(own), _shapes(given), is_unet=is_unet, has_same_outputs=has_same_outputs, images=images)
+    decided = decide(_shapes(own), _shapes(given), kind=kind, has_same_outputs=has_same_outputs, images=images)
     weights = dict(own)
     for one in decided:
         if one.outcome == "skipped":
@@ -120,9 +142,8 @@ def transfer(
             raise PlanError(
                 f"weight {one.source} holds values that are not finite; give weights of a training that went well"
             )
-        role = role_of(one.name) if is_unet else Role.OTHER
         is_adapted, shape = one.outcome == "adapted", tuple(own[one.name].shape)
-        weights[one.name] = fitted(tensor, shape, role, images) if is_adapted else tensor
+        weights[one.name] = fitted(tensor, shape, kind.role_of(one.name), images) if is_adapted else tensor
     return Transfer(weights, decided)
 
 

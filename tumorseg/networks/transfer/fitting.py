@@ -1,9 +1,11 @@
 """Weights of a convolution in one of another shape."""
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from tumorseg.networks.transfer.roles import Role
 
@@ -20,6 +22,8 @@ class Images(NamedTuple):
     """Of the other one; None: not known, so the same if it has as many channels as are wanted, else all."""
 
 
+HOWS = {Role.UPSAMPLING: ("averaged", "repeated"), Role.DEPTHWISE: ("summed", "interpolated")}
+"""What becomes of a kernel that has to be smaller or larger, but for convolutions of any other kind."""
 ALL_IMAGES = Images()
 """No network is one of a cascade."""
 
@@ -65,6 +69,9 @@ def misfit(role: Role, own: Shape, given: Shape) -> str | None:
     """
     if len(own) != len(given):
         return f"has {len(given)} axes there, {len(own)} here"
+    # Nothing but a convolution has a kernel, which begins after two axes.
+    if role is Role.FIXED or len(own) < 4:
+        return f"is of {list(given)} there, of {list(own)} here"
     if own[0] != given[0] or (role is not Role.INPUT and own[1:2] != given[1:2]):
         return f"is of {list(given)} there, of {list(own)} here: another width"
     for axis in range(2, len(own)):
@@ -80,7 +87,7 @@ def fit_note(role: Role, own: Shape, given: Shape, images: Images = ALL_IMAGES) 
     """Return in words what `fitted` does to a weight."""
     notes = _input_notes(_inputs(own, given, images)) if role is Role.INPUT else []
     if own[2:] != given[2:]:
-        smaller, larger = ("averaged", "repeated") if role is Role.UPSAMPLING else ("summed", "centred")
+        smaller, larger = HOWS.get(role, ("summed", "centred"))
         hows = []
         if any(here < there for here, there in zip(own[2:], given[2:], strict=True)):
             hows.append(smaller)
@@ -107,7 +114,8 @@ def fitted(weight: Tensor, own: Shape, role: Role, images: Images = ALL_IMAGES) 
     """Return a weight in another shape.
 
     An image whose channels are alike gives the features that it gave before, and so does one that does not change along the axes
-    whose kernel was summed. A kernel that was centred sees no further than before. An upsampling that enlarges one more axis gives
+    whose kernel was summed. A kernel that was centred sees no further than before; one that was interpolated, of a depthwise
+    convolution, is larger in all its parts (UpKern). An upsampling that enlarges one more axis gives
     both voxels the value that the one had. The previous segmentation of a cascade is not seen at first, unless the given network
     saw one of as many labels.
 
@@ -118,13 +126,24 @@ def fitted(weight: Tensor, own: Shape, role: Role, images: Images = ALL_IMAGES) 
         images: how many input channels of either show images.
 
     References:
-        Carreira and Zisserman, Quo vadis, action recognition?, CVPR 2017 (kernels that are spread over a new axis).
+        Carreira and Zisserman, Quo vadis, action recognition?, CVPR 2017 (kernels that are spread over a new axis);
+        Roy et al., MedNeXt, MICCAI 2023 (UpKern).
     """
     if role is Role.INPUT:
         weight = _with_inputs(weight, _inputs(own, tuple(weight.shape), images))
     for axis in range(2, len(own)):
-        weight = _with_extent(weight, axis, own[axis], role)
+        # There is nothing to interpolate between where there is one voxel.
+        is_interpolated = role is Role.DEPTHWISE and 1 < weight.shape[axis] < own[axis]
+        stretch = _stretched if is_interpolated else partial(_with_extent, role=role)
+        weight = stretch(weight, axis, own[axis])
     return weight
+
+
+def _stretched(weight: Tensor, axis: int, extent: int) -> Tensor:
+    """Return a kernel interpolated linearly along one axis; done for each axis in turn, that is what it is for all at once."""
+    lines = weight.movedim(axis, -1)
+    longer = F.interpolate(lines.flatten(0, -2)[:, None], size=extent, mode="linear")
+    return longer.reshape(*lines.shape[:-1], extent).movedim(-1, axis).contiguous()
 
 
 def _with_inputs(weight: Tensor, found: _Inputs) -> Tensor:

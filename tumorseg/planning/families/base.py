@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
+from tumorseg.errors import PlanError
 from tumorseg.planning.presets import MemoryReference, Preset
 from tumorseg.schema.base import Record
 from tumorseg.schema.networks import KnownNetwork, Network, NetworkSpec
@@ -24,6 +25,8 @@ class Grid(NamedTuple):
     """Voxels of all cases together."""
     num_outputs: int
     """Classes with background, as nnU-Net counts them."""
+    is_patch: bool = False
+    """Whether it is no dataset's, but stands for a patch that networks are compared on."""
 
 
 class Sized(NamedTuple):
@@ -111,6 +114,9 @@ class NetworkFamily(ABC, Generic[N]):
 
     nnunet: NnunetNames | None = None
     """None where nnU-Net has no such architecture."""
+    grows_straight = True
+    """Whether memory grows in straight lines with the voxels of a patch; not where attention is paid within all of it, or within
+    windows that it is padded to: then only counts on smaller patches bound it."""
 
     @abstractmethod
     def networks(self, grid: Grid, preset: Preset) -> Iterator[Sized]:
@@ -139,6 +145,10 @@ class NetworkFamily(ABC, Generic[N]):
         """
         return None
 
+    def kin(self, network: N) -> N:
+        """Return what a network has in common with those for other patches, which need less memory on smaller ones."""
+        return network
+
     def stages(self, network: N, patch_size: tuple[int, ...], ends: Ends) -> tuple[StageFacts, ...] | None:
         """Return the stages, the encoder from full resolution down, then the decoder up; None if there are no such."""
         return None
@@ -153,6 +163,19 @@ def initial_patch(grid: Grid, preset: Preset) -> tuple[float, ...]:
     scale = (initial_edge(grid, preset) ** num_axes / product) ** (1 / num_axes)
     edges = (round(scale / spacing) for spacing in grid.spacing_mm)
     return tuple(min(size, median) for size, median in zip(edges, grid.median_shape, strict=True))
+
+
+def too_small(grid: Grid, what: str, advice: str = "plan a finer grid, or larger images") -> PlanError:
+    """Return the error of a grid on which a family has no network.
+
+    Args:
+        grid: it.
+        what: it is too small for, and why.
+        advice: what to do with a dataset.
+    """
+    whose, advice = ("the patch", "give a larger one") if grid.is_patch else ("the median case", advice)
+    voxels = [round(size) for size in grid.median_shape]
+    return PlanError(f"{whose} of {voxels} voxels is too small for {what}; {advice}")
 
 
 def initial_edge(grid: Grid, preset: Preset) -> int:

@@ -4,13 +4,31 @@ from typing import Any
 
 from tumorseg.errors import PlanError
 from tumorseg.planning.families.base import Grid, NetworkFamily, NnunetNames, Sized
+from tumorseg.planning.families.mednext import MedNextFamily
+from tumorseg.planning.families.monai_dints import DintsFamily
+from tumorseg.planning.families.monai_segresnet import SegResNetFamily
+from tumorseg.planning.families.monai_transformers import SwinUnetrFamily, UnetrFamily
+from tumorseg.planning.families.monai_unets import AttentionUnetFamily, DynUNetFamily
 from tumorseg.planning.families.plain_unet import PlainUNetFamily
 from tumorseg.planning.families.residual_unet import ResidualUNetFamily
 from tumorseg.planning.presets import Preset
 from tumorseg.schema.networks import KnownNetwork, NetworkSpec
 from tumorseg.schema.plan import Reason
 
-FAMILIES: dict[str, NetworkFamily[Any]] = {family.name: family for family in (PlainUNetFamily(), ResidualUNetFamily())}
+FAMILIES: dict[str, NetworkFamily[Any]] = {
+    family.name: family
+    for family in (
+        PlainUNetFamily(),
+        ResidualUNetFamily(),
+        MedNextFamily(),
+        SwinUnetrFamily(),
+        UnetrFamily(),
+        SegResNetFamily(),
+        DintsFamily(),
+        DynUNetFamily(),
+        AttentionUnetFamily(),
+    )
+}
 
 
 def family_of(name: str) -> NetworkFamily[Any]:

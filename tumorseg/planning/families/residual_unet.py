@@ -4,6 +4,13 @@ import math
 from typing import Any
 
 from tumorseg.planning.families.base import NnunetNames
+from tumorseg.planning.families.part_counts import (
+    activated_elements,
+    attention_elements,
+    attention_parameters,
+    norm_elements,
+    unit_elements,
+)
 from tumorseg.planning.families.unet import UNetFamily
 from tumorseg.planning.families.unet_stages import Encoder, conv_parameters
 from tumorseg.planning.presets import RESIDUAL_M_REFERENCE
@@ -36,15 +43,15 @@ class ResidualEncoder(Encoder[ResidualUNet]):
         return 2 * network.blocks_per_stage[level] + int(level == 0) + int(is_projected)
 
     def saved_elements(self, network: ResidualUNet, level: int, voxels: int) -> int:
-        """Return two maps a convolution; a projection adds its own result and, where it was pooled, its input."""
+        """Return two maps a convolution; a projection adds its own result and, where it was pooled, its input; parts add to them."""
         features = network.features_per_stage[level]
-        # A block has two convolutions of two maps each; a stem has one convolution.
-        maps = 4 * network.blocks_per_stage[level] + (2 if level == 0 else 0)
+        stem = unit_elements(network, features, voxels) if level == 0 else 0
+        saved = stem + network.blocks_per_stage[level] * _block_elements(network, features, voxels)
         if not self._widens(network, level):
-            return maps * features * voxels
+            return saved
         is_pooled = math.prod(network.strides[level]) > 1
         pooled = network.features_per_stage[level - 1] * voxels if is_pooled else 0
-        return (maps + 1) * features * voxels + pooled
+        return saved + features * voxels + norm_elements(network, features, voxels) + pooled
 
     def parameters(self, network: ResidualUNet, level: int, num_channels: int) -> int:
         """Return the weights and biases of a stage of the encoder, those of the stem included."""
@@ -55,7 +62,8 @@ class ResidualEncoder(Encoder[ResidualUNet]):
         projection = conv_parameters((before, width), (1,), has_bias=False) if before != width else 0
         others = 2 * network.blocks_per_stage[level] - 1
         first = conv_parameters((before, width), kernel)
-        return stem + first + projection + others * conv_parameters((width, width), kernel)
+        attention = network.blocks_per_stage[level] * attention_parameters(network, width, network.num_axes)
+        return stem + first + projection + others * conv_parameters((width, width), kernel) + attention
 
     def reach(self, network: ResidualUNet, level: int, axis: int, step: int) -> tuple[int, int]:
         """Return the reach of stem and blocks.
@@ -71,6 +79,17 @@ class ResidualEncoder(Encoder[ResidualUNet]):
     def _widens(self, network: ResidualUNet, level: int) -> bool:
         """Return whether a stage has other features than its input; the stem has made those of the first."""
         return level > 0 and network.features_per_stage[level] != network.features_per_stage[level - 1]
+
+
+def _block_elements(network: ResidualUNet, features: int, voxels: int) -> int:
+    """Return what is kept of a block without its projection: two convolutions of two maps each, and what its parts add."""
+    # Channels are dropped after the block, not within it.
+    first = unit_elements(network.changed(dropout=0.0), features, voxels)
+    second = features * voxels + norm_elements(network, features, voxels)
+    # Whether the block was passed over is one number.
+    passed = 1 if network.stochastic_depth > 0 else 0
+    attention = attention_elements(network, features, voxels)
+    return first + second + attention + passed + activated_elements(network, features, voxels)
 
 
 class ResidualUNetFamily(UNetFamily[ResidualUNet]):

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from tumorseg.errors import PlanError
-from tumorseg.planning.families.base import Ends, Grid, NetworkFamily, Sized, StageFacts, initial_patch
+from tumorseg.planning.families.base import Ends, Grid, NetworkFamily, Sized, StageFacts, initial_patch, too_small
 from tumorseg.planning.families.topology import MIN_EDGE, Topology, choose_topology, shrunk
 from tumorseg.planning.families.unet_stages import Encoder, U, stage_shapes, unet_stages
 from tumorseg.planning.presets import Preset
-from tumorseg.schema.networks import Axes, KnownNetwork, NetworkSpec, UNetTopology
+from tumorseg.schema.networks import Axes, KnownNetwork, NetworkSpec, OwnUNet, StagedNetwork, UNetTopology
 from tumorseg.schema.plan import Reason
 
 
@@ -20,16 +20,8 @@ class UNetFamily(NetworkFamily[U]):
 
     def networks(self, grid: Grid, preset: Preset) -> Iterator[Sized]:
         """Yield networks for a grid, from the one on the largest patch down, as long as there is a smaller one."""
-        largest = choose_topology(grid.spacing_mm, initial_patch(grid, preset))
-        if largest.num_stages < 2:
-            raise PlanError(
-                f"the median case of {[round(size) for size in grid.median_shape]} voxels is too small for a U-Net, "
-                f"which needs {2 * MIN_EDGE} voxels in two axes of like spacing, or {3 * MIN_EDGE} in one; plan a "
-                "finer grid, or larger images"
-            )
         most = preset.max_features_2d if len(grid.spacing_mm) == 2 else preset.max_features_3d
-        topology: Topology | None = largest
-        while topology is not None:
+        for topology in topologies(grid, preset):
             stages = range(topology.num_stages)
             fields = {
                 "features_per_stage": tuple(min(preset.base_features * 2**stage, most) for stage in stages),
@@ -38,17 +30,20 @@ class UNetFamily(NetworkFamily[U]):
             }
             network = cast(KnownNetwork, self.encoder.build(fields, topology.num_stages))
             yield Sized(network, topology.patch_size)
-            topology = shrunk(topology, grid.spacing_mm, grid.median_shape)
 
     def like(self, other: NetworkSpec) -> U:
         """Return the U-Net on another one's stages, strides, kernels and features."""
-        if not isinstance(other, UNetTopology):
+        if not isinstance(other, StagedNetwork):
             raise PlanError(
                 f"network {other.name} has no stages that {self.name} could take over; plan again with --network "
                 f"{self.name}"
             )
         # Convolutions of the decoder go with the encoder: a residual one has fewer.
-        shared = [name for name in UNetTopology.model_fields if name != "decoder_convs_per_stage"]
+        shared = list(StagedNetwork.model_fields)
+        if isinstance(other, UNetTopology):
+            shared.append("negative_slope")
+        if isinstance(other, OwnUNet):
+            shared.extend(self.encoder.parts)
         return self.encoder.build({name: getattr(other, name) for name in shared}, other.num_stages)
 
     def feature_maps(self, network: U, patch_size: tuple[int, ...], num_outputs: int) -> int:
@@ -86,6 +81,22 @@ class UNetFamily(NetworkFamily[U]):
             },
             alternative=f"--network {rival.name}{ratio}",
         )
+
+
+def topologies(grid: Grid, preset: Preset) -> Iterator[Topology]:
+    """Yield topologies for a grid, from that of the largest patch down, as long as there is a smaller one.
+
+    Raises:
+        PlanError: the median case is too small for any.
+    """
+    largest = choose_topology(grid.spacing_mm, initial_patch(grid, preset))
+    if largest.num_stages < 2:
+        needed = f"{2 * MIN_EDGE} voxels in two axes of like spacing, or {3 * MIN_EDGE} in one"
+        raise too_small(grid, f"a U-Net, which needs {needed}")
+    topology: Topology | None = largest
+    while topology is not None:
+        yield topology
+        topology = shrunk(topology, grid.spacing_mm, grid.median_shape)
 
 
 def _map_sizes(network: UNetTopology, patch_size: Axes) -> list[int]:

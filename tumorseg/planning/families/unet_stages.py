@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
 from tumorseg.planning.families.base import Ends, StageFacts, StageLayout
-from tumorseg.schema.networks import Axes, UNetTopology
+from tumorseg.planning.families.part_counts import attention_parameters, decoder_elements, gate_parameters
+from tumorseg.schema.networks import Axes, OwnUNet, Parts, StagedNetwork
 
-U = TypeVar("U", bound=UNetTopology)
+U = TypeVar("U", bound=OwnUNet)
 
 
 class Encoder(ABC, Generic[U]):
@@ -18,6 +19,8 @@ class Encoder(ABC, Generic[U]):
     """Word for what a stage is made of."""
     has_stem = False
     """Whether a convolution comes before the first of these."""
+    parts: tuple[str, ...] = tuple(Parts.model_fields)
+    """Parts that such networks may have."""
 
     @abstractmethod
     def build(self, topology: dict[str, Any], num_stages: int) -> U:
@@ -71,7 +74,7 @@ def _encoder_stages(network: U, encoder: Encoder[U], patch_size: Axes, ends: End
         yield StageFacts(layout, saved, fields[level])
 
 
-def _decoder_stages(network: UNetTopology, patch_size: Axes, ends: Ends) -> Iterator[StageFacts]:
+def _decoder_stages(network: OwnUNet, patch_size: Axes, ends: Ends) -> Iterator[StageFacts]:
     """Yield the decoder's stages.
 
     Upsampling keeps nothing of its own, but joined with the skip connection it is the first convolution's input.
@@ -79,9 +82,10 @@ def _decoder_stages(network: UNetTopology, patch_size: Axes, ends: Ends) -> Iter
     shapes = stage_shapes(network, patch_size)
     levels = range(network.num_stages - 2, -1, -1)
     for level, convs in zip(levels, network.decoder_convs_per_stage, strict=True):
-        features = network.features_per_stage[level]
-        # The joined input has twice the features. With checkpointing, it and the stage's result are all that is kept.
-        maps = 3 if ends.is_checkpointed else 2 * (convs + 1)
+        features, voxels = network.features_per_stage[level], math.prod(shapes[level])
+        # With checkpointing, the joined input of twice the features and the stage's result are all that is kept.
+        is_whole = not ends.is_checkpointed
+        saved = decoder_elements(network, level, convs, voxels) if is_whole else 3 * features * voxels
         layout = StageLayout(
             side="decoder",
             level=level,
@@ -94,7 +98,7 @@ def _decoder_stages(network: UNetTopology, patch_size: Axes, ends: Ends) -> Iter
             has_stem=False,
             parameters=_decoder_parameters(network, level, convs, ends.num_outputs),
         )
-        yield StageFacts(layout, maps * features * math.prod(shapes[level]), None)
+        yield StageFacts(layout, saved, None)
 
 
 def _fields(network: U, encoder: Encoder[U]) -> list[tuple[int, ...]]:
@@ -128,16 +132,17 @@ def conv_parameters(channels: tuple[int, int], kernel_size: Axes, *, has_bias: b
     return channels[0] * channels[1] * math.prod(kernel_size) + norm_and_bias * channels[1]
 
 
-def _decoder_parameters(network: UNetTopology, level: int, convs: int, num_outputs: int) -> int:
+def _decoder_parameters(network: OwnUNet, level: int, convs: int, num_outputs: int) -> int:
     width, kernel = network.features_per_stage[level], network.kernel_sizes[level]
     up = network.features_per_stage[level + 1] * width * math.prod(network.strides[level + 1]) + width
     # Without deep supervision only full resolution has a segmentation head.
     head = (width + 1) * num_outputs if network.deep_supervision or level == 0 else 0
     others = (convs - 1) * conv_parameters((width, width), kernel)
-    return up + conv_parameters((2 * width, width), kernel) + others + head
+    parts = attention_parameters(network, width, network.num_axes) + gate_parameters(network, width)
+    return up + conv_parameters((2 * width, width), kernel) + others + head + parts
 
 
-def stage_shapes(network: UNetTopology, patch_size: Axes) -> list[Axes]:
+def stage_shapes(network: StagedNetwork, patch_size: Axes) -> list[Axes]:
     """Return the voxels per axis of each stage."""
     shapes, edges = [], tuple(patch_size)
     for stride in network.strides:

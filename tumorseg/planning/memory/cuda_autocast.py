@@ -8,6 +8,7 @@ References:
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,10 +17,20 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
-FULL_PRECISION = frozenset({F.layer_norm, F.group_norm, F.softmax, F.log_softmax, torch.softmax, torch.log_softmax})
+FULL_PRECISION = frozenset(
+    {
+        *(F.layer_norm, F.group_norm, F.softmax, F.log_softmax),
+        *(torch.softmax, torch.log_softmax, Tensor.softmax, Tensor.log_softmax),
+    }
+)
 """In float32 on CUDA, in the input's own type on the CPU."""
+FULL_RESULT = frozenset({torch.linalg.vector_norm, torch.sum, Tensor.sum})
+"""With a result in float32 on CUDA unless another type is asked for, though the input is kept in its own."""
 AS_GIVEN = frozenset({F.avg_pool3d, F.pad, F.interpolate})
 """In the input's own type on CUDA, in float32 on the CPU, at least in some of their modes."""
+HALF_PRECISION = frozenset({torch.einsum})
+"""In half precision on both, but made of others: where no gradients are wanted, these would be met beneath autocast."""
+_ALL = FULL_PRECISION | FULL_RESULT | AS_GIVEN | HALF_PRECISION
 
 
 class CudaRules(TorchFunctionMode):
@@ -30,13 +41,23 @@ class CudaRules(TorchFunctionMode):
     ) -> Any:
         """Call a function of torch."""
         kwargs = kwargs or {}
-        if not torch.is_autocast_enabled("cpu") or not (func in FULL_PRECISION or func in AS_GIVEN):
+        if not torch.is_autocast_enabled("cpu") or func not in _ALL:
             return func(*args, **kwargs)
-        if func in FULL_PRECISION:
-            args, kwargs = tree_map(_to_float32, (args, kwargs))
+        if func in FULL_RESULT:
+            kwargs = _with_full_result(args, kwargs)
+        elif func not in AS_GIVEN:
+            dtype = torch.float32 if func in FULL_PRECISION else torch.get_autocast_dtype("cpu")
+            args, kwargs = tree_map(partial(_to, dtype), (args, kwargs))
         with torch.autocast("cpu", enabled=False):
             return func(*args, **kwargs)
 
 
-def _to_float32(value: Any) -> Any:
-    return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
+def _with_full_result(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    given = args[0] if args else kwargs["input"]
+    # As CUDA's autocast: numbers of full range and integers are none of its business.
+    is_half = isinstance(given, Tensor) and given.dtype in (torch.float16, torch.bfloat16)
+    return {"dtype": torch.float32, **kwargs} if is_half else kwargs
+
+
+def _to(dtype: torch.dtype, value: Any) -> Any:
+    return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value

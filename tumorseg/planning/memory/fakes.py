@@ -73,7 +73,7 @@ def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     # Such as a random fill: most of building a network, and nothing that is counted.
     if _keeps_shape(func) and _fit_the_first(args):
         return args[0]
-    if _is_composite(func):
+    if is_composite(func):
         with FakeMode():  # subclasses of tensors that meet no mode let torch load what it has for distributed ones
             return func.decompose(*args, **kwargs)
     given: dict[int, Fake] = {}
@@ -128,7 +128,7 @@ def _makes_tensors(func: Any) -> bool:
 
 
 @functools.cache
-def _is_composite(func: Any) -> bool:
+def is_composite(func: Any) -> bool:
     """Tell whether an operation is made of others; without autograd, torch leaves taking it apart to us."""
     return func._can_decompose() and torch._C._dispatch_has_kernel_for_dispatch_key(
         func.name(), torch._C.DispatchKey.CompositeImplicitAutograd

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tumorseg.engine.execution import PRECISIONS
 from tumorseg.engine.optimizers import optimizer_memory
 from tumorseg.losses.registry import build_loss
-from tumorseg.networks.registry import build_network
+from tumorseg.networks.registry import build_network, prepare_network
 from tumorseg.planning.memory.allocations import AllocationTracker, in_blocks
 from tumorseg.planning.memory.cuda_autocast import CudaRules
 from tumorseg.planning.memory.fakes import storage_of
@@ -62,6 +62,7 @@ class Rehearsal:
         """Build everything from a configuration, whose patch and batch do not matter, in a mode that makes fake tensors."""
         self._setting = setting
         self.mode = mode
+        prepare_network(configuration.network)
         with self.mode, AllocationTracker() as tracker:
             self.network = build_network(
                 configuration.network, num_channels=setting.num_channels, num_outputs=setting.targets.num_outputs

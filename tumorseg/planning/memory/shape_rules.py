@@ -15,16 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tumorseg.planning.memory import attention_rules, group_norm_rules
+from tumorseg.planning.memory.shapes import NoRuleError, new, require, require_axes
+
 ATEN = torch.ops.aten
-
-
-class _NoRuleError(Exception):
-    """The arguments are none that a rule here is for."""
-
-
-def _require(is_usual: bool) -> None:
-    if not is_usual:
-        raise _NoRuleError
 
 
 def run(func: Any, args: Sequence[Any], options: dict[str, Any]) -> Any:
@@ -34,7 +28,7 @@ def run(func: Any, args: Sequence[Any], options: dict[str, Any]) -> Any:
         return func(*args, **options)
     try:
         return rule(*args, **options)
-    except _NoRuleError:
+    except NoRuleError:
         return func(*args, **options)
 
 
@@ -59,7 +53,7 @@ def is_spread_over(tensor: Tensor, others: Sequence[Tensor]) -> bool:
     """Tell whether values of other tensors can be spread over all of one, whose shape stays."""
     try:
         return _broadcast([tensor.shape, *(other.shape for other in others)]) == list(tensor.shape)
-    except _NoRuleError:
+    except NoRuleError:
         return False
 
 
@@ -80,10 +74,6 @@ def _is_in_order(tensor: Tensor) -> bool:
     return all(outer >= inner for outer, inner in itertools.pairwise(strides))
 
 
-def _new(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    return torch.empty(tuple(shape), dtype=dtype, device="meta")
-
-
 @functools.cache
 def _is_pointwise(func: Any) -> bool:
     """Tell whether an operation returns one tensor, each value of which depends on one value of each that it takes."""
@@ -99,14 +89,14 @@ def _pointwise(func: Any) -> Callable[..., Tensor]:
 
     def rule(*args: Any, **options: Any) -> Tensor:
         # A device is always the CPU's, where single values lie; an order in memory that is asked for is torch's to keep.
-        _require(not options.keys() - {"device"})
+        require(not options.keys() - {"device"})
         singles, shapes = [], []
         for value in args:
             singles.append(_single(value) if isinstance(value, Tensor) else value)
             if isinstance(value, Tensor):
                 shapes.append(value.shape)
         shape, dtype, first = _broadcast(shapes), func(*singles).dtype, _tensors(args)[0]
-        return _new(shape, dtype) if _is_in_order(first) else _new_like(first, dtype)
+        return new(shape, dtype) if _is_in_order(first) else _new_like(first, dtype)
 
     return rule
 
@@ -123,15 +113,9 @@ def _broadcast(shapes: Sequence[Sequence[int]]) -> list[int]:
     for sizes in zip(*padded, strict=True):
         # Not the maximum: an axis of no voxels wins over one of a single voxel.
         wide = set(sizes) - {1}
-        _require(len(wide) <= 1)
+        require(len(wide) <= 1)
         common.append(wide.pop() if wide else 1)
     return common
-
-
-def _require_axes(axes: Sequence[int], num_axes: int) -> None:
-    """Require axes that there are, each once."""
-    _require(all(-num_axes <= axis < num_axes for axis in axes))
-    _require(len({axis % num_axes for axis in axes}) == len(axes))
 
 
 def _convolution(
@@ -146,12 +130,12 @@ def _convolution(
     groups: int,
 ) -> Tensor:
     num_channels = weight.shape[1] * groups if transposed else weight.shape[0]
-    _require(
+    require(
         features.ndim == weight.ndim
         and features.shape[1] == (weight.shape[0] if transposed else weight.shape[1] * groups)
     )
-    _require(bias is None or bias.shape == (num_channels,))
-    _require(len(stride) == len(padding) == len(dilation) == len(output_padding) == features.ndim - 2)
+    require(bias is None or bias.shape == (num_channels,))
+    require(len(stride) == len(padding) == len(dilation) == len(output_padding) == features.ndim - 2)
     sizes = []
     for axis, size in enumerate(features.shape[2:]):
         reach = dilation[axis] * (weight.shape[2 + axis] - 1) + 1
@@ -159,8 +143,8 @@ def _convolution(
             sizes.append((size - 1) * stride[axis] - 2 * padding[axis] + reach + output_padding[axis])
         else:
             sizes.append((size + 2 * padding[axis] - reach) // stride[axis] + 1)
-    _require(min(sizes) > 0)
-    out = _new((features.shape[0], num_channels, *sizes), features.dtype)
+    require(min(sizes) > 0)
+    out = new((features.shape[0], num_channels, *sizes), features.dtype)
     # Torch answers flat features in this order with a result in this order.
     if out.ndim == 4 and not _is_in_order(features) and features.is_contiguous(memory_format=torch.channels_last):
         return out.to(memory_format=torch.channels_last)
@@ -173,24 +157,23 @@ def _convolution_backward(
     # The last argument says of input, weight and bias which gradients are wanted.
     wanted: Sequence[bool] = rest[-1]
     shapes = (features.shape, weight.shape, gradient.shape[1:2])
-    return [_new(shape, gradient.dtype) if is_wanted else None for shape, is_wanted in zip(shapes, wanted, strict=True)]
+    return [new(shape, gradient.dtype) if is_wanted else None for shape, is_wanted in zip(shapes, wanted, strict=True)]
 
 
 def _batch_norm(
     features: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Any, variance: Any, training: bool, *_: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    _require(training)
-    _require(all(one is None or one.shape == features.shape[1:2] for one in (weight, bias)))
-    # The statistics are saved in the type of the features, as on the CPU.
-    statistics = [_new(features.shape[1:2], features.dtype) for _ in range(2)]
-    return (_new(features.shape, features.dtype), *statistics)  # type: ignore[return-value]
+    require(all(one is None or one.shape == features.shape[1:2] for one in (weight, bias)))
+    # The statistics are saved in the type of the features, as on the CPU; running ones are there already.
+    statistics = [new(features.shape[1:2] if training else (0,), features.dtype) for _ in range(2)]
+    return (new(features.shape, features.dtype), *statistics)  # type: ignore[return-value]
 
 
 def _batch_norm_backward(gradient: Tensor, features: Tensor, weight: Tensor | None, *rest: Any) -> list[Tensor | None]:
     wanted: Sequence[bool] = rest[-1]
     dtype = features.dtype if weight is None else weight.dtype
     results = [(features.shape, features.dtype), (features.shape[1:2], dtype), (features.shape[1:2], dtype)]
-    return [_new(*result) if is_wanted else None for result, is_wanted in zip(results, wanted, strict=True)]
+    return [new(*result) if is_wanted else None for result, is_wanted in zip(results, wanted, strict=True)]
 
 
 def _pool(
@@ -203,58 +186,58 @@ def _pool(
 ) -> Tensor:
     num_axes = len(kernel)
     # Whether a last window that is cut off counts depends on where it begins.
-    _require(not ceil_mode)
+    require(not ceil_mode)
     # Torch leaves the stride empty where it is the kernel's, and may give one padding for all axes.
     steps, pads = stride or kernel, list(padding) * (num_axes // len(padding))
     ends = features.shape[-num_axes:]
     sizes = [
         (size + 2 * pad - edge) // step + 1 for size, pad, edge, step in zip(ends, pads, kernel, steps, strict=True)
     ]
-    _require(min(sizes) > 0 and all(2 * pad <= edge for pad, edge in zip(pads, kernel, strict=True)))
-    return _new((*features.shape[:-num_axes], *sizes), features.dtype)
+    require(min(sizes) > 0 and all(2 * pad <= edge for pad, edge in zip(pads, kernel, strict=True)))
+    return new((*features.shape[:-num_axes], *sizes), features.dtype)
 
 
 def _like_second(_: Tensor, features: Tensor, *__: Any) -> Tensor:
-    return _new(features.shape, features.dtype)
+    return new(features.shape, features.dtype)
 
 
 def _like(
     tensor: Tensor, *, dtype: torch.dtype | None = None, memory_format: torch.memory_format | None = None, **_: Any
 ) -> Tensor:
-    _require(memory_format in (None, torch.preserve_format))
-    return _new(tensor.shape, dtype or tensor.dtype)
+    require(memory_format in (None, torch.preserve_format))
+    return new(tensor.shape, dtype or tensor.dtype)
 
 
 def _flip(tensor: Tensor, axes: Sequence[int]) -> Tensor:
-    _require_axes(axes, tensor.ndim)
+    require_axes(axes, tensor.ndim)
     # Without gaps, the order is kept.
-    return _new_like(tensor, tensor.dtype) if _is_gapless(tensor) else _new(tensor.shape, tensor.dtype)
+    return _new_like(tensor, tensor.dtype) if _is_gapless(tensor) else new(tensor.shape, tensor.dtype)
 
 
 def _repeat(tensor: Tensor, counts: Sequence[int]) -> Tensor:
-    _require(len(counts) >= tensor.ndim)
+    require(len(counts) >= tensor.ndim)
     shape = (1,) * (len(counts) - tensor.ndim) + tuple(tensor.shape)
-    return _new([size * count for size, count in zip(shape, counts, strict=True)], tensor.dtype)
+    return new([size * count for size, count in zip(shape, counts, strict=True)], tensor.dtype)
 
 
 def _cat(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     shape = list(tensors[0].shape)
-    _require_axes([axis], len(shape))
+    require_axes([axis], len(shape))
     others = [size for number, size in enumerate(shape) if number != axis % len(shape)]
     for tensor in tensors:
-        _require(tensor.ndim == len(shape))
-        _require([size for number, size in enumerate(tensor.shape) if number != axis % len(shape)] == others)
+        require(tensor.ndim == len(shape))
+        require([size for number, size in enumerate(tensor.shape) if number != axis % len(shape)] == others)
     shape[axis] = sum(tensor.shape[axis] for tensor in tensors)
-    return _new(shape, functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors)))
+    return new(shape, functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors)))
 
 
 def _stack(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     shape = list(tensors[0].shape)
-    _require(all(tensor.shape == tensors[0].shape for tensor in tensors))
-    _require_axes([axis], len(shape) + 1)
+    require(all(tensor.shape == tensors[0].shape for tensor in tensors))
+    require_axes([axis], len(shape) + 1)
     # A negative axis counts from the end of the result, which has one more.
     shape.insert(axis % (len(shape) + 1), len(tensors))
-    return _new(shape, functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors)))
+    return new(shape, functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors)))
 
 
 def _any(tensor: Tensor, axes: Sequence[int] | None = None, keep: bool = False) -> Tensor:
@@ -268,41 +251,41 @@ def _amin(tensor: Tensor, axes: Sequence[int] = (), keep: bool = False) -> Tenso
 def _index(tensor: Tensor, indices: Sequence[Tensor | None]) -> Tensor:
     *before, index = indices
     # Rows or columns of a table, and nothing else.
-    _require(index is not None and index.dtype == torch.int64 and set(before) <= {None} and len(before) < tensor.ndim)
+    require(index is not None and index.dtype == torch.int64 and set(before) <= {None} and len(before) < tensor.ndim)
     axis = len(before)
-    return _new((*tensor.shape[:axis], *index.shape, *tensor.shape[axis + 1 :]), tensor.dtype)  # type: ignore[union-attr]
+    return new((*tensor.shape[:axis], *index.shape, *tensor.shape[axis + 1 :]), tensor.dtype)  # type: ignore[union-attr]
 
 
 def _softmax(tensor: Tensor, axis: int, half_to_float: bool) -> Tensor:
-    _require_axes([axis], tensor.ndim)
-    _require(not half_to_float)
-    return _new(tensor.shape, tensor.dtype)
+    require_axes([axis], tensor.ndim)
+    require(not half_to_float)
+    return new(tensor.shape, tensor.dtype)
 
 
 def _sum(tensor: Tensor, axes: Sequence[int] | None, keep: bool = False, *, dtype: torch.dtype | None = None) -> Tensor:
-    _require_axes(axes or [], tensor.ndim)
+    require_axes(axes or [], tensor.ndim)
     # No axes, or an empty list of them, stands for all.
     kept = {axis % tensor.ndim for axis in axes} if axes else set(range(tensor.ndim))
     sizes = [1 if axis in kept else size for axis, size in enumerate(tensor.shape) if keep or axis not in kept]
-    return _new(sizes, dtype or torch.sum(_single(tensor)).dtype)
+    return new(sizes, dtype or torch.sum(_single(tensor)).dtype)
 
 
 def _mean(tensor: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
-    _require((dtype or tensor.dtype).is_floating_point)
-    return _new((), dtype or tensor.dtype)
+    require((dtype or tensor.dtype).is_floating_point)
+    return new((), dtype or tensor.dtype)
 
 
 def _arange(end: int, *, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
-    return _new((math.ceil(end),), dtype or torch.arange(end).dtype)
+    return new((math.ceil(end),), dtype or torch.arange(end).dtype)
 
 
 def _arange_from(start: int, end: int, *, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
-    _require(end >= start)
-    return _new((math.ceil(end - start),), dtype or torch.arange(start, end).dtype)
+    require(end >= start)
+    return new((math.ceil(end - start),), dtype or torch.arange(start, end).dtype)
 
 
 def _slice_backward(gradient: Tensor, sizes: Sequence[int], *_: Any) -> Tensor:
-    return _new(sizes, gradient.dtype)
+    return new(sizes, gradient.dtype)
 
 
 UNTAGGED = (
@@ -331,12 +314,20 @@ RULES: dict[Any, Callable[..., Any]] = {
     ATEN.sum.dim_IntList: _sum,
     ATEN.any.dims: _any,
     ATEN.amin.default: _amin,
+    ATEN.amax.default: _amin,
     ATEN.index.Tensor: _index,
     ATEN._softmax.default: _softmax,
+    **attention_rules.RULES,
+    **group_norm_rules.RULES,
     ATEN.mean.default: _mean,
     ATEN.arange.default: _arange,
     ATEN.arange.start: _arange_from,
     ATEN.slice_backward.default: _slice_backward,
 }
-ANY_ORDER = (ATEN.convolution.default, ATEN.flip.default, ATEN.any.dims)
-"""Their rules hold for tensors of any order, such as slices of a case as a batch of 2D tiles."""
+ANY_ORDER = (
+    ATEN.convolution.default,
+    ATEN.flip.default,
+    ATEN.any.dims,
+    ATEN.native_layer_norm_backward.default,
+)
+"""Their rules hold for tensors of any order, such as slices of a case as a batch of 2D tiles, or gradients of channels last."""

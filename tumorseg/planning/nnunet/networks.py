@@ -5,7 +5,7 @@ from typing import Any
 from tumorseg.errors import PlanError
 from tumorseg.planning.families.registry import nnunet_names
 from tumorseg.schema.base import parse_record
-from tumorseg.schema.networks import NETWORKS, Axes, Network, NetworkSpec, UNetTopology
+from tumorseg.schema.networks import NETWORKS, Axes, Network, NetworkSpec, OwnUNet, Parts
 from tumorseg.schema.nnunet import Architecture, OldNetwork, PerStage, ResidualArguments, UNetArguments
 
 OLD_KEYS = tuple(key for key in OldNetwork.model_fields if key != "patch_size")
@@ -86,10 +86,16 @@ def write_network(network: NetworkSpec, source: str) -> dict[str, Any]:
         PlanError: nnU-Net has no such network.
     """
     known = nnunet_names()
-    if network.name not in known or not isinstance(network, UNetTopology):
+    if network.name not in known or not isinstance(network, OwnUNet):
         possible = " and ".join(known)
         raise PlanError(f"{source}: nnU-Net's plans cannot express the network {network.name}; only {possible}")
     own = known[network.name]
+    if changed := [name for name, field in Parts.model_fields.items() if getattr(network, name) != field.default]:
+        given = getattr(network, changed[0])
+        raise PlanError(
+            f"{source}: nnU-Net's plans cannot express network.{changed[0]}={given}; plan "
+            f"{Parts.model_fields[changed[0]].default}"
+        )
     # nnU-Net's own plans leave it to torch's default.
     slope = {} if network.negative_slope == DEFAULT_SLOPE else {"negative_slope": network.negative_slope}
     shared = _arguments(network.num_axes)

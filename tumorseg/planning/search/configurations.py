@@ -50,6 +50,7 @@ OTHER_SCHEDULES = {
     "poly": "plateau: keeps the learning rate for as long as the training loss falls, but for the last part of the "
     "training",
     "plateau": "poly: falls by the number of epochs, whatever the loss does",
+    "cosine": "poly: falls alike, without the warm-up that attention needs",
 }
 """Next-best schedule by name."""
 
@@ -93,6 +94,8 @@ class Planned(NamedTuple):
     configuration: Configuration
     reasons: dict[str, Reason]
     """By field within the configuration."""
+    grid: Grid
+    """What it was searched on."""
 
 
 def plan_planes(brief: Brief) -> Planned:
@@ -148,7 +151,7 @@ def _cascaded(full: Planned) -> Planned:
     # At once: these transforms are refused where there is no previous configuration.
     update = {"previous_configuration": LOWRES, "augmentation": augmentation}
     reasons = full.reasons | {"previous_configuration": CASCADE_REASON, **cascade_reasons(augmentation)}
-    return Planned(full.configuration.changed(**update), reasons)
+    return full._replace(configuration=full.configuration.changed(**update), reasons=reasons)
 
 
 def _rule(brief: Brief, *, previous: str | None = None) -> MemoryRule:
@@ -168,7 +171,7 @@ def _settle(brief: Brief, grid: Grid, found: Found, rule: MemoryRule, *, batch_d
     # The search let a candidate pass whose tiles fit when added up in main memory.
     if isinstance(rule, CountedRule) and not rule.holds(configuration):
         configuration = with_sums_on_cpu(configuration)
-    return Planned(configuration, _reasons(brief, grid, found, rule, configuration))
+    return Planned(configuration, _reasons(brief, grid, found, rule, configuration), grid)
 
 
 def _configuration(brief: Brief, grid: Grid, candidate: Candidate, *, batch_dice: bool) -> Configuration:

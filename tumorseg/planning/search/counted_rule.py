@@ -14,6 +14,8 @@ from tumorseg.schema.base import content_hash
 from tumorseg.schema.plan import Configuration, MemoryCount
 from tumorseg.schema.quantities import GB
 
+LINES_FIRST = 3
+"""Batches that are tried by the line alone."""
 Draft = Callable[[Candidate, Grid], Configuration]
 """Returns the whole configuration around a candidate."""
 
@@ -24,7 +26,7 @@ class CountedRule:
     A step's peak is the largest of several straight lines in the number of voxels, one for each of its moments, none of
     which begins below weights and optimizer. For a smaller patch it lies above the line through two counts, and above
     the one from weights and optimizer to a count: what these reject is rejected rightly, and what they let pass is
-    counted.
+    counted. Families whose memory does not grow so say it: of theirs, a patch is rejected for a smaller one within it.
     """
 
     reliefs = (
@@ -41,8 +43,11 @@ class CountedRule:
         self._draft, self._counter, self._setting = draft, counter, setting
         self._limit, self.num_gpus = allocatable_bytes(vram_bytes), num_gpus
         self.vram_gb = vram_bytes / GB
-        # By network and relief, then by load: patches and batches of as many voxels count as one.
+        # By network (what those for all patches have in common) and relief, then by load: patches and batches of as many
+        # voxels count as one.
         self._known: dict[str, dict[int, MemoryCount]] = {}
+        # The same, one by one.
+        self._peaks: dict[str, list[tuple[Candidate, int]]] = {}
 
     def fits(self, candidate: Candidate, grid: Grid, *, is_rough: bool) -> bool:
         """Return whether training and inference fit; roughly: whether nothing shows that they do not."""
@@ -65,10 +70,11 @@ class CountedRule:
         bound = max(low, math.floor((self._limit - static) / per_patch))
         # The first multiple that is surely too many; `low` fits, so that the answer lies between both.
         too_large = min(most, bound) // unit * unit + unit
-        slope, in_the_middle = (low_peak - static) / low, False
+        slope, num_counts = (low_peak - static) / low, 0
         while low + unit < too_large:
-            # The line alone may creep up from one side; the middle, by turns, bounds the number of counts. A slope is 0
-            # where the peak is that of the optimizer's step.
+            # Two points make the line, a third tests it. Alone it may creep up from one side; the middle, by turns, bounds the
+            # number of counts. A slope is 0 where the peak is that of the optimizer's step.
+            in_the_middle = num_counts >= LINES_FIRST and num_counts % 2 == 1
             room = (too_large - low) / 2 if in_the_middle else (self._limit - low_peak) / max(slope, 1.0)
             tried = min(low + max(math.floor(room / unit), 1) * unit, too_large - unit)
             peak = self.count(candidate._replace(batch_size=tried), grid).peak_bytes
@@ -77,7 +83,7 @@ class CountedRule:
                 too_large = tried
             else:
                 low, low_peak = tried, peak
-            in_the_middle = not in_the_middle
+            num_counts += 1
         return low
 
     def needed_gb(self, candidate: Candidate, grid: Grid, *, is_rough: bool) -> float:
@@ -100,6 +106,7 @@ class CountedRule:
         configuration = self._draft(candidate, grid)
         count = self._count(configuration)
         self._known.setdefault(_key(candidate), {})[_load(candidate)] = count
+        self._peaks.setdefault(_key(candidate), []).append((candidate, count.peak_bytes))
         # Remembered is the count before: a step's peak does not depend on where tiles are added up.
         if count.inference_bytes > self._limit:
             count = self._count(with_sums_on_cpu(configuration))
@@ -107,14 +114,18 @@ class CountedRule:
 
     def _at_least(self, candidate: Candidate, grid: Grid) -> float:
         """Return what a step needs at the least, from counts of the same network on other loads, or its own."""
+        if not family_of(candidate.network.name).grows_straight:
+            within = [peak for other, peak in self._peaks.get(_key(candidate), []) if _is_within(other, candidate)]
+            return max((self._feature_bytes(candidate, grid), *within))
         known = self._known.get(_key(candidate))
         if known is None:
             least = self._feature_bytes(candidate, grid)
             return least if least > self._limit else self.count(candidate, grid).peak_bytes
         load = _load(candidate)
         # A peak never falls as the load grows.
-        below = [count.peak_bytes for other, count in known.items() if other <= load]
-        return max(below) if below else _extrapolated(load, known)
+        least = max((count.peak_bytes for other, count in known.items() if other <= load), default=0)
+        above = {other: count for other, count in known.items() if other > load}
+        return max(least, _extrapolated(load, above)) if above else least
 
     def _feature_bytes(self, candidate: Candidate, grid: Grid) -> int:
         """Return the bytes of feature maps alone: without checkpointing each is kept for its norm's backward pass."""
@@ -150,8 +161,15 @@ def with_sums_on_cpu(configuration: Configuration) -> Configuration:
 
 
 def _key(candidate: Candidate) -> str:
+    kin = family_of(candidate.network.name).kin(candidate.network)
     # Whether the patch stays worthwhile, the third field of a relief, changes no memory.
-    return content_hash([candidate.network.model_dump(mode="json"), candidate.relief[:2]])
+    return content_hash([kin.model_dump(mode="json"), candidate.relief[:2]])
+
+
+def _is_within(smaller: Candidate, larger: Candidate) -> bool:
+    """Tell whether no axis of a patch, nor the batch, is larger than another candidate's."""
+    pairs = zip(smaller.patch_size, larger.patch_size, strict=True)
+    return smaller.batch_size <= larger.batch_size and all(edge <= other for edge, other in pairs)
 
 
 def _load(candidate: Candidate) -> int:

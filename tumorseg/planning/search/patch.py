@@ -5,6 +5,8 @@ References:
 """
 
 import math
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Literal, NamedTuple, Protocol
 
 from tumorseg.errors import PlanError
@@ -16,9 +18,9 @@ from tumorseg.schema.networks import KnownNetwork
 from tumorseg.schema.plan import Reason
 
 MIN_BATCH_SIZE = 2
-WORTHWHILE_2D, WORTHWHILE_3D = 1 / 256, 1 / 64
-"""Share of the volume with which the search begins, below which other ways to save memory come before a smaller patch:
-128 x 128 and 64 x 64 x 64 voxels for presets that begin with nnU-Net's."""
+WORTHWHILE_2D = 1 / 256
+"""Share of the area with which the search begins, below which other ways to save memory come before a smaller patch:
+128 x 128 pixels for presets that begin with nnU-Net's."""
 Limits = Literal["preset", "CPU"]
 """What limits patch and batch apart from memory."""
 
@@ -121,15 +123,15 @@ def _find_patch(grid: Grid, preset: Preset, rule: MemoryRule, *, is_rough: bool)
     for relief in rule.reliefs:
         if preset.max_batch_size and 1 < relief.gradient_accumulation > preset.max_batch_size // rule.num_gpus:
             continue  # there are not as many patches
-        larger = None
-        for sized in family_of(preset.network).networks(grid, preset):
-            # The first patch is tried whatever its size.
-            if larger is not None and relief.keeps_patch and not _is_worthwhile(sized.patch_size, grid, preset):
-                break
-            candidate = _candidate(sized, preset, rule, relief)
-            if rule.fits(candidate, grid, is_rough=is_rough):
-                return _Fitted(candidate, larger)
-            larger = candidate
+        candidates = (_candidate(sized, preset, rule, relief) for sized in _sizes(grid, preset, relief))
+        fits = partial(rule.fits, grid=grid, is_rough=is_rough)
+        if family_of(preset.network).grows_straight:
+            fitted, larger = _one_by_one(candidates, fits)
+        else:
+            # No bound rules out what has not been counted.
+            fitted, larger = _by_estimate(candidates, fits, partial(_seems_to_fit, rule, grid))
+        if fitted is not None:
+            return _Fitted(fitted, larger)
     assert larger is not None  # a family yields one network at least, and the first relief is open to every preset
     needed_gb = rule.needed_gb(larger, grid, is_rough=False)
     raise PlanError(
@@ -137,6 +139,46 @@ def _find_patch(grid: Grid, preset: Preset, rule: MemoryRule, *, is_rough: bool)
         f"{list(larger.patch_size)}, needs {needed_gb:.2f} GB; give a --vram of that at least, or a preset with fewer "
         "features"
     )
+
+
+def _sizes(grid: Grid, preset: Preset, relief: Relief) -> Iterator[Sized]:
+    """Yield networks from the largest patch down, as long as patches are worthwhile if the relief wants them so."""
+    for number, sized in enumerate(family_of(preset.network).networks(grid, preset)):
+        # The first patch is tried whatever its size.
+        if number and relief.keeps_patch and not _is_worthwhile(sized.patch_size, grid, preset):
+            return
+        yield sized
+
+
+def _one_by_one(
+    candidates: Iterable[Candidate], fits: Callable[[Candidate], bool]
+) -> tuple[Candidate | None, Candidate | None]:
+    """Return the first candidate that fits, None if none does, and the last one before it."""
+    larger = None
+    for candidate in candidates:
+        if fits(candidate):
+            return candidate, larger
+        larger = candidate
+    return None, larger
+
+
+def _by_estimate(
+    candidates: Iterable[Candidate], fits: Callable[[Candidate], bool], seems_to_fit: Callable[[Candidate], bool]
+) -> tuple[Candidate | None, Candidate | None]:
+    """Return the same, of candidates each of which needs less memory than the one before."""
+    known = list(candidates)
+    if fits(known[0]):
+        return known[0], None
+    low, high = 0, len(known)
+    while high - low > 1:
+        # Once the estimate has none left between, the neighbour of what fits is looked at, to be sure.
+        tried = next((number for number in range(low + 1, high) if seems_to_fit(known[number])), high - 1)
+        low, high = (low, tried) if fits(known[tried]) else (tried, high)
+    return (known[high] if high < len(known) else None), known[low]
+
+
+def _seems_to_fit(rule: MemoryRule, grid: Grid, candidate: Candidate) -> bool:
+    return rule.needed_gb(candidate, grid, is_rough=True) <= rule.vram_gb
 
 
 def _candidate(sized: Sized, preset: Preset, rule: MemoryRule, relief: Relief) -> Candidate:
@@ -150,7 +192,7 @@ def _candidate(sized: Sized, preset: Preset, rule: MemoryRule, relief: Relief) -
 
 def _is_worthwhile(patch_size: tuple[int, ...], grid: Grid, preset: Preset) -> bool:
     num_axes = len(grid.spacing_mm)
-    share = WORTHWHILE_2D if num_axes == 2 else WORTHWHILE_3D
+    share = WORTHWHILE_2D if num_axes == 2 else preset.worthwhile_3d
     # Of small cases all is worthwhile that shows a whole one.
     least = min(initial_edge(grid, preset) ** num_axes * share, math.prod(grid.median_shape))
     return bool(math.prod(patch_size) >= least)

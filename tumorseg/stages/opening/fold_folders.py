@@ -9,6 +9,7 @@ from pydantic import Field
 from tumorseg import __version__
 from tumorseg.errors import PlanError, TrainingError
 from tumorseg.schema.base import Record, record_hash
+from tumorseg.schema.distillation import TeacherNote
 from tumorseg.schema.plan import Plan
 from tumorseg.storage.ensemble_layout import EnsembleFolder
 from tumorseg.storage.json_files import read_record, write_record
@@ -48,6 +49,10 @@ class Run(Record):
     """Identity of the trained previous model whose segmentations a cascade is shown."""
     init: str | None = None
     """Hash of the file of weights that it was begun with; null: weights follow from the seed."""
+    teachers: tuple[TeacherNote, ...] = ()
+    """Models that it learns from; empty: from the reference alone."""
+    unlabelled: str | None = None
+    """Hash of the further cases without a reference that it learns from; null: none."""
     tumorseg_version: str = __version__
     """Version that began it."""
 
@@ -113,12 +118,24 @@ def check_begun(folder: FoldFolder, run: Run) -> None:
             f"{folder.root} was begun with {was}, not with the one that --init names ({run.init}); leave out --init to continue, or give "
             "--restart to move the earlier training aside"
         )
+    if (before.teachers, before.unlabelled) != (run.teachers, run.unlabelled):
+        raise PlanError(
+            f"{folder.root} was begun with {_lessons_text(before)}, now {_lessons_text(run)} are given; give the same to continue, or give "
+            "--restart to move the earlier training aside"
+        )
     given = run.options.model_dump(exclude_none=True)
     if dict(given.items() - before.options.model_dump().items()).keys() - {"epochs"}:
         raise PlanError(
             f"{folder.root} was begun with {options_text(before.options)}, now {options_text(run.options)} is asked for; "
             "give the same options or none to continue, or --restart to move the earlier training aside"
         )
+
+
+def _lessons_text(run: Run) -> str:
+    """Return who teaches, and with what, as far as it tells two trainings apart."""
+    teachers = ", ".join(f"{one.plan_name}/{one.configuration} ({one.weights}, by {one.way})" for one in run.teachers)
+    further = "" if run.unlabelled is None else f" and further cases ({run.unlabelled})"
+    return f"the teachers {teachers or 'none'}{further}"
 
 
 def options_text(options: TrainOptions) -> str:

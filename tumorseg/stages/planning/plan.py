@@ -1,6 +1,7 @@
 """Fingerprint a dataset, or read a fingerprint, plan, and write the plan."""
 
 import logging
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from tumorseg.planning.options import Machine, PlanOptions, check_plan_name
 from tumorseg.planning.overrides import Override
 from tumorseg.planning.planner import make_plan
 from tumorseg.planning.presets import PRESETS, Preset, extend_preset, preset_named
+from tumorseg.planning.search.narrowing import FlopsLimit, flops_limit
 from tumorseg.schema.base import Record, parse_record
 from tumorseg.schema.fingerprint import Fingerprint
 from tumorseg.schema.losses import LossPreset
@@ -19,7 +21,7 @@ from tumorseg.schema.plan import Plan
 from tumorseg.schema.planned_dataset import Selection
 from tumorseg.sources.registry import locate_dataset
 from tumorseg.stages.opening.exclusion import MOST_OFFERED, check_excluded, excluded_ids, exclusion_of
-from tumorseg.stages.opening.loaded import Roots
+from tumorseg.stages.opening.loaded import Roots, read_plan
 from tumorseg.stages.opening.stated import Stated
 from tumorseg.stages.planning.fingerprint import Fingerprinted, FingerprintRequest, measure
 from tumorseg.stages.planning.rehearse import step_seconds
@@ -53,7 +55,9 @@ class PlanRequest(Record):
     max_hours: float | None = None
     """Time for one fold's training."""
     network: str | None = None
-    """Architecture; the preset's if None."""
+    """Architecture, or `auto`; the preset's if None."""
+    flops_of: str | None = None
+    """`PLAN:SHARE`: what the network may compute, as a share of what another plan's does; None for no limit."""
     channels: tuple[str, ...] = ()
     """Channels to use, in this order; all if empty."""
     regions: str | None = None
@@ -92,6 +96,7 @@ def plan(request: PlanRequest) -> WrittenPlan:
     """
     preset = read_preset(request.preset)
     _check_device(request)
+    flops = None if request.flops_of is None else read_flops_limit(request.flops_of)
     # Refused now rather than after hours of measuring.
     if request.output is not None:
         check_plan_name(request.output.stem)
@@ -112,6 +117,7 @@ def plan(request: PlanRequest) -> WrittenPlan:
         vram_gb=request.vram_gb,
         max_hours=request.max_hours,
         network=request.network,
+        flops=flops,
         splits=splits,
         channels=request.channels,
         regions=request.regions,
@@ -162,6 +168,25 @@ def read_preset(name: str) -> Preset:
     if not isinstance(found, dict):
         raise PlanError(f"{path}: expected a JSON object with name, extends and the fields that the preset changes")
     return extend_preset({"name": path.stem, **found}, source=str(path))
+
+
+def read_flops_limit(text: str) -> FlopsLimit:
+    """Return what `PLAN:SHARE` allows.
+
+    Raises:
+        PlanError: it is none, the plan is missing or unsound, or the share is not above 0 and at most 1.
+    """
+    path, _, share_text = text.rpartition(":")
+    try:
+        share = float(share_text)
+    except ValueError:
+        share = math.nan
+    # Not a number is not in the range either.
+    if not path or not 0 < share <= 1:
+        raise PlanError(
+            f"--flops-of {text}: expected a plan and a share above 0 and at most 1, such as plans/Big.json:0.25"
+        )
+    return flops_limit(read_plan(Path(path)), share)
 
 
 def _with_loss_file(override: Override) -> Override:

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 
 from tumorseg.engine.averaging import NetworkForward
+from tumorseg.engine.dividing import memory_explained
 from tumorseg.engine.learner import Inputs, Learner
 from tumorseg.engine.sliding_window import tiling_of
 from tumorseg.errors import TrainingError
@@ -23,13 +24,39 @@ PATIENCE_S = 600.0
 """After this a device that has not answered is given up."""
 
 
+@memory_explained("while a training step was timed")
 def step_seconds(configuration: Configuration, setting: Setting, device: str = "cpu") -> float:
-    """Return the median time of a training step on a device, in seconds; a step ends when its loss is known."""
+    """Return the median time of a training step on a device, in seconds; a step ends when its loss is known.
+
+    Raises:
+        TrainingError: the device has not enough memory.
+    """
     learner, inputs = noise_learner(configuration, setting, device)
     times = []
     for number in range(WARM_UP + TIMED):
         started = time.perf_counter()
         learner.step(inputs, 0)
+        if number >= WARM_UP:
+            times.append(time.perf_counter() - started)
+    return sorted(times)[len(times) // 2]
+
+
+@memory_explained("while an inference tile was timed")
+def tile_seconds(configuration: Configuration, setting: Setting, device: str = "cpu") -> float:
+    """Return the median time of an inference tile of the patch's size on a device, in seconds, without mirroring.
+
+    Raises:
+        TrainingError: the device has not enough memory.
+    """
+    learner, inputs = noise_learner(configuration, setting, device)
+    forward = NetworkForward([learner.network.eval()], (), configuration.num_axes, learner.autocast, learner.device)
+    # Planes are slices of a tile of one plane.
+    tile = inputs.images[:1] if configuration.num_axes == 3 else inputs.images[:1, :, None]
+    times = []
+    for number in range(WARM_UP + TIMED):
+        started = time.perf_counter()
+        # One number is asked for, so that a GPU has finished.
+        float(forward(tile).flatten()[0])
         if number >= WARM_UP:
             times.append(time.perf_counter() - started)
     return sorted(times)[len(times) // 2]

@@ -44,7 +44,7 @@ def probability_key(fold: TrainedFold, case_hash: str, previous_hash: str | None
     return content_hash([FORM_VERSION, LEAST, method, case_hash, previous_hash])
 
 
-def write_probabilities(model: Model, case: Case, folder: Path) -> Volumes:
+def write_probabilities(model: Model, case: Case, folder: Path, *, least: float = LEAST) -> Volumes:
     """Segment a case and write its probabilities, in the axis order in which the image is stored.
 
     Never more than one volume is in memory, however many classes there are.
@@ -53,6 +53,7 @@ def write_probabilities(model: Model, case: Case, folder: Path) -> Volumes:
         model: of one fold.
         case: with the channels of the model's plan.
         folder: an empty one, on a disk that has room for the planes.
+        least: outside the box of voxels where any label or region is this probable, it is taken to be impossible; 0: where it is not a step.
 
     Raises:
         InputError: the case's files cannot be read, are not what the model needs, or changed meanwhile.
@@ -63,7 +64,7 @@ def write_probabilities(model: Model, case: Case, folder: Path) -> Volumes:
     images = read_inputs(ensemble, hashed.case, AS_PLANNED)
     found = images.lead
     with PlaneScratch(folder, found.image.shape[1:]) as scratch:
-        seen = _Seen(targets, scratch)
+        seen = _Seen(targets, scratch, least)
         segment_ensemble(ensemble, images, observers=(seen,))
         check_inputs(ensemble, hashed)
         return write_volumes(folder, _about(found, seen.box(), targets), seen.volumes(found))
@@ -72,8 +73,8 @@ def write_probabilities(model: Model, case: Case, folder: Path) -> Volumes:
 class _Seen:
     """Takes up slices: their steps go into the scratch, and where anything is found is remembered."""
 
-    def __init__(self, targets: Targets, scratch: PlaneScratch) -> None:
-        self._targets, self._scratch = targets, scratch
+    def __init__(self, targets: Targets, scratch: PlaneScratch, least: float) -> None:
+        self._targets, self._scratch, self._least_steps = targets, scratch, max(least * STEPS, 1)
         # By position, since all slices are shown again where memory ran out.
         self._boxes: dict[int, Box] = {}
 
@@ -84,7 +85,7 @@ class _Seen:
         steps = quantise(found, decided.cpu().numpy(), self._targets)
         self._scratch.add(seen.position, seen.window, steps)
         self._boxes.pop(seen.position, None)
-        rows, columns = np.nonzero((steps >= LEAST * STEPS).any(axis=0))
+        rows, columns = np.nonzero((steps >= self._least_steps).any(axis=0))
         if rows.size:
             row, column = seen.window[0].start, seen.window[1].start
             self._boxes[seen.position] = (

@@ -26,6 +26,7 @@ from tumorseg.stages.training.initial_weights import begin_with, check_weights_g
 from tumorseg.stages.training.observers import Messages, StepBar
 from tumorseg.stages.training.precision import as_computed, tell_emulation
 from tumorseg.stages.training.request import TrainRequest
+from tumorseg.stages.training.teachers import Teachers, check_same_teachers
 from tumorseg.storage.atomic import remove_file
 from tumorseg.storage.checkpoints import load_checkpoint
 from tumorseg.storage.json_files import write_record
@@ -53,6 +54,8 @@ class Job(NamedTuple):
     """The processes that train together."""
     initial: Initial | None = None
     """Weights to begin with, if `--init` names any."""
+    teachers: Teachers | None = None
+    """Models that it learns from, if there are any."""
 
 
 def begin(job: Job, run: Run, data: Data) -> Fit:
@@ -141,7 +144,7 @@ def take_up_initial(fit: Fit, job: Job, plan: Plan, run: Run) -> InitialWeights 
     """
     if job.initial is not None:
         check_same_weights(job.initial, job.ranks)
-        return begin_with(fit.learner, job.initial, plan, job.request.fold)
+        return begin_with(fit.learner, job.initial, plan, configuration=job.name, fold=job.request.fold)
     if run.init is not None:
         raise PlanError(
             f"{job.folder.root} was begun with given weights and has no checkpoint yet; give the same --init again"
@@ -165,6 +168,9 @@ def build_fit(plan: Plan, job: Job, data: Data) -> Fit:
         device=job.device,
         ranks=job.ranks,
     )
+    if job.teachers is not None:
+        check_same_teachers(job.teachers, job.ranks)
+        learner.teach(job.teachers.teaching(plan, configuration, learner))
     feeds = open_feeds(data, configuration, plan.training, learner, num_workers=job.request.num_workers)
     return Fit(learner, plan.training, feeds)
 

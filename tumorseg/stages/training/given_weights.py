@@ -6,16 +6,21 @@ from typing import NamedTuple
 
 from tumorseg.engine.ranks import Ranks
 from tumorseg.errors import InputError, PlanError, StorageError, TrainingError
+from tumorseg.schema.networks import NetworkSpec
 from tumorseg.schema.plan import Plan
 from tumorseg.stages.inference.folds import is_finished, weights_file
 from tumorseg.stages.inference.nnunet_model import is_nnunet_fold, is_nnunet_model, read_nnunet_model
 from tumorseg.stages.opening.fold_folders import fold_plan, model_folds, read_run
 from tumorseg.storage.hashing import check_unchanged, hash_files
-from tumorseg.storage.layout import ALL_CASES, NNUNET_CHECKPOINTS, FoldFolder, NnunetModel, is_fold_folder
+from tumorseg.storage.layout import (
+    ALL_CASES,
+    NNUNET_CHECKPOINTS,
+    NNUNET_V1_CHECKPOINTS,
+    FoldFolder,
+    NnunetModel,
+    is_fold_folder,
+)
 from tumorseg.storage.weight_files import WeightFile, read_weights
-
-EXACT_DIGITS = 12
-"""Hexadecimal ones of a hash, 48 bits, that a float64 holds to the last bit."""
 
 
 class Origin(NamedTuple):
@@ -28,6 +33,8 @@ class Origin(NamedTuple):
     """Cases that it was trained on; None if that is not known."""
     warning: str = ""
     """Why less is known than the folder should tell."""
+    network: NetworkSpec | None = None
+    """That the weights are of; None if that is not known."""
 
 
 class Initial(NamedTuple):
@@ -43,7 +50,7 @@ def open_initial(path: Path, fold: str, *, own: Path | None = None) -> Initial:
     """Find the weights that a model or file holds; they stay on disk until they are used.
 
     Args:
-        path: a model folder, ours or nnU-Net's, one fold's folder, or a file.
+        path: a model folder, ours or nnU-Net's (MedNeXt's are of its first version), one fold's folder, or a file.
         fold: that is to be trained; of a model folder the same fold is taken if it is there.
         own: folder of the fold that is to be trained, which its model's folder does not stand for.
 
@@ -70,8 +77,7 @@ def check_same_weights(initial: Initial, ranks: Ranks) -> None:
     Raises:
         TrainingError: they have not.
     """
-    number = float(int(initial.digest[:EXACT_DIGITS], 16))
-    if ranks.any(number != ranks.of_first(number)):
+    if not ranks.have_same(initial.digest):
         raise TrainingError(
             f"not all processes read the same file for --init ({initial.origin.path}); wait until it is everywhere, or give a copy that "
             "no training writes"
@@ -88,8 +94,27 @@ def _origin_of(path: Path, fold: str, own: Path | None) -> Origin:
         return Origin(parts.checkpoints[0], parts.plan)
     if not path.is_dir():
         return Origin(path)
+    if (file := _first_version_file(path, fold)) is not None:
+        return Origin(file, warning=_first_version_warning(file, fold))
     folder = FoldFolder(path) if is_fold_folder(path) else _fold_of(path, fold, own)
     return _of_fold(folder, weights_file(folder))
+
+
+def _first_version_file(model: Path, fold: str) -> Path | None:
+    """Return the checkpoint of a fold of nnU-Net's first version, or in a folder of folds, the same one first; None if it is neither."""
+    everything = model / ALL_CASES
+    same = everything if fold == ALL_CASES else model / f"fold_{fold}"
+    folders = [model, same, *sorted(model.glob("fold_*")), everything]
+    files = (folder / name for folder in folders for name in NNUNET_V1_CHECKPOINTS)
+    return next((file for file in files if file.is_file()), None)
+
+
+def _first_version_warning(file: Path, fold: str) -> str:
+    folder = file.absolute().parent.name
+    is_other = folder == ALL_CASES or (folder.startswith("fold_") and folder != f"fold_{fold}")
+    if fold == ALL_CASES or not is_other:
+        return ""
+    return f"it is of {folder}, which may have been trained on what fold {fold} holds out: if so, its scores will be too good"
 
 
 def _of_nnunet_file(path: Path) -> Origin:
@@ -134,6 +159,7 @@ def _is_at(folder: FoldFolder, own: Path | None) -> bool:
 
 
 def _of_fold(folder: FoldFolder, path: Path) -> Origin:
-    plan, fold = fold_plan(folder), read_run(folder).fold
+    plan, run = fold_plan(folder), read_run(folder)
     cases = frozenset().union(*plan.folds)
-    return Origin(path, plan, cases if fold == ALL_CASES else cases - plan.not_trained_on(int(fold)))
+    seen = cases if run.fold == ALL_CASES else cases - plan.not_trained_on(int(run.fold))
+    return Origin(path, plan, seen, network=plan.configurations[run.configuration].network)

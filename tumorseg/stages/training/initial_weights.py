@@ -13,19 +13,22 @@ from tumorseg.networks.parts import names_in
 from tumorseg.networks.registry import build_network
 from tumorseg.networks.transfer.deciding import Transfer, transfer
 from tumorseg.networks.transfer.fitting import Images
-from tumorseg.networks.transfer.naming import Adaptation, Naming, naming_of
-from tumorseg.networks.unet import UNet
-from tumorseg.schema.initial_weights import OUTCOMES, InitialWeights, TakenTensor
+from tumorseg.networks.transfer.kinds import Kind, kind_of
+from tumorseg.networks.transfer.layouts import Adaptation
+from tumorseg.networks.transfer.naming import Naming, naming_of
+from tumorseg.networks.transfer.turning import told
+from tumorseg.schema.initial_weights import OUTCOMES, InitialWeights
 from tumorseg.schema.plan import Configuration, Plan
 from tumorseg.schema.targets import num_inputs, targets_of
+from tumorseg.stages.training.given_axes import axes_of, with_axes
 from tumorseg.stages.training.given_weights import Initial, Origin
 from tumorseg.storage.layout import ALL_CASES
 
 logger = logging.getLogger(__name__)
 
 EXPECTED = (
-    "expected a model of tumorseg or nnU-Net, an nnssl checkpoint of a residual encoder, or a state dict of one of their U-Nets "
-    "with the encoder (plain or residual) of the plan's network"
+    "expected a model of tumorseg or nnU-Net, an nnssl checkpoint of a residual encoder, weights of MONAI, SuPreM or MedNeXt, or a "
+    "state dict, with the kind and width of the encoder of the plan's network"
 )
 
 
@@ -62,29 +65,32 @@ def check_fine_tuning(plan: Plan, configuration: Configuration) -> None:
     parameter_groups(network, configuration.optimizer, fine_tuning)
 
 
-def begin_with(learner: Learner, initial: Initial, plan: Plan, fold: str) -> InitialWeights:
+def begin_with(learner: Learner, initial: Initial, plan: Plan, *, configuration: str, fold: str) -> InitialWeights:
     """Give a training's network the weights that fit, and return what became of each tensor.
 
     Args:
         learner: of the training, before its first step.
         initial: the weights.
         plan: of the training.
+        configuration: name of the plan's configuration that is trained.
         fold: that is trained.
 
     Raises:
         PlanError: no weight of the encoder fits, one holds values that are not finite, or random ones would be frozen.
     """
-    network = learner.network
-    is_unet = isinstance(network, UNet)
-    naming = naming_of(initial.file.tensors, is_unet=is_unet, adaptation=_adaptation(initial.file.adaptation))
-    given = {name: initial.file.tensors[theirs] for name, theirs in naming.names.items()}
+    network, kind = learner.network, kind_of(plan.configurations[configuration].network.name)
     own = network.state_dict()
-    same = _has_same_outputs(initial.origin.plan, plan)
-    found = transfer(own, given, is_unet=is_unet, has_same_outputs=same, images=_images(initial.origin.plan, plan))
-    if not _takes_encoder(found, is_unet=is_unet):
-        raise PlanError(_nothing_fits(naming, found), file=initial.origin.path)
+    naming = naming_of(initial.file.tensors, kind, own, adaptation=_adaptation(initial.file.adaptation))
+    theirs = initial.origin.plan
+    axes = axes_of(initial, naming, plan, plan.configurations[configuration])
+    given = with_axes(naming.renamed(initial.file.tensors), axes, kind)
+    same, images = _has_same_outputs(theirs, plan), _images(theirs, plan)
+    found = transfer(own, given.weights, kind=given.kind, has_same_outputs=same, images=images)
+    found = found._replace(tensors=told(found.tensors, given.turned))
+    if not any(one.outcome != "skipped" and kind.is_of_encoder(one.name) for one in found.tensors):
+        raise PlanError(_nothing_fits(naming, found, kind), file=initial.origin.path)
     _check_frozen(network, plan, found)
-    report = _report(initial, naming, found).changed(warnings=tuple(_warnings(initial.origin, plan, fold)))
+    report = _report(initial, naming, found).changed(warnings=(*_warnings(initial.origin, plan, fold), *given.warnings))
     learner.begin_with(found.weights)
     _tell(report)
     return report
@@ -106,15 +112,6 @@ def _images(given: Plan | None, own: Plan) -> Images:
     return Images(len(own.dataset.channels), None if given is None else len(given.dataset.channels))
 
 
-def _takes_encoder(found: Transfer, *, is_unet: bool) -> bool:
-    """Tell whether something fits that is of use: a decoder knows nothing without its encoder."""
-    return any(one.outcome != "skipped" and (_is_of_encoder(one) or not is_unet) for one in found.tensors)
-
-
-def _is_of_encoder(one: TakenTensor) -> bool:
-    return one.name.startswith(("stem.", "stages."))
-
-
 def _check_frozen(network: nn.Module, plan: Plan, found: Transfer) -> None:
     """Refuse to leave random weights as they are."""
     fine_tuning = plan.training.fine_tuning
@@ -128,10 +125,10 @@ def _check_frozen(network: nn.Module, plan: Plan, found: Transfer) -> None:
         )
 
 
-def _nothing_fits(naming: Naming, found: Transfer) -> str:
+def _nothing_fits(naming: Naming, found: Transfer, kind: Kind) -> str:
     names = [*naming.names.values(), *naming.unknown]
     # What is there under another shape says more than what is not there at all.
-    example = min(found.tensors, key=lambda one: (one.source is None, not _is_of_encoder(one)))
+    example = min(found.tensors, key=lambda one: (one.source is None, not kind.is_of_encoder(one.name)))
     return (
         f"none of its {len(names)} tensors ({', '.join(names[:3])}, …; layout: {naming.layout}) fits the plan's encoder; {example.name}: "
         f"{example.note}; {EXPECTED}"

@@ -21,6 +21,7 @@ from tumorseg.stages.training.observers import Checkpoints, EpochLines, LogFile
 from tumorseg.stages.training.ranks import STOPPED, Watch, check_shares, joined, own_device
 from tumorseg.stages.training.request import Trained, TrainRequest
 from tumorseg.stages.training.restarting import run_watched
+from tumorseg.stages.training.teachers import Teachers, check_teachers_given
 from tumorseg.stages.training.validate import ValidateRequest, validate
 from tumorseg.stages.watching.signs import Signs
 from tumorseg.storage.atomic import remove_leftovers
@@ -34,26 +35,33 @@ SAID_BY_FIRST = ""
 """What one of the others says of what is kept: nothing, as the first process does."""
 
 
-def train(request: TrainRequest) -> Trained:
+def train(request: TrainRequest, teachers: Teachers | None = None) -> Trained:
     """Train a fold to its planned end, going on from a checkpoint if there is one.
 
     As one of several processes that torchrun or `--num-gpus` started, train it together with the others.
 
+    Args:
+        request: what is asked for.
+        teachers: models that it learns from, for a plan that says how.
+
     Raises:
         PlanError: no such fold or configuration, the folder holds another training, a cascade's previous configuration
-            is not trained, or the weights to begin with do not fit.
+            is not trained, the weights to begin with do not fit, or teachers are missing.
         TrainingError: loss or gradient are not finite time after time, another process trains this fold now, or one of those
             that train together is lost.
         TumorsegError: a case cannot be preprocessed or predicted.
     """
     name, configuration = choose_configuration(request.plan, request.configuration)
     check_fine_tuning(request.plan, configuration)
+    check_teachers_given(request.plan, teachers)
     run = begin_run(request.plan, name, request.fold, request.options)
     device = own_device(choose_device(request.device))
     model = work_folder(request.roots.work, request.plan.dataset.name).model(request.plan.name, name)
     previous = out_of_fold(request.plan, name, model)
     if previous is not None:
         run = run.changed(previous=previous.identity)
+    if teachers is not None:
+        run = run.changed(teachers=teachers.notes, unlabelled=teachers.unlabelled)
     folder = fold_folder(model, request.fold)
     initial = None if request.init is None else open_initial(request.init, request.fold, own=folder.root)
     if initial is not None:
@@ -63,7 +71,7 @@ def train(request: TrainRequest) -> Trained:
     try:
         with stop_on_signal(), joined(device) as (ranks, watch):
             check_shares(request.plan.configurations[name].batch_size, ranks)
-            job = Job(request, name, device, previous, model, folder, ranks, initial)
+            job = Job(request, name, device, previous, model, folder, ranks, initial, teachers)
             return _lead(job, run, watch) if ranks.rank == 0 else _assist(job, run, watch)
     except Stopped as stopped:
         return Trained(folder, False, None, str(stopped))
@@ -113,12 +121,20 @@ def _open_data(job: Job, run: Run, signs: Signs) -> Data:
         check_begun(folder, run)
         check_epochs(folder, run)
         signs.enter("preparing")
-    data = open_fold_data(request, job.name, job.previous)
+    data = _fold_data(job, request)
     if request.restart:
         # The earlier training stays where it is until the new one can begin, and keeps its own signs.
         move_aside(folder)
         signs.enter("preparing")
     return data
+
+
+def _fold_data(job: Job, request: TrainRequest) -> Data:
+    """Return the cases of a fold, with what teachers have to say of them."""
+    data = open_fold_data(request, job.name, job.previous)
+    if job.teachers is None:
+        return data
+    return job.teachers.extended(data, job.device, is_first=job.ranks.rank == 0)
 
 
 def _run(fit: Fit, folder: FoldFolder, signs: Signs) -> None:
@@ -151,7 +167,7 @@ def _assist(job: Job, run: Run, watch: Watch | None) -> Trained:
         raise Stopped(SAID_BY_FIRST)
     # Everything is there by now, so that this only looks.
     try:
-        data = open_fold_data(job.request.changed(jobs=1), job.name, job.previous)
+        data = _fold_data(job, job.request.changed(jobs=1))
     except Stopped:
         # Some were missing here, and the others wait for this process.
         job.ranks.any(True)

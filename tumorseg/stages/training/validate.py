@@ -85,7 +85,9 @@ def _validate(request: ValidateRequest, folder: FoldFolder, run: Run) -> Metrics
     content = ResultsInput(
         title=f"{model.plan.name}, fold {run.fold}",
         subtitle=f"Held-out cases of {model.plan.dataset.name}",
-        facts=plan_facts(fold_plan(folder), run.configuration, fold=int(run.fold)) | _initial_facts(folder),
+        facts=plan_facts(fold_plan(folder), run.configuration, fold=int(run.fold))
+        | _initial_facts(folder)
+        | _teacher_facts(run),
         log=read_epochs(folder.log),
     )
     page = results_page(with_pictures(content, outcome.report, shown))
@@ -102,3 +104,11 @@ def _initial_facts(folder: FoldFolder) -> dict[str, list[tuple[str, str]]]:
     counts = ", ".join(f"{found.count(outcome)} {outcome}" for outcome in OUTCOMES)
     facts = [("File", found.source), ("Layout", found.layout), ("Tensors", counts)]
     return {"Initial weights": [*facts, *(("Note", warning) for warning in found.warnings)]}
+
+
+def _teacher_facts(run: Run) -> dict[str, list[tuple[str, str]]]:
+    """Return what a report says of the models that a training has learnt from; nothing where there were none."""
+    facts = [(f"{one.plan_name}/{one.configuration}, fold {one.fold}", f"by {one.way}") for one in run.teachers]
+    if run.unlabelled is not None:
+        facts.append(("Cases without a reference", run.unlabelled))
+    return {"Teachers": facts} if facts else {}

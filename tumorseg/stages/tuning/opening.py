@@ -73,6 +73,11 @@ def open_study(request: TuneRequest, folder: StudyFolder, device: str) -> Opened
             f"plan {request.plan.name} has training.fine_tuning with freeze or layer_decay, and trials begin with random weights; tune "
             "the plan with training.fine_tuning=null, and set it again in the plan that comes of it"
         )
+    if request.plan.training.distillation is not None:
+        raise PlanError(
+            f"plan {request.plan.name} has training.distillation, and trials have no teachers; tune the plan that it was made from, and "
+            "distill into the plan that comes of it"
+        )
     dataset = open_planned_dataset(request.plan, request.roots, request.dataset)
     groups = {case.case_id: case.group for case in dataset.cases}
     before = read_study(folder, __version__) if folder.is_there() else None

@@ -1,0 +1,1 @@
+"""Trainings that learn from models as well as from the reference."""
