@@ -171,3 +171,18 @@ def batch_of(seed=0, edge=8, num_axes=3):
     segmentations = torch.randint(0, 3, (2, *(edge,) * num_axes), generator=generator)
     images = torch.stack([segmentations > 0, segmentations == 2], dim=1).float()
     return images + 0.1 * torch.randn(images.shape, generator=generator), segmentations
+
+
+def gone_on(fit, after):
+    """Return a training that ran to its end, and one that was stopped after so many steps and gone on with."""
+    whole = fit()
+    assert whole.run()
+    first, states = fit(), []
+    first.should_stop = lambda: first.progress.iteration == after
+    first.observers[0]._functions["stop"] = states.append
+    assert not first.run()
+    second = fit()
+    second.restore(states[0])
+    assert second.run()
+    assert torch.equal(weights_of(whole.learner), weights_of(second.learner))
+    return whole, second

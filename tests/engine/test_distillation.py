@@ -9,6 +9,7 @@ from tests.engine.phantoms import (
     cases_of,
     configuration_of,
     fit_of,
+    gone_on,
     learner_of,
     training_of,
     weights_of,
@@ -157,16 +158,7 @@ def test_a_training_with_teachers_goes_on_bit_for_bit():
         found.learner.teaching = Teaching(SPEC, CLASSES, [teacher_of(5)], num_read=1)
         return found
 
-    whole = fit()
-    assert whole.run()
-    first, states = fit(), []
-    first.should_stop = lambda: first.progress.iteration == 1
-    first.observers[0]._functions["stop"] = states.append
-    assert not first.run()
-    second = fit()
-    second.restore(states[0])
-    assert second.run()
-    assert torch.equal(weights_of(whole.learner), weights_of(second.learner))
+    gone_on(fit, after=1)
 
 
 def test_beyond_the_image_of_a_further_case_nothing_is_known_either():

@@ -12,6 +12,7 @@ from tests.engine.phantoms import (
     cases_of,
     configuration_of,
     fit_of,
+    gone_on,
     learner_of,
     training_of,
     weights_of,
@@ -86,16 +87,7 @@ def test_a_training_with_hints_goes_on_bit_for_bit():
         taught(found.learner, teacher_of(5))
         return found
 
-    whole = fit()
-    assert whole.run()
-    first, states = fit(), []
-    first.should_stop = lambda: first.progress.iteration == 3
-    first.observers[0]._functions["stop"] = states.append
-    assert not first.run()
-    second = fit()
-    second.restore(states[0])
-    assert second.run()
-    assert torch.equal(weights_of(whole.learner), weights_of(second.learner))
+    whole, second = gone_on(fit, after=3)
     ways = [one.learner.teaching.hints.way.weight for one in (whole, second)]
     assert torch.equal(*ways)
 

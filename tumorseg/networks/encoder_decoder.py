@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from tumorseg.errors import InputError
+from tumorseg.networks.spaces import check_space
 from tumorseg.schema.networks import StagedNetwork
 
 BatchNorm = nn.BatchNorm2d | nn.BatchNorm3d
@@ -61,21 +61,12 @@ class EncoderDecoder(nn.Module):
         Raises:
             InputError: the space is not such a multiple.
         """
-        self._check(images)
+        check_space(images, self.divisors)
         decoded = self._decode(self._encode(images))
         if self.training and self.deep_supervision:
             # Heads begin at full resolution, the decoder ends there.
             return [head(features) for head, features in zip(self.heads, reversed(decoded), strict=True)]
         return cast(Tensor, self.heads[0](decoded[-1]))
-
-    def _check(self, images: Tensor) -> None:
-        space = images.shape[2:]
-        has_right_axes = len(space) == len(self.divisors)
-        if not has_right_axes or any(size % divisor for size, divisor in zip(space, self.divisors, strict=True)):
-            raise InputError(
-                f"a network of strides {self.divisors} got an image of {tuple(space)} voxels; "
-                "each axis must be a multiple of its stride"
-            )
 
     def _encode(self, images: Tensor) -> list[Tensor]:
         features = self._begin(images)

@@ -37,20 +37,25 @@ def test_presets_and_options_name_families_only():
         planned(network="unext")
 
 
+def check_falling(name, grid, preset):
+    """Check that a family's networks run from the largest patch down, and take their own patches."""
+    found = list(FAMILIES[name].networks(grid, preset))
+    assert math.prod(found[0].patch_size) >= math.prod(initial_patch(grid, preset))
+    for larger, smaller in itertools.pairwise(found):
+        assert math.prod(smaller.patch_size) < math.prod(larger.patch_size)
+    for sized in found:
+        assert isinstance(sized.network, NETWORKS[name])
+        # The smallest patches of all may leave a single voxel to normalise.
+        if math.prod(sized.patch_size) > math.prod(sized.network.divisors):
+            assert sized.network.patch_problem(sized.patch_size) is None
+
+
 @pytest.mark.parametrize("name", OWN)
 @pytest.mark.parametrize("grid", GRIDS)
 class TestEveryFamily:
     def test_networks_run_from_the_largest_patch_down_and_take_theirs(self, name, grid):
         preset = PRESETS["optimized"].model_copy(update={"network": name})
-        found = list(FAMILIES[name].networks(GRIDS[grid], preset))
-        assert math.prod(found[0].patch_size) >= math.prod(initial_patch(GRIDS[grid], preset))
-        for larger, smaller in itertools.pairwise(found):
-            assert math.prod(smaller.patch_size) < math.prod(larger.patch_size)
-        for sized in found:
-            assert isinstance(sized.network, NETWORKS[name])
-            # The smallest patches of all may leave a single voxel to normalise.
-            if math.prod(sized.patch_size) > math.prod(sized.network.divisors):
-                assert sized.network.patch_problem(sized.patch_size) is None
+        check_falling(name, GRIDS[grid], preset)
 
     def test_what_stands_for_another_network_keeps_its_patch_and_outputs(self, name, grid):
         other = FAMILIES[FAMILIES[name].rival]

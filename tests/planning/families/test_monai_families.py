@@ -1,16 +1,15 @@
 """Families of networks through MONAI: sizes on falling patches."""
 
-import itertools
 import math
 
 import pytest
 
 from tests.networks.monai.specs import ROWS
+from tests.planning.families.test_families import check_falling
 from tumorseg.errors import PlanError
-from tumorseg.planning.families.base import Grid, initial_patch
+from tumorseg.planning.families.base import Grid
 from tumorseg.planning.families.registry import FAMILIES, converted
 from tumorseg.planning.presets import PRESETS
-from tumorseg.schema.networks import NETWORKS
 from tumorseg.schema.networks_monai import AttentionUnet, DynUNet
 
 NAMES = tuple(dict.fromkeys(row.spec.name for row in ROWS.values()))
@@ -31,16 +30,7 @@ def preset_of(name, base="optimized"):
 )
 class TestEveryFamily:
     def test_networks_run_from_the_largest_patch_down_and_take_theirs(self, name, grid, base):
-        preset = preset_of(name, base)
-        found = list(FAMILIES[name].networks(GRIDS[grid], preset))
-        assert math.prod(found[0].patch_size) >= math.prod(initial_patch(GRIDS[grid], preset))
-        for larger, smaller in itertools.pairwise(found):
-            assert math.prod(smaller.patch_size) < math.prod(larger.patch_size)
-        for sized in found:
-            assert isinstance(sized.network, NETWORKS[name])
-            # The smallest patches of U-Nets may leave a single voxel to normalise.
-            if math.prod(sized.patch_size) > math.prod(sized.network.divisors):
-                assert sized.network.patch_problem(sized.patch_size) is None
+        check_falling(name, GRIDS[grid], preset_of(name, base))
 
     def test_feature_maps_fall_with_the_patch(self, name, grid, base):
         found = list(FAMILIES[name].networks(GRIDS[grid], preset_of(name, base)))

@@ -8,6 +8,7 @@ from monai.networks.nets.attentionunet import AttentionUnet as MonaiAttentionUne
 from torch import Tensor, nn
 
 from tumorseg.networks.monai.base import Wrapped
+from tumorseg.networks.spaces import check_space
 from tumorseg.schema.networks_monai import AttentionUnet
 
 _NORMS: dict[type[nn.Module], type[nn.Module]] = {
@@ -40,7 +41,7 @@ class AttentionUnetModule(Wrapped):
         Raises:
             InputError: the space is not such a multiple.
         """
-        self.check(images)
+        check_space(images, self.divisors)
         first, inner, head = self.model
         return cast(Tensor, head(self._climb(inner, self.run(first, images))))
 

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from tumorseg.errors import InputError
 from tumorseg.schema.network_base import Network
 
 
@@ -21,20 +20,6 @@ class Wrapped(nn.Module):
         """Whether a part's inner activations are recomputed in the backward pass rather than kept."""
         self.draws_random_numbers = False
         """Whether layers do in training; none does, as no plan gives a network of MONAI dropout."""
-
-    def check(self, images: Tensor) -> None:
-        """Refuse images (B, C, *space) whose space is no multiple of the divisors.
-
-        Raises:
-            InputError: it is none.
-        """
-        space = images.shape[2:]
-        has_right_axes = len(space) == len(self.divisors)
-        if not has_right_axes or any(size % divisor for size, divisor in zip(space, self.divisors, strict=True)):
-            raise InputError(
-                f"a network of strides {self.divisors} got an image of {tuple(space)} voxels; "
-                "each axis must be a multiple of its stride"
-            )
 
     def run(self, part: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         """Return what a part makes of its inputs, its inner activations recomputed later where that is on."""

@@ -7,6 +7,7 @@ from monai.networks.nets.dints import Cell, DiNTS
 from torch import Tensor, nn
 
 from tumorseg.networks.monai.base import Wrapped
+from tumorseg.networks.spaces import check_space
 from tumorseg.schema.networks_monai import NUM_DEPTHS, Dints
 
 COMES_FROM = (0, 1, 0, 1, 2, 1, 2, 3, 2, 3)
@@ -58,7 +59,7 @@ class DintsModule(Wrapped):
         Raises:
             InputError: the space is not such a multiple.
         """
-        self.check(images)
+        check_space(images, self.divisors)
         features = {int(depth): self.run(stem, images) for depth, stem in self.stem_down.items()}
         for layer in range(len(PATHS)):
             features = self._pass(layer, features)

@@ -6,6 +6,7 @@ from monai.networks.nets.dynunet import DynUNet as MonaiDynUNet
 from torch import Tensor, nn
 
 from tumorseg.networks.monai.base import Wrapped
+from tumorseg.networks.spaces import check_space
 from tumorseg.schema.networks_monai import DynUNet
 
 
@@ -41,7 +42,7 @@ class DynUNetModule(Wrapped):
         Raises:
             InputError: the space is not such a multiple.
         """
-        self.check(images)
+        check_space(images, self.divisors)
         features = images
         skips = []
         for stage in (self.input_block, *self.downsamples):

@@ -6,6 +6,7 @@ from monai.networks.nets.segresnet_ds import SegResNetDS
 from torch import Tensor, nn
 
 from tumorseg.networks.monai.base import Wrapped
+from tumorseg.networks.spaces import check_space
 from tumorseg.schema.networks_monai import SegResNet
 
 
@@ -35,7 +36,7 @@ class SegResNetModule(Wrapped):
         Raises:
             InputError: the space is not such a multiple.
         """
-        self.check(images)
+        check_space(images, self.divisors)
         skips = self._encode(images)
         features = skips.pop()
         logits: list[Tensor] = []

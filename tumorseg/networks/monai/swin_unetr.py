@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from tumorseg.networks.monai.base import Wrapped
+from tumorseg.networks.spaces import check_space
 from tumorseg.schema.networks_monai import TOKEN_EDGE, SwinUnetr
 
 PARTS = (
@@ -44,7 +45,7 @@ class SwinUnetrModule(Wrapped):
         Raises:
             InputError: the space is not such a multiple.
         """
-        self.check(images)
+        check_space(images, self.divisors)
         parts = cast(dict[str, Any], self._modules)
         tokens = self._encode(parts["swinViT"], images)
         skips = [images, tokens[0], tokens[1], tokens[2]]

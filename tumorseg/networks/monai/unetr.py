@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from tumorseg.errors import InputError
 from tumorseg.networks.monai.base import Wrapped
+from tumorseg.networks.spaces import check_space
 from tumorseg.schema.networks_monai import UNETR_TOKEN_EDGE, Unetr
 
 PARTS = (
@@ -46,7 +47,7 @@ class UnetrModule(Wrapped):
         Raises:
             InputError: the space is another.
         """
-        self.check(images)
+        check_space(images, self.divisors)
         parts = cast(dict[str, Any], self._modules)
         vit = parts["vit"]
         tokens = vit.patch_embedding(images)
