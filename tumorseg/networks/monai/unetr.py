@@ -47,7 +47,7 @@ class UnetrModule(Wrapped):
         Raises:
             InputError: the space is another.
         """
-        check_space(images, self.divisors)
+        self._check(images)
         parts = cast(dict[str, Any], self._modules)
         vit = parts["vit"]
         tokens = vit.patch_embedding(images)
@@ -62,13 +62,13 @@ class UnetrModule(Wrapped):
             features = self.run(parts[f"decoder{number}"], features, beside.pop())
         return cast(Tensor, parts["out"](features))
 
-    def check(self, images: Tensor) -> None:
+    def _check(self, images: Tensor) -> None:
         """Refuse images of another space than the patch.
 
         Raises:
             InputError: it is another.
         """
-        super().check(images)
+        check_space(images, self.divisors)
         space = tuple(images.shape[2:])
         if space != self.patch_size:
             raise InputError(f"a network for patches of {self.patch_size} voxels got an image of {space} voxels")
