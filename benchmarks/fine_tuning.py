@@ -7,7 +7,7 @@ those that begin with them. What is held against each other is the pooled DSC of
 a row: after how many steps it reaches each level of `TARGETS`, and what it is in the end; and the DSC of the held-out cases at full
 resolution. All rows of a seed have the same fold, which none of the given weights has seen. A row goes to
 benchmarks/results/fine_tuning.json as soon as its training is done; rows that are there are not run again, and a training that was cut off
-goes on where it was, as long as `--folder` is the same. One takes some ten minutes on two cores.
+goes on where it was, as long as `--folder` is the same. One takes some ten minutes on two cores in fp32, less in bf16 where the processor has it (`--precision bf16`).
 """
 
 import argparse
@@ -65,6 +65,7 @@ class Study(NamedTuple):
     data_root: Path
     folder: Path
     steps: int
+    precision: str
 
     @property
     def roots(self) -> tuple[str, ...]:
@@ -73,7 +74,7 @@ class Study(NamedTuple):
 
     def plan(self, name: str, seed: int) -> Path:
         """Return the plan of an arm."""
-        return self.folder / f"{name}__seed{seed}__steps{self.steps}.json"
+        return self.folder / f"{name}__seed{seed}__steps{self.steps}__{self.precision}.json"
 
     def model(self, name: str, seed: int) -> Path:
         """Return the fold's folder of an arm."""
@@ -88,7 +89,7 @@ def make_plan(study: Study, name: str, seed: int) -> None:
     write_splits(splits, open_dataset(arm.dataset, study.data_root))
     length = (f"training.epochs={study.steps // EPOCH}", f"training.iterations_per_epoch={EPOCH}")
     settings: list[str] = []
-    for one in (*length, f"training.seed={seed}", *arm.settings):
+    for one in (*length, f"training.seed={seed}", f"training.precision.cpu={study.precision}", *arm.settings):
         settings += ("--set", one)
     start = ("plan", "-d", arm.dataset, "--preset", "fast_prototyping", "--splits", str(splits), "--force")
     tumorseg(*study.roots, *start, *settings, "-o", str(study.plan(name, seed)))
@@ -110,10 +111,12 @@ def run(study: Study, name: str, seed: int) -> dict[str, Any]:
         "arm": name,
         "seed": seed,
         "steps": study.steps,
+        "precision": study.precision,
         "taken": taken(folder / "init.json"),
         "steps_to": {str(target): steps_to(curve, target) for target in TARGETS},
         "patch_dsc": [round(value, 4) for value in curve],
         "dsc": scores(trained["metrics"]),
+        "step_s": round(sum(entry["seconds_by_part"]["step"] for entry in log) / study.steps, 4),
         "minutes": round(sum(entry["seconds"] for entry in log) / 60, 2),
         "commit": found["commit"],
         "cpu": found["cpu"],
@@ -180,7 +183,8 @@ def keep(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 def missing(options: argparse.Namespace, study: Study, rows: Sequence[dict[str, Any]]) -> Iterator[tuple[str, int]]:
     """Yield the arms whose rows are not there, or whose weights others need and are no longer there."""
-    done = {(row["arm"], row["seed"]) for row in rows if row["steps"] == options.steps}
+    of_study = (options.steps, options.precision)
+    done = {(row["arm"], row["seed"]) for row in rows if (row["steps"], row["precision"]) == of_study}
     for seed in options.seeds:
         wanted = [name for name in options.arms if (name, seed) not in done]
         needed = {ARMS[name].given for name in wanted}
@@ -197,6 +201,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--result", type=Path, default=RESULT)
     parser.add_argument("--rows", type=int, help="trainings to run now at most  [default: all]")
     parser.add_argument("--steps", type=int, default=600, help=f"of each training, a multiple of {EPOCH}")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of steps on a processor")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     return parser.parse_args()
@@ -206,11 +211,11 @@ def main() -> None:
     options = parse()
     rows: list[dict[str, Any]] = json.loads(options.result.read_text())["rows"] if options.result.is_file() else []
     options.folder.mkdir(parents=True, exist_ok=True)
-    study = Study(options.data_root.resolve(), options.folder.resolve(), options.steps)
+    study = Study(options.data_root.resolve(), options.folder.resolve(), options.steps, options.precision)
     for name, seed in list(missing(options, study, rows))[: options.rows]:
         print(f"{name}, seed {seed}", flush=True)
         row = run(study, name, seed)
-        same = ("arm", "seed", "steps")
+        same = ("arm", "seed", "steps", "precision")
         rows = [other for other in rows if any(other[field] != row[field] for field in same)] + [row]
         keep(options.result, rows)
     print("\n".join(table(rows)))

@@ -26,7 +26,7 @@ class ArmSettings(NamedTuple):
     """Another arm; None: it is what others are held against."""
 
 
-def _augmented(preset: str, *, precision: str = "fp32", against: str | None = "none") -> ArmSettings:
+def _augmented(preset: str, *, precision: str = "bf16", against: str | None = "none") -> ArmSettings:
     return ArmSettings((f"augmentation.preset={preset}", f"training.precision.cpu={precision}"), against)
 
 
@@ -34,7 +34,7 @@ ARMS: Mapping[str, ArmSettings] = {
     "none": _augmented("none", against=None),
     "basic": _augmented("basic"),
     "nnunet": _augmented("nnunet"),
-    "bf16": _augmented("basic", precision="bf16", against="basic"),
+    "fp32": _augmented("basic", precision="fp32", against="basic"),
     "light": _augmented("light"),
     "mri": _augmented("mri"),
     "strong": _augmented("strong"),
