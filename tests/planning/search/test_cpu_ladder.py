@@ -102,3 +102,19 @@ def test_gpus_without_a_patch_are_warned_about():
     options = PlanOptions(num_gpus=4, overrides=(parse_override("batch_size=2"),))
     warnings = make_plan(MEASURED, "p", options, Machine(counter=COUNTER)).warnings
     assert any("cannot be divided into 1 parts on each of 4 GPUs" in warning for warning in warnings)
+
+
+def small_plan(shape, **options):
+    measured = fingerprint(equal_cases(20, (1.0, 1.0, 1.0), shape))
+    planning = PlanOptions(device="cpu", preset=PRESETS["fast_prototyping"], network="swin_unetr", **options)
+    return make_plan(measured, "p", planning, Machine(lambda configuration, setting: 9.0, COUNTER)).plan
+
+
+def test_a_rung_too_low_for_the_network_is_passed_over_however_slow_the_next_one_is():
+    # Patches of 32 x 32 x 32, the first rung's, leave it one voxel at the bottleneck.
+    assert small_plan((36, 50, 35)).configurations["3d_fullres"].patch_size == (64, 64, 64)
+
+
+def test_images_too_small_for_any_rung_are_refused_as_on_a_gpu():
+    with pytest.raises(PlanError, match=r"too small for a swin_unetr: .* one voxel at the bottleneck"):
+        small_plan((20, 20, 20))

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+from tumorseg.errors import PlanError
 from tumorseg.planning.families.base import Grid
 from tumorseg.planning.presets import Preset
 from tumorseg.planning.search.patch import Candidate
@@ -64,24 +65,36 @@ def target_seconds(max_hours: float | None) -> float:
 def choose_pace(preset: Preset, plan: Callable[[Preset], Configuration], seconds: Seconds, target_s: float) -> Paced:
     """Climb from the narrowest network on the smallest patch as long as a step stays within its time.
 
+    Rungs whose patch is too small for the network are passed over.
+
     Args:
         preset: whose features and patch are not passed.
         plan: returns the configuration of a preset.
         seconds: times one.
         target_s: most that a step may take.
+
+    Raises:
+        PlanError: no rung can be planned.
     """
     best: Paced | None = None
+    refused: PlanError | None = None
     for features, edge in RUNGS:
         paced = _limited(preset, features, edge)
-        step_s = seconds(plan(paced))
-        # The lowest rung is taken whatever it costs: slow is better than no plan.
-        if best is not None and step_s > target_s:
-            break
-        best = Paced(paced, step_s)
+        try:
+            step_s = seconds(plan(paced))
+        except PlanError as error:
+            refused = refused or error
+        else:
+            # The lowest rung is taken whatever it costs: slow is better than no plan.
+            if best is not None and step_s > target_s:
+                break
+            best = Paced(paced, step_s)
         # Higher rungs would all be cut down to the preset, and be timed again for nothing.
         if features >= preset.base_features and edge >= preset.initial_edge_3d:
             break
-    assert best is not None
+    if best is None:
+        assert refused is not None  # no rung leads past the preset's own, and the first is tried always
+        raise refused
     return best
 
 
