@@ -1,6 +1,7 @@
 """What families offer follows from the plan."""
 
 import json
+from typing import get_args
 
 import pytest
 
@@ -9,6 +10,7 @@ from tumorseg.errors import PlanError
 from tumorseg.planning.overrides import apply_overrides, parse_override
 from tumorseg.schema.extensions import External
 from tumorseg.schema.losses import FocalLoss, TopKLoss, TverskyLoss
+from tumorseg.schema.optimizers import OptimizerSpec, ScheduleSpec
 from tumorseg.tuning.loss_space import FOCAL_ALPHAS, loss_parameters
 from tumorseg.tuning.space_presets import FAMILIES
 from tumorseg.tuning.spaces import own_values, read_space, resolved
@@ -119,8 +121,25 @@ def test_an_optimizer_brings_its_own_decays():
     found = family("optimizer", BRAIN)
     assert found["optimizer.momentum"].when.values == ("sgd",)
     assert found["optimizer.momentum"].center == 0.99
-    assert found["optimizer.betas.1"].when.values == ("adamw",)
+    assert found["optimizer.betas.1"].when.values == ("adamw", "radam")
     assert found["schedule.patience"].when.values == ("plateau",)
+
+
+def names_of(spec):
+    return {get_args(one.model_fields["name"].annotation)[0] for one in get_args(get_args(spec)[0])}
+
+
+def test_whatever_optimizer_and_schedule_a_plan_can_have_is_offered():
+    found = family("optimizer", BRAIN)
+    assert set(found["optimizer.name"].options) == names_of(OptimizerSpec)
+    assert set(found["schedule.name"].options) == names_of(ScheduleSpec)
+
+
+def test_a_schedules_own_shape_is_the_centre_of_its_range():
+    found = family("optimizer", with_set(FAST, 'schedule={"name":"cosine","warmup_fraction":0.3}'))
+    warmup, peak = found["schedule.warmup_fraction"], found["schedule.peak_at"]
+    assert (warmup.when.values, warmup.center, warmup.high) == (("cosine",), 0.3, 0.3)
+    assert (peak.when.values, peak.center) == (("one_cycle",), 0.3)
 
 
 def test_a_plan_without_weight_decay_is_tuned_from_0_on_a_linear_scale():

@@ -42,7 +42,7 @@ def test_auto_nnunets_winner_is_said_as_nearly_as_fields_can():
     plan = reference_plan(LIVER)
     trial = with_values(plan, FULL, starts_of(LIVER)[HIPPOCAMPUS]).configurations[FULL]
     assert (trial.optimizer.name, trial.optimizer.lr) == ("adamw", 0.0106)
-    assert (trial.schedule.exponent, trial.sampling.foreground_fraction) == (0.1, 0.8)
+    assert (trial.schedule.name, trial.sampling.foreground_fraction) == ("constant", 0.8)
     assert [component.weight for component in trial.loss.components] == [1.0, 0.25]
 
 

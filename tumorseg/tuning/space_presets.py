@@ -11,7 +11,16 @@ from pydantic import JsonValue
 from tumorseg.planning.families.registry import converted
 from tumorseg.schema.network_parts import ATTENTION_REDUCTION, Parts
 from tumorseg.schema.networks import MedNext, OwnUNet
-from tumorseg.schema.optimizers import AdamW, PlateauSchedule, PolySchedule, Sgd
+from tumorseg.schema.optimizers import (
+    AdamW,
+    CosineSchedule,
+    DecoupledAdam,
+    OneCycleSchedule,
+    PlateauSchedule,
+    PolySchedule,
+    ScheduleSpec,
+    Sgd,
+)
 from tumorseg.schema.plan import Configuration, Plan
 from tumorseg.schema.tuning import AnyParameter, ChoiceParameter, Condition, RealParameter
 from tumorseg.tuning.augmentation_space import augmentation_parameters
@@ -24,6 +33,10 @@ DEPTHS = (0.5, 1.5)
 UNITS: Mapping[str, str] = {"plain_unet": "convs_per_stage", "residual_unet": "blocks_per_stage"}
 """Field that says how deep each stage of an encoder is, by network: those that are searched among each other."""
 
+ADAMS = ("adamw", "radam")
+"""Optimizers that have the same parameters."""
+SCHEDULES = ("poly", "plateau", "cosine", "one_cycle", "constant")
+"""All that a plan can have."""
 ATTENTIONS = ("none", "squeeze_excitation")
 """Attention of blocks that is searched; the voxels that CBAM weights besides cost as much again."""
 MOST_DROPPED = 0.3
@@ -38,30 +51,40 @@ def optimizer_parameters(plan: Plan, configuration: Configuration) -> list[AnyPa
     References:
         Auto-nnU-Net (arXiv 2505.16561) searched learning rates from 1e-5 to 0.1 and weight decays from 1e-6 to 0.01.
     """
-    sgd, adamw, poly, plateau = _whens("optimizer", "sgd", "adamw") + _whens("schedule", "poly", "plateau")
-    own, schedule = configuration.optimizer, configuration.schedule
+    own = configuration.optimizer
     by_sgd = own if isinstance(own, Sgd) else Sgd()
-    by_adamw = own if isinstance(own, AdamW) else AdamW()
-    by_poly = schedule if isinstance(schedule, PolySchedule) else PolySchedule()
-    by_plateau = schedule if isinstance(schedule, PlateauSchedule) else PlateauSchedule()
+    by_adam = own if isinstance(own, DecoupledAdam) else AdamW()
+    sgd, adam = _when("optimizer", "sgd"), _when("optimizer", *ADAMS)
     return [
-        ChoiceParameter(field="optimizer.name", options=("sgd", "adamw")),
+        ChoiceParameter(field="optimizer.name", options=("sgd", *ADAMS)),
         RealParameter(field="optimizer.lr", low=1e-4, high=0.1, scale="log"),
         _decay(own.weight_decay),
         _real("optimizer.momentum", (0.8, 0.995), by_sgd.momentum, sgd),
-        _real("optimizer.betas.0", (0.8, 0.98), by_adamw.betas[0], adamw),
-        _real("optimizer.betas.1", (0.95, 0.9999), by_adamw.betas[1], adamw),
-        ChoiceParameter(field="schedule.name", options=("poly", "plateau")),
-        _real("schedule.exponent", (0.1, 2.0), by_poly.exponent, poly),
-        _real("schedule.factor", (0.3, 0.9), by_plateau.factor, plateau),
-        _real("schedule.patience", (0.05, 0.25), by_plateau.patience, plateau),
-        _real("schedule.floor", (0.0, 0.3), by_plateau.floor, plateau),
-        _real("schedule.anneal_fraction", (0.0, 0.5), by_plateau.anneal_fraction, plateau),
+        _real("optimizer.betas.0", (0.8, 0.98), by_adam.betas[0], adam),
+        _real("optimizer.betas.1", (0.95, 0.9999), by_adam.betas[1], adam),
+        *_schedule(configuration.schedule),
     ]
 
 
-def _whens(part: str, *names: str) -> list[Condition]:
-    return [Condition(field=f"{part}.name", values=(name,)) for name in names]
+def _schedule(own: ScheduleSpec) -> Iterator[AnyParameter]:
+    """Yield the schedule, and what those say that are not given by their name alone."""
+    by_poly = own if isinstance(own, PolySchedule) else PolySchedule()
+    by_plateau = own if isinstance(own, PlateauSchedule) else PlateauSchedule()
+    by_cosine = own if isinstance(own, CosineSchedule) else CosineSchedule()
+    by_cycle = own if isinstance(own, OneCycleSchedule) else OneCycleSchedule()
+    poly, plateau, cosine, cycle = (_when("schedule", name) for name in SCHEDULES[:4])
+    yield ChoiceParameter(field="schedule.name", options=SCHEDULES)
+    yield _real("schedule.exponent", (0.1, 2.0), by_poly.exponent, poly)
+    yield _real("schedule.factor", (0.3, 0.9), by_plateau.factor, plateau)
+    yield _real("schedule.patience", (0.05, 0.25), by_plateau.patience, plateau)
+    yield _real("schedule.floor", (0.0, 0.3), by_plateau.floor, plateau)
+    yield _real("schedule.anneal_fraction", (0.0, 0.5), by_plateau.anneal_fraction, plateau)
+    yield _real("schedule.warmup_fraction", (0.0, 0.2), by_cosine.warmup_fraction, cosine)
+    yield _real("schedule.peak_at", (0.1, 0.5), by_cycle.peak_at, cycle)
+
+
+def _when(part: str, *names: str) -> Condition:
+    return Condition(field=f"{part}.name", values=names)
 
 
 def _real(field: str, ends: tuple[float, float], center: float, when: Condition | None = None) -> RealParameter:

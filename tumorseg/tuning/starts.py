@@ -28,14 +28,15 @@ PUBLISHED = (
     Published(
         title="Auto-nnU-Net's best for MSD Hippocampus",
         source="Becktepe et al., Auto-nnU-Net, 2025 (arXiv 2505.16561): AdamW, a constant learning rate of 0.0106, Dice alone, 80 % "
-        "of patches on foreground; here with little cross-entropy and a learning rate that falls at the very end",
+        "of patches on foreground; here with little cross-entropy, and in a space without constant rates with one that falls at the very end",
         values={
             "optimizer.name": ("adamw",),
             "optimizer.lr": (0.0106,),
             "optimizer.weight_decay": (0.01,),
             "optimizer.betas.0": (0.9,),
             "optimizer.betas.1": (0.999,),
-            "schedule.name": ("poly",),
+            # In a space without it, one that falls at the very end.
+            "schedule.name": ("constant", "poly"),
             "schedule.exponent": (0.1,),
             "loss.preset": DICE_CE,
             "loss.components.cross_entropy.weight": (0.25,),
