@@ -73,7 +73,9 @@ def test_masks_are_those_of_the_models_together_whatever_the_order_of_stored_axe
     done = ensemble(request_of(models, inputs, tmp_path / "out"))
     assert done.predicted.files.keys() == set(NAMES)
     assert done.models == ("first/3d_fullres", "second/3d_fullres")
-    loaded = together([load_ensemble([one], "cpu", runtime=RuntimeOptions(engine="torch")).lead for one in models])
+    loaded = together(
+        [load_ensemble([one], "cpu", runtime=RuntimeOptions(engine="torch", precision="fp32")).lead for one in models]
+    )
     for seed, name in enumerate(NAMES):
         expected = predict_array_probabilities(loaded, image_of(seed), AFFINE)
         second, first = np.sort(expected.probabilities, axis=0)[-2:]
@@ -109,7 +111,9 @@ def test_maps_are_of_the_combined_probabilities_and_of_all_voters(models, inputs
     done = ensemble(request_of(models, inputs, tmp_path / "out", outputs=outputs))
     files = done.predicted.all_files["a"]
     assert [path.parent.name for path in files] == ["out", "probabilities", "entropy", "disagreement"]
-    loaded = together([load_ensemble([one], "cpu", runtime=RuntimeOptions(engine="torch")).lead for one in models])
+    loaded = together(
+        [load_ensemble([one], "cpu", runtime=RuntimeOptions(engine="torch", precision="fp32")).lead for one in models]
+    )
     expected = predict_array_probabilities(loaded, image_of(0), AFFINE).probabilities
     found = np.moveaxis(nibabel.load(files[1]).get_fdata(), -1, 0).transpose(0, 3, 2, 1)
     np.testing.assert_allclose(found, expected, atol=1e-4)

@@ -12,6 +12,7 @@ from tumorseg.stages.inference import settings
 from tumorseg.stages.inference.method import AS_PLANNED
 from tumorseg.stages.inference.models import load_model
 from tumorseg.stages.inference.predict_array import predict_array
+from tumorseg.stages.inference.runtime import RuntimeOptions
 from tumorseg.stages.inference.settings import (
     chosen_folds_of,
     network_name,
@@ -47,7 +48,8 @@ def setting_of(**fields):
 @pytest.fixture(scope="module")
 def folds(tmp_path_factory):
     """A model of three folds."""
-    return load_model([write_model(tmp_path_factory.mktemp("model") / "m", folds=("0", "1", "2"))], "cpu")
+    written = write_model(tmp_path_factory.mktemp("model") / "m", folds=("0", "1", "2"))
+    return load_model([written], "cpu", runtime=RuntimeOptions(engine="torch", precision="fp32"))
 
 
 @pytest.fixture(scope="module")
