@@ -1,10 +1,10 @@
-# Targets: setup, demo, test, coverage, slow, check, format, bench, gpu, schema, plans, augmentation-page, losses-page, metrics-page, api-page.
+# Targets: setup, demo, test, coverage, slow, check, format, bench, fuzz, gpu, schema, plans, augmentation-page, losses-page, metrics-page, api-page.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test coverage slow check format bench gpu schema plans augmentation-page losses-page metrics-page api-page
+.PHONY: setup demo test coverage slow check format bench fuzz gpu schema plans augmentation-page losses-page metrics-page api-page
 
 setup: $(STAMP)
 
@@ -72,6 +72,10 @@ bench: $(STAMP)
 	$(if $(PEER),$(BIN)/python -m benchmarks.labels --peer $(PEER))
 	$(BIN)/python -m benchmarks.training $(if $(PEER),--peer $(PEER))
 	$(BIN)/python -m benchmarks.training_study
+
+# An hour at most, on all cores; another run goes on with other inputs.
+fuzz: $(STAMP)
+	$(BIN)/python -m benchmarks.fuzz
 
 # Ten minutes at most. Nothing is installed, as there may be no network: without an environment of its own it takes `PYTHON`.
 gpu:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tumorseg.errors import InputError, PlanError, StorageError, with_advice
+from tumorseg.errors import InputError, PlanError, StorageError, escaped, escaped_lines, is_plain, with_advice
 
 
 def test_the_text_begins_with_the_case_and_the_file():
@@ -33,3 +33,22 @@ def test_advice_goes_on_the_line_or_below_the_list():
     many = with_advice(InputError("2 problems", file="a.json", lines=["  x", "  y"]), "or leave them out")
     assert str(one) == "a.nii: is empty; or leave it out"
     assert str(many) == "a.json: 2 problems\n  x\n  y\nor leave them out"
+
+
+@pytest.mark.parametrize(
+    "sign", ["\x1b", "\n", "\x7f", "\x9b", "\xad", "\u200b", "\u202e", "\u2028", "\u2029", "\udce9", "\U000e0041"]
+)
+def test_what_terminals_and_pages_obey_is_escaped_wherever_it_is_quoted(sign):
+    error = InputError(f"found {sign}", case_id=f"a{sign}", file=f"b{sign}", lines=[f"  c{sign}"])
+    # A line end in what was found becomes a blank, as libraries say things in several lines.
+    assert str(error).count(sign.encode("unicode_escape").decode()) == (3 if sign == "\n" else 4)
+    assert all(line.isprintable() for line in str(error).split("\n"))
+    assert str(error).count("\n") == 1
+    assert not is_plain(sign)
+
+
+def test_other_signs_of_all_scripts_stay_and_nothing_is_escaped_twice():
+    text = "Größe\xa05\u3000é日本🫁"
+    assert escaped(text) == text
+    assert escaped(escaped("a\x1b")) == escaped("a\x1b") == "a\\x1b"
+    assert escaped_lines("a\x1b\nb") == "a\\x1b\nb"

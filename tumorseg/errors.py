@@ -1,10 +1,35 @@
 """The errors that a user can cause or mend; anything else is a bug and keeps its traceback."""
 
 import os
+import unicodedata
 from collections.abc import Sequence
 from typing import TypeVar
 
 E = TypeVar("E", bound="TumorsegError")
+
+COMMANDS = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode categories of signs that terminals and pages obey or cannot show: control, format, lone surrogates, line and paragraph ends."""
+
+
+def is_plain(text: str) -> bool:
+    """Tell whether a text has no sign that a terminal or a page obeys, or that is no character."""
+    # `isprintable` is quick, and stricter: it refuses blanks other than the usual one, too.
+    return text.isprintable() or not any(unicodedata.category(sign) in COMMANDS for sign in text)
+
+
+def escaped(text: str) -> str:
+    r"""Return a text on one line, with escapes such as `\x1b` for the signs that terminals and pages obey.
+
+    Whatever is quoted from a file passes through here before it is shown; a text that did is left as it is.
+    """
+    if is_plain(text):
+        return text
+    return "".join(sign if is_plain(sign) else sign.encode("unicode_escape").decode() for sign in text)
+
+
+def escaped_lines(text: str) -> str:
+    """Return a text of several lines with each line escaped."""
+    return "\n".join(map(escaped, text.split("\n")))
 
 
 class TumorsegError(Exception):
@@ -42,18 +67,19 @@ class TumorsegError(Exception):
         return self.text()
 
     def text(self, *, case_id: str | None = None, file: str | None = None) -> str:
-        """Return the message, without the case and the file where the reader knows them already.
+        """Return the message with what it quotes escaped, without the case and the file where the reader knows them already.
 
         Args:
             case_id: the case that is named beside the message.
             file: the file that is.
         """
-        first = self.reason
+        # Libraries give reasons in several lines, too.
+        first = " ".join(self.reason.split("\n"))
         if self.file not in (None, file):
             first = f"{self.file}: {first}"
         if self.case_id not in (None, case_id):
             first = f"case {self.case_id}: {first}"
-        return "\n".join((first, *self.lines))
+        return "\n".join(map(escaped, (first, *self.lines)))
 
 
 def with_advice(error: E, advice: str) -> E:

@@ -287,9 +287,22 @@ def test_a_loss_without_weights_of_outputs_gets_those_of_the_other_network(plan)
         assert found.deep_supervision_weights == plan.configurations[name].loss.deep_supervision_weights
 
 
-@pytest.mark.parametrize("value", ["1" * 5000, "[" * 100_000])
-def test_a_value_that_python_cannot_read_is_a_string(value):
-    assert parse_override(f"training.epochs={value}").value == value
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("1" * 5000, "a whole number of 5000 digits"),
+        ("-9223372036854775808", "a whole number of 20 digits"),
+        ("[" * 100_000, "deep in each other"),
+        ("1e999", "found 1e999"),
+        ("NaN", "found NaN"),
+        ('"\\ud800"', "half a character"),
+    ],
+)
+def test_a_value_that_no_plan_can_hold_is_told_in_one_line(value, message):
+    with pytest.raises(PlanError, match=message) as refused:
+        parse_override(f"training.epochs={value}")
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 400
 
 
 def test_a_bad_loss_before_a_preset_is_one_line_too(plan):

@@ -93,6 +93,7 @@ def test_options_are_carried_out():
         ({"preset": "best"}, "preset 'best' is unknown"),
         ({"vram_gb": 0.0}, "--vram 0 is not a budget"),
         ({"vram_gb": -2.0}, "--vram -2 is not a budget"),
+        ({"vram_gb": 1e-12}, "--vram 1e-12 is not a budget"),
         ({"max_hours": 0.0}, "--max-hours 0 is no time"),
         ({"network": "unext"}, "network 'unext' is unknown to the planner"),
         ({"splits": SplitLists(held_out=(("nobody",),))}, "cases that the dataset does not have: nobody"),

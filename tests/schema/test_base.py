@@ -29,6 +29,7 @@ from tumorseg.schema.base import (
     content_hash,
     describe_validation,
     json_text,
+    load_json,
     parse_record,
     record_hash,
     to_json,
@@ -240,7 +241,7 @@ class _Forms(Record):
         ({"parts": [{"rate": 1}]}, "parts.0.rate: unknown key (misspelt, or from another version of tumorseg)"),
         ({"numbered": {"x": "y"}}, "numbered.x: expected a whole number as its key, found 'x'"),
         ({"size": None, "flag": "perhaps"}, "size: expected a number, found null; flag: expected true or false, found 'perhaps'"),
-        ('{"size": nay}', "document: is not JSON (line 1 column 11)"),
+        ('{"size": nay}', "document: is not JSON (Expecting value: line 1 column 10 (char 9))"),
         ('{"entries": {"a": {}}}', "entries.a: expected a whole number or a list, found an object"),
     ],
 )  # fmt: skip
@@ -269,3 +270,45 @@ def test_a_changed_configuration_is_checked_as_a_whole():
     for wrong in ({"patch_size": (7, 9)}, {"batch_size": 0}):
         with pytest.raises(ValidationError):
             configuration.changed(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a": 1, "a": 2}', "'a' stands twice"),
+        ('{"a\\u001b[2J": 1}', r"'a\\x1b\[2J' holds control"),
+        ('{"a\\nerror: b": 1}', "holds control"),
+        ('{"\\u202e": 1}', "holds control or format"),
+        ("[1e999]", "found 1e999"),
+        ("[-1e999]", "found -1e999"),
+        ("[Infinity]", "found Infinity"),
+        ("9" * 5000, "a whole number of 5000 digits"),
+        ("9223372036854775808", "expected 9223372036854775807 at most"),
+        ('["\\ud800"]', "half a character"),
+        ('["\\uDFFF"]', "half a character"),
+        ('["\ud800"]', "half a character"),
+        ("[" * 101 + "]" * 101, "more than 100 deep"),
+        ('{"a":' * 101 + "1" + "}" * 101, "more than 100 deep"),
+        ("[" * 100_000, "more than 100 deep"),
+    ],
+)
+def test_what_no_document_can_hold_is_refused_in_one_printable_line(text, message):
+    with pytest.raises(ValueError, match=message) as refused:
+        load_json(text)
+    assert str(refused.value).isprintable()
+    with pytest.raises(PlanError) as told:
+        parse_record(Training, text, source="f", error=PlanError)
+    assert str(told.value).isprintable()
+
+
+def test_what_documents_do_hold_is_read():
+    deep = "[" * 100 + "1" + "]" * 100
+    assert load_json(deep)[0][0] is not None
+    assert load_json("0.5") == 0.5
+    assert load_json('["\\ud83e\\udec1\\n\\u200b", 9223372036854775807, 1e308]') == ["🫁\n\u200b", 2**63 - 1, 1e308]
+
+
+def test_names_that_are_not_utf_8_are_written_as_escapes():
+    text = json_text({"caf\udce9": "é"})
+    assert text.encode() == '{\n  "caf\\udce9": "é"\n}\n'.encode()
+    assert json.loads(text) == {"caf\udce9": "é"}

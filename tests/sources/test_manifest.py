@@ -102,6 +102,8 @@ def test_a_wrong_number_of_images_names_what_was_expected(tmp_path, images, foun
         (("case_id,T1", "a,T1/a.nii.gz,x"), r"case a: row 1: found 3 cells, expected 2"),
         (("case_id,T1,label:x", "a,T1/a.nii.gz,"), "expected label:NAME=INTEGER"),
         (("case_id,T1,label:x=one", "a,T1/a.nii.gz,"), "expected label:NAME=INTEGER"),
+        (("case_id,T1,label:x=9223372036854775808", "a,T1/a.nii.gz,"), "expected label:NAME=INTEGER"),
+        ((f"case_id,T1,label:x={'1' * 5000}", "a,T1/a.nii.gz,"), "expected label:NAME=INTEGER"),
         (("case_id,T1,label:x=1", "a,T1/a.nii.gz,1"), "must be empty"),
         (("case_id,T1", "a,"), "case a: found an empty path"),
         (("case_id,T1", "a/b,T1/a.nii.gz"), r"manifest\.csv: case 'a/b': the name holds /"),
@@ -359,5 +361,50 @@ def test_a_wrong_volume_or_part_is_one_line_without_control_characters(tmp_path,
     case = {"case_id": "a", "images": {"CT": image}}
     layouts.write_json(tmp_path / "manifest.json", {"channels": ["CT"], "labels": {"x": 1}, "cases": [case]})
     with pytest.raises(InputError, match=message) as error:
+        read_manifest(tmp_path)
+    assert str(error.value).isprintable()
+
+
+EVIL = "\x1b[31mred\x1b[2J"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": {"background": 0, EVIL: 1}}, "holds control or format"),
+        ({"x\nerror: y": 1}, "holds control or format"),
+        ({"channels": ["M\x9bR"]}, "without control characters"),
+        ({"regions": [{"name": "W\u202eT", "labels": [1], "value": 1}]}, "without control characters"),
+        ({"labels": {"\u2028t": 1}}, "holds control or format"),
+        ({"case": {"case_id": "a\u200b"}}, "a line break or another control or format character"),
+        ({"case": {"group": EVIL}}, "without control and format characters"),
+        ({"case": {"site": "x\n"}}, "without control and format characters"),
+        ({"case": {"columns": {"x\t": "1"}}}, "holds control or format"),
+        ({"case": {"label": "x" * 300}}, "is longer than a name can be"),
+        ({"case": {"label": "loop/x.nii.gz"}}, "is a link to itself"),
+        ({"case": {"label": "a\0b"}}, "without line breaks and other control characters"),
+        ({"case": {"label": "caf\udce9.nii.gz"}}, "half a character"),
+    ],
+)
+def test_names_speak_to_no_terminal_and_paths_can_be_some(tmp_path, change, message):
+    case = {"case_id": "a", "images": {"CT": "a.nii.gz"}} | change.pop("case", {})
+    (tmp_path / "loop").symlink_to("loop")
+    document = {"channels": ["CT"], "labels": {"x": 1}, "cases": [case]} | change
+    if "channels" in change:
+        case["images"] = ["a.nii.gz"]
+    layouts.write_json(tmp_path / "manifest.json", document)
+    with pytest.raises(InputError, match=message) as error:
+        read_manifest(tmp_path)
+    assert str(error.value).isprintable()
+
+
+def test_notes_of_several_lines_are_kept_with_their_line_ends_escaped(tmp_path):
+    write_rows(tmp_path, "case_id,CT,label:x=1,note", 'a,a.nii.gz,,"one\ntwo"')
+    assert read_manifest(tmp_path).cases[0].columns == {"note": "one\\ntwo"}
+
+
+def test_a_heading_that_speaks_to_a_terminal_is_refused(tmp_path):
+    write_rows(tmp_path, f"case_id,CT,label:{EVIL}=1", "a,a.nii.gz,")
+    with pytest.raises(InputError, match="without control characters") as error:
         read_manifest(tmp_path)
     assert str(error.value).isprintable()

@@ -46,7 +46,8 @@ BAD_NAMES = {
     "x" * 205: "the name has 205 letters, expected at most 200; rename the file",
     "é" * 119: "the name takes 238 bytes, expected at most 230; rename the file",
     "a\\b": r"the name holds / or \; rename the file",
-    "a\nb": "the name holds a line break or another control character; rename the file",
+    "a\nb": "the name holds a line break or another control or format character; rename the file",
+    "a\u202eb": "the name holds a line break or another control or format character; rename the file",
     "lat\udce9": "the name holds bytes that are no text in UTF-8; rename the file",
 }
 

@@ -120,3 +120,16 @@ def test_what_is_no_path_is_refused_whatever_is_allowed(tmp_path, stated, messag
 def test_layouts_without_a_dataset_json_open_alike_with_leave(tmp_path, write):
     folder = write(tmp_path / "set")
     assert open_dataset(str(folder), tmp_path, allow_outside=True) == open_dataset(str(folder), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"), [("x" * 300 + "/a", "is longer than a name can be"), ("loop", "is a link to itself")]
+)
+@pytest.mark.parametrize("is_allowed", [True, False])
+def test_a_path_that_can_be_none_is_named_and_stops_nothing_else(tmp_path, name, fault, is_allowed):
+    folder = layouts.write_msd(tmp_path, ids=("a",))
+    (folder / "loop").symlink_to("loop")
+    layouts.edit_json(folder, training=[{"image": name, "label": name}])
+    with pytest.raises(InputError, match=fault) as refused:
+        read_msd(folder, allow_outside=is_allowed)
+    assert all(line.isprintable() for line in str(refused.value).split("\n"))

@@ -1,6 +1,8 @@
 import errno
 import os
 import re
+import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -9,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from tumorseg.errors import InputError, StorageError
-from tumorseg.storage.atomic import storage_error, umask, write_bytes, write_parts, write_text
+from tumorseg.storage.atomic import (
+    require_file_name,
+    require_replaceable,
+    storage_error,
+    umask,
+    write_bytes,
+    write_parts,
+    write_text,
+)
 
 # Writes 4096 bytes where no file may grow beyond 1024, as on a full disk; prints the error.
 FAILING_WRITE = """
@@ -68,7 +78,7 @@ def test_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path):
 
 def test_a_folder_in_the_way_is_a_storage_error_that_leaves_nothing(tmp_path):
     (tmp_path / "a").mkdir()
-    with pytest.raises(StorageError, match=r"a: cannot write: Is a directory"):
+    with pytest.raises(StorageError, match=r"a: cannot write: is a folder, expected a file"):
         write_bytes(tmp_path / "a", b"x")
     assert os.listdir(tmp_path) == ["a"]
 
@@ -137,3 +147,52 @@ def test_a_part_that_cannot_be_made_leaves_the_old_file_and_nothing_else(tmp_pat
         write_parts(tmp_path / "a", parts())
     assert os.listdir(tmp_path) == ["a"]
     assert (tmp_path / "a").read_bytes() == b"old"
+
+
+@pytest.fixture
+def in_folder(tmp_path, monkeypatch):
+    # Names of sockets have a hundred letters at most.
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def make_socket(path):
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(path)
+
+
+def make_link(path):
+    os.mkfifo("elsewhere")
+    os.symlink("elsewhere", path)
+
+
+@pytest.mark.parametrize(
+    ("make", "what"), [(os.mkfifo, "a pipe"), (make_socket, "a socket"), (make_link, "a pipe"), (os.mkdir, "a folder")]
+)
+def test_what_is_no_regular_file_is_never_replaced(in_folder, make, what):
+    make("x.html")
+    before = os.lstat("x.html")
+    with pytest.raises(StorageError, match=f"^x.html: cannot write: is {what}, expected a file or nothing"):
+        write_bytes(Path("x.html"), b"new")
+    with pytest.raises((StorageError, InputError), match=what):
+        require_file_name("--html", Path("x.html"), (".html",))
+    assert os.path.samestat(os.lstat("x.html"), before)
+    assert stat.S_IFMT(os.lstat("x.html").st_mode) == stat.S_IFMT(before.st_mode)
+    assert not [name for name in os.listdir() if name.startswith(".")]
+
+
+# No writing to these: were the check wrong, the machine's own would go.
+@pytest.mark.parametrize("name", ["/dev/null", "/dev/stdout", "/dev/fd/1", "/dev/nothing", "/proc/self/fd/1"])
+def test_names_of_the_system_are_no_outputs_whatever_they_lead_to(name):
+    with pytest.raises(StorageError, match="expected a file or nothing"):
+        require_replaceable(Path(name))
+
+
+def test_a_link_to_a_file_and_one_to_nothing_are_replaced(in_folder):
+    Path("a").write_bytes(b"old")
+    os.symlink("a", "to_file")
+    os.symlink("b", "to_nothing")
+    for name in ("to_file", "to_nothing"):
+        write_bytes(Path(name), b"new")
+        assert Path(name).read_bytes() == b"new"
+    assert Path("a").read_bytes() == b"old"

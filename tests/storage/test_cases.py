@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import subprocess
@@ -7,13 +8,25 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from tumorseg.errors import StorageError
 from tumorseg.ops.cropping import box_slices, inside
 from tumorseg.schema.cases import Preprocessing, StoredCase
 from tumorseg.schema.preprocessing import NoNormalization, ResamplingSpec
 from tumorseg.schema.targets import Targets
-from tumorseg.storage.cases import CaseArrays, CaseStore, case_key, is_stored, remove_stale, store_case
+from tumorseg.storage import cases
+from tumorseg.storage.cases import (
+    CaseArrays,
+    CaseStore,
+    case_key,
+    is_previous_stored,
+    is_stored,
+    previous_name,
+    remove_stale,
+    store_case,
+    store_previous,
+)
 
 SHAPE = (9, 70, 37)
 WHOLE = tuple((0, size) for size in SHAPE)
@@ -283,3 +296,104 @@ def test_a_case_without_one_of_its_arrays_is_not_stored(tmp_path, name):
     assert not is_stored(tmp_path, "key")
     put(tmp_path)
     assert is_stored(tmp_path, "key")
+
+
+def flipped(path, place=0.5):
+    raw = bytearray(path.read_bytes())
+    raw[int(len(raw) * place)] ^= 0x40
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize("name", ["image.b2nd", "segmentation.b2nd", "locations.b2nd"])
+def test_one_bit_of_an_array_is_noticed_before_the_first_look_and_by_a_full_comparison(tmp_path, name):
+    put(tmp_path)
+    flipped(tmp_path / "key" / name)
+    assert is_stored(tmp_path, "key")
+    assert not is_stored(tmp_path, "key", in_full=True)
+    with pytest.raises(StorageError, match=rf"case 1: .*{name} is damaged; delete the folder .*key and run"):
+        opened(tmp_path).location("case 1", 1, 0) if name == "locations.b2nd" else opened(tmp_path).read(
+            "case 1", WHOLE
+        )
+    put(tmp_path)
+    assert is_stored(tmp_path, "key", in_full=True)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("location_starts", [0, 0]),
+        ("location_starts", [10**6, 10**6, 2 * 10**6]),
+        ("class_voxels", [17]),
+        ("shape", [27, 210, 111]),
+        ("spacing_mm", [3.0, 1.0, 1.25]),
+    ],
+)
+def test_a_record_that_was_changed_is_as_good_as_none(tmp_path, field, value):
+    put(tmp_path)
+    path = tmp_path / "key" / "case.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+    assert not is_stored(tmp_path, "key")
+    with pytest.raises(StorageError, match=r"case\.json is damaged"):
+        opened(tmp_path)
+
+
+def test_a_case_under_the_name_of_another_and_one_without_a_seal_are_not_stored(tmp_path):
+    put(tmp_path)
+    (tmp_path / "key").rename(tmp_path / "other")
+    assert not is_stored(tmp_path, "other")
+    (tmp_path / "other").rename(tmp_path / "key")
+    path = tmp_path / "key" / "case.json"
+    path.write_text(json.dumps({name: value for name, value in json.loads(path.read_text()).items() if name != "seal"}))
+    assert not is_stored(tmp_path, "key")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"location_starts": (0, 0)},
+        {"location_starts": (0, 9, 8)},
+        {"location_starts": (1, 1, 2)},
+        {"location_starts": (0, 0, 10**6)},
+        {"class_voxels": (-1, 30)},
+        {"class_voxels": (10**6, 30)},
+        {"shape": (9, 0, 37)},
+        {"num_channels": 0},
+    ],
+)
+def test_a_record_whose_parts_disagree_is_none(changes):
+    with pytest.raises(ValidationError):
+        record_of(arrays_of()).changed(**changes)
+
+
+def test_arrays_of_another_shape_than_the_record_says_are_damage(tmp_path):
+    arrays = arrays_of()
+    small = CaseArrays(arrays.image[:, 1:], arrays.segmentation, arrays.locations)
+    store_case(tmp_path, "key", record_of(arrays), small)
+    with pytest.raises(StorageError, match=r"image\.b2nd is damaged"):
+        opened(tmp_path).read("case 1", WHOLE)
+
+
+def test_a_file_is_compared_once(tmp_path, monkeypatch):
+    put(tmp_path)
+    store, looks = opened(tmp_path), []
+    monkeypatch.setattr(cases, "is_intact", lambda path, seal, **how: looks.append(path.name) or True)
+    for _ in range(3):
+        store.read("case 1", WHOLE)
+    assert looks == ["image.b2nd", "segmentation.b2nd"]
+
+
+def test_a_previous_segmentation_is_compared_too(tmp_path):
+    arrays = put(tmp_path)
+    path = tmp_path / "key" / previous_name("0f")
+    assert not is_previous_stored(path)
+    store_previous(path, arrays.segmentation)
+    assert is_previous_stored(path)
+    shown = {"case 1": path.name}
+    assert np.array_equal(
+        CaseStore(tmp_path, {"case 1": "key"}, shown).read_previous("case 1", WHOLE), arrays.segmentation
+    )
+    flipped(path)
+    with pytest.raises(StorageError, match=r"previous_0f\.b2nd is damaged"):
+        CaseStore(tmp_path, {"case 1": "key"}, shown).read_previous("case 1", WHOLE)
+    path.with_suffix(".json").unlink()
+    assert not is_previous_stored(path)

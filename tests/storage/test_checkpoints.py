@@ -1,10 +1,12 @@
 import os
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 import torch
 
 from tumorseg.errors import StorageError
-from tumorseg.storage.checkpoints import lacks_memory, load_checkpoint, save_checkpoint
+from tumorseg.storage import checkpoints
+from tumorseg.storage.checkpoints import lacks_memory, load_checkpoint, load_network, save_checkpoint
 
 STATE = {
     "network": {"weight": torch.arange(5000.0).reshape(10, 500), "bias": torch.tensor([1, 2], dtype=torch.int64)},
@@ -86,3 +88,68 @@ def test_a_sound_file_that_does_not_load_lacks_memory(tmp_path):
     assert not lacks_memory(path, RuntimeError())
     path.write_bytes(content[:200])
     assert not lacks_memory(path, OSError())
+
+
+def flip(path, part):
+    """Change one bit of bytes that stand in a file once."""
+    raw = bytearray(path.read_bytes())
+    assert raw.count(part) == 1
+    raw[raw.index(part) + len(part) // 2] ^= 0x40
+    path.write_bytes(raw)
+
+
+def test_one_bit_of_a_tensor_is_noticed_by_all_but_a_look_at_plain_values(tmp_path):
+    path = tmp_path / "a.ckpt"
+    save_checkpoint(path, STATE)
+    flip(path, STATE["network"]["weight"].numpy().tobytes())
+    for load in (load_checkpoint, load_network):
+        with pytest.raises(StorageError, match=r"a\.ckpt: the checkpoint is damaged \('.*data/0'\); delete it"):
+            load(path)
+    assert load_checkpoint(path, is_mapped=True)["progress"] == STATE["progress"]
+
+
+def test_one_bit_of_a_name_is_noticed_in_any_case(tmp_path):
+    path = tmp_path / "a.ckpt"
+    save_checkpoint(path, STATE)
+    flip(path, b"iteration")
+    for options in ({}, {"is_mapped": True}):
+        with pytest.raises(StorageError, match=r"damaged \('.*data\.pkl'\)"):
+            load_checkpoint(path, **options)
+
+
+def test_a_file_is_compared_once_unless_it_changes(tmp_path, monkeypatch):
+    path, looks = tmp_path / "a.ckpt", []
+    monkeypatch.setattr(checkpoints, "_crc32", lambda file, entry: looks.append(entry.filename) or entry.CRC)
+    save_checkpoint(path, STATE)
+    for _ in range(3):
+        load_network(path)
+    assert len(looks) == len(set(looks)) > 2
+    save_checkpoint(path, STATE)
+    load_network(path)
+    assert len(looks) == 2 * len(set(looks))
+
+
+def test_a_packed_part_is_refused_before_anybody_unpacks_it(tmp_path):
+    path, packed = tmp_path / "a.ckpt", tmp_path / "b.ckpt"
+    save_checkpoint(path, STATE)
+    with ZipFile(path) as before, ZipFile(packed, "w", ZIP_DEFLATED) as after:
+        for name in before.namelist():
+            after.writestr(name, before.read(name))
+    with pytest.raises(StorageError, match=r"b\.ckpt: the checkpoint is damaged"):
+        load_checkpoint(packed)
+
+
+def test_tensors_and_lists_beyond_their_file_are_refused(tmp_path):
+    path, nested = tmp_path / "a.ckpt", []
+    nested.append(nested)
+    for value in (torch.zeros(1).expand(10**12), nested):
+        torch.save({"network": {}, "value": value}, path)
+        with pytest.raises(StorageError, match=r"a\.ckpt: the checkpoint is (larger than its file|damaged); delete it"):
+            load_checkpoint(path)
+
+
+@pytest.mark.parametrize("state", [{}, {"network": None}, {"network": {"a": 1}}, {"network": {1: torch.zeros(1)}}, [1]])
+def test_a_file_without_weights_is_no_checkpoint(tmp_path, state):
+    torch.save(state, tmp_path / "a.ckpt")
+    with pytest.raises(StorageError, match=r"a\.ckpt: holds .*no checkpoint of tumorseg"):
+        load_network(tmp_path / "a.ckpt")

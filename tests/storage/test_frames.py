@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tumorseg.storage import frames
-from tumorseg.storage.frames import read_frame
+from tumorseg.storage.damage import of_blosc2
+from tumorseg.storage.frames import frame_kind, read_frame
 
 SHAPE = (3, 9, 70, 37)
 
@@ -65,7 +66,7 @@ def test_a_frame_that_was_cut_short_is_an_error(stored, tmp_path, keep):
     # Once its kind is known, too.
     read_frame(cut, whole)
     cut.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises((RuntimeError, ValueError)):
+    with pytest.raises(of_blosc2()):
         read_frame(cut, whole)
 
 
@@ -77,3 +78,41 @@ def test_a_missing_frame_is_an_os_error(tmp_path):
 def test_others_go_on_while_a_frame_is_unpacked():
     # A library of this kind gives the interpreter to others while it runs; one of its subclass, for Python's own, does not.
     assert type(frames._library()) is ctypes.CDLL
+
+
+def test_a_row_beyond_the_last_is_an_error(tmp_path):
+    path = write(tmp_path / "a.b2nd", np.arange(60).reshape(20, 3))
+    for row in (20, -1):
+        with pytest.raises(ValueError, match="20 rows"):
+            read_frame(path, row)
+
+
+@pytest.mark.parametrize("kind", ["lazy expression", "proxy", "reference"])
+def test_a_frame_that_speaks_of_other_files_is_refused_and_none_of_them_is_opened(tmp_path, monkeypatch, kind):
+    other = blosc2.asarray(np.arange(7.0), urlpath=str(tmp_path / "other.b2nd"), mode="w")
+    path = tmp_path / "a.b2nd"
+    if kind == "lazy expression":
+        blosc2.lazyexpr("a + 1", {"a": other}).save(str(path), mode="w")
+    elif kind == "proxy":
+        blosc2.Proxy(other, urlpath=str(path), mode="w")
+    else:
+        blosc2.asarray(np.arange(7.0), urlpath=str(path), mode="w", meta={"b2o": {"kind": "ref", "version": 1}})
+
+    def fail(*arguments, **options):
+        raise AssertionError("a frame was opened in the way that follows it")
+
+    for name in ("open", "open_b2object", "open_lazyarray"):
+        monkeypatch.setattr(blosc2, name, fail)
+    with pytest.raises(ValueError, match="holds more than an array"):
+        read_frame(path, (slice(None),))
+
+
+@pytest.mark.parametrize(("before", "after"), [(b"<f4", b"'f4"), (b"<f4", b"<f8"), (b"<f4", b"|O8"), (b"<f4", b"<U1")])
+def test_a_type_of_voxels_that_was_changed_is_damage(stored, tmp_path, before, after):
+    _, path = stored
+    raw = path.read_bytes()
+    assert before in raw
+    changed = tmp_path / "a.b2nd"
+    changed.write_bytes(raw.replace(before, after, 1))
+    with pytest.raises(of_blosc2()):
+        frame_kind(changed)

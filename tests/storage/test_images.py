@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as npst
 
 from tumorseg.errors import InputError
 from tumorseg.schema.dataset import ImageFile
+from tumorseg.storage.formats import packed
 from tumorseg.storage.image_writing import write_image, write_segmentation
 from tumorseg.storage.images import read_geometry, read_image, read_images, read_segmentation, strip_ending
 
@@ -214,9 +215,9 @@ def test_a_truncated_plain_file_is_refused(tmp_path):
     path = tmp_path / "a.nii"
     write_nifti(path, stored_voxels())
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(InputError, match="cannot be read as NIfTI"):
-        read_image(ImageFile(path=str(path)))
-    assert read_geometry(str(path)).shape == (7, 6, 5)
+    for reader in (read_image, lambda file: read_geometry(file.path)):
+        with pytest.raises(InputError, match=r"cannot be read as NIfTI .*420 bytes of voxels announced"):
+            reader(ImageFile(path=str(path)))
 
 
 def test_a_header_that_announces_more_than_a_file_can_hold_is_refused_before_memory_is_taken(tmp_path):
@@ -227,6 +228,30 @@ def test_a_header_that_announces_more_than_a_file_can_hold_is_refused_before_mem
     for name in (path, path.with_suffix(".nii.gz")):
         with pytest.raises(InputError, match="too short"):
             read_image(ImageFile(path=str(name)))
+        with pytest.raises(InputError, match="too short"):  # by whose shape others ask for memory
+            read_geometry(str(name))
+
+
+@pytest.mark.parametrize("offset", [np.nan, np.inf, 1e30])
+def test_voxels_that_begin_nowhere_are_refused(tmp_path, offset):
+    path = tmp_path / "a.nii"
+    write_nifti(path, stored_voxels())
+    patch_header(path, 108, "<f", offset)
+    with pytest.raises(InputError, match="cannot be read as NIfTI"):
+        read_geometry(str(path))
+
+
+def test_a_gzip_that_unpacks_to_far_more_than_its_header_announces_is_left_unread(tmp_path, monkeypatch):
+    path = tmp_path / "a.nii"
+    write_nifti(path, stored_voxels())
+    data = path.read_bytes()
+    bomb = path.with_suffix(".nii.gz")
+    bomb.write_bytes(gzip.compress(data + bytes(100)))
+    assert read_image(ImageFile(path=str(bomb))).array.shape == (7, 6, 5)
+    monkeypatch.setattr(packed, "MOST_SURPLUS", 1 << 20)
+    bomb.write_bytes(gzip.compress(data + bytes(3 << 20)))
+    with pytest.raises(InputError, match="more than 1048576 bytes come behind its voxels"):
+        read_image(ImageFile(path=str(bomb)))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import pytest
 
 from tumorseg.errors import InputError, PlanError
 from tumorseg.schema.dataset import ImageFile
+from tumorseg.storage import json_files
 from tumorseg.storage.json_files import read_json, read_record, write_record
 
 
@@ -27,6 +30,11 @@ def test_a_byte_order_mark_is_no_harm(tmp_path):
         (b"", "is not JSON"),
         (b'{"a": NaN}', "found NaN, which JSON does not know"),
         (b"[" * 100_000, "is not JSON"),
+        (b"[1e999]", "found 1e999"),
+        (b"1" * 5000, "5000 digits"),
+        (b'{"\\u009b31m": 1}', "holds control"),
+        (b'["\\udc80"]', "half a character"),
+        (b"[\xed\xa0\x80]", "not UTF-8 at position 1"),
     ],
 )
 def test_what_is_no_json_is_one_clear_line(tmp_path, content, message):
@@ -54,3 +62,17 @@ def test_a_key_that_stands_twice_is_refused_for_one_value_would_be_lost(tmp_path
     (tmp_path / "f.json").write_text('{"labels": {"tumour": 1, "liver": 2, "tumour": 3}}')
     with pytest.raises(InputError, match=r"f\.json: is not JSON \(the key 'tumour' stands twice in one object\); mend"):
         read_json(tmp_path / "f.json", InputError)
+
+
+def test_a_file_that_never_ends_is_not_read_to_the_end(monkeypatch):
+    monkeypatch.setattr(json_files, "MOST_BYTES", 2**16)
+    with pytest.raises(InputError, match=r"^/dev/zero: cannot be read \(more than"):
+        read_json(Path("/dev/zero"), InputError)
+
+
+def test_paths_that_can_be_none_are_one_line(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    for path in (tmp_path / "loop", tmp_path / ("x" * 300), Path("a\0b")):
+        with pytest.raises(InputError, match="cannot be read") as refused:
+            read_json(path, InputError)
+        assert str(refused.value).isprintable()

@@ -52,3 +52,13 @@ def test_objects_in_a_measurement_are_not_unpickled(tmp_path):
     write_measured(tmp_path, "key", measured())
     np.save(tmp_path / "key.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     assert read_measured(tmp_path, "key") is None
+
+
+@pytest.mark.parametrize("name", ["key.npy", "key.json"])
+def test_one_bit_is_noticed(tmp_path, name):
+    write_measured(tmp_path, "key", measured())
+    raw = (tmp_path / name).read_bytes()
+    changed = raw[:-1] + bytes([raw[-1] ^ 0x40]) if name == "key.npy" else raw.replace(b"17", b"16")
+    assert changed != raw
+    (tmp_path / name).write_bytes(changed)
+    assert read_measured(tmp_path, "key") is None

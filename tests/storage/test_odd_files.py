@@ -137,7 +137,7 @@ def test_odd_nrrd_is_read_right(tmp_path, lines):
         (["data file: /etc/hostname"], {"data": b""}, "expected one beside the header"),
         (["data file: ../other.raw"], {"data": b""}, "expected one beside the header"),
         (["data file: gone.raw"], {"data": b""}, "its data file gone.raw: no such file"),
-        (["space origin: (0,0,nan)", *LPS], {}, "no number"),
+        (["space origin: (0,0,nan)", *LPS], {}, "expected 3 finite numbers"),
         (["space directions: (1,0,0) (0,1,0) (0,0,x)"], {}, "space directions '0,0,x', expected 3 numbers"),
         (["space dimension: 4"], {}, "a space of 4 dimensions, expected 2 or 3"),
         (["kinds: list vector domain"], {}, "found 3 axes, 1 of them of space"),
@@ -192,7 +192,7 @@ def test_slices_in_files_of_their_own_are_put_together(tmp_path, file):
 @pytest.mark.parametrize(
     ("lines", "arguments", "message"),
     [
-        (["ElementSpacing = 1 nan 3"], {}, "no number"),
+        (["ElementSpacing = 1 nan 3"], {}, "expected 3 finite numbers"),
         (["TransformMatrix = 1 0 0 1"], {}, "TransformMatrix '1 0 0 1', expected 9 numbers"),
         (["Offset = here"], {}, "Offset 'here', expected 3 numbers"),
         (["CompressedData = True"], {}, "cannot be read as MetaImage"),
@@ -206,7 +206,7 @@ def test_slices_in_files_of_their_own_are_put_together(tmp_path, file):
             "found 7 data files for 120 numbers",
         ),
         ([], {"kind": "MET_STRING"}, "the ElementType 'MET_STRING'"),
-        ([], {"size": (4,)}, "found shape (4,)"),
+        ([], {"size": (4,)}, "found 1 axes, expected 2 or 3"),
         (["HeaderSize = 5000"], {}, "cannot be read as MetaImage"),
     ],
 )

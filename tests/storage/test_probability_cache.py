@@ -106,6 +106,7 @@ def cut_off(folder):
         cut_off,
         lambda folder: (folder / VOLUMES).unlink(),
         lambda folder: (folder / RECORD).write_text("{"),
+        lambda folder: (folder / RECORD).write_text((folder / RECORD).read_text().replace("0.7", "0.9", 1)),
     ],
 )
 def test_damaged_folders_count_as_missing_and_can_be_made_anew(tmp_path, spoil):

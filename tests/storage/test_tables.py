@@ -47,3 +47,10 @@ def test_what_is_no_table_is_told_in_one_line(tmp_path, content, told):
         read_lines(written(tmp_path, content), expected="a table")
     with pytest.raises(InputError, match="expected a table of pears"):
         read_lines(tmp_path / "nowhere.csv", expected="a table of pears")
+
+
+def test_a_heading_that_speaks_to_a_terminal_is_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("case_id,\x1b[2Jdsc\na,1\n")
+    with pytest.raises(InputError, match="without control characters") as refused:
+        read_lines(tmp_path / "a.csv", expected="a table")
+    assert str(refused.value).isprintable()

@@ -86,3 +86,20 @@ def test_safetensors_that_were_cut_off_are_refused(tmp_path):
     (tmp_path / "weights.safetensors").write_bytes((tmp_path / "weights.safetensors").read_bytes()[:-4])
     with pytest.raises(StorageError, match="copy it anew"):
         read_weights(tmp_path / "weights.safetensors")
+
+
+def test_one_bit_of_another_programs_file_is_noticed_if_it_has_checksums(tmp_path):
+    path, bias = tmp_path / "weights.pt", TENSORS["stem.0.weight"].numpy().tobytes()
+    for has_checksums in (True, False):
+        torch.serialization.set_crc32_options(has_checksums)
+        try:
+            torch.save(TENSORS, path)
+        finally:
+            torch.serialization.set_crc32_options(True)
+        assert same(read_weights(path).tensors)
+    torch.save(TENSORS, path)
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(bias) + 3] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(StorageError, match=r"damaged \('weights/data/0'\); copy it anew"):
+        read_weights(path)

@@ -7,16 +7,15 @@ import click
 
 from tumorseg.cli.main import Settings
 from tumorseg.cli.output import roots_of, show
+from tumorseg.cli.paths import OUTPUT, PATH, PLACE
 
 if TYPE_CHECKING:
     from tumorseg.stages.training.augment import Augmented
 
-PATH = click.Path(path_type=Path)
-
 
 @click.command()
 @click.option("-p", "--plan", "plan_path", type=PATH, required=True, help="The plan.")
-@click.option("-d", "--dataset", help="Where the dataset is, if it moved.")
+@click.option("-d", "--dataset", type=PLACE, help="Where the dataset is, if it moved.")
 @click.option("--configuration", help="Which configuration.  [default: the plan's]")
 @click.option("--case", "case_id", metavar="ID", help="Which case.  [default: the first one with foreground]")
 @click.option(
@@ -26,7 +25,7 @@ PATH = click.Path(path_type=Path)
     show_default=True,
     help="Another one gives other draws at another place.",
 )
-@click.option("-o", "--output", type=PATH, metavar="FILE.png|html", required=True, help="The gallery.")
+@click.option("-o", "--output", type=OUTPUT, metavar="FILE.png|html", required=True, help="The gallery.")
 @click.pass_obj
 def command(settings: Settings, /, *, plan_path: Path, **options: Any) -> None:
     """Show what a plan's augmentation does to a case: each transform by itself, and samples of all together.

@@ -8,12 +8,11 @@ import click
 from tumorseg.cli.main import EXIT_CHECKPOINTED, Settings, stoppable
 from tumorseg.cli.measures import lesions_of, lesions_option, metrics_option, tolerance_option, tolerances_of
 from tumorseg.cli.output import roots_of, show
+from tumorseg.cli.paths import OUTPUT, PATH, PLACE
 from tumorseg.cli.stated import allow_outside, assume_orientation, paint_order, stated_of
 
 if TYPE_CHECKING:
     from tumorseg.schema.score_rules import ScoreRules
-
-PATH = click.Path(path_type=Path)
 
 
 class ShardType(click.ParamType[tuple[int, int]]):
@@ -36,7 +35,12 @@ class ShardType(click.ParamType[tuple[int, int]]):
     "-m", "--model", "models", type=PATH, multiple=True, help="Model folder, or one fold's; may be given often."
 )
 @click.option(
-    "-d", "--dataset", "datasets", multiple=True, help="Dataset to test on, as everywhere; may be given often."
+    "-d",
+    "--dataset",
+    "datasets",
+    type=PLACE,
+    multiple=True,
+    help="Dataset to test on, as everywhere; may be given often.",
 )
 @click.option(
     "--missing-channels",
@@ -65,7 +69,7 @@ class ShardType(click.ParamType[tuple[int, int]]):
 @paint_order
 @allow_outside
 @click.option(
-    "-o", "--output", type=PATH, required=True, help="Folder for cross.json, cross.csv, report.html and cells."
+    "-o", "--output", type=OUTPUT, required=True, help="Folder for cross.json, cross.csv, report.html and cells."
 )
 @click.pass_obj
 @stoppable

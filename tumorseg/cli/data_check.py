@@ -7,18 +7,19 @@ import click
 
 from tumorseg.cli.main import EXIT_FAILED, Settings
 from tumorseg.cli.output import roots_of, show
+from tumorseg.cli.paths import OUTPUT, PLACE
 from tumorseg.cli.stated import stated_of, stated_options
 
 if TYPE_CHECKING:
     from tumorseg.stages.datasets.check import Checked
 
-PATH = click.Path(path_type=Path)
-
 
 @click.command()
-@click.option("-d", "--dataset", required=True, help="Registered name, folder, name below the data root, or manifest.")
-@click.option("--html", type=PATH, help="Write a page with the whole table and pictures of flagged cases.")
-@click.option("--fix", type=PATH, help="New folder for a copy in which is mended what needs no guess.")
+@click.option(
+    "-d", "--dataset", type=PLACE, required=True, help="Registered name, folder, name below the data root, or manifest."
+)
+@click.option("--html", type=OUTPUT, help="Write a page with the whole table and pictures of flagged cases.")
+@click.option("--fix", type=OUTPUT, help="New folder for a copy in which is mended what needs no guess.")
 @stated_options
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes.  [default: as many as the machine holds]")
 @click.pass_obj

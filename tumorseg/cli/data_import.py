@@ -1,12 +1,12 @@
 """`tumorseg data import`."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tumorseg.cli.main import Settings
 from tumorseg.cli.output import roots_of, show
+from tumorseg.cli.paths import FOLDER, PLACE
 from tumorseg.cli.stated import stated_of, stated_options
 
 if TYPE_CHECKING:
@@ -18,11 +18,13 @@ MOST_CHANGES = 8
 
 
 @click.command()
-@click.option("-d", "--dataset", required=True, help="Registered name, folder, name below the data root, or manifest.")
+@click.option(
+    "-d", "--dataset", type=PLACE, required=True, help="Registered name, folder, name below the data root, or manifest."
+)
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     required=True,
     help="Folder to write; nnU-Net wants it called DatasetNNN_Name.",
 )

@@ -1,18 +1,16 @@
 """`tumorseg data merge`."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tumorseg.cli.main import Settings
 from tumorseg.cli.output import roots_of, show
+from tumorseg.cli.paths import FILE, OUTPUT_FILE, PLACE
 from tumorseg.cli.stated import allow_outside, confirm_labels, stated_of
 
 if TYPE_CHECKING:
     from tumorseg.stages.datasets.merge import Merged, MergedDataset
-
-FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
@@ -20,11 +18,12 @@ FILE = click.Path(path_type=Path, dir_okay=False)
     "-d",
     "--dataset",
     "datasets",
+    type=PLACE,
     multiple=True,
     required=True,
     help="Registered name, folder, name below the data root, or manifest; give two or more.",
 )
-@click.option("-o", "--output", type=FILE, required=True, help="Manifest to write, a .json file.")
+@click.option("-o", "--output", type=OUTPUT_FILE, required=True, help="Manifest to write, a .json file.")
 @click.option(
     "--labels",
     type=FILE,

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from tumorseg.cli.main import Settings, stoppable
+from tumorseg.cli.paths import OUTPUT, PATH
 from tumorseg.cli.training_options import is_launched, show_trained, train_request, training_options
 
 LESSONS = ("weight", "temperature", "hints")
@@ -18,7 +19,7 @@ OWN = ("teachers", "unlabelled", "cache_gb", "output")
     "-m",
     "--teacher",
     "teachers",
-    type=click.Path(path_type=Path),
+    type=PATH,
     multiple=True,
     required=True,
     help="A model (ours or nnU-Net's), one fold's folder, or a saved ensemble; may be given again. None may have seen what the fold holds out.",
@@ -34,7 +35,7 @@ OWN = ("teachers", "unlabelled", "cache_gb", "output")
 )
 @click.option(
     "--unlabelled",
-    type=click.Path(path_type=Path),
+    type=PATH,
     multiple=True,
     help="Images to learn from without a reference, as predict's -i takes them; weighted by how well teachers agree about each.",
 )
@@ -49,7 +50,7 @@ OWN = ("teachers", "unlabelled", "cache_gb", "output")
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=OUTPUT,
     help="The student's own plan.  [default: NAME__distilled.json beside the plan that is given]",
 )
 @training_options

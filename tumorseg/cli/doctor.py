@@ -6,10 +6,11 @@ import click
 
 from tumorseg.cli.main import EXIT_FAILED, Settings
 from tumorseg.cli.output import roots_of, show
+from tumorseg.cli.paths import PATH
 
 
 @click.command()
-@click.option("-p", "--plan", type=click.Path(path_type=Path), help="A plan that is to be carried out here.")
+@click.option("-p", "--plan", type=PATH, help="A plan that is to be carried out here.")
 @click.option("--mlflow", metavar="URI", envvar="TUMORSEG_MLFLOW", help="Where trainings are to be mirrored to.")
 @click.pass_obj
 def command(settings: Settings, /, *, plan: Path | None, mlflow: str | None) -> int:

@@ -7,8 +7,8 @@ import click
 
 from tumorseg.cli.main import Settings, stoppable
 from tumorseg.cli.output import show
+from tumorseg.cli.paths import OUTPUT
 from tumorseg.cli.prediction_options import (
-    PATH,
     fields_of,
     files_options,
     models_option,
@@ -59,7 +59,9 @@ class Weights(click.ParamType[tuple[float, ...]]):
     metavar="2,1",
     help="One for each model, for weighted and vote.  [default: weighted: out-of-fold DSC of each label; vote: all alike]",
 )
-@click.option("--save", type=PATH, metavar="MODEL", help="Keep the ensemble as one model, a folder that predict takes.")
+@click.option(
+    "--save", type=OUTPUT, metavar="MODEL", help="Keep the ensemble as one model, a folder that predict takes."
+)
 @prediction_options
 @click.pass_obj
 @stoppable

@@ -1,6 +1,5 @@
 """`tumorseg evaluate`."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,12 +15,12 @@ from tumorseg.cli.output import (
     show,
     subgroups_text,
 )
+from tumorseg.cli.paths import OUTPUT, PATH, PLACE
 from tumorseg.cli.stated import allow_outside, assume_orientation, paint_order, stated_of
 
 if TYPE_CHECKING:
     from tumorseg.schema.metrics import MetricsReport
 
-PATH = click.Path(path_type=Path)
 SUMMARY = ("metrics", "intervals", "cluster", "subgroups", "table")
 """Options that hold for tables as for images."""
 
@@ -37,8 +36,8 @@ SUMMARY = ("metrics", "intervals", "cluster", "subgroups", "table")
     help="Instead of -i and -r: metrics.json or CSV of a model's scores; given often, the models are ranked.",
 )
 @click.option("--against", type=PATH, help="Other predictions, metrics.json or CSV to compare with, case by case.")
-@click.option("-d", "--dataset", help="Whose labels and regions are scored.  [default: every value found]")
-@click.option("--regions", help="brats, none, or a JSON file of regions.  [default: the dataset's own]")
+@click.option("-d", "--dataset", type=PLACE, help="Whose labels and regions are scored.  [default: every value found]")
+@click.option("--regions", type=PLACE, help="brats, none, or a JSON file of regions.  [default: the dataset's own]")
 @click.option("--labels", type=PATH, help="JSON file: which labels of predictions and references are the same.")
 @metrics_option
 @tolerance_option
@@ -79,7 +78,7 @@ SUMMARY = ("metrics", "intervals", "cluster", "subgroups", "table")
 @click.option(
     "-o",
     "--output",
-    type=PATH,
+    type=OUTPUT,
     help="Folder for metrics.json, metrics.csv and report.html; or one file, x.csv or x.json. Need not be given with --from.",
 )
 @click.pass_obj

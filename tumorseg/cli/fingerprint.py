@@ -7,15 +7,19 @@ import click
 
 from tumorseg.cli.main import Settings
 from tumorseg.cli.output import roots_of, show
+from tumorseg.cli.paths import OUTPUT_FILE, PLACE
 from tumorseg.cli.stated import exclude, stated_of, stated_options
 
 
 @click.command()
-@click.option("-d", "--dataset", required=True, help="Registered name, folder, name below the data root, or manifest.")
+@click.option(
+    "-d", "--dataset", type=PLACE, required=True, help="Registered name, folder, name below the data root, or manifest."
+)
 @click.option("--channels", default="", help="Channels to use, in this order, separated by commas.")
-@click.option("--regions", help="brats, none, or a JSON file of regions.")
+@click.option("--regions", type=PLACE, help="brats, none, or a JSON file of regions.")
 @click.option(
     "--common-with",
+    type=PLACE,
     multiple=True,
     metavar="DATASET",
     help="Measure the channels and regions that this dataset has too; may be given often.",
@@ -27,7 +31,7 @@ from tumorseg.cli.stated import exclude, stated_of, stated_options
 )
 @exclude
 @stated_options
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Where to write the JSON too.")
+@click.option("-o", "--output", type=OUTPUT_FILE, help="Where to write the JSON too.")
 @click.pass_obj
 def command(settings: Settings, /, *, channels: str, output: Path | None, jobs: int | None, **options: Any) -> None:
     """Measure spacing, shape and intensities of every case."""

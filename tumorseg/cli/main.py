@@ -1,10 +1,12 @@
 """The command `tumorseg`: global options, verbs that are imported on use, errors as one line."""
 
+import copy
 import functools
 import logging
 import os
 import sys
 from collections.abc import Callable, MutableMapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -12,7 +14,8 @@ import click
 
 from tumorseg import __version__
 from tumorseg.cli.lazy import lazy_group
-from tumorseg.errors import Stopped, TumorsegError
+from tumorseg.cli.paths import FOLDER, check_path
+from tumorseg.errors import Stopped, TumorsegError, escaped, escaped_lines
 from tumorseg.tracking.progress import set_quiet
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -63,7 +66,7 @@ class Settings(NamedTuple):
 )
 @click.option(
     "--data-root",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     default=Path("data"),
     show_default=True,
     envvar="TUMORSEG_DATA",
@@ -71,7 +74,7 @@ class Settings(NamedTuple):
 )
 @click.option(
     "--work",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     default=Path("runs"),
     show_default=True,
     envvar="TUMORSEG_WORK",
@@ -95,10 +98,33 @@ def cli(context: click.Context, *, data_root: Path, work: Path, verbose: bool, q
         level = logging.INFO
     # Libraries may only warn; what was asked for is the level of this package. Forced, so that a command that is called
     # from Python a second time writes to the present stderr.
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr, force=True)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Escaping("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("tumorseg").setLevel(level)
     set_quiet(quiet)
+    # Documents name files by their absolute paths.
+    with suppress(FileNotFoundError):  # a folder that was removed meanwhile
+        check_path(os.getcwd())  # noqa: PTH109 (no path yet)
     context.obj = Settings(data_root, work, is_json, tuple(context.obj or ()))
+
+
+class Escaping(logging.Formatter):
+    """Formatter that escapes what messages quote, names of files above all."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, or the lines that whoever logs has set; a line end within what is quoted makes none."""
+        if not isinstance(record.args, tuple):
+            return escaped_lines(super().format(record))
+        # A copy, as other handlers get the record too.
+        shown = copy.copy(record)
+        shown.args = tuple(map(_shown, record.args))
+        return escaped_lines(super().format(shown))
+
+
+def _shown(value: object) -> object:
+    """Return what a message quotes as text; numbers stay what they are, and errors of ours are escaped line by line."""
+    return value if isinstance(value, int | float | TumorsegError) else escaped(str(value))
 
 
 def tell_stopped(kept: str) -> None:

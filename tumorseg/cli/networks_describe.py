@@ -7,16 +7,17 @@ import click
 
 from tumorseg.cli.main import Settings
 from tumorseg.cli.output import show
+from tumorseg.cli.paths import OUTPUT_FILE, PATH
 
 
 @click.command()
-@click.argument("plan_path", metavar="PLAN", type=click.Path(path_type=Path))
+@click.argument("plan_path", metavar="PLAN", type=PATH)
 @click.option("--configuration", help="One of the plan's configurations.  [default: all]")
 @click.option("--time", "is_timed", is_flag=True, help="Time a training step and a tile on this machine too.")
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OUTPUT_FILE,
     metavar="FILE.png|svg|html",
     help="Draw them.",
 )

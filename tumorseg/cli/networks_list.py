@@ -1,7 +1,6 @@
 """`tumorseg networks list`."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import click
@@ -10,19 +9,20 @@ from tumorseg.cli.main import Settings
 from tumorseg.cli.names import split_names
 from tumorseg.cli.numbers import GIGABYTES
 from tumorseg.cli.output import roots_of, show
+from tumorseg.cli.paths import FILE, PLACE
 
 
 @click.command()
 @click.option("--patch", metavar="Z,Y,X", help="Compare all for a patch of so many cubic voxels, or Y,X.")
 @click.option("--vram", "vram_gb", type=GIGABYTES, help="Compare them as planned for a GPU of so many GB (2^30 bytes).")
-@click.option("-d", "--dataset", help="Dataset of that plan: registered name, folder or manifest.")
-@click.option("--fingerprint", type=click.Path(path_type=Path, dir_okay=False), help="Its fingerprint instead.")
+@click.option("-d", "--dataset", type=PLACE, help="Dataset of that plan: registered name, folder or manifest.")
+@click.option("--fingerprint", type=FILE, help="Its fingerprint instead.")
 @click.option("--channels", type=click.IntRange(min=1), help="Channels of the images of --patch.  [default: 1]")
 @click.option("--classes", type=click.IntRange(min=2), help="Classes with the background, of --patch.  [default: 2]")
 @click.option(
     "--network", "networks", multiple=True, metavar="NAME", help="Compare this one; may be given often.  [default: all]"
 )
-@click.option("--preset", metavar="NAME|FILE", help="Whose widths they have.  [default: optimized]")
+@click.option("--preset", type=PLACE, metavar="NAME|FILE", help="Whose widths they have.  [default: optimized]")
 @click.option("--time", "is_timed", is_flag=True, help="Time a training step and a tile of each on this machine too.")
 @click.pass_obj
 def command(settings: Settings, /, *, patch: str | None, **options: Any) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tumorseg.cli.main import Settings
+from tumorseg.errors import escaped_lines, is_plain
 
 if TYPE_CHECKING:
     from tumorseg.schema.comparisons import Comparison, Ranking
@@ -21,8 +22,14 @@ def roots_of(settings: Settings) -> "Roots":
 
 
 def show(settings: Settings, result: dict[str, Any], text: str) -> None:
-    """Print a result the way that was asked for."""
-    click.echo(json.dumps(result, sort_keys=True, ensure_ascii=False) if settings.is_json else text)
+    """Print a result the way that was asked for, with what it quotes of files escaped."""
+    click.echo(_json(result) if settings.is_json else escaped_lines(text))
+
+
+def _json(result: dict[str, Any]) -> str:
+    # JSON has escapes of its own, which mean the same to who reads it.
+    text = json.dumps(result, sort_keys=True, ensure_ascii=False)
+    return text if is_plain(text) else "".join(sign if is_plain(sign) else json.dumps(sign)[1:-1] for sign in text)
 
 
 def metrics_text(report: "MetricsReport") -> str:

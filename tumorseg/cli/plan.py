@@ -1,6 +1,5 @@
 """`tumorseg plan`, and the verbs about plans."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,13 +9,13 @@ from tumorseg.cli.lazy import lazy_group
 from tumorseg.cli.names import split_names
 from tumorseg.cli.numbers import GIGABYTES, HOURS
 from tumorseg.cli.output import roots_of, show
+from tumorseg.cli.paths import FILE, OUTPUT_FILE, PLACE
 from tumorseg.cli.stated import exclude, stated_of, stated_options
 from tumorseg.schema.quantities import GB, gb_text
 
 if TYPE_CHECKING:
     from tumorseg.schema.plan import Plan
 
-FILE = click.Path(path_type=Path, dir_okay=False)
 VERBS = {
     "explain": "why each value of a plan is what it is, and what its networks look like",
     "diff": "what differs between two plans",
@@ -30,10 +29,11 @@ VERBS = {
 @click.group(
     cls=lazy_group("tumorseg.cli.plan_", VERBS), invoke_without_command=True, subcommand_metavar="[VERB [ARGS]...]"
 )
-@click.option("-d", "--dataset", help="Registered name, folder, name below the data root, or manifest.")
+@click.option("-d", "--dataset", type=PLACE, help="Registered name, folder, name below the data root, or manifest.")
 @click.option("--fingerprint", type=FILE, help="Plan from a fingerprint, without the images.")
 @click.option(
     "--preset",
+    type=PLACE,
     default="optimized",
     show_default=True,
     metavar="NAME|FILE",
@@ -55,19 +55,22 @@ VERBS = {
 )
 @click.option(
     "--flops-of",
+    type=PLACE,
     metavar="PLAN:SHARE",
     help="Narrow the network to a share of what another plan's computes per mm3, such as plans/Big.json:0.25.",
 )
 @click.option("--channels", default="", help="Channels to use, in this order, separated by commas.")
-@click.option("--regions", help="brats, none, or a JSON file of regions.  [default: the dataset's own]")
+@click.option("--regions", type=PLACE, help="brats, none, or a JSON file of regions.  [default: the dataset's own]")
 @click.option(
     "--common-with",
+    type=PLACE,
     multiple=True,
     metavar="DATASET",
     help="Plan for the channels and regions that this dataset has too; may be given often.",
 )
 @click.option(
     "--splits",
+    type=PLACE,
     metavar="FILE|group|site|whole-sites|stratified",
     help="JSON file of folds (lists of held-out case_ids, or nnU-Net's splits_final.json), or: whole groups; one site each; whole sites; "
     "like labels.",
@@ -76,7 +79,7 @@ VERBS = {
 @click.option("--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Set a field; may be given often.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes for the fingerprint at most.")
 @stated_options
-@click.option("-o", "--output", type=FILE, help="Where to write.  [default: plans/<Dataset>__<preset>.json]")
+@click.option("-o", "--output", type=OUTPUT_FILE, help="Where to write.  [default: plans/<Dataset>__<preset>.json]")
 @click.option("--force", is_flag=True, help="Replace a plan that was edited or is of another dataset.")
 @click.pass_context
 def command(context: click.Context, /, *, channels: str, overrides: tuple[str, ...], **options: Any) -> None:

@@ -6,8 +6,7 @@ import click
 
 from tumorseg.cli.main import Settings
 from tumorseg.cli.output import show
-
-PATH = click.Path(path_type=Path)
+from tumorseg.cli.paths import PATH
 
 
 @click.command()

@@ -7,18 +7,17 @@ import click
 
 from tumorseg.cli.main import Settings
 from tumorseg.cli.output import show
+from tumorseg.cli.paths import OUTPUT, PATH
 
 if TYPE_CHECKING:
     from tumorseg.planning.reading.explanation import Explanation
     from tumorseg.schema.plan import Reason
 
-PATH = click.Path(path_type=Path)
-
 
 @click.command()
 @click.argument("plan_path", metavar="PLAN", type=PATH)
-@click.option("--html", type=PATH, help="Write a page with everything and pictures of the networks.")
-@click.option("--picture", type=PATH, metavar="FILE.svg|png", help="Draw the networks of all configurations.")
+@click.option("--html", type=OUTPUT, help="Write a page with everything and pictures of the networks.")
+@click.option("--picture", type=OUTPUT, metavar="FILE.svg|png", help="Draw the networks of all configurations.")
 @click.pass_obj
 def command(settings: Settings, /, *, plan_path: Path, **options: Any) -> None:
     """Tell what each value of a plan is, the rule behind it, the figures that led to it, and what else could be.

@@ -6,14 +6,15 @@ import click
 
 from tumorseg.cli.main import Settings
 from tumorseg.cli.output import show
+from tumorseg.cli.paths import FILE, FOLDER
 
 
 @click.command("export")
-@click.argument("plan", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("plan", type=FILE)
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     required=True,
     help="nnU-Net's folder of the dataset: nnUNet_preprocessed/DatasetNNN_Name.",
 )

@@ -1,15 +1,13 @@
 """`tumorseg plan import`."""
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from tumorseg.cli.main import Settings
 from tumorseg.cli.output import roots_of, show
+from tumorseg.cli.paths import FILE, OUTPUT_FILE
 from tumorseg.cli.plan import describe
-
-FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command("import")
@@ -21,7 +19,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
     "-c", "--configuration", "configurations", multiple=True, help="Import only this one; may be given often."
 )
 @click.option("--splits", type=FILE, help="JSON file of folds.  [default: splits_final.json beside the plans, if any]")
-@click.option("-o", "--output", type=FILE, help="Where to write.  [default: plans/<Dataset>__<plans>.json]")
+@click.option("-o", "--output", type=OUTPUT_FILE, help="Where to write.  [default: plans/<Dataset>__<plans>.json]")
 @click.option("--force", is_flag=True, help="Replace a plan that was edited or is of another dataset.")
 @click.pass_obj
 def command(settings: Settings, /, **options: Any) -> None:

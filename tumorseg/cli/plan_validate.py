@@ -6,11 +6,12 @@ import click
 
 from tumorseg.cli.main import EXIT_FAILED, Settings
 from tumorseg.cli.output import roots_of, show
+from tumorseg.cli.paths import PATH, PLACE
 
 
 @click.command()
-@click.argument("plan_path", metavar="PLAN", type=click.Path(path_type=Path))
-@click.option("-d", "--dataset", help="Where the dataset is.  [default: where `plan` read it]")
+@click.argument("plan_path", metavar="PLAN", type=PATH)
+@click.option("-d", "--dataset", type=PLACE, help="Where the dataset is.  [default: where `plan` read it]")
 @click.option("--no-data", is_flag=True, help="Look at the plan alone.")
 @click.pass_obj
 def command(settings: Settings, /, *, plan_path: Path, dataset: str | None, no_data: bool) -> int:

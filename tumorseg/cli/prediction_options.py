@@ -1,13 +1,13 @@
 """Options of the verbs that segment images, and what they say when they are done."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from tumorseg.cli.main import Settings
 from tumorseg.cli.names import split_names
+from tumorseg.cli.paths import OUTPUT, PATH
 from tumorseg.cli.stated import allow_outside, assume_orientation, stated_of
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ LABEL_MAPS = ("nii.gz", "nii", "nrrd", "mha")
 DICOM = ("seg", "rtstruct")
 MAPS = ("probabilities", "entropy", "disagreement")
 
-PATH = click.Path(path_type=Path)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -89,7 +88,7 @@ def files_options(*, required: bool) -> Callable[[F], F]:
         command = click.option(
             "-o",
             "--output",
-            type=PATH,
+            type=OUTPUT,
             required=required,
             help="Folder for <case_id>.nii.gz; for one case also a file: x.nii.gz, x.nrrd, x.mha, x.dcm.",
         )(command)

@@ -7,12 +7,13 @@ import click
 
 from tumorseg.cli.main import Settings, stoppable
 from tumorseg.cli.output import roots_of, show
+from tumorseg.cli.paths import PATH, PLACE
 
 
 @click.command()
-@click.option("-p", "--plan", "plan_path", type=click.Path(path_type=Path), required=True, help="The plan.")
+@click.option("-p", "--plan", "plan_path", type=PATH, required=True, help="The plan.")
 @click.option("--configuration", "configurations", multiple=True, help="May be given often.  [default: all]")
-@click.option("-d", "--dataset", help="Where the dataset is, if it moved.")
+@click.option("-d", "--dataset", type=PLACE, help="Where the dataset is, if it moved.")
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),

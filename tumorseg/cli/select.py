@@ -7,11 +7,10 @@ import click
 
 from tumorseg.cli.main import Settings
 from tumorseg.cli.output import roots_of, show
+from tumorseg.cli.paths import OUTPUT, PATH, PLACE
 
 if TYPE_CHECKING:
     from tumorseg.stages.selection.select import SelectedModel
-
-PATH = click.Path(path_type=Path)
 
 
 @click.command()
@@ -39,8 +38,8 @@ PATH = click.Path(path_type=Path)
     help="GB for probabilities of the dataset's cases, below the work folder; what does not fit is computed again for each pass.",
 )
 @click.option("--device", help="cpu, cuda, cuda:N.  [default: the best there is]")
-@click.option("-d", "--dataset", help="Where the dataset is, if it moved.")
-@click.option("-o", "--output", type=PATH, required=True, help="Model folder to make, which predict takes.")
+@click.option("-d", "--dataset", type=PLACE, help="Where the dataset is, if it moved.")
+@click.option("-o", "--output", type=OUTPUT, required=True, help="Model folder to make, which predict takes.")
 @click.pass_obj
 def command(settings: Settings, /, *, plan_paths: tuple[Path, ...], **options: Any) -> None:
     """Find the best combination of trained models on cases that they did not see, and make one model of it.

@@ -11,6 +11,7 @@ import click
 
 from tumorseg.cli.main import EXIT_INTERRUPTED, Settings
 from tumorseg.cli.output import show
+from tumorseg.cli.paths import PATH
 
 if TYPE_CHECKING:
     from tumorseg.schema.standing import StatusReport
@@ -20,7 +21,7 @@ LOOK_EVERY_S = 2.0
 
 
 @click.command()
-@click.argument("folders", metavar="[DIR]...", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("folders", metavar="[DIR]...", nargs=-1, type=PATH)
 @click.option("--watch", is_flag=True, help="Look again every 2 s, until Ctrl-C.")
 @click.pass_obj
 def command(settings: Settings, /, *, folders: tuple[Path, ...], watch: bool) -> int:

@@ -1,13 +1,13 @@
 """`tumorseg track`."""
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tumorseg.cli.main import Settings
 from tumorseg.cli.output import roots_of, show
+from tumorseg.cli.paths import PATH, PLACE
 
 if TYPE_CHECKING:
     from tumorseg.stages.tracking.track import TrackRequest
@@ -16,13 +16,11 @@ LOWEST_PRIORITY = 19
 
 
 @click.command()
-@click.option(
-    "-m", "--model", type=click.Path(path_type=Path), required=True, help="A model folder, one fold's, or a study's."
-)
+@click.option("-m", "--model", type=PATH, required=True, help="A model folder, one fold's, or a study's.")
 @click.option(
     "--mlflow", metavar="URI", envvar="TUMORSEG_MLFLOW", help="Where to.  [default: mlflow.db in the work folder]"
 )
-@click.option("-d", "--dataset", help="Where the dataset is, if it moved.")
+@click.option("-d", "--dataset", type=PLACE, help="Where the dataset is, if it moved.")
 @click.option("--follow", type=int, hidden=True, help="Id of the process that trains, to be mirrored until it ends.")
 @click.pass_obj
 def command(settings: Settings, /, *, follow: int | None, **options: Any) -> None:

@@ -1,7 +1,6 @@
 """Options that every verb has which trains a fold, and what becomes of them."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -9,6 +8,7 @@ import click
 from tumorseg.cli.main import EXIT_CHECKPOINTED, Settings, tell_stopped
 from tumorseg.cli.numbers import HOURS
 from tumorseg.cli.output import metrics_json, metrics_text, roots_of, show
+from tumorseg.cli.paths import PATH, PLACE
 
 if TYPE_CHECKING:
     from tumorseg.schema.plan import Plan
@@ -18,8 +18,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 OVERRIDES = ("epochs", "iterations", "max_hours", "seed")
 
-PLACE = (
-    click.option("-p", "--plan", "plan_path", type=click.Path(path_type=Path), required=True, help="The plan."),
+GIVEN = (
+    click.option("-p", "--plan", "plan_path", type=PATH, required=True, help="The plan."),
     click.option("--fold", required=True, help="Number of the fold, or all: every case, no validation."),
     click.option("--configuration", help="[default: the plan's]"),
     click.option(
@@ -35,11 +35,11 @@ PLACE = (
     click.option("--num-gpus", type=click.IntRange(min=1), help="Processes that train together; on the CPU too."),
     click.option(
         "--init",
-        type=click.Path(path_type=Path),
+        type=PATH,
         help="Begin with the weights of a model (ours or nnU-Net's), or of a file (.ckpt, .pth, .pt, .safetensors).",
     ),
     click.option("--restart", is_flag=True, help="Move an earlier training aside and start again."),
-    click.option("-d", "--dataset", help="Where the dataset is, if it moved."),
+    click.option("-d", "--dataset", type=PLACE, help="Where the dataset is, if it moved."),
     click.option(
         "--mlflow",
         metavar="URI",
@@ -59,7 +59,7 @@ PLACE = (
 def training_options(command: F) -> F:
     """Give a verb the options of a training."""
     # The last one is applied first, so that help lists them in their order.
-    for option in reversed(PLACE):
+    for option in reversed(GIVEN):
         command = option(command)
     return command
 

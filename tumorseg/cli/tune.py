@@ -1,5 +1,6 @@
 """`tumorseg tune`."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +11,12 @@ from tumorseg.cli.main import EXIT_CHECKPOINTED, Settings
 from tumorseg.cli.names import split_names
 from tumorseg.cli.numbers import HOURS
 from tumorseg.cli.output import roots_of, show
+from tumorseg.cli.paths import OUTPUT, PATH, PLACE
 
 if TYPE_CHECKING:
     from tumorseg.schema.tuning import TuningResult
     from tumorseg.stages.tuning.tune import Tuned
 
-PATH = click.Path(path_type=Path)
 POSITIVE = click.IntRange(min=1)
 OBJECTIVES = ("dsc", "nsd", "hd95", "seconds")
 OF_A_WORKER = ("worker", "device", "dataset")
@@ -124,7 +125,7 @@ class Folds(click.ParamType[tuple[int, ...]]):
 )
 @click.option("--seed", type=click.IntRange(min=0, max=2**32 - 1), default=0, show_default=True, help="Of the study.")
 @click.option("--device", help="cpu, cuda, cuda:N.  [default: the best there is]")
-@click.option("-d", "--dataset", help="Where the dataset is, if it moved.")
+@click.option("-d", "--dataset", type=PLACE, help="Where the dataset is, if it moved.")
 @click.option(
     "--mlflow",
     metavar="URI",
@@ -133,7 +134,7 @@ class Folds(click.ParamType[tuple[int, ...]]):
 )
 @click.option("--no-mlflow", is_flag=True, help="Do not mirror it to MLflow.")
 @click.option(
-    "-o", "--output", type=PATH, metavar="PLAN", help="The new plan.  [default: beside PLAN, <its name>__tuned.json]"
+    "-o", "--output", type=OUTPUT, metavar="PLAN", help="The new plan.  [default: beside PLAN, <its name>__tuned.json]"
 )
 @click.option("--force", is_flag=True, help="Replace whatever the new plan's file holds.")
 @click.option(
@@ -204,7 +205,7 @@ def _space(text: str) -> Any:
     from tumorseg.errors import PlanError
     from tumorseg.storage.json_files import read_json
 
-    is_file = text.lower().endswith(".json") or Path(text).is_file()
+    is_file = text.lower().endswith(".json") or os.path.isfile(text)  # noqa: PTH113 (names may be no path at all)
     return read_json(Path(text), PlanError) if is_file else text
 
 

@@ -1,18 +1,18 @@
 """`tumorseg validate`."""
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from tumorseg.cli.main import Settings, stoppable
 from tumorseg.cli.output import metrics_json, metrics_text, roots_of, show
+from tumorseg.cli.paths import PATH, PLACE
 
 
 @click.command()
-@click.option("-m", "--model", type=click.Path(path_type=Path), required=True, help="One fold's folder.")
+@click.option("-m", "--model", type=PATH, required=True, help="One fold's folder.")
 @click.option("--device", help="cpu, cuda, cuda:N.  [default: the best there is]")
-@click.option("-d", "--dataset", help="Where the dataset is, if it moved.")
+@click.option("-d", "--dataset", type=PLACE, help="Where the dataset is, if it moved.")
 @click.pass_obj
 @stoppable
 def command(settings: Settings, /, **options: Any) -> None:

@@ -20,7 +20,6 @@ from tumorseg.engine.moments import Buffers, draws_random_numbers, seeded
 from tumorseg.engine.optimisation import Optimisation, groups_of
 from tumorseg.engine.ranks import ALONE, Ranks
 from tumorseg.engine.weights import initial_network, load_weights, place
-from tumorseg.errors import TrainingError
 from tumorseg.losses.compound import LossValue
 from tumorseg.losses.registry import build_loss
 from tumorseg.schema.plan import Configuration
@@ -212,13 +211,11 @@ class Learner:
         return {"network": self.predictor.state_dict(), **average, **way, **self.optimisation.state(), "loss": loss}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take up a state.
+        """Take up a state, in which `saved` has found no problem.
 
         Raises:
-            TrainingError: it belongs to another network, or to a version whose losses had no state.
+            TrainingError: it belongs to another network.
         """
-        if "loss" not in state:
-            raise TrainingError("the checkpoint is of an earlier version of tumorseg; train with --restart")
         load_weights(self.predictor, state["network"])
         if self.average is not None:
             load_weights(self.network, state["average"]["trained"])

@@ -21,6 +21,7 @@ from tumorseg.schema.base import Record
 from tumorseg.schema.dataset import name_fault
 from tumorseg.schema.fingerprint import Fingerprint
 from tumorseg.schema.plan import Configuration, Reason
+from tumorseg.schema.quantities import GB
 
 OF_MEDNEXT = ("network_size", "worthwhile_3d", "optimizer", "schedule")
 """Fields of a preset that an automatically chosen MedNeXt has from the preset of its name."""
@@ -108,8 +109,8 @@ def _check_gpus(options: PlanOptions) -> None:
 
 
 def _check_budget(options: PlanOptions) -> None:
-    if options.vram_gb is not None and options.vram_gb <= 0:
-        raise PlanError(f"--vram {options.vram_gb:g} is not a budget; give GB above 0")
+    if options.vram_gb is not None and round(options.vram_gb * GB) < 1:
+        raise PlanError(f"--vram {options.vram_gb:g} is not a budget of as much as a byte; give GB above 0")
 
 
 def _check_hours(options: PlanOptions) -> None:

@@ -1,8 +1,8 @@
 """Fields of a plan that a user sets by name: `--set training.epochs=4`."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+from json import JSONDecodeError
 from typing import Any, NamedTuple
 
 from pydantic import JsonValue
@@ -10,10 +10,11 @@ from pydantic import JsonValue
 from tumorseg.errors import PlanError
 from tumorseg.planning.deciding_fields import DECIDING, Setting, following, refit_augmentation, rule_of
 from tumorseg.schema.augmentation import CUSTOM, AugmentationSpec
-from tumorseg.schema.base import Record, parse_record
+from tumorseg.schema.base import Record, load_json, parse_record
 from tumorseg.schema.fields import Place, is_choice, is_field, nearest, places, rank, replaced, values_at
 from tumorseg.schema.plan import Configuration, Plan, Reason
 from tumorseg.schema.training import Training
+from tumorseg.schema.wording import MOST_LETTERS
 
 SETTABLE = ("training", "default_configuration", "configurations")
 FITTED_TO = ("patch_size", "normalization")
@@ -57,15 +58,17 @@ def parse_override(text: str) -> Override:
     """Read `field=value`; the value is JSON, or else a string.
 
     Raises:
-        PlanError: there is no `=`.
+        PlanError: there is no `=`, or the value is JSON that no plan can hold, such as 1e999.
     """
     field, equals, value = text.partition("=")
     if not equals or not field.strip():
         raise PlanError(f"--set {text!r} is not of the form field=value, such as training.epochs=4")
     try:
-        read = json.loads(value)
-    except (ValueError, RecursionError):  # no JSON, a number of thousands of digits, or thousands of brackets
+        read = load_json(value)
+    except JSONDecodeError:
         read = value
+    except ValueError as failure:
+        raise PlanError(f"--set {text[:MOST_LETTERS]}: {failure}; give another value") from None
     return parse_record(Override, {"field": field.strip(), "value": read}, source=f"--set {text}", error=PlanError)
 
 

@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 
+from tumorseg.errors import escaped
 from tumorseg.schema.findings import CheckReport, Finding, PlanReport, Severity
 from tumorseg.schema.metric_names import DEFAULT_METRICS, METRICS
 from tumorseg.schema.metrics import LabelSummary, MetricsReport, MetricSummary
@@ -58,7 +59,7 @@ def cell_text(value: object) -> str:
     """Return one cell's text, on one line."""
     if value is None:
         return NOTHING
-    return f"{value:.3f}" if isinstance(value, float) else " ".join(str(value).split())
+    return f"{value:.3f}" if isinstance(value, float) else escaped(" ".join(str(value).split()))
 
 
 def findings_text(report: CheckReport) -> str:

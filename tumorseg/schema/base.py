@@ -2,12 +2,25 @@
 
 import hashlib
 import json
+import math
+import re
 from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tumorseg.errors import TumorsegError
-from tumorseg.schema.wording import problems_of
+from tumorseg.errors import TumorsegError, is_plain
+from tumorseg.schema.wording import MOST_LETTERS, problems_of
+
+# Documents of ours stand some ten deep; json, pydantic and the walks through documents call themselves once a level.
+MOST_LEVELS = 100
+"""Lists and objects in a document that may stand in each other."""
+# Arrays hold no greater ones, and float() refuses the greatest that Python can.
+LARGEST = 2**63 - 1
+"""The largest whole number in a document; the least is this with the other sign."""
+HALF = re.compile(r"[\ud800-\udfff]")
+"""Half of a character, by which Python stands for a byte that is not UTF-8."""
+SURROGATE = re.compile(r"[\ud800-\udfff]|\\u[dD][89a-fA-F]")
+"""Half of a character beyond U+FFFF, or the way in which JSON may write one; with its other half it is a character."""
 
 
 class Record(BaseModel):
@@ -40,7 +53,92 @@ def to_json(record: Record) -> str:
 def json_text(value: Any) -> str:
     """Return any JSON value in the one form in which tumorseg writes it."""
     # NaN and infinity are no JSON: better no file than one that other programs refuse.
-    return json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    # Names of files that are not UTF-8 hold such, which no file of text can.
+    return HALF.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def load_json(text: str) -> Any:
+    """Return the value of JSON text from a file or a user: the one way in which such text is read.
+
+    Raises:
+        ValueError: it is no JSON (`json.JSONDecodeError`), or holds what no document of any use does: a key twice or with control
+            characters, a number that 64 bits do not hold, half a character, or a hundred lists in each other. One line.
+    """
+    try:
+        value = json.loads(
+            text,
+            parse_float=_finite,
+            parse_int=_of_64_bits,
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_once,
+        )
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+    _check_depth(value)
+    # Only where there may be one, as this writes the whole again.
+    if SURROGATE.search(text):
+        _check_letters(value)
+    return value
+
+
+TOO_DEEP = f"lists and objects stand more than {MOST_LEVELS} deep in each other"
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"found {_start(text)}, which is beyond the largest number of 64 bits")
+    return number
+
+
+def _of_64_bits(text: str) -> int:
+    # Counted first: what int() takes for thousands of digits grows with their square, and it refuses more.
+    if len(text) > 20 or abs(int(text)) > LARGEST:
+        raise ValueError(f"found a whole number of {len(text)} digits, {_start(text)}, expected {LARGEST} at most")
+    return int(text)
+
+
+def _start(text: str) -> str:
+    return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}…"
+
+
+def _refuse_constant(text: str) -> None:
+    raise ValueError(f"found {text}, which JSON does not know")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object; of two values of one key, JSON's readers would drop the first in silence."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {_start(key)!r} stands twice in one object")
+        # Keys are names, and stand in messages, tables and pages.
+        if not is_plain(key):
+            raise ValueError(f"the key {_start(key)!r} holds control or format characters")
+        found[key] = value
+    return found
+
+
+def _check_depth(value: Any) -> None:
+    """Refuse what stands too deep; level by level, as calls in each other are what is to be avoided."""
+    level: list[Any] = [[value]]
+    for _ in range(MOST_LEVELS + 1):
+        inner: list[Any] = []
+        for outer in level:
+            parts = outer.values() if isinstance(outer, dict) else outer
+            inner += [part for part in parts if isinstance(part, dict | list)]
+        level = inner
+        if not level:
+            return
+    raise ValueError(TOO_DEEP)
+
+
+def _check_letters(value: Any) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"found {error.object[error.start]!r}, half a character, which no text can hold") from None
 
 
 def content_hash(value: Any) -> str:
@@ -68,19 +166,15 @@ def parse_record(kind: type[R], value: Any, *, source: str, error: type[Tumorseg
         TumorsegError: of class `error`, one line that names every offending field.
     """
     try:
-        return kind.model_validate_json(value) if isinstance(value, str | bytes) else kind.model_validate(value)
-    except ValidationError as invalid:
-        raise error(describe_validation(invalid, _document(value)), file=source) from None
-
-
-def _document(value: Any) -> Any:
-    """Return the value of JSON text, or None where it is no JSON; other values as they are."""
-    if not isinstance(value, str | bytes):
-        return value
+        document = (
+            load_json(value if isinstance(value, str) else value.decode()) if isinstance(value, str | bytes) else value
+        )
+    except ValueError as failure:  # of UTF-8, too
+        raise error(f"document: is not JSON ({failure})", file=source) from None
     try:
-        return json.loads(value)
-    except (ValueError, RecursionError):  # the latter where lists stand thousands deep in each other
-        return None
+        return kind.model_validate(document)
+    except ValidationError as invalid:
+        raise error(describe_validation(invalid, document), file=source) from None
 
 
 def describe_validation(invalid: ValidationError, document: Any, most: int = 8) -> str:

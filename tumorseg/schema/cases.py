@@ -1,5 +1,11 @@
 """Records that are kept beside the arrays of a preprocessed case."""
 
+import math
+from itertools import pairwise
+from typing import Self
+
+from pydantic import model_validator
+
 from tumorseg.schema.base import Record
 from tumorseg.schema.dataset import Channel, DatasetDescription, OrientationCode
 from tumorseg.schema.plan import Configuration, Plan
@@ -96,3 +102,19 @@ class StoredCase(Record):
     """Row of the locations at which each class index begins; their number at the end."""
     has_ignore_label: bool = False
     """Whether the dataset has an ignore label, so that background has locations too."""
+
+    @model_validator(mode="after")
+    def _check_agreement(self) -> Self:
+        """Refuse parts that contradict each other: readers index by them."""
+        starts, voxels = self.location_starts, self.class_voxels
+        if min(self.shape) < 1 or self.num_channels < 1 or min(voxels, default=0) < 0:
+            raise ValueError("shape, num_channels and class_voxels hold numbers that no case has")
+        if sum(voxels) > math.prod(self.shape):
+            raise ValueError(f"class_voxels are {sum(voxels)} voxels together, more than the shape has")
+        if len(starts) != len(voxels) + 1 or starts[0] != 0:
+            raise ValueError(f"location_starts are {len(starts)}, expected one more than class_voxels, from 0 on")
+        # Drawn without replacement, so that no class has more than it has voxels.
+        drawn = [after - before for before, after in pairwise(starts)]
+        if any(not 0 <= count <= most for count, most in zip(drawn, voxels, strict=True)):
+            raise ValueError("location_starts fall, or leave a class more locations than it has voxels")
+        return self

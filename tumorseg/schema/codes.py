@@ -1,10 +1,10 @@
 """Coded terms: what a label is called in a terminology that other programs know."""
 
-import unicodedata
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from tumorseg.errors import is_plain
 from tumorseg.schema.base import Record
 
 LONGEST_MEANING = 64
@@ -12,7 +12,7 @@ LONGEST_MEANING = 64
 
 
 def _check_text(text: str) -> str:
-    if not text.strip() or "\\" in text or any(unicodedata.category(letter) == "Cc" for letter in text):
+    if not text.strip() or "\\" in text or not is_plain(text):
         raise ValueError("expected some text on one line without \\")
     return text
 

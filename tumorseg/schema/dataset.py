@@ -7,20 +7,24 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictInt, ValidationInfo, field_validator, model_validator
 
+from tumorseg.errors import escaped, is_plain
 from tumorseg.schema.base import Record
 from tumorseg.schema.codes import LabelCode
 from tumorseg.schema.wording import ExpectationError
 
 ChannelKind = Literal["ct", "mr", "pet", "rgb", "other"]
 
-NAME_PATTERN = r"^[^/\\\x00-\x1f]+$"
+# For other programs: the checks below ask Unicode itself, which knows a few more, most of them of scripts that nobody writes now.
+COMMANDS = r"\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+"""Control and format characters, as in a pattern."""
+NAME_PATTERN = rf"^[^/\\{COMMANDS}]+$"
 """What a channel or region may be called: no separators."""
-FILE_NAME_PATTERN = r"^[^/\\\x00-\x1f.\s]([^/\\\x00-\x1f]*[^/\\\x00-\x1f\s])?$"
+FILE_NAME_PATTERN = rf"^[^/\\{COMMANDS}.\s]([^/\\{COMMANDS}]*[^/\\{COMMANDS}\s])?$"
 """What becomes the name of a file or folder of its own: besides, no leading dot (`..`, hidden files), no outer blanks."""
 
 
 def _check_name(name: str) -> str:
-    if re.fullmatch(NAME_PATTERN, name) is None:
+    if re.fullmatch(r"[^/\\]+", name) is None or not is_plain(name):
         raise ExpectationError("expected a name of at least one letter, without / or \\ and without control characters")
     return name
 
@@ -28,6 +32,12 @@ def _check_name(name: str) -> str:
 def _check_label(name: str) -> str:
     if not name.strip():
         raise ExpectationError("expected a name of at least one letter for each label")
+    return _check_plain(name)
+
+
+def _check_plain(name: str) -> str:
+    if not is_plain(name):
+        raise ExpectationError("expected a name without control and format characters")
     return name
 
 
@@ -49,7 +59,7 @@ def name_fault(name: str) -> str | None:
         "holds bytes that are no text in UTF-8": re.search(r"[\ud800-\udfff]", name),
         f"takes {num_bytes} bytes, expected at most {MOST_BYTES}": num_bytes > MOST_BYTES,
         "holds / or \\": re.search(r"[/\\]", name),
-        "holds a line break or another control character": re.search(r"[\x00-\x1f]", name),
+        "holds a line break or another control or format character": not is_plain(name),
         "begins with a dot": name.startswith("."),
         "begins with a blank": name[:1].isspace(),
         "ends with a blank": name[-1:].isspace(),
@@ -73,8 +83,14 @@ FileName = Annotated[
     AfterValidator(_check_file_name),
 ]
 
-# Datasets' own names of labels may hold any signs; text and true are no label values, even where they could be read as numbers.
-Labels = dict[Annotated[str, AfterValidator(_check_label)], StrictInt]
+PlainName = Annotated[str, AfterValidator(_check_plain)]
+"""A name of something that is only shown, such as a group of patients."""
+ShownText = Annotated[str, AfterValidator(escaped)]
+"""What is said of a case in words of any kind, notes of several lines among them: its control characters become escapes."""
+LabelName = Annotated[str, AfterValidator(_check_label)]
+"""A dataset's own name of a label, which may hold separators."""
+# Text and true are no label values, even where they could be read as numbers.
+Labels = dict[LabelName, StrictInt]
 
 
 AXIS_LETTERS = ("RL", "AP", "SI")
@@ -231,11 +247,11 @@ class Case(Record):
     """File of the reference segmentation; null where there is none."""
     more_labels: tuple[str, ...] = ()
     """Further files of it: a DICOM study may have one per structure."""
-    group: str | None = None
+    group: PlainName | None = None
     """Cases of one group (a patient) must not be split between training and validation."""
-    site: str | None = None
+    site: PlainName | None = None
     """Where the case was acquired."""
-    columns: dict[str, str] = Field(default_factory=dict)
+    columns: dict[PlainName, ShownText] = Field(default_factory=dict)
     """What else a table says of the case, such as `age`, by column."""
 
     @property

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from tumorseg.errors import TumorsegError
+from tumorseg.errors import TumorsegError, escaped
 from tumorseg.schema.base import Record
 from tumorseg.schema.dataset import DatasetDescription
 
@@ -112,8 +112,8 @@ def finding(kind: str, message: str, *, cases: tuple[str, ...] = (), file: str |
         severity=SEVERITIES[kind],
         kind=kind,
         case_ids=cases,
-        message=_printable(" ".join(message.split())),
-        file=None if file is None else _printable(file),
+        message=escaped(" ".join(message.split())),
+        file=None if file is None else escaped(file),
     )
 
 
@@ -121,13 +121,6 @@ def finding_of(error: TumorsegError, kind: str, *, cases: tuple[str, ...] = (), 
     """Return the finding that an error becomes; its message does not repeat the case and the file of the finding."""
     message = error.text(case_id=cases[0] if cases else None, file=file)
     return finding(kind, message, cases=cases, file=file)
-
-
-def _printable(text: str) -> str:
-    """Return text without control characters and bytes that are no UTF-8, which names of files may hold."""
-    # A terminal obeys control characters, and an output in UTF-8 ends with an error at bytes that are none.
-    known = text.encode("utf-8", "backslashreplace").decode()
-    return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in known)
 
 
 def order_of(found: Finding) -> tuple[int, str, tuple[str, ...], str, str]:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from tumorseg.schema.base import Record
-from tumorseg.schema.dataset import DatasetDescription, FileName, LabelDoubt, repeated_values
+from tumorseg.schema.dataset import DatasetDescription, FileName, LabelDoubt, PlainName, repeated_values
 
 Voxels = Annotated[int, Field(ge=1)]
 Shape3 = Annotated[tuple[Voxels, Voxels, Voxels], Field(description="voxels (Z, Y, X), canonical orientation")]
@@ -85,9 +85,9 @@ class CaseMeasurement(Record):
     those without a voxel are left out."""
     content_hash: str | None = None
     """Hash of the bytes of the case's files."""
-    group: str | None = None
+    group: PlainName | None = None
     """As in the dataset."""
-    site: str | None = None
+    site: PlainName | None = None
     """As in the dataset."""
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_serializer, model_validator
 
 from tumorseg.schema.base import Record
-from tumorseg.schema.dataset import Name
+from tumorseg.schema.dataset import LabelName, Name, ShownText
 from tumorseg.schema.metric_names import DEFAULT_METRICS, METRICS
 
 Amount = Annotated[float, Field(ge=0)]
@@ -42,7 +42,7 @@ class CaseMetrics(_Flat):
 
     mapping = "scores"
     case_id: Name
-    label: str
+    label: LabelName
     """Name of a label or region."""
     prediction_volume_ml: Amount | None
     """Volume in the prediction; null where another program's table does not say it."""
@@ -133,7 +133,7 @@ class MetricsReport(Record):
     """How `ci95` was computed."""
     cases: tuple[CaseMetrics, ...]
     """One per case and label or region."""
-    attributes: dict[str, dict[str, str]] = Field(default_factory=dict)
+    attributes: dict[str, dict[str, ShownText]] = Field(default_factory=dict)
     """Case to what is known of it: `site`, `group`, any column of a manifest."""
     summary: dict[str, LabelSummary]
     """By name of the label or region."""

@@ -1,7 +1,6 @@
 """Faults of a document in words for the person who wrote it: no schema terms, no regular expressions."""
 
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, get_args
 
@@ -114,9 +113,6 @@ def _message(problem: dict[str, Any], expected: str | None) -> str:
     about = problem.get("ctx", {})
     if kind in SENTENCES:
         return SENTENCES[kind]
-    if kind == "json_invalid":
-        where = re.search(r"line \d+ column \d+", str(about.get("error")))
-        return f"is not JSON ({where[0]})" if where else "is not JSON"
     if kind in COUNTS:
         bound, name, one, several = COUNTS[kind]
         what = one if about[name] == 1 else several

@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 
 from tumorseg.errors import InputError
+from tumorseg.schema.wording import shown
 from tumorseg.storage.layout import FETCHED
+from tumorseg.storage.paths import path_fault
 
 ENVIRONMENT_VARIABLE = re.compile(r"\$\w|\$\{")
 """How a path begins that nnU-Net would complete by the environment."""
@@ -21,7 +23,7 @@ def confined_file(folder: Path, stated: str, *, allow_outside: bool = False) -> 
         allow_outside: whether the path may be absolute, have `..` and lead outside by a link.
 
     Raises:
-        InputError: the path is empty, or leads outside without leave.
+        InputError: the path is empty, can be none, or leads outside without leave.
     """
     path = Path(stated)
     # Refused even with leave: on another system such a text would name another file, or none.
@@ -29,6 +31,8 @@ def confined_file(folder: Path, stated: str, *, allow_outside: bool = False) -> 
         raise InputError(f"found the path {stated!r}, expected one inside {folder}; mend it")
     if ENVIRONMENT_VARIABLE.match(stated):
         raise InputError(f"found the path {stated!r}, which begins with an environment variable; write the path out")
+    if (fault := path_fault(str(folder / path))) is not None:
+        raise InputError(f"found the path {shown(stated)}, which {fault}; mend it")
     if allow_outside:
         return folder / path
     if path.is_absolute() or ".." in path.parts:

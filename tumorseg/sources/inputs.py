@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tumorseg.errors import InputError
+from tumorseg.errors import InputError, escaped
 from tumorseg.schema.dataset import Case, ChannelKind, name_fault
 from tumorseg.schema.wording import shown
 from tumorseg.sources.brats import is_brats_case
@@ -274,8 +274,7 @@ def _failures(lines: Mapping[str, Sequence[str]], renamed: Mapping[str, str]) ->
 
 def _printable(name: str) -> str:
     """Return a name without signs that speak to a terminal, or that are no text; an endless one is cut."""
-    # repr writes the rest as escapes; its quotes are cut off.
-    text = name if name.isprintable() else repr(name)[1:-1]
+    text = escaped(name)
     return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}…"
 
 

@@ -17,13 +17,26 @@ from pydantic import BeforeValidator, Field
 from tumorseg.errors import InputError
 from tumorseg.schema.base import Record, parse_record, to_json
 from tumorseg.schema.codes import LabelCode
-from tumorseg.schema.dataset import Case, Dataset, ImageFile, Labels, Name, NamedChannel, Reading, Region
+from tumorseg.schema.dataset import (
+    Case,
+    Dataset,
+    ImageFile,
+    Labels,
+    Name,
+    NamedChannel,
+    PlainName,
+    Reading,
+    Region,
+    ShownText,
+)
+from tumorseg.schema.wording import shown
 from tumorseg.sources.conversion import CaseFiles, Conversion
 from tumorseg.sources.discovery import Discovered, discover_labels
 from tumorseg.sources.folders import Listing, Part, Problems, build_case, build_dataset, folder_name, is_there
 from tumorseg.sources.leaving_out import used
 from tumorseg.sources.manifest_csv import read_csv_manifest
 from tumorseg.storage.json_files import read_json
+from tumorseg.storage.paths import path_fault
 
 NEEDS = "manifest.csv or manifest.json with `case_id`, a path per channel and `label`"
 FILE_NAMES = ("manifest.csv", "manifest.json")
@@ -48,9 +61,9 @@ class ManifestCase(Record):
     images: dict[str, str | ImageFile] | tuple[str | ImageFile, ...]
     """A path per channel, or the file of which one volume or some parts are it: by name, or in the order of `channels`."""
     label: str | None = None
-    group: str | None = None
-    site: str | None = None
-    columns: Annotated[dict[str, str], BeforeValidator(_with_texts)] = Field(default_factory=dict)
+    group: PlainName | None = None
+    site: PlainName | None = None
+    columns: Annotated[dict[PlainName, ShownText], BeforeValidator(_with_texts)] = Field(default_factory=dict)
     """What else is known of the case, such as `age`; numbers become texts."""
 
 
@@ -224,6 +237,8 @@ def _problem_of(folder: Path, stated: str) -> str | None:
         return "found an empty path, expected an image"
     if not stated.isprintable():
         return f"found the path {stated!r}, expected one without line breaks and other control characters"
+    if (fault := path_fault(str(folder / stated))) is not None:
+        return f"found the path {shown(stated)}, which {fault}"
     # A backslash may be part of a name; only what is not there was written on Windows.
     if "\\" in stated and not is_there(folder / stated):
         return f"found the path {stated!r} with backslashes, expected it with /"

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tumorseg.errors import InputError
+from tumorseg.schema.base import LARGEST
 from tumorseg.schema.dataset import repeated_values
+from tumorseg.schema.wording import shown
 from tumorseg.sources.folders import Problems, is_there, note_or_warn
 from tumorseg.sources.leaving_out import used
 from tumorseg.sources.pair_names import LABEL_WORDS
@@ -60,8 +62,8 @@ def read_csv_manifest(file: Path) -> dict[str, Any]:
     for name in extra:
         _warn_of_paths(file, table, name)
     if extra:
-        shown, kept = ", ".join(channels), ", ".join(extra)
-        logger.info("%s: channels are the columns %s; kept with the cases are: %s", file, shown, kept)
+        used_names, kept = ", ".join(channels), ", ".join(extra)
+        logger.info("%s: channels are the columns %s; kept with the cases are: %s", file, used_names, kept)
     problems = Problems(file)
     cases = [_case(row, channels, extra, problems=problems) for row in table.rows]
     problems.check()
@@ -228,9 +230,13 @@ def _parse_label(file: Path, header: str) -> tuple[str, int]:
     """Return name and value of a `label:NAME=VALUE` header."""
     name, _, value = header.removeprefix(LABEL_PREFIX).rpartition("=")
     try:
-        return name.strip(), int(value)
+        number = int(value)
     except ValueError:
-        raise InputError(f"found the column {header!r}, expected label:NAME=INTEGER; mend line 1", file=file) from None
+        number = None
+    # As in documents, which a plan of this manifest becomes.
+    if number is None or abs(number) > LARGEST:
+        raise InputError(f"found the column {shown(header)}, expected label:NAME=INTEGER; mend line 1", file=file)
+    return name.strip(), number
 
 
 def _case(row: dict[str, str], channels: Sequence[str], extra: Sequence[str], *, problems: Problems) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tumorseg.errors import InputError
 from tumorseg.schema.dataset import Dataset
-from tumorseg.sources.folders import folder_name, visible
+from tumorseg.sources.folders import folder_name, is_there, visible
 from tumorseg.sources.layouts import find_layout, unknown_layout
 
 
@@ -149,7 +149,7 @@ def locate_dataset(name: str, data_root: Path) -> Path | None:
     Raises:
         InputError: a dataset.json is not JSON.
     """
-    there = [place for place in _places(name, data_root) if place.exists()]
+    there = [place for place in _places(name, data_root) if is_there(place)]
     for place in there:
         if find_layout(place) is not None:
             return place

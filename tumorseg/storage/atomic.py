@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Container, Iterable
 from pathlib import Path
@@ -25,6 +26,14 @@ HTML_ENDINGS = (".html", ".htm")
 # tempfile appends eight characters of this alphabet.
 LEFTOVER = re.compile(r"\.(.+)\.[a-z0-9_]{8}")
 """Name of a temporary file, and in it that of the file it was to become."""
+SPECIAL = {
+    stat.S_ISDIR: "a folder",
+    stat.S_ISFIFO: "a pipe",
+    stat.S_ISSOCK: "a socket",
+    stat.S_ISCHR: "a device",
+    stat.S_ISBLK: "a device",
+}
+"""What is no regular file, by what tells it."""
 _UMASK = Lock()
 """Held while the mask is another: a second thread would read that one, and put it back for good."""
 
@@ -33,7 +42,7 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Write a file by way of a temporary one beside it: written, fsynced, renamed.
 
     Raises:
-        StorageError: the disk is full, or the folder cannot be written; nothing is left behind.
+        StorageError: the disk is full, the folder cannot be written, or what is there is no regular file; nothing is left behind.
     """
     write_parts(path, [data], num_bytes=len(data))
 
@@ -51,6 +60,7 @@ def write_parts(path: Path, parts: Iterable[bytes | memoryview], *, num_bytes: i
     """
     temporary: Path | None = None
     try:
+        require_replaceable(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         # In the same folder, since a rename is atomic only within one file system.
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
@@ -86,6 +96,32 @@ def require_writable(folder: Path) -> None:
         raise storage_error(folder, error) from error
 
 
+def require_replaceable(path: Path) -> None:
+    """Refuse to write where something is that is no regular file, as a rename would put a file in its place.
+
+    Root may replace the machine's /dev/null, and pipes and sockets have their readers. A link counts as what it leads to.
+
+    Args:
+        path: where a file is to be written; nothing need be there.
+
+    Raises:
+        StorageError: there is a folder, a pipe, a socket or a device, or the name is one of the system's own.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # nothing is there; what else is wrong shows when it is written
+        mode = stat.S_IFREG
+    found = next((what for is_so, what in SPECIAL.items() if is_so(mode)), None)
+    # /dev/stdout may lead to a regular file, and is the machine's own all the same.
+    folder = os.path.realpath(path.parent)
+    if found is None and (folder == "/dev" or folder.startswith("/proc/")):
+        found = "a name of the system's own"
+    if found is not None:
+        raise StorageError(
+            f"cannot write: is {found}, expected a file or nothing; nothing was changed; give another name", file=path
+        )
+
+
 def require_file_name(option: str, path: Path, endings: tuple[str, ...]) -> None:
     """See that a file can be written where a user wants it, before any work is done.
 
@@ -96,12 +132,13 @@ def require_file_name(option: str, path: Path, endings: tuple[str, ...]) -> None
 
     Raises:
         InputError: its name ends otherwise, or it is a folder.
-        StorageError: its folder cannot be written.
+        StorageError: its folder cannot be written, or what is there is no regular file.
     """
     if path.suffix.lower() not in endings:
         raise InputError(f"{option} {path}: expected a name that ends in {' or '.join(endings)}; rename it")
     if path.is_dir():
         raise InputError(f"{option} {path}: is a folder, expected a file; give another name")
+    require_replaceable(path)
     require_writable(path.parent)
 
 

@@ -1,6 +1,7 @@
 """The case store: preprocessed cases, each in a folder named by the hash of what it was made from.
 
-A case's folder appears whole or not at all. Arrays are blosc2 frames, compressed in blocks, so that a patch is read
+A case's folder appears whole or not at all. Its record is sealed, and says what the files of its arrays are (`sealed`): `preprocess`
+compares all of them, and whoever reads a case compares each file once, before the first look at it. Arrays are blosc2 frames, compressed in blocks, so that a patch is read
 without the rest. blosc2 is imported where it is used: it takes a quarter of a second, which those who only look up are spared.
 """
 
@@ -17,15 +18,18 @@ from numpy.typing import NDArray
 
 from tumorseg.errors import StorageError
 from tumorseg.ops.cropping import inside
-from tumorseg.schema.base import content_hash
+from tumorseg.schema.base import Record, content_hash
 from tumorseg.schema.cases import Preprocessing, StoredCase
 from tumorseg.schema.targets import Targets
 from tumorseg.storage.atomic import storage_error, umask, write_bytes
-from tumorseg.storage.frames import read_frame
-from tumorseg.storage.json_files import read_record, write_record
+from tumorseg.storage.damage import of_blosc2
+from tumorseg.storage.frames import FrameKind, frame_kind, read_frame
+from tumorseg.storage.sealed import FileSeal, Sealed, is_intact, read_sealed, seal_of, write_sealed
 from tumorseg.types import Box, Image, Segmentation
 
 IMAGE, SEGMENTATION, LOCATIONS, RECORD = "image.b2nd", "segmentation.b2nd", "locations.b2nd", "case.json"
+FLOATS, INTEGERS = "f", "i"
+"""Kinds of types, as numpy calls them: images are floats, everything else is signed integers."""
 # Blocks are unpacked whole: small ones waste less around a patch, large ones compress better.
 CHUNK_EDGE, BLOCK_EDGE = 64, 32
 # Writing one case takes minutes at most, so nobody is at work on a folder that is this old.
@@ -54,13 +58,31 @@ def case_key(case_hash: str, preprocessing: Preprocessing, targets: Targets, *, 
     return content_hash([STORE_VERSION, case_hash, preprocessing.model_dump(mode="json"), meaning])
 
 
-def is_stored(cases: Path, key: str) -> bool:
-    """Return whether a case is in the store, its record sound and its arrays there."""
+class PreviousNote(Record):
+    """What is kept of a cascade's previous segmentation beside the segmentation itself."""
+
+    shape: tuple[int, ...]
+    """Voxels (Z, Y, X), those of the case."""
+
+
+def is_stored(cases: Path, key: str, *, in_full: bool = False) -> bool:
+    """Return whether a case is in the store as it was written.
+
+    Args:
+        cases: the store.
+        key: the case's address.
+        in_full: compare all bytes of its arrays, not just how many there are.
+    """
+    return _is_whole(cases / key, key, in_full=in_full)
+
+
+def _is_whole(folder: Path, key: str, *, in_full: bool = False) -> bool:
     try:
-        read_record(StoredCase, cases / key / RECORD, error=StorageError)
+        files = read_sealed(StoredCase, folder / RECORD, key=key).files
     except StorageError:
         return False
-    return all((cases / key / name).is_file() for name in (IMAGE, SEGMENTATION, LOCATIONS))
+    names = (IMAGE, SEGMENTATION, LOCATIONS)
+    return all(name in files and is_intact(folder / name, files[name], in_full=in_full) for name in names)
 
 
 def store_case(cases: Path, key: str, record: StoredCase, arrays: "CaseArrays") -> None:
@@ -70,14 +92,20 @@ def store_case(cases: Path, key: str, record: StoredCase, arrays: "CaseArrays") 
         StorageError: the disk is full, or the folder cannot be written; nothing is left behind.
     """
     partial = make_partial(cases, key)
+    contents = {IMAGE: arrays.image, SEGMENTATION: arrays.segmentation, LOCATIONS: arrays.locations}
     try:
-        write_bytes(partial / IMAGE, _compress(arrays.image))
-        write_bytes(partial / SEGMENTATION, _compress(arrays.segmentation))
-        write_bytes(partial / LOCATIONS, _compress(arrays.locations))
-        write_record(partial / RECORD, record)
+        files = {name: _write_frame(partial / name, array) for name, array in contents.items()}
+        write_sealed(partial / RECORD, record, key=key, files=files)
         _move_into_place(partial, cases / key)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write_frame(path: Path, array: NDArray[Any]) -> FileSeal:
+    frame = _compress(array)
+    write_bytes(path, frame)
+    # Of the bytes in memory: what a disk makes of them is what is to be found out.
+    return seal_of(frame)
 
 
 def previous_name(prediction_hash: str) -> str:
@@ -91,7 +119,24 @@ def store_previous(path: Path, indices: Segmentation) -> None:
     Raises:
         StorageError: the disk is full, or the folder cannot be written; nothing is left behind.
     """
-    write_bytes(path, _compress(indices))
+    files = {path.name: _write_frame(path, indices)}
+    write_sealed(_note(path), PreviousNote(shape=indices.shape), key=path.parent.name, files=files)
+
+
+def is_previous_stored(path: Path) -> bool:
+    """Return whether a previous segmentation is there, as far as the number of its bytes tells."""
+    try:
+        return is_intact(path, _read_note(path).files[path.name], in_full=False)
+    except (StorageError, KeyError):
+        return False
+
+
+def _note(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _read_note(path: Path) -> Sealed[PreviousNote]:
+    return read_sealed(PreviousNote, _note(path), key=path.parent.name)
 
 
 class CaseArrays:
@@ -115,15 +160,16 @@ def make_partial(cases: Path, key: str) -> Path:
 
 def _move_into_place(partial: Path, final: Path) -> None:
     """Rename; another run may have been first, and then its folder is as good."""
-    if not is_stored(partial.parent, partial.name):  # removed as stale while this process was suspended
+    key = final.name
+    if not _is_whole(partial, key):  # removed as stale while this process was suspended
         raise StorageError("cannot write: its unfinished folder was removed meanwhile; start again", file=final)
     # A folder can only be renamed onto an empty one, so a damaged case has to go first.
-    if final.is_dir() and not is_stored(final.parent, final.name):
+    if final.is_dir() and not _is_whole(final, key, in_full=True):
         shutil.rmtree(final, ignore_errors=True)
     try:
         partial.rename(final)
     except OSError as error:
-        if not is_stored(final.parent, final.name):
+        if not _is_whole(final, key):
             raise storage_error(final, error) from error
 
 
@@ -155,7 +201,8 @@ def remove_stale(cases: Path) -> None:
 class CaseStore:
     """Read access to the preprocessed cases of one configuration, patch by patch.
 
-    Only records are kept in memory; arrays are mapped when a patch is read.
+    Only records are kept in memory; arrays are mapped when a patch is read. Each file is compared with what was written once, when it
+    is first read: it has to come from the disk then in any case, and a training does not begin with reading all of its cases.
     """
 
     def __init__(self, cases: Path, keys: Mapping[str, str], previous: Mapping[str, str] | None = None) -> None:
@@ -166,7 +213,10 @@ class CaseStore:
         """
         self._previous = dict(previous or {})
         self._folders = {case_id: cases / key for case_id, key in keys.items()}
-        self._records = {case_id: _read_case(folder, case_id) for case_id, folder in self._folders.items()}
+        self._sealed = {case_id: _read_case(folder, case_id) for case_id, folder in self._folders.items()}
+        self._records = {case_id: found.record for case_id, found in self._sealed.items()}
+        # Threads may add to it at the same time: at worst two of them compare the same file.
+        self._compared: set[Path] = set()
 
     @property
     def case_ids(self) -> tuple[str, ...]:
@@ -210,16 +260,40 @@ class CaseStore:
     def _read(self, case_id: str, name: str, index: Any) -> NDArray[Any]:
         path = self._folders[case_id] / name
         try:
+            if path not in self._compared:
+                self._compare(case_id, path)
             return read_frame(path, index)
-        except (RuntimeError, OSError, ValueError) as error:
+        except of_blosc2() as error:
             raise _damaged(path, case_id) from error
 
+    def _compare(self, case_id: str, path: Path) -> None:
+        """See that a file is what was written, and what the case's record says of it.
 
-def _read_case(folder: Path, case_id: str) -> StoredCase:
+        Raises:
+            ValueError: it is not, or as from `read_frame`.
+        """
+        record, is_previous = self._records[case_id], path.name == self._previous.get(case_id)
+        files = _read_note(path).files if is_previous else self._sealed[case_id].files
+        # Before blosc2 looks at the file, which takes a head as it comes.
+        if path.name not in files or not is_intact(path, files[path.name], in_full=True):
+            raise ValueError("is not what was written")
+        if not _is_as_recorded(path.name, frame_kind(path), record):
+            raise ValueError("is not what the case's record says")
+        self._compared.add(path)
+
+
+def _is_as_recorded(name: str, found: FrameKind, record: StoredCase) -> bool:
+    """Tell whether shape and type of an array are those of its case."""
+    shapes = {IMAGE: (record.num_channels, *record.shape), LOCATIONS: (record.location_starts[-1], 3)}
+    kind = FLOATS if name == IMAGE else INTEGERS
+    return found.shape == shapes.get(name, record.shape) and found.dtype.kind == kind
+
+
+def _read_case(folder: Path, case_id: str) -> Sealed[StoredCase]:
     if not folder.is_dir():
         raise StorageError(f"{case_id}: not in the case store ({folder} is missing); run `tumorseg preprocess`")
     try:
-        return read_record(StoredCase, folder / RECORD, error=StorageError)
+        return read_sealed(StoredCase, folder / RECORD, key=folder.name)
     except StorageError:
         raise _damaged(folder / RECORD, case_id) from None
 

@@ -4,6 +4,9 @@ The package's own binding keeps the interpreter to itself while it unpacks (seen
 and four channels would stop the one that takes the training's steps for a fifth of a second, and no two would ever unpack at
 once. So the C library that comes with the package is called by its own name, for which the interpreter is left to others; where it
 does not come along, the binding does it.
+
+A frame is data and nothing else: `blosc2.open`, which before 4.14.1 followed what a frame said of other files and addresses, and
+evaluated stored expressions, is never called, and a frame with notes of that kind is refused.
 """
 
 import ctypes
@@ -17,14 +20,26 @@ from numpy.typing import NDArray
 
 MOST_KNOWN = 8192
 """Frames whose kind is remembered, a few hundred bytes each."""
+ARRAY_NOTE = "b2nd"
+"""The one note of a frame that holds an array alone."""
 _LOADING = Lock()
 
 
-class _Kind(NamedTuple):
+class FrameKind(NamedTuple):
     """What a frame holds."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+
+
+def frame_kind(path: Path) -> FrameKind:
+    """Return what a frame holds, without unpacking any of it; remembered while the file does not change.
+
+    Raises:
+        Exception: of a type that `damage.of_blosc2` lists: the frame is damaged, cannot be read, or holds more than an array of numbers.
+    """
+    found = path.stat()
+    return _kind(path, (found.st_size, found.st_mtime_ns, found.st_ino))
 
 
 def read_frame(path: Path, index: int | tuple[slice, ...]) -> NDArray[Any]:
@@ -35,16 +50,23 @@ def read_frame(path: Path, index: int | tuple[slice, ...]) -> NDArray[Any]:
         index: of the part: the number of a row, or a slice without a step for each axis.
 
     Raises:
-        RuntimeError: the frame is damaged.
-        OSError: it cannot be read.
-        ValueError: likewise.
+        Exception: as from `frame_kind`.
     """
+    kind = frame_kind(path)
+    if isinstance(index, int):
+        if not 0 <= index < kind.shape[0]:
+            raise ValueError(f"found {kind.shape[0]} rows, expected more than {index}")
+        rows = (slice(index, index + 1), *(slice(None) for _ in kind.shape[1:]))
+        return _read(path, rows, kind)[0]  # type: ignore[no-any-return]  # numpy: an array of one axis less
+    return _read(path, index, kind)
+
+
+def _read(path: Path, index: tuple[slice, ...], kind: FrameKind) -> NDArray[Any]:
     with _LOADING:
         library = _library()
-    if library is None or isinstance(index, int):
+    if library is None:
         found: NDArray[Any] = _opened(path)[index]
         return found
-    kind = _kind(path)
     bounds = [part.indices(size) for part, size in zip(index, kind.shape, strict=True)]
     starts, stops = [start for start, _, _ in bounds], [stop for _, stop, _ in bounds]
     part = np.empty([stop - start for start, stop in zip(starts, stops, strict=True)], kind.dtype)
@@ -57,13 +79,23 @@ def read_frame(path: Path, index: int | tuple[slice, ...]) -> NDArray[Any]:
 def _opened(path: Path) -> Any:
     import blosc2
 
-    return blosc2.open(str(path), mode="r", mmap_mode="r", dparams={"nthreads": 1})
+    frame = blosc2.ndarray_from_cframe(np.memmap(path, np.uint8, "r"))
+    # Cases and patches are already spread over threads and processes.
+    frame.schunk.dparams = blosc2.DParams(nthreads=1)
+    return frame
 
 
 @lru_cache(MOST_KNOWN)
-def _kind(path: Path) -> _Kind:
+def _kind(path: Path, stamp: tuple[int, int, int]) -> FrameKind:
     frame = _opened(path)
-    return _Kind(frame.shape, frame.dtype)
+    # Proxies, lazy expressions and remote arrays have a second note, and would be taken for arrays of zeros.
+    if notes := sorted(set(frame.schunk.meta) - {ARRAY_NOTE}):
+        raise ValueError(f"holds more than an array ({', '.join(map(ascii, notes))})")
+    kind = FrameKind(tuple(frame.shape), frame.dtype)
+    # Bytes of any other type could stand for objects of Python, and of another size would be left as they were in memory.
+    if kind.dtype.kind not in "iuf" or kind.dtype.itemsize != frame.schunk.typesize:
+        raise ValueError(f"holds {kind.dtype!s} in elements of {frame.schunk.typesize} bytes, not numbers")
+    return kind
 
 
 @cache

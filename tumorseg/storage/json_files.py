@@ -1,12 +1,16 @@
 """JSON on disk: read with an error a person can act on, written atomically in one stable form."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from tumorseg.errors import InputError, TumorsegError
-from tumorseg.schema.base import R, Record, parse_record, to_json
+from tumorseg.schema.base import R, Record, load_json, parse_record, to_json
+from tumorseg.schema.quantities import GB, bytes_text
 from tumorseg.storage import atomic
+
+# Fingerprints and scores of ten thousand cases take a tenth of it; read, a document takes some ten times as much memory.
+MOST_BYTES = GB // 2
+"""Of a document."""
 
 
 def read_json(path: Path, error: type[TumorsegError]) -> Any:
@@ -20,34 +24,37 @@ def read_json(path: Path, error: type[TumorsegError]) -> Any:
         TumorsegError: of class `error`: the file is missing, unreadable, not UTF-8, or not JSON, or has a key twice.
     """
     try:
-        # Editors on Windows put a byte order mark in front, which plain UTF-8 would refuse.
-        return json.loads(
-            path.read_bytes().decode("utf-8-sig"), parse_constant=_refuse_constant, object_pairs_hook=_once
-        )
+        data = read_document(path)
     except FileNotFoundError:
         raise error("no such file; expected a JSON file; check the path", file=path) from None
     except OSError as failure:
         raise error(f"cannot be read ({failure.strerror}); expected a JSON file", file=path) from None
+    except ValueError as failure:
+        raise error(f"cannot be read ({failure}); expected a JSON file", file=path) from None
+    try:
+        # Editors on Windows put a byte order mark in front, which plain UTF-8 would refuse.
+        return load_json(data.decode("utf-8-sig"))
     except UnicodeDecodeError as failure:
         raise error(
             f"found bytes that are not UTF-8 at position {failure.start}; save it as UTF-8", file=path
         ) from None
-    except (ValueError, RecursionError) as failure:
+    except ValueError as failure:
         raise error(f"is not JSON ({failure}); mend the file", file=path) from None
 
 
-def _refuse_constant(text: str) -> None:
-    raise ValueError(f"found {text}, which JSON does not know")
+def read_document(path: Path) -> bytes:
+    """Return the content of a file that a person or a program wrote as text, never more than fits in memory.
 
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object; of two values of one key, JSON's readers would drop the first in silence."""
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"the key {key!r} stands twice in one object")
-        found[key] = value
-    return found
+    Raises:
+        OSError: it cannot be read.
+        ValueError: the path is none, or what can be read there takes more than `MOST_BYTES`.
+    """
+    with path.open("rb") as file:
+        # No question of the size: pipes may be read, and devices that never end have none.
+        data = file.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise ValueError(f"more than {bytes_text(MOST_BYTES)}")
+    return data
 
 
 def write_record(path: Path, record: Record) -> None:

@@ -3,7 +3,6 @@
 import io
 from pathlib import Path
 from typing import NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +10,11 @@ from numpy.typing import NDArray
 from tumorseg.errors import StorageError
 from tumorseg.schema.fingerprint import CaseMeasurement
 from tumorseg.storage.atomic import write_bytes
-from tumorseg.storage.json_files import read_record, write_record
+from tumorseg.storage.damage import NUMPY, Damage
+from tumorseg.storage.sealed import read_sealed, seal_of, write_sealed
+
+UNUSABLE: Damage = (StorageError, *NUMPY)
+"""What says that a measurement has to be made anew."""
 
 
 class Measured(NamedTuple):
@@ -24,19 +27,26 @@ class Measured(NamedTuple):
 
 def write_measured(folder: Path, key: str, measured: Measured) -> None:
     """Keep what was measured; the record is written last and makes it valid."""
-    buffer = io.BytesIO()
+    buffer, name = io.BytesIO(), _samples_name(key)
     np.save(buffer, measured.samples, allow_pickle=False)
-    write_bytes(folder / f"{key}.npy", buffer.getvalue())
-    write_record(folder / f"{key}.json", measured.measurement)
+    data = buffer.getvalue()
+    write_bytes(folder / name, data)
+    write_sealed(folder / f"{key}.json", measured.measurement, key=key, files={name: seal_of(data)})
 
 
 def read_measured(folder: Path, key: str) -> Measured | None:
-    """Return what was measured under a key; None if nothing was, or it is damaged."""
-    record, samples = folder / f"{key}.json", folder / f"{key}.npy"
-    if not record.is_file() or not samples.is_file():
+    """Return what was measured under a key; None if nothing was, or it is not what was written."""
+    record, name = folder / f"{key}.json", _samples_name(key)
+    if not record.is_file() or not (folder / name).is_file():
         return None
     try:
-        array = np.load(io.BytesIO(samples.read_bytes()), allow_pickle=False)
-        return Measured(read_record(CaseMeasurement, record, error=StorageError), array)
-    except (StorageError, ValueError, OSError, EOFError, BadZipFile):
+        found, data = read_sealed(CaseMeasurement, record, key=key), (folder / name).read_bytes()
+        if found.files.get(name) != seal_of(data):
+            return None
+        return Measured(found.record, np.load(io.BytesIO(data), allow_pickle=False))
+    except UNUSABLE:
         return None
+
+
+def _samples_name(key: str) -> str:
+    return f"{key}.npy"

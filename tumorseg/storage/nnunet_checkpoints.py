@@ -3,16 +3,17 @@
 import re
 from pathlib import Path, PureWindowsPath
 from pickle import UnpicklingError
-from typing import Any, TypeGuard
+from typing import Any
 from zipfile import is_zipfile
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tumorseg.errors import StorageError
+from tumorseg.errors import StorageError, escaped
 from tumorseg.schema.base import Record, parse_record
-from tumorseg.storage.checkpoints import DAMAGED, lacks_memory, out_of_memory
+from tumorseg.storage.checkpoints import damaged_part, is_state_dict, lacks_memory, out_of_memory
+from tumorseg.storage.damage import TORCH
 from tumorseg.storage.json_files import read_record
 from tumorseg.storage.layout import LABEL_MAP_ENDINGS
 
@@ -57,11 +58,14 @@ def load_foreign_checkpoint(path: Path) -> Any:
     """
     try:
         with torch.serialization.safe_globals(list(NUMPY_GLOBALS)):
-            # Files of torch before 1.6 are no archives, and cannot be mapped.
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
+            # Files of torch before 1.6 are no archives: they cannot be mapped, and have no checksums.
+            is_archive = is_zipfile(path)
+            if is_archive and (name := damaged_part(path, has_tensors=True)) is not None:
+                raise StorageError(f"the checkpoint is damaged ({name}); copy it anew", file=path)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
     except FileNotFoundError:
         raise StorageError("there is no checkpoint; copy the whole model folder", file=path) from None
-    except (MemoryError, *DAMAGED) as error:
+    except TORCH as error:
         if lacks_memory(path, error):
             raise out_of_memory(path, type(error).__name__) from error
         raise StorageError(_reason(error), file=path) from error
@@ -81,16 +85,6 @@ def load_nnunet_checkpoint(path: Path) -> tuple[dict[str, Tensor], CheckpointNot
     return weights, parse_record(CheckpointNotes, notes, source=str(path), error=StorageError)
 
 
-def is_state_dict(value: Any) -> TypeGuard[dict[str, Tensor]]:
-    """Return whether a value holds dense tensors by name, and nothing else."""
-    return isinstance(value, dict) and all(map(_is_weight, value.items()))
-
-
-def _is_weight(entry: tuple[Any, Any]) -> bool:
-    name, value = entry
-    return isinstance(name, str) and isinstance(value, Tensor) and value.layout == torch.strided
-
-
 def _reason(error: Exception) -> str:
     message = str(error) or type(error).__name__
     if named := re.search(r"GLOBAL ([\w.]+)", message):
@@ -98,7 +92,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, UnpicklingError):
         # torch's own message advises to read the file in the way that runs code.
         return "the checkpoint is damaged, or no file that torch saved; copy it anew"
-    return f"the checkpoint is damaged ({message.splitlines()[0]}); copy it anew"
+    return f"the checkpoint is damaged ({escaped(message.splitlines()[0])}); copy it anew"
 
 
 class _ValidatedCase(Record, extra="ignore"):

@@ -20,8 +20,10 @@ from tumorseg.ops.cropping import box_shape, box_slices
 from tumorseg.schema.base import Record
 from tumorseg.storage.atomic import storage_error
 from tumorseg.storage.cases import make_partial
+from tumorseg.storage.damage import of_blosc2
+from tumorseg.storage.frames import FrameKind, frame_kind, read_frame
 from tumorseg.storage.hashing import hash_files
-from tumorseg.storage.json_files import read_record, write_record
+from tumorseg.storage.sealed import read_sealed, write_sealed
 from tumorseg.types import Affine, Box
 
 VOLUMES, RECORD = "volumes.b2nd", "record.json"
@@ -99,12 +101,12 @@ class Volumes:
         return found
 
     def _read(self, index: Any) -> NDArray[Any]:
-        import blosc2
-
         try:
-            found: NDArray[Any] = blosc2.open(str(self._path), mode="r", mmap_mode="r", dparams={"nthreads": 1})[index]
-            return found
-        except (RuntimeError, OSError, ValueError) as error:
+            shape = (self.about.num_volumes, *box_shape(self.about.box))
+            if frame_kind(self._path) != FrameKind(shape, np.dtype(np.uint16)):
+                raise ValueError("is not what the record beside it says")
+            return read_frame(self._path, index)
+        except of_blosc2() as error:
             raise StorageError(
                 "was damaged or removed meanwhile; give the command again, which makes it anew", file=self._path
             ) from error
@@ -112,7 +114,7 @@ class Volumes:
 
 def _relative(box: Sequence[tuple[int, int]], origin: Box) -> tuple[slice, ...]:
     """Return a box as slices of an array that begins where another box does."""
-    return box_slices(tuple((low - first, high - first) for (low, high), (first, _) in zip(box, origin, strict=True)))
+    return tuple(slice(low - first, high - first) for (low, high), (first, _) in zip(box, origin, strict=True))
 
 
 def open_volumes(folder: Path) -> Volumes:
@@ -121,7 +123,12 @@ def open_volumes(folder: Path) -> Volumes:
     Raises:
         StorageError: they are not there.
     """
-    return Volumes(folder, read_record(StoredVolumes, folder / RECORD, error=StorageError))
+    return Volumes(folder, _read_about(folder))
+
+
+def _read_about(folder: Path) -> StoredVolumes:
+    # Folders are moved to their names when they are whole, so that these are no keys to seal with.
+    return read_sealed(StoredVolumes, folder / RECORD, key=VOLUMES).record
 
 
 def write_volumes(folder: Path, about: StoredVolumes, volumes: Iterable[Volume]) -> Volumes:
@@ -140,7 +147,7 @@ def write_volumes(folder: Path, about: StoredVolumes, volumes: Iterable[Volume])
         if 0 not in box_shape(about.box):
             _write_frame(path, about, volumes)
             about = about.changed(digest=_digest(path))
-        write_record(folder / RECORD, about)
+        write_sealed(folder / RECORD, about, key=VOLUMES)
     # blosc2 tells of a full disk by a RuntimeError.
     except (RuntimeError, OSError) as error:
         failure = error if isinstance(error, OSError) else OSError(str(error))
@@ -210,7 +217,7 @@ class ProbabilityCache:
             if not folder.is_dir():
                 return None
             try:
-                about = read_record(StoredVolumes, folder / RECORD, error=StorageError)
+                about = _read_about(folder)
                 is_sound = self._is_sound(key, about)
             except (StorageError, InputError):
                 is_sound = False

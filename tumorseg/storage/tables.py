@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from tumorseg.errors import InputError
+from tumorseg.errors import InputError, is_plain
+from tumorseg.storage.json_files import read_document
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 """What may be between cells, the usual one first."""
@@ -36,7 +37,7 @@ def read_lines(file: Path, *, expected: str, column: str = "case_id") -> Lines:
         column: one that the header should have.
 
     Raises:
-        InputError: it is no such text, or a quote is never closed.
+        InputError: it is no such text, a quote is never closed, or a heading holds control characters.
     """
     text = _read_text(file, expected)
     stated = STATED_SEPARATOR.match(text)
@@ -56,6 +57,11 @@ def read_lines(file: Path, *, expected: str, column: str = "case_id") -> Lines:
             number = reader.line_num + 1
     except csv.Error as error:
         raise InputError(f"is not CSV ({error}); mend the file", file=file) from None
+    for name in found.cells[0] if found.cells else ():
+        if not is_plain(name):
+            raise InputError(
+                f"found the column {name!r}, expected one without control characters; rename it", file=file
+            )
     return found
 
 
@@ -66,9 +72,11 @@ def separator_text(separator: str) -> str:
 
 def _read_text(file: Path, expected: str) -> str:
     try:
-        data = file.read_bytes()
+        data = read_document(file)
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror}), expected {expected}; check the path", file=file) from None
+    except ValueError as error:
+        raise InputError(f"cannot be read ({error}), expected {expected}; check the path", file=file) from None
     if data.startswith(SPREADSHEETS):
         raise InputError("is a spreadsheet or an archive, expected text; save it as CSV in UTF-8", file=file)
     # Without its mark UTF-16 shows by the null bytes of plain letters, which no text in UTF-8 has.

@@ -3,16 +3,19 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tumorseg.errors import StorageError
-from tumorseg.storage.nnunet_checkpoints import is_state_dict, load_foreign_checkpoint
+from tumorseg.errors import StorageError, escaped
+from tumorseg.storage.checkpoints import is_state_dict
+from tumorseg.storage.damage import of_safetensors
+from tumorseg.storage.nnunet_checkpoints import load_foreign_checkpoint
 
 SAFETENSORS = ".safetensors"
 PLACES = ("network", "network_weights", "state_dict", "model_state_dict", "model", "net", "weights")
 """Where a checkpoint may hold its state dict: tumorseg's, nnU-Net's and nnssl's, Lightning's, and common habits."""
+MOST_SIGNS = 40
+"""Of a key that a message quotes."""
 ADAPTATION = "nnssl_adaptation_plan"
 """Where nnssl says what the parts of the network are called."""
 
@@ -48,8 +51,8 @@ def read_weights(path: Path) -> WeightFile:
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise StorageError(f"the file is damaged ({error}); copy it anew", file=path) from error
+    except of_safetensors() as error:
+        raise StorageError(f"the file is damaged ({escaped(str(error))}); copy it anew", file=path) from error
 
 
 def _state_dict_in(found: Any, path: Path) -> dict[str, Tensor]:
@@ -58,7 +61,7 @@ def _state_dict_in(found: Any, path: Path) -> dict[str, Tensor]:
         if is_state_dict(value) and value:
             return value
     what = (
-        f"a dictionary of {', '.join(map(str, list(found)[:8])) or 'nothing'}"
+        f"a dictionary of {', '.join(map(_quoted, list(found)[:8])) or 'nothing'}"
         if isinstance(found, dict)
         else type(found).__name__
     )
@@ -66,3 +69,7 @@ def _state_dict_in(found: Any, path: Path) -> dict[str, Tensor]:
         f"found {what}; expected tensors by name, alone or under one of {', '.join(PLACES)}; save the network's state_dict()",
         file=path,
     )
+
+
+def _quoted(key: Any) -> str:
+    return escaped(str(key)[:MOST_SIGNS])

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tumorseg.errors import StorageError
+from tumorseg.schema.base import load_json
 from tumorseg.schema.logs import EpochLog
 from tumorseg.storage.atomic import write_text
 
@@ -28,8 +29,11 @@ def read_epochs(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    except ValueError as error:
+        epochs = [load_json(line) for line in path.read_text("utf-8").splitlines()]
+        if not all(isinstance(epoch, dict) for epoch in epochs):
+            raise ValueError("found a line that is no object")
+        return epochs
+    except (OSError, ValueError) as error:
         raise StorageError(
             f"{path}: the log is damaged ({error}); move it away, the training goes on without it"
         ) from None
@@ -45,7 +49,7 @@ def last_epoch(path: Path) -> dict[str, Any] | None:
         with path.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
             lines = file.read().splitlines()
-        found = json.loads(lines[-1]) if lines else None
+        found = load_json(lines[-1].decode()) if lines else None
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

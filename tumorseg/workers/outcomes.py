@@ -54,7 +54,9 @@ def one_line(text: str) -> str:
 def log_failure(failure: Failure) -> None:
     """Log a bug at once, with its traceback; what a user can mend is reported once, in the table at the end (with -v at once)."""
     if failure.traceback:
-        _logger.error("%s: %s\n%s", failure.case_id, failure.message, failure.traceback.rstrip())
+        lines = failure.traceback.rstrip().split("\n")
+        # Each by itself, as a line end within what is logged is escaped.
+        _logger.error("%s: %s" + "\n%s" * len(lines), failure.case_id, failure.message, *lines)
     else:
         _logger.debug("%s: %s", failure.case_id, failure.message)
 

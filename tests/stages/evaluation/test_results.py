@@ -1,12 +1,14 @@
 import json
+import os
 
 import pytest
 
 from tests.stages.evaluation.cohort_files import request
 from tumorseg.cli.main import run
-from tumorseg.errors import InputError
+from tumorseg.errors import InputError, StorageError
 from tumorseg.stages.evaluation.comparing import CompareRequest, compare_scores
 from tumorseg.stages.evaluation.evaluate import evaluate
+from tumorseg.stages.evaluation.results import check_replaceable
 
 
 def scores(path, dsc):
@@ -75,3 +77,10 @@ def test_manifests_and_tables_of_others_are_no_results_to_replace(models, header
     table.write_text(f"{header}\nc0,l.nii.gz,0.5\n")
     with pytest.raises(InputError, match="is there already and holds no scores"):
         compare_scores(CompareRequest(tables=(models / "a",), output=table))
+
+
+@pytest.mark.parametrize("name", ["report.html", "metrics.json"])
+def test_a_pipe_in_the_place_of_a_result_is_refused_and_not_opened(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(StorageError, match="is a pipe"):
+        check_replaceable(tmp_path)

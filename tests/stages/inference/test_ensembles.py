@@ -263,7 +263,7 @@ def test_a_fold_that_is_not_finished_is_saved_as_it_predicts_and_told_once(model
     checkpoint = folder / "fold_0" / "latest.ckpt"
     state = load_checkpoint(checkpoint)
     save_checkpoint(folder / "fold_0" / "best.ckpt", state)
-    save_checkpoint(checkpoint, state | {"progress": {"iteration": 1}})
+    save_checkpoint(checkpoint, state | {"progress": {"iteration": 1, "losses": []}})
     with caplog.at_level(logging.WARNING):
         save_ensemble(tmp_path / "mine", [[folder]], combination=Combination())
         assert "members/0/fold_0/best.ckpt" in files_in(tmp_path / "mine")

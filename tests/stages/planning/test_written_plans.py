@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tumorseg.errors import PlanError
+from tumorseg.errors import PlanError, StorageError
 from tumorseg.stages.opening.loaded import read_plan
 from tumorseg.stages.planning.written_plans import Place, check_writable, write_plan
 from tumorseg.storage.layout import work_folder
@@ -51,6 +51,6 @@ def test_the_same_bytes_are_no_conflict_wherever_they_come_from(tmp_path, plan):
 
 
 def test_a_folder_is_no_place_for_a_plan(tmp_path):
-    with pytest.raises(PlanError, match="give another -o"):
+    with pytest.raises(StorageError, match="is a folder, expected a file"):
         check_writable(tmp_path)
     check_writable(tmp_path / "new.json")

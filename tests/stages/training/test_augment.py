@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 
 import matplotlib.image
 import numpy as np
@@ -12,6 +13,7 @@ from tumorseg.cli.main import run
 from tumorseg.errors import InputError, PlanError
 from tumorseg.reports.augmentation_tiles import is_same
 from tumorseg.schema.base import to_json
+from tumorseg.schema.cases import StoredCase
 from tumorseg.schema.extensions import External
 from tumorseg.schema.plan import Plan
 from tumorseg.schema.targets import targets_of
@@ -23,7 +25,8 @@ from tumorseg.stages.training.augment import AugmentRequest, augment
 from tumorseg.stages.training.preprocess import PreprocessRequest, preprocess
 from tumorseg.stages.training.shown_cases import CaseOpener
 from tumorseg.stages.training.shown_patches import NUM_SAMPLES, ShownPatches, certain
-from tumorseg.storage.cases import store_previous
+from tumorseg.storage.cases import CaseArrays, store_case
+from tumorseg.storage.sealed import read_sealed
 
 TRANSFORMS = (
     SpatialTransform(rotation_deg=(30.0, 30.0, 30.0)),
@@ -171,8 +174,13 @@ def test_a_case_in_the_store_looks_as_one_that_is_prepared_in_memory(tmp_path):
     assert np.array_equal(stored.read_previous("case_0", box), stored.read("case_0", box)[1])
     assert stored.num_locations("case_0", 1) == prepared.num_locations("case_0", 1) > 0
     # It is the store that is read, whatever is in it.
-    for image in toy.roots.work.rglob("image.b2nd"):
-        store_previous(image, np.zeros((2, *shape), np.float32))
+    for folder in toy.roots.work.glob("*/cases/[!.]*"):
+        record = read_sealed(StoredCase, folder / "case.json", key=folder.name).record
+        shutil.rmtree(folder)
+        nothing = np.zeros(record.shape, np.int8)
+        empty = CaseArrays(np.zeros((2, *record.shape), np.float32), nothing, np.zeros((0, 3), np.int32))
+        changed = record.changed(location_starts=(0,) * len(record.location_starts))
+        store_case(folder.parent, folder.name, changed, empty)
     assert not patches_of(toy, toy.plan)[1].read("case_0", box)[0].any()
 
 

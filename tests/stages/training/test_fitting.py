@@ -5,8 +5,10 @@ import pytest
 
 from tests.engine.phantoms import fit_of, training_of
 from tumorseg.engine.ranks import Ranks
-from tumorseg.errors import TrainingError
+from tumorseg.errors import StorageError, TrainingError
+from tumorseg.stages.training import fitting
 from tumorseg.stages.training.fitting import check_same_place, run_fit
+from tumorseg.storage.checkpoints import save_checkpoint
 from tumorseg.storage.layout import FoldFolder
 
 
@@ -53,3 +55,18 @@ def test_processes_that_see_other_files_do_not(tmp_path, values, name):
 def test_a_seed_that_no_float_holds_is_no_difference(tmp_path):
     fit = fit_of(training=training_of(seed=2**62 + 1))
     check_same_place(fit, FoldFolder(tmp_path), Second(0.0, 6.0, float(2**62 + 1)))
+
+
+def test_a_checkpoint_that_is_none_of_the_training_is_told_in_one_line_before_anything_is_taken_up(tmp_path):
+    path, fit = tmp_path / "latest.ckpt", fit_of(num_workers=0)
+    assert fitting._saved_state(fit, path) is None
+    path.mkdir()
+    assert fitting._saved_state(fit, path) is None  # a folder: the first checkpoint will say that it cannot be written
+    path.rmdir()
+    save_checkpoint(path, fit.state())
+    assert fitting._saved_state(fit, path).keys() == fit.state().keys()
+    save_checkpoint(path, {name: part for name, part in fit.state().items() if name != "optimizer"})
+    with pytest.raises(
+        StorageError, match=r"latest\.ckpt: is no checkpoint .*: optimizer is missing; copy .*--restart$"
+    ):
+        fitting._saved_state(fit, path)

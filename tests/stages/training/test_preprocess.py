@@ -126,6 +126,20 @@ def test_with_an_ignore_label_the_store_knows_where_background_is_annotated(tmp_
     assert store.location("a", 0, 0)[0] < 3
 
 
+def test_a_case_of_which_a_bit_has_changed_is_made_anew_with_a_word(toy, caplog):
+    keys, times = preprocessed(toy)
+    cases = work_folder(toy.roots.work, "Toy").cases
+    expected, image = contents(cases, keys), cases / keys["case_1"] / "image.b2nd"
+    raw = bytearray(image.read_bytes())
+    raw[len(raw) // 2] ^= 0x40
+    image.write_bytes(raw)
+    with caplog.at_level("WARNING", "tumorseg"):
+        _, again = preprocessed(toy)
+    assert f"case case_1: {image.parent} is damaged, and made anew" in caplog.text
+    assert {case_id for case_id in keys if again[case_id] != times[case_id]} == {"case_1"}
+    assert contents(cases, keys) == expected
+
+
 @pytest.mark.slow
 def test_a_killed_preprocess_goes_on_with_what_was_not_finished(many, tmp_path):
     expected, _ = preprocessed(many)

@@ -3,6 +3,7 @@
 import itertools
 import logging
 import shutil
+import tracemalloc
 
 import nibabel
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
@@ -37,6 +39,9 @@ from tests.dicoms import (
 from tumorseg.errors import InputError
 from tumorseg.ops.geometry import orient, orientation_of, oriented_affine
 from tumorseg.schema.dataset import ImageFile
+from tumorseg.storage.dicom import decoder, deflated
+from tumorseg.storage.dicom.files import lenient
+from tumorseg.storage.dicom.headers import read_headers
 from tumorseg.storage.image_writing import write_segmentation
 from tumorseg.storage.images import read_geometry, read_image, read_images, read_segmentation
 
@@ -273,6 +278,23 @@ def cut(paths):
     paths[2].write_bytes(paths[2].read_bytes()[:-40])
 
 
+def odd_length(paths):
+    data = bytearray(paths[2].read_bytes())
+    data[138] = 6  # the length of (0002,0000), a number of 4 bytes
+    paths[2].write_bytes(data)
+
+
+def cut_deflated(paths):
+    deflate(paths[2])
+    paths[2].write_bytes(paths[2].read_bytes()[:-30])
+
+
+def deflate(path):
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dataset.save_as(path)
+
+
 def cut_header(paths):
     paths[2].write_bytes(paths[2].read_bytes()[:500])
 
@@ -283,7 +305,8 @@ def colour(paths):
 
 def changed(**elements):
     def damage(paths):
-        rewrite(paths[2], **elements)
+        with lenient():
+            rewrite(paths[2], **elements)
 
     return damage
 
@@ -313,6 +336,13 @@ def changed(**elements):
         (changed(ModalityLUTSequence=[]), "found a table of values"),
         (changed(NumberOfFrames=2), "found 2 frames without a place each"),
         (changed(PixelData=None), "cannot be read as DICOM .*its pixels, or has none"),
+        (odd_length, r"00\d.dcm: cannot be read as DICOM"),
+        (cut_deflated, r"00\d.dcm: cannot be read as DICOM .*copy or download it again"),
+        (changed(ImagePositionPatient=[0, "nan", 0]), r"00\d.dcm: found \[0.0, nan, 0.0\] as ImagePositionPatient"),
+        (changed(PixelSpacing=["inf", 1]), r"found \[inf, 1.0\] as PixelSpacing"),
+        (changed(ImageOrientationPatient=[1, 0, 0, 0, "nan", 0]), "as ImageOrientationPatient, expected 6 numbers"),
+        (changed(Rows=60000, Columns=60000), "1 x 60000 x 60000 pixels announced"),
+        (changed(NumberOfFrames="99999999999999999999"), "pixels announced"),
     ],
 )
 def test_what_is_no_volume_is_refused_in_one_line(tmp_path, damage, message):
@@ -333,6 +363,44 @@ def test_a_cut_compressed_file_is_refused(tmp_path, compressor):
         paths[1].write_bytes(data[:length])
         with pytest.raises(InputError, match="cannot be read as DICOM"):
             read(tmp_path)
+
+
+def test_a_deflated_bomb_is_refused_without_its_memory(tmp_path, monkeypatch):
+    (path,) = write_series(tmp_path, voxels((1, 16, 16)))
+    dataset = pydicom.dcmread(path)
+    dataset.add_new(0x00291010, "OB", bytes(24 << 20))
+    dataset.save_as(path)
+    deflate(path)
+    assert path.stat().st_size < 1 << 17
+    del dataset
+    monkeypatch.setattr(deflated, "MOST_TEXT_BYTES", 1 << 20)
+    tracemalloc.start()
+    with pytest.raises(InputError, match="bytes that its pixels and texts may take are packed"):
+        read(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20
+
+
+def test_a_deflated_series_may_unpack_to_all_the_pixels_that_it_announces(tmp_path, monkeypatch):
+    monkeypatch.setattr(deflated, "MOST_TEXT_BYTES", 1 << 12)
+    (path,) = write_series(tmp_path, np.zeros((1, 512, 512), np.int16))
+    deflate(path)
+    assert path.stat().st_size < 1 << 14
+    assert read(path).array.shape == (1, 512, 512)
+
+
+def test_a_decoder_that_takes_for_ever_is_ended_and_the_file_named(tmp_path, monkeypatch):
+    sound, slow = write_series(tmp_path, voxels((2, 16, 16)))
+    for path in (sound, slow):
+        compress_with_itk(path, "JPEG")
+    monkeypatch.setattr(decoder, "LEAST_S", 1e-6)
+    with pytest.raises(
+        InputError, match=r"its pixels, in JPEG .*, were not decoded within 0 s.*copy or download it again"
+    ):
+        read(slow)
+    monkeypatch.undo()
+    assert read(sound).array.shape == (1, 16, 16)
 
 
 def test_an_unknown_code_of_pixels_is_named(tmp_path):
@@ -365,6 +433,20 @@ def test_frames_without_places_are_counted(tmp_path):
     save(dataset, path)
     with pytest.raises(InputError, match="found places of 4 of its 5 frames"):
         read(path)
+
+
+def test_links_that_lead_nowhere_are_slices_that_are_missed(tmp_path, caplog):
+    paths = write_series(tmp_path, voxels())
+    names = [path.name for path in paths[:2]]
+    for path in paths[:2]:
+        path.unlink()
+    (tmp_path / names[0]).symlink_to(names[0])
+    (tmp_path / names[1]).symlink_to("nothing.dcm")
+    (tmp_path / "notes").symlink_to("notes")
+    lost = [header.path for header in read_headers(tmp_path) if not header.sop_class]
+    assert sorted(lost) == sorted(str(tmp_path / name) for name in names)
+    with pytest.raises(InputError, match=r"00\d\.dcm"):
+        read(tmp_path)
 
 
 def test_files_that_are_no_image_are_named(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from tests.storage.web import Web
 from tumorseg.errors import StorageError
 from tumorseg.storage.downloads import addresses as module
-from tumorseg.storage.downloads.addresses import one_line, open_address
+from tumorseg.storage.downloads.addresses import open_address
 
 
 def test_an_answer_can_be_read(monkeypatch):
@@ -35,7 +35,3 @@ def test_redirects_keep_encryption():
     with pytest.raises(StorageError, match="expected https; it was not followed"):
         follow(request, None, 302, "Found", HTTPMessage(), "http://a.example/x")
     assert follow(request, None, 302, "Found", HTTPMessage(), "https://b.example/x").full_url == "https://b.example/x"
-
-
-def test_what_a_server_says_cannot_disturb_a_terminal():
-    assert one_line("Not\x1b[2J\r\n Found\n") == "Not [2J Found"

@@ -10,6 +10,7 @@ import SimpleITK
 from tests.storage.headers import DIRECTIONS, ORIGIN, counted, write_nrrd
 from tumorseg.errors import InputError
 from tumorseg.schema.dataset import ImageFile
+from tumorseg.storage.formats import packed
 from tumorseg.storage.formats.nrrd_headers import read_header
 from tumorseg.storage.images import read_geometry, read_image, read_images
 
@@ -210,6 +211,9 @@ def test_a_changed_byte_in_packed_voxels_is_found(tmp_path, place):
         ({"kind": "block"}, "the type 'block', expected one of"),
         ({"sizes": (4, -5, 6), "data": b""}, "the sizes"),
         ({"sizes": (400000, 500000, 600000), "data": b""}, "too short"),
+        ({"sizes": (1,) * 17}, "found 17 axes, expected 2 to 4"),
+        ({"sizes": (4, 5, 10**30), "data": b""}, "expected 3 integers"),
+        ({"encoding": "ascii", "data": b"1" * 2000 + b" 1" * 119}, "a number of more than 1100 digits"),
     ],
 )
 def test_damage_and_what_is_not_known_is_one_line(tmp_path, arguments, message):
@@ -217,6 +221,36 @@ def test_damage_and_what_is_not_known_is_one_line(tmp_path, arguments, message):
     with pytest.raises(InputError) as refused:
         voxels_of(path)
     assert str(refused.value).startswith(path)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("bzip2", bz2.compress)])
+def test_what_unpacks_to_far_more_than_is_announced_is_left_unread(tmp_path, monkeypatch, encoding, pack):
+    monkeypatch.setattr(packed, "MOST_SURPLUS", 1 << 20)
+    path = write_nrrd(tmp_path / "a.nrrd", encoding=encoding, data=pack(bytes(120 + (3 << 20))))
+    with pytest.raises(InputError, match="bytes come behind its voxels"):
+        voxels_of(path)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        # each would be skipped line by line, though the file has ended
+        ("line skip: 4000000000000000000", "the file ends after 0 of 120 bytes"),
+        ("byte skip: 4000000000000000000", "too short"),
+        ("data file: LIST", "found no data file in its LIST"),
+        ("data file: slice%04000d.raw 1 2 1", "expected a name such as slice%03d.raw"),
+        ("space: LPS\nspace directions: (nan,0,0) (0,1,0) (0,0,1)", "'nan,0,0', expected 3 finite numbers"),
+        (
+            "space: LPS\nspace directions: (1,0,0) (0,1,0) (0,0,1)\nspace origin: (0,inf,0)",
+            "'0,inf,0', expected 3 finite numbers",
+        ),
+    ],
+)
+def test_fields_that_a_reader_would_trust_are_refused(tmp_path, line, message):
+    path = write_nrrd(tmp_path / "a.nrrd", *line.split("\n"))
+    with pytest.raises(InputError) as refused:
+        voxels_of(path)
     assert message in str(refused.value)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.storage.headers import write_meta, write_nrrd
-from tumorseg.errors import InputError
+from tumorseg.errors import InputError, escaped
 from tumorseg.schema.dataset import ImageFile
 from tumorseg.storage.images import read_geometry, read_image
 
@@ -27,9 +27,10 @@ def refusal(path):
     with pytest.raises(InputError) as refused:
         read_image(ImageFile(path=str(path)))
     message = str(refused.value)
-    assert message.startswith(f"{path}: ")
+    start = escaped(f"{path}: ")
+    assert message.startswith(start)
     assert "\n" not in message
-    return message[len(f"{path}: ") :]
+    return message[len(start) :]
 
 
 @pytest.mark.parametrize(

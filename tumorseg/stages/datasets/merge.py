@@ -17,7 +17,7 @@ from tumorseg.sources.registry import locate_dataset
 from tumorseg.stages.datasets.merge_labels import labels_folder, rewrite_labels
 from tumorseg.stages.opening.loaded import Roots, failed_cases
 from tumorseg.stages.opening.stated import Stated, open_stated
-from tumorseg.storage.atomic import require_writable, write_text
+from tumorseg.storage.atomic import require_replaceable, require_writable, write_text
 from tumorseg.storage.json_files import read_json
 from tumorseg.storage.locks import hold_folder
 from tumorseg.workers.outcomes import Failure
@@ -94,6 +94,7 @@ def _check_output(output: Path) -> None:
     """Refuse what could not be read as a manifest, and files that are not as a merge left them."""
     if output.suffix.lower() != ".json":
         raise InputError("cannot be the manifest; expected a name that ends in .json; give another -o", file=output)
+    require_replaceable(output)
     if not os.path.lexists(output):
         return
     try:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from tumorseg.errors import InputError
+from tumorseg.errors import InputError, escaped
 from tumorseg.ops.subgroups import SIZE as VOLUME
 from tumorseg.reports.tables import REMARK, VOLUMES
 from tumorseg.schema.base import Record
@@ -120,7 +120,8 @@ def _named_cells(header: Sequence[str], row: list[str]) -> tuple[str, dict[str, 
         row.pop()
     cells = dict(zip(header, row, strict=False))  # a short row lacks the last columns
     case_id = cells.pop("case_id", "")
-    return case_id, {name: cell for name, cell in cells.items() if name and cell and name not in TAKEN}
+    # A cell may become the name of a subgroup.
+    return case_id, {name: escaped(cell) for name, cell in cells.items() if name and cell and name not in TAKEN}
 
 
 def _check_known(file: Path, found: Collection[str], case_ids: Collection[str]) -> None:

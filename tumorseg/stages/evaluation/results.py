@@ -14,7 +14,7 @@ from tumorseg.schema.base import Record
 from tumorseg.schema.comparisons import Comparison, Ranking
 from tumorseg.schema.metrics import MetricsReport
 from tumorseg.sources.folders import image_files
-from tumorseg.storage.atomic import require_writable, write_text
+from tumorseg.storage.atomic import require_replaceable, require_writable, write_text
 from tumorseg.storage.json_files import read_record, write_record
 from tumorseg.storage.layout import ScoresFolder
 from tumorseg.storage.locks import hold_folder
@@ -126,8 +126,10 @@ def check_replaceable(output: Path) -> None:
 
     Raises:
         InputError: there is one.
+        StorageError: there is a pipe or the like, of which not even the content could be looked at.
     """
     for path, kind in _kinds(output).items():
+        require_replaceable(path)
         if os.path.lexists(path) and not _is_result(path, kind):
             raise InputError("is there already and holds no scores; move it elsewhere, or give another -o", file=path)
 

@@ -12,7 +12,7 @@ from tumorseg.stages.inference.previous_sources import KnownPrevious, kept_previ
 from tumorseg.stages.inference.runtime import AS_PLANNED, RuntimeOptions
 from tumorseg.stages.inference.trained_model import Model, WeightFiles, load_networks
 from tumorseg.stages.opening.fold_folders import fold_plan, read_run
-from tumorseg.storage.checkpoints import load_checkpoint
+from tumorseg.storage.checkpoints import load_network
 
 
 def load_model(
@@ -61,5 +61,4 @@ def load_model(
 
 
 def _read_weights(path: Path, _network: nn.Module) -> Mapping[str, Tensor]:
-    weights: Mapping[str, Tensor] = load_checkpoint(path)["network"]
-    return weights
+    return load_network(path)

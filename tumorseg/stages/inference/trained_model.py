@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tumorseg.engine.weights import place
+from tumorseg.engine.weights import place, weights_problem
+from tumorseg.errors import StorageError
 from tumorseg.networks.registry import build_network
 from tumorseg.schema.plan import Configuration, Plan
 from tumorseg.schema.targets import num_inputs, targets_of
@@ -84,13 +85,20 @@ def load_networks(
         runtime: engine and precision.
 
     Raises:
+        StorageError: a checkpoint is missing or damaged, or holds the weights of another network.
         InputError: a checkpoint was replaced while it was loaded, or the engine cannot run the network.
     """
     states = hash_files(map(str, weights.paths))
     networks = []
     for path in weights.paths:
         network = _build(plan, configuration)
-        network.load_state_dict(weights.read(path, network))
+        found = weights.read(path, network)
+        if (problem := weights_problem(found, network.state_dict())) is not None:
+            raise StorageError(
+                f"its weights are not those of the plan's network: {problem}; copy the whole model folder anew, or train again",
+                file=path,
+            )
+        network.load_state_dict(found)
         networks.append(place(network, torch.device(device)).eval())
     check_unchanged(states)  # a training that goes on replaces its checkpoints
     hashes = tuple(state.digest for state in states.values())

@@ -9,7 +9,8 @@ import time
 from typing import NamedTuple
 
 from tumorseg.engine.ending import num_iterations
-from tumorseg.errors import PlanError
+from tumorseg.engine.saved import course_problem
+from tumorseg.errors import PlanError, StorageError
 from tumorseg.schema.logs import TrainingEvent
 from tumorseg.schema.plan import Plan, Reason
 from tumorseg.schema.training import Extension, Training
@@ -37,12 +38,16 @@ def reached(folder: FoldFolder, training: Training) -> Reached:
     """Return how far a fold's training has come by its latest checkpoint.
 
     Raises:
-        StorageError: the checkpoint is damaged.
+        StorageError: the checkpoint is damaged, or none of a training.
     """
     if not folder.latest.is_file():
         return Reached(0, num_iterations(training, None), False)
     # Mapped, since of all its bytes only a few plain values are read.
     state = load_checkpoint(folder.latest, is_mapped=True)
+    if (problem := course_problem(state)) is not None:
+        raise StorageError(
+            f"is no checkpoint of a training: {problem}; copy the fold's folder anew", file=folder.latest
+        )
     done, total = state["progress"]["iteration"], num_iterations(training, state["length"])
     # Losses of an epoch are kept until all of it is done.
     return Reached(done, total, done >= total and not state["progress"]["losses"])

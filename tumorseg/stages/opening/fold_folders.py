@@ -41,7 +41,7 @@ class Run(Record):
     """Its content hash."""
     configuration: str
     """Which configuration is trained."""
-    fold: str
+    fold: str = Field(pattern=r"^(all|[0-9]{1,6})$")
     """Number of the fold, or `all`."""
     options: TrainOptions
     """What train was given beside the plan."""
@@ -165,8 +165,29 @@ def write_run(folder: FoldFolder, plan: Plan, run: Run) -> None:
 
 
 def fold_plan(folder: FoldFolder) -> Plan:
-    """Return a fold's resolved plan."""
-    return read_record(Plan, folder.plan, error=PlanError)
+    """Return a fold's resolved plan.
+
+    Raises:
+        PlanError: it is missing or malformed, or the training beside it is another plan's.
+    """
+    plan = read_record(Plan, folder.plan, error=PlanError)
+    # Where a folder was copied in part, or two were mixed up, a fold's number and configuration mean nothing.
+    if is_fold_folder(folder.root) and (fault := _misfit(plan, read_record(Run, folder.run, error=PlanError))):
+        raise PlanError(
+            f"does not fit {folder.plan.name} beside it: {fault}; copy the whole folder anew", file=folder.run
+        )
+    return plan
+
+
+def _misfit(plan: Plan, run: Run) -> str | None:
+    """Return why a training cannot be of a plan, or None."""
+    if run.plan_name != plan.name:
+        return f"found plan {run.plan_name}, expected {plan.name}"
+    if run.configuration not in plan.configurations:
+        return f"found configuration {run.configuration}, expected one of {', '.join(sorted(plan.configurations))}"
+    if run.fold != ALL_CASES and int(run.fold) >= len(plan.folds):
+        return f"found fold {run.fold}, expected one below {len(plan.folds)}"
+    return None
 
 
 def read_run(folder: FoldFolder) -> Run:

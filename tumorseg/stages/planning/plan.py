@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -161,7 +162,7 @@ def read_preset(name: str) -> Preset:
     Raises:
         PlanError: there is none, or a field is unknown or unsound.
     """
-    if name in PRESETS or not (name.endswith(".json") or Path(name).is_file()):
+    if name in PRESETS or not (name.endswith(".json") or os.path.isfile(name)):  # noqa: PTH113 (a name may be no path at all)
         return preset_named(name)
     path = Path(name)
     found = read_json(path, PlanError)

@@ -10,7 +10,7 @@ from pydantic import Field
 from tumorseg.errors import PlanError, StorageError
 from tumorseg.schema.base import Record, to_json
 from tumorseg.schema.plan import Plan
-from tumorseg.storage.atomic import write_bytes
+from tumorseg.storage.atomic import require_replaceable, write_bytes
 from tumorseg.storage.json_files import read_record, write_record
 from tumorseg.storage.layout import WorkFolder
 
@@ -90,8 +90,10 @@ def check_writable(output: Path) -> None:
     """Refuse before the work what cannot be a plan's file.
 
     Raises:
-        PlanError: it is a folder, or cannot be read.
+        PlanError: it cannot be read.
+        StorageError: it is a folder, a pipe or the like.
     """
+    require_replaceable(output)
     _content(output)
 
 

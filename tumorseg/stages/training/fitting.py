@@ -4,14 +4,15 @@ import gc
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tumorseg.engine.feed import Data, open_feeds
 from tumorseg.engine.learner import Learner
 from tumorseg.engine.loop import Fit
 from tumorseg.engine.observers import Observer
 from tumorseg.engine.ranks import Ranks
-from tumorseg.errors import PlanError, TrainingError
+from tumorseg.engine.saved import state_problem
+from tumorseg.errors import PlanError, StorageError, TrainingError
 from tumorseg.schema.initial_weights import InitialWeights
 from tumorseg.schema.plan import Plan
 from tumorseg.schema.targets import num_inputs, targets_of
@@ -88,13 +89,13 @@ def go_on(job: Job, data: Data) -> Fit:
     Raises:
         PlanError: the folder's plan cannot be read.
         TrainingError: not all processes see the same plan and checkpoint.
-        StorageError: the checkpoint is damaged.
+        StorageError: the checkpoint is damaged, or no state of this training.
     """
     folder = job.folder
     plan = fold_plan(folder)
     tell_emulation(plan, job.device, job.ranks)
     fit = build_fit(plan, job, data)
-    state = load_checkpoint(folder.latest) if folder.latest.is_file() else None
+    state = _saved_state(fit, folder.latest)
     # Killed while it began again with another seed.
     is_first_try = state is not None and state["progress"]["seed"] != plan.training.seed
     # Nothing is removed that another process is about to read.
@@ -110,6 +111,19 @@ def go_on(job: Job, data: Data) -> Fit:
     if state is None:
         take_up_initial(fit, job, plan, read_run(folder))
     return fit
+
+
+def _saved_state(fit: Fit, checkpoint: Path) -> dict[str, Any] | None:
+    """Return the state that a checkpoint holds; None if there is none yet."""
+    if not checkpoint.is_file():
+        return None
+    state = load_checkpoint(checkpoint)
+    if (problem := state_problem(state, fit)) is not None:
+        raise StorageError(
+            f"is no checkpoint of a training of the plan beside it: {problem}; copy the fold's folder anew, or train with --restart",
+            file=checkpoint,
+        )
+    return state
 
 
 def check_same_place(fit: Fit, folder: FoldFolder, ranks: Ranks) -> None:

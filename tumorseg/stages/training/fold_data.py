@@ -14,7 +14,8 @@ from tumorseg.storage.layout import ALL_CASES
 def open_fold_data(request: TrainRequest, name: str, previous: OutOfFold | None) -> Data:
     """Fill the case store, and return the cases to train on and those that the fold holds out; `all` trains on every case used."""
     fields = {"roots": request.roots, "plan": request.plan, "dataset": request.dataset, "jobs": request.jobs}
-    stored = preprocess(PreprocessRequest(configurations=(name,), **fields))[name]
+    # The store compares each case when it is first read: nobody waits for all of them.
+    stored = preprocess(PreprocessRequest(configurations=(name,), has_comparison=False, **fields))[name]
     shown = None if previous is None else _keep_previous(request, name, stored, previous)
     if request.fold == ALL_CASES:
         return Data(CaseStore(stored.folder, stored.keys, shown), None)

@@ -56,6 +56,8 @@ class PreprocessRequest(Record):
     """Where the dataset is, if it moved."""
     jobs: int | None = None
     """Processes at most; one per core if None, and never more than memory holds."""
+    has_comparison: bool = True
+    """Whether all bytes of cases that are stored are compared with what was written; a training compares those that it reads."""
 
 
 class StoredCases(NamedTuple):
@@ -89,6 +91,19 @@ class Seen(NamedTuple):
     """Cases of which has been said what there is to say."""
 
 
+def _missing(dataset: Dataset, stored: StoredCases, *, in_full: bool) -> list[Case]:
+    """Return the cases that are not in the store as they were written, the largest first, and name those that are damaged."""
+    missing = []
+    for case in dataset.cases:
+        key = stored.keys[case.case_id]
+        if is_stored(stored.folder, key, in_full=in_full):
+            continue
+        if (stored.folder / key).is_dir():
+            logger.warning("case %s: %s is damaged, and made anew", case.case_id, stored.folder / key)
+        missing.append(case)
+    return largest_first(missing)
+
+
 @stop_on_signal()
 def preprocess(request: PreprocessRequest) -> dict[str, StoredCases]:
     """Preprocess every case that is not in the store yet.
@@ -118,7 +133,11 @@ def preprocess(request: PreprocessRequest) -> dict[str, StoredCases]:
         stored[name] = StoredCases(folder, keys)
         # Configurations that prepare cases alike share the stored ones.
         if not done.issuperset(keys.values()):
-            reported |= _fill(dataset, stored[name], preprocessing, jobs=request.jobs, seen=Seen(states, reported))
+            missing = _missing(dataset, stored[name], in_full=request.has_comparison)
+            seen = Seen(states, frozenset(reported))
+            tasks = _tasks(missing, stored[name], preprocessing, targets_of(dataset), seen)
+            fill_store(preprocess_case, tasks, missing, dataset, jobs=request.jobs)
+            reported |= {case.case_id for case in missing}
             done.update(keys.values())
     return stored
 
@@ -151,21 +170,13 @@ def case_keys(dataset: Dataset, hashes: Mapping[str, str], preprocessing: Prepro
     return keys
 
 
-def _fill(
-    dataset: Dataset, stored: StoredCases, preprocessing: Preprocessing, *, jobs: int | None, seen: Seen
-) -> set[str]:
-    """Return the ids of the cases that were missing, and so were read."""
-    targets = targets_of(dataset)
-    missing = largest_first(case for case in dataset.cases if not is_stored(stored.folder, stored.keys[case.case_id]))
-
-    def tasks() -> Iterator[tuple[str, PreprocessTask]]:
-        for case in missing:
-            key, states = stored.keys[case.case_id], seen.states[case.case_id]
-            is_reported = case.case_id in seen.reported
-            yield case.case_id, PreprocessTask(case, preprocessing, targets, stored.folder, key, states, is_reported)
-
-    fill_store(preprocess_case, tasks(), missing, dataset, jobs=jobs)
-    return {case.case_id for case in missing}
+def _tasks(
+    missing: Iterable[Case], stored: StoredCases, preprocessing: Preprocessing, targets: Targets, seen: Seen
+) -> Iterator[tuple[str, PreprocessTask]]:
+    for case in missing:
+        key, states = stored.keys[case.case_id], seen.states[case.case_id]
+        is_reported = case.case_id in seen.reported
+        yield case.case_id, PreprocessTask(case, preprocessing, targets, stored.folder, key, states, is_reported)
 
 
 def fill_store(

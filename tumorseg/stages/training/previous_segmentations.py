@@ -11,7 +11,7 @@ from tumorseg.schema.dataset import Case, Dataset
 from tumorseg.schema.targets import Targets, targets_of
 from tumorseg.stages.opening.reading import largest_first, read_case_image, read_previous
 from tumorseg.stages.training.preprocess import StoredCases, fill_store
-from tumorseg.storage.cases import previous_name, store_previous
+from tumorseg.storage.cases import is_previous_stored, previous_name, store_previous
 from tumorseg.storage.hashing import FileState, check_unchanged, hash_files
 
 
@@ -60,7 +60,7 @@ def keep_previous(
     hashes = hash_files(map(str, files.values()))
     names = {case_id: previous_name(hashes[str(files[case_id])].digest) for case_id in stored.keys}
     places = {case_id: stored.folder / stored.keys[case_id] / name for case_id, name in names.items()}
-    todo = largest_first(case for case in dataset.cases if not places[case.case_id].is_file())
+    todo = largest_first(case for case in dataset.cases if not is_previous_stored(places[case.case_id]))
     targets = targets_of(dataset)
 
     def tasks() -> Iterator[tuple[str, PreviousTask]]:

@@ -25,7 +25,7 @@ from tumorseg.stages.inference.predict_cases import Predicted, predict_cases
 from tumorseg.stages.inference.report_file import read_entries
 from tumorseg.stages.inference.trained_model import Model, WeightFiles, load_networks
 from tumorseg.stages.opening.fold_folders import fold_plan, read_run
-from tumorseg.storage.checkpoints import load_checkpoint
+from tumorseg.storage.checkpoints import load_network
 from tumorseg.storage.images import read_geometry
 from tumorseg.storage.layout import REPORT, FoldFolder
 from tumorseg.tuning.objectives import case_scores, metrics_of
@@ -100,8 +100,7 @@ def load_latest(folder: FoldFolder, device: str) -> Model:
 
 
 def _read_weights(path: Path, _network: nn.Module) -> Mapping[str, Tensor]:
-    weights: Mapping[str, Tensor] = load_checkpoint(path)["network"]
-    return weights
+    return load_network(path)
 
 
 def _check_predicted(predicted: Predicted, asked: Asked) -> None:

@@ -8,7 +8,6 @@ References:
 
 import logging
 import os
-import struct
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +18,8 @@ from typing import Any
 
 from tumorseg.errors import InputError
 from tumorseg.schema.dataset import Case, ImageFile
+from tumorseg.storage.damage import of_pydicom
+from tumorseg.storage.dicom.deflated import BoundedReader
 from tumorseg.storage.formats.detached import data_files
 from tumorseg.storage.formats.library_logs import warnings_lock
 from tumorseg.storage.formats.signatures import check_is_file
@@ -55,19 +56,6 @@ OTHER_ENDINGS = (
     ".ico", ".bmp", ".gif", ".svg", ".ttf", ".wav", ".mp4", ".avi", ".log", ".db", ".properties", ".lnk", ".url", ".manifest",
 )  # fmt: skip
 """How files are called that are never opened for it: those of viewers and their installers, and what lies beside data."""
-UNREADABLE = (
-    OSError,
-    EOFError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    NotImplementedError,
-    RecursionError,
-    UserWarning,
-    struct.error,
-)
-"""What pydicom raises, or warns of, for a file that is damaged, or breaks the standard."""
 
 
 def is_dicom_file(path: Path) -> bool:
@@ -93,10 +81,29 @@ def walk_files(folder: Path) -> Iterator[Path]:
 
 def _walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[Path]:
     for entry in _entries(folder, seen):
-        if entry.is_dir():
+        if _is_folder(entry):
             yield from _walk(entry.path, seen)
-        elif entry.is_file():
+        elif _is_file(entry) or _was_file(entry):
             yield Path(entry.path)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
+
+
+def _was_file(entry: os.DirEntry[str]) -> bool:
+    """Tell whether an entry that is neither file nor folder is a link that leads nowhere, and named like a slice: it must be missed."""
+    return entry.is_symlink() and entry.name.lower().endswith(BARE_ENDINGS)
 
 
 def _entries(folder: str, seen: set[tuple[int, int]]) -> list[os.DirEntry[str]]:
@@ -144,7 +151,7 @@ def reading(path: str) -> Iterator[None]:
     # An InputError is a ValueError, and would be wrapped in another below.
     except InputError:
         raise
-    except UNREADABLE as error:
+    except of_pydicom() as error:
         raise damaged(path, KIND, error) from None
 
 
@@ -179,7 +186,8 @@ def read_dataset(path: str, *, has_pixels: bool = True, tags: Sequence[str] | No
         raise InputError("is no DICOM file; expected one; remove it, or convert it", file=path)
     wanted = None if tags is None else list(tags)
     # `force` because old files have no preamble; the first bytes were looked at above.
-    dataset = pydicom.dcmread(path, stop_before_pixels=not has_pixels, specific_tags=wanted, force=True)
+    with BoundedReader(path) as file:
+        dataset = pydicom.dcmread(file, stop_before_pixels=not has_pixels, specific_tags=wanted, force=True)
     if "TransferSyntaxUID" not in dataset.file_meta:
         if "SOPClassUID" not in dataset:
             raise damaged(path, KIND, "the header ends early")
@@ -224,8 +232,8 @@ def _walk_by_level(folder: Path) -> Iterator[list[Path]]:
     waiting = deque([str(folder)])
     while waiting:
         entries = _entries(waiting.popleft(), seen)
-        waiting.extend(entry.path for entry in entries if entry.is_dir())
-        yield [Path(entry.path) for entry in entries if entry.is_file()]
+        waiting.extend(entry.path for entry in entries if _is_folder(entry))
+        yield [Path(entry.path) for entry in entries if _is_file(entry)]
 
 
 def common_folder(paths: Sequence[str]) -> str:

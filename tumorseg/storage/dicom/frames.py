@@ -6,6 +6,7 @@ References:
     DICOM PS3.3: C.7.6.2 (Image Plane), C.7.6.16 (Multi-frame Functional Groups), C.11.1 (Modality LUT).
 """
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from tumorseg.errors import InputError
 from tumorseg.storage.dicom.files import KIND
-from tumorseg.storage.dicom.pixels import num_frames
+from tumorseg.storage.dicom.pixels import check_claim, num_frames
 from tumorseg.storage.formats.stored import damaged
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
@@ -80,6 +81,7 @@ def frames_of(dataset: Any, path: str) -> list[Frame]:
         raise damaged(path, KIND, "its header ends early")
     if int(dataset.get("SamplesPerPixel") or 1) != 1:
         raise InputError("found a colour image, expected one of grey values; leave it out, or convert it", file=path)
+    check_claim(dataset, path, Path(path).stat().st_size)
     if "PerFrameFunctionalGroupsSequence" in dataset:
         shared = (dataset.get("SharedFunctionalGroupsSequence") or [{}])[0]
         groups = dataset.PerFrameFunctionalGroupsSequence

@@ -21,6 +21,7 @@ from tumorseg.storage.dicom.files import (
     walk_files,
 )
 from tumorseg.storage.file_warnings import warn
+from tumorseg.storage.formats.signatures import path_fault
 from tumorseg.storage.formats.stored import damaged
 
 logger = logging.getLogger(__name__)
@@ -108,8 +109,8 @@ def read_headers(path: Path) -> Iterator[Header]:
             noted = time.monotonic()
             logger.info("%s: %d files looked at, now in %s", path, number, file.parent)
         # What is left of a copy that failed may have been a slice, so it counts as a damaged file, not as none.
-        if file.name.lower().endswith(BARE_ENDINGS) and file.stat().st_size == 0:
-            warn(file, "is empty")
+        if file.name.lower().endswith(BARE_ENDINGS) and (fault := _loss(file)) is not None:
+            warn(file, fault)
             yield Header(str(file))
         elif is_dicom_file(file):
             try:
@@ -117,6 +118,12 @@ def read_headers(path: Path) -> Iterator[Header]:
             except InputError as error:
                 warn(file, error.text(file=str(file)))
                 yield Header(str(file))
+
+
+def _loss(file: Path) -> str | None:
+    """Return why nothing is left of a file, as of a link that leads nowhere; None where something is."""
+    fault = path_fault(str(file))
+    return "is empty" if fault is None and file.stat().st_size == 0 else fault
 
 
 def _text(dataset: Any, name: str) -> str:

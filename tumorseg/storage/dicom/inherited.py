@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from tumorseg.storage.dicom.files import UNREADABLE
+from tumorseg.storage.damage import of_pydicom
 from tumorseg.storage.file_warnings import warn
 
 PATIENT = (
@@ -121,7 +121,7 @@ def _element(header: Any, name: str) -> Any:
         for item in element.value if element.VR == "SQ" else ():
             deque(item.iterall(), maxlen=0)
         return element
-    except UNREADABLE:  # a missing one is a KeyError among them
+    except of_pydicom():  # a missing one is a KeyError among them
         return None
 
 

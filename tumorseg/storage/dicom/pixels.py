@@ -1,25 +1,35 @@
 """Stored pixels of a DICOM file, before any scaling.
 
 What is not compressed, or by run lengths, is read by pydicom. Everything else (JPEG, lossless or not, JPEG-LS, JPEG 2000) goes through
-the GDCM of SimpleITK, which has all of these codecs; it is handed a bare copy without header, so that it scales and turns nothing.
+the GDCM of SimpleITK, which has all of these codecs, in a process of its own; it is handed a bare copy without header, so that it scales and
+turns nothing.
 
 References:
     DICOM PS3.5, chapter 8: the encoding of pixels.
 """
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tumorseg.storage.dicom.decoder import Undecoded, decode
 from tumorseg.storage.dicom.files import KIND
 from tumorseg.storage.formats.stored import damaged
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 COPIED = ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData")
 """What a decoder needs to know of grey pixels."""
+
+MOST_PLANE_PIXELS = 1 << 28
+"""Of one plane; a detector of 16384 by 16384 has as many."""
+MOST_RLE = 64
+"""Bytes that a byte of run lengths stands for at most: two are up to 128 times one."""
+MOST_DEFLATED = 1032
+"""The same of a deflated file, says zlib's manual."""
+MOST_CODED = 1 << 16
+"""The same of other codes, of which the best make a plane of nothing but zeros some thousand times smaller."""
+RLE = "RLE Lossless"
 
 
 def num_frames(dataset: Any) -> int:
@@ -42,8 +52,9 @@ def read_frames(dataset: Any, path: str) -> NDArray[Any]:
     """
     if "PixelData" not in dataset:
         raise damaged(path, KIND, "the file ends before its pixels, or has none")
+    check_claim(dataset, path, len(dataset.PixelData or b""))
     syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax.is_encapsulated and syntax.name != "RLE Lossless":
+    if syntax.is_encapsulated and syntax.name != RLE:
         array = _decode_with_gdcm(dataset, path)
     else:
         array = _decode_with_pydicom(dataset)
@@ -51,6 +62,44 @@ def read_frames(dataset: Any, path: str) -> NDArray[Any]:
     if array.size != np.prod(shape):
         raise damaged(path, KIND, f"{array.size} pixels, {' x '.join(map(str, shape))} announced")
     return _without_unused_bits(array.reshape(shape), dataset)
+
+
+def check_claim(dataset: Any, path: str, num_bytes: int) -> None:
+    """Check that so many bytes can hold the grey pixels that a header announces, before memory is asked for.
+
+    To be called in `reading`.
+
+    Args:
+        dataset: the header.
+        path: for messages.
+        num_bytes: of the pixels as stored, or of the whole file.
+
+    Raises:
+        InputError: they cannot.
+    """
+    shape = (num_frames(dataset), int(dataset.Rows), int(dataset.Columns))
+    # By comparison, as a negative number of frames would be passed by a product.
+    if (
+        min(shape) < 1
+        or shape[1] * shape[2] > MOST_PLANE_PIXELS
+        or _announced_bytes(dataset) > _most(dataset, num_bytes)
+    ):
+        pixels = " x ".join(map(str, shape))
+        raise damaged(path, KIND, f"{pixels} pixels announced, {num_bytes} bytes are there")
+
+
+def _most(dataset: Any, num_bytes: int) -> int:
+    """Return how many bytes of pixels so many stored ones can become."""
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if syntax.is_encapsulated:
+        return (MOST_RLE if syntax.name == RLE else MOST_CODED) * num_bytes
+    return (MOST_DEFLATED if syntax.is_deflated else 1) * num_bytes
+
+
+def _announced_bytes(dataset: Any) -> int:
+    """Return how many bytes the pixels have once unpacked."""
+    bits = int(dataset.get("BitsAllocated") or 1)
+    return num_frames(dataset) * int(dataset.Rows) * int(dataset.Columns) * bits // 8
 
 
 def read_bits(dataset: Any, path: str, frame: int) -> NDArray[np.bool_]:
@@ -77,20 +126,10 @@ def _decode_with_pydicom(dataset: Any) -> NDArray[Any]:
 
 
 def _decode_with_gdcm(dataset: Any, path: str) -> NDArray[Any]:
-    import SimpleITK
-
-    with tempfile.TemporaryDirectory(prefix="tumorseg-") as folder:
-        copy = Path(folder) / "pixels.dcm"
-        _bare_copy(dataset).save_as(copy, enforce_file_format=True)
-        try:
-            reader: Any = SimpleITK.ImageFileReader()  # type: ignore[no-untyped-call]
-            reader.SetFileName(str(copy))
-            reader.SetImageIO("GDCMImageIO")
-            array: NDArray[Any] = SimpleITK.GetArrayFromImage(reader.Execute())
-        except RuntimeError:
-            syntax = dataset.file_meta.TransferSyntaxUID.name
-            raise damaged(path, KIND, f"its pixels, in {syntax}, cannot be decoded") from None
-    return array
+    try:
+        return decode(_bare_copy(dataset), _announced_bytes(dataset))
+    except Undecoded as error:
+        raise damaged(path, KIND, f"its pixels, in {dataset.file_meta.TransferSyntaxUID.name}, {error}") from None
 
 
 def _bare_copy(dataset: Any) -> Any:

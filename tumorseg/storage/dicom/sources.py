@@ -142,8 +142,9 @@ def _stated(headers: Mapping[str, Any], frame: Frame, group: str, name: str) -> 
 
 def _thickness(header: Any, stack: Stack) -> float:
     found = stated(header, stack.frames[0].number, "PixelMeasuresSequence", "SliceThickness")
-    # Some write it as negative, or as 0.
-    return abs(float(found or 0)) or float(np.linalg.norm(stack.affine[:3, 2]))
+    stated_mm = abs(float(found or 0))
+    # Some write it as negative, or as 0, or as no number.
+    return stated_mm if 0 < stated_mm < np.inf else float(np.linalg.norm(stack.affine[:3, 2]))
 
 
 def _common(where: str, planes: Sequence[Any], name: str) -> str:

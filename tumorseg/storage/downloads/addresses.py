@@ -35,12 +35,6 @@ def open_address(url: str, headers: Mapping[str, str], *, timeout_s: float) -> h
     return response
 
 
-def one_line(text: str) -> str:
-    """Return what a server said without what could disturb a terminal."""
-    plain = "".join(sign if sign.isprintable() else " " for sign in text)
-    return " ".join(plain.split())
-
-
 def _opener() -> urllib.request.OpenerDirector:
     """Return what opens http and https, and not file:, ftp: or data:."""
     # `build_opener` would add the handlers of file:, ftp: and data: unasked.
@@ -78,6 +72,6 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
         allowed = ("https",) if urlsplit(req.full_url).scheme == "https" else SCHEMES
         if urlsplit(newurl).scheme not in allowed:
             raise StorageError(
-                f"{req.full_url}: the server redirects to {one_line(newurl)}, expected {' or '.join(allowed)}; it was not followed"
+                f"{req.full_url}: the server redirects to {newurl}, expected {' or '.join(allowed)}; it was not followed"
             )
         return super().redirect_request(req, fp, code, msg, headers, newurl)

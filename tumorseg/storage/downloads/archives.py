@@ -13,12 +13,11 @@ from typing import NamedTuple
 
 from tumorseg.errors import InputError
 from tumorseg.storage.atomic import storage_error
+from tumorseg.storage.damage import TAR
 from tumorseg.storage.disk import WatchBytes, require_room
 from tumorseg.storage.layout import FetchFiles
 
 BLOCK_BYTES = 1 << 20
-UNREADABLE = (tarfile.TarError, OSError, EOFError, ValueError, OverflowError, RecursionError)
-"""What tarfile raises for damaged archives; for numbers in them the last two."""
 
 
 class Entry(NamedTuple):
@@ -132,7 +131,7 @@ def _unpack(archive: Path, files: FetchFiles, watch: WatchBytes) -> None:
     # An InputError is a ValueError, and would be taken for damage below.
     except InputError:
         raise
-    except UNREADABLE as error:
+    except TAR as error:
         raise InputError(f"{archive}: is no sound tar archive ({error}); get it anew; nothing was unpacked") from None
 
 

@@ -18,9 +18,10 @@ from tumorseg.schema.base import Record
 from tumorseg.schema.quantities import bytes_text
 from tumorseg.storage.atomic import ADVICE, storage_error
 from tumorseg.storage.disk import WatchBytes, require_room
-from tumorseg.storage.downloads.addresses import one_line, open_address
+from tumorseg.storage.downloads.addresses import open_address
 from tumorseg.storage.json_files import read_record, write_record
 from tumorseg.storage.layout import FetchFiles
+from tumorseg.workers.outcomes import one_line
 
 READ_TIMEOUT_S = 60.0
 """Longest silence of a server."""

@@ -7,7 +7,7 @@ References:
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 
 from tumorseg.errors import InputError
@@ -21,7 +21,7 @@ LOCAL = "local"
 NUMBERED = re.compile(r"[^%]*%0?\d{0,2}[di][^%]*")
 """A pattern of file names with one number in it."""
 # A slip in a pattern's last number must not fill memory with names.
-MOST_FILES = 100_000
+MOST_FILES = 10_000
 
 
 def data_files(path: str) -> list[str]:
@@ -38,7 +38,9 @@ def data_files(path: str) -> list[str]:
         return []
     for name in names:
         if not name or Path(name).is_absolute() or ".." in Path(name).parts or "\\" in name:
-            raise InputError(f"found the data file {name!r}, expected one beside the header; move it there", file=path)
+            raise InputError(
+                f"found the data file {name[:80]!r}, expected one beside the header; move it there", file=path
+            )
     return [str(Path(path).parent / name) for name in names]
 
 
@@ -53,12 +55,22 @@ def _names(path: str) -> Iterator[str]:
         if not words or words[0].lower() == LOCAL:
             return
         if words[0].upper() == "LIST":
-            yield from takewhile(bool, lines)
+            yield from _listed(path, lines)
         elif "%" in words[0] and len(words) >= 3:
             yield from _numbered(path, words)
         else:
             yield value.strip()
         return
+
+
+def _listed(path: str, lines: Iterator[str]) -> list[str]:
+    """Return the names that follow, up to the end of the header."""
+    names = list(islice(takewhile(bool, lines), MOST_FILES + 1))
+    # Of none the header's own file would be taken for the data.
+    if not 0 < len(names) <= MOST_FILES:
+        found = "no data file" if not names else f"more than {MOST_FILES} data files"
+        raise InputError(f"found {found} in its LIST, expected a name a line; mend the header", file=path)
+    return names
 
 
 def _numbered(path: str, words: Sequence[str]) -> list[str]:

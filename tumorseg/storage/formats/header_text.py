@@ -1,5 +1,6 @@
 """The text at the head of NRRD and MetaImage files, and the numbers and units in it."""
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -7,6 +8,8 @@ from tumorseg.errors import InputError
 
 # Voxels without a line end must not be read whole in search of one.
 MOST_HEADER_BYTES = 1 << 24
+LARGEST = 2**62
+"""Integer that a header may hold; positions in files, too, have 64 bits."""
 MILLIMETRES = {
     "": 1.0,
     "?": 1.0,
@@ -64,18 +67,25 @@ def integers(path: str, key: str, text: str, count: int | None = None) -> list[i
         found = [int(word) for word in text.split()]
     except ValueError:
         found = []
-    if not found or count not in (None, len(found)):
+    if not found or count not in (None, len(found)) or max(map(abs, found)) > LARGEST:
         raise InputError(
             f"found {key} {text[:60]!r}, expected {count or 'one or more'} integers; mend the header", file=path
         )
     return found
 
 
-def numbers(path: str, key: str, text: str, count: int) -> list[float]:
-    """Return the numbers of a header's field.
+def numbers(path: str, key: str, text: str, count: int, *, may_be_nan: bool = False) -> list[float]:
+    """Return the finite numbers of a header's field.
+
+    Args:
+        path: of the file.
+        key: of the field, for messages.
+        text: its value.
+        count: of the numbers.
+        may_be_nan: whether NaN stands for what is not stated.
 
     Raises:
-        InputError: they are none, or not so many.
+        InputError: they are none, or not so many, or not finite.
     """
     try:
         found = [float(word) for word in text.replace(",", " ").split()]
@@ -83,6 +93,9 @@ def numbers(path: str, key: str, text: str, count: int) -> list[float]:
         found = []
     if len(found) != count:
         raise InputError(f"found {key} {text[:60]!r}, expected {count} numbers; mend the header", file=path)
+    if not all(math.isfinite(number) or (may_be_nan and math.isnan(number)) for number in found):
+        fault = f"found {key} {text[:60]!r}, expected {count} finite numbers; mend the header"
+        raise InputError(fault, file=path, kind="bad_affine")
     return found
 
 

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tumorseg.errors import InputError
+from tumorseg.storage.damage import TEXT_HEADERS
 from tumorseg.storage.formats.assumed import Doubt, laid_out
 from tumorseg.storage.formats.detached import data_files
 from tumorseg.storage.formats.header_text import header_lines, integers, millimetres, numbers
-from tumorseg.storage.formats.packed import UNREADABLE, Packing, read_values
+from tumorseg.storage.formats.packed import Packing, check_claim, read_values
 from tumorseg.storage.formats.stored import Geometry, Stored, check_affine, check_shape, damaged
 from tumorseg.types import Affine
 
@@ -82,6 +83,7 @@ def open_metaimage(path: str, assumed_orientation: str | None = None) -> Stored:
     affine = laid_out(check_affine(path, affine), doubt, (z, y, x), assumed_orientation)
     geometry = Geometry((z, y, x), affine, header.num_channels, doubt is None)
     packing, places = _packing(header), _places(header)
+    check_claim(path, places, packing, count=math.prod(header.size) * header.num_channels, kind=KIND)
     return Stored(path, geometry, (1.0, 0.0), lambda indices: _read_volumes(header, packing, places, indices), doubt)
 
 
@@ -98,19 +100,19 @@ def _read_header(path: str) -> MetaHeader:
             fields[field[1]], end = field[2], position
             if field[1] == LAST_KEY:
                 break
-    except UNREADABLE as error:
+    except TEXT_HEADERS as error:
         raise damaged(path, KIND, error) from None
     if (kind := fields.get("ObjectType", IMAGE)) != IMAGE:
         raise InputError(f"found the ObjectType {kind[:40]!r}, expected {IMAGE}; convert it", file=path)
     if LAST_KEY not in fields:
         raise damaged(path, KIND, f"its header does not end with {LAST_KEY}")
     count = integers(path, "NDims", fields.get("NDims", ""), 1)[0]
-    size = integers(path, "DimSize", fields.get("DimSize", ""), count if count > 0 else None)
-    check_shape(path, size)
     if not 2 <= count <= 3:
         raise InputError(
             f"found {count} axes, expected 2 or 3, channels as components of a voxel; split the file", file=path
         )
+    size = integers(path, "DimSize", fields.get("DimSize", ""), count)
+    check_shape(path, size)
     num_channels = integers(path, "ElementNumberOfChannels", fields.get("ElementNumberOfChannels", "1"), 1)[0]
     if num_channels < 1:
         raise InputError(

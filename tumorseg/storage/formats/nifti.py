@@ -7,22 +7,22 @@ the checksum.
 
 import math
 import sys
-import zlib
 from collections.abc import Sequence
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from isal import igzip
-from isal.igzip_lib import IsalError
 from numpy.typing import DTypeLike, NDArray
 
 from tumorseg.errors import InputError
 from tumorseg.ops.integrity import axis_code
+from tumorseg.storage.damage import of_nibabel
 from tumorseg.storage.formats.assumed import Doubt, laid_out
 from tumorseg.storage.formats.library_logs import listening_logger, remark
+from tumorseg.storage.formats.packed import read_surplus
 from tumorseg.storage.formats.stored import NIFTI_ENDINGS, Geometry, Stored, check_affine, check_shape, damaged
 from tumorseg.types import Affine, Shape
 
@@ -31,7 +31,6 @@ if is_spared := "pydicom" not in sys.modules:
     sys.modules["pydicom"] = None  # type: ignore[assignment]
 try:
     import nibabel
-    from nibabel.spatialimages import HeaderDataError
 finally:
     if is_spared:
         del sys.modules["pydicom"]
@@ -41,15 +40,6 @@ MILLIMETRES = {1: 1000.0, 3: 0.001}
 """What a header's code of the unit of length (metre, micron) is in mm; mm, unknown and senseless codes are mm."""
 MOST_SHEARED = 1e-3
 """How far the qform, which knows rotations only, may be from the affine; else only the sform is written."""
-UNREADABLE: tuple[type[Exception], ...] = (
-    OSError,
-    EOFError,
-    zlib.error,
-    cast("type[Exception]", IsalError),  # its stub calls the class an instance
-    HeaderDataError,
-)
-"""What nibabel and gzip raise for a damaged file."""
-UNREADABLE_HEADER: tuple[type[Exception], ...] = (*UNREADABLE, ValueError, OverflowError)
 GRID_FIELDS = (
     "qform_code",
     "quatern_b",
@@ -215,18 +205,30 @@ def load_header(path: str) -> Header:
         mended["pixdim"][1:4] = np.abs(raw["pixdim"][1:4])
         mended.check_fix(logger=logger)
         slope, intercept = mended.get_slope_inter()
-    except UNREADABLE_HEADER as error:
+        offset = max(int(mended.get_data_offset()), raw.single_vox_offset)  # 0 means that nothing lies between
+    # An InputError is a ValueError, and would be wrapped in another below.
+    except InputError:
+        raise
+    except of_nibabel() as error:
         raise damaged(path, KIND, error) from None
     # nibabel says None where the header scales nothing.
     slope = 1.0 if slope is None else slope
     intercept = 0.0 if intercept is None else intercept
-    offset = max(int(mended.get_data_offset()), raw.single_vox_offset)  # 0 means that nothing lies between
     mended.set_data_offset(0)
     mended.set_slope_inter(None, None)
     check_shape(path, mended.get_data_shape())
     if mended.get_data_dtype().kind not in "biuf":
         raise InputError(f"found voxels of type {mended.get_value_label('datatype')}, expected real numbers", file=path)
+    _check_claim(path, mended, offset)
     return Header(mended, offset, (slope, intercept), raw, (remark("nibabel", said),) if said else ())
+
+
+def _check_claim(path: str, mended: Any, offset: int) -> None:
+    """Refuse more voxels than the file can hold, before memory is asked for: a damaged header may announce terabytes."""
+    held = Path(path).stat().st_size * (MOST_COMPRESSION if path.lower().endswith("gz") else 1)
+    announced = mended.get_data_dtype().itemsize * math.prod(map(int, mended.get_data_shape()))
+    if offset + announced > held:
+        raise damaged(path, KIND, f"{announced} bytes of voxels announced, the file is too short")
 
 
 def _read_header(path: str) -> Any:
@@ -300,20 +302,14 @@ def _read_volumes(path: str, header: Header, indices: Sequence[int]) -> list[NDA
     """Return volumes (Z, Y, X) as stored. The file is read to its end, so that damage shows."""
     shape, dtype = shape_of(header.mended), header.mended.get_data_dtype()
     num_bytes = dtype.itemsize * math.prod(shape)
-    # Before memory is asked for: a damaged header may announce terabytes.
-    held = Path(path).stat().st_size * (MOST_COMPRESSION if path.lower().endswith("gz") else 1)
-    announced = num_bytes * math.prod(header.mended.get_data_shape()[3:])
-    if announced > held:
-        raise damaged(path, KIND, f"{announced} bytes of voxels announced, the file is too short")
     arrays = []
     try:
         with _open(path) as stream:
             for index in indices:
                 stream.seek(header.offset + index * num_bytes)
                 arrays.append(_read_array(stream, num_bytes).view(dtype).reshape(shape))
-            while stream.read(1 << 20):
-                pass
-    except UNREADABLE_HEADER as error:
+            read_surplus(stream)
+    except of_nibabel() as error:
         raise damaged(path, KIND, error) from None
     return arrays
 

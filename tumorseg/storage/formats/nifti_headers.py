@@ -9,7 +9,8 @@ import numpy as np
 
 from tumorseg.ops.geometry import grid_mismatch_mm
 from tumorseg.storage import atomic
-from tumorseg.storage.formats.nifti import GRID_FIELDS, KIND, UNREADABLE, load_header, shape_of, unit_of
+from tumorseg.storage.damage import of_nibabel
+from tumorseg.storage.formats.nifti import GRID_FIELDS, KIND, load_header, shape_of, unit_of
 from tumorseg.storage.formats.stored import damaged
 from tumorseg.types import Affine
 
@@ -110,7 +111,7 @@ def _read(path: str) -> bytes:
     try:
         data = Path(path).read_bytes()
         return gzip.decompress(data) if path.lower().endswith("gz") else data
-    except UNREADABLE as error:
+    except of_nibabel() as error:
         raise damaged(path, KIND, error) from None
 
 

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tumorseg.errors import InputError
+from tumorseg.storage.damage import TEXT_HEADERS
 from tumorseg.storage.formats.assumed import laid_out
 from tumorseg.storage.formats.detached import data_files
 from tumorseg.storage.formats.header_text import integers
 from tumorseg.storage.formats.nrrd_headers import MAGIC, NrrdAxes, NrrdHeader, affine_of, axes_of, read_header
-from tumorseg.storage.formats.packed import UNREADABLE, Packing, read_values
+from tumorseg.storage.formats.packed import Packing, check_claim, read_values
 from tumorseg.storage.formats.stored import Geometry, Stored, check_affine, damaged
 
 KIND = "NRRD"
@@ -62,7 +63,7 @@ def open_nrrd(path: str, assumed_orientation: str | None = None) -> Stored:
     """
     try:
         header = read_header(path)
-    except UNREADABLE as error:
+    except TEXT_HEADERS as error:
         # An InputError is a ValueError, so it is caught here as well.
         if isinstance(error, InputError):
             raise
@@ -75,6 +76,7 @@ def open_nrrd(path: str, assumed_orientation: str | None = None) -> Stored:
     num_volumes = 1 if axes.channels is None else header.sizes[axes.channels]
     packing, files = _packing(header), data_files(path)
     places = [(file, 0) for file in files] or [(path, header.end)]
+    check_claim(path, places, packing, count=math.prod(header.sizes), kind=KIND)
     geometry = Geometry((z, y, x), affine, num_volumes, doubt is None)
     return Stored(
         path, geometry, (1.0, 0.0), lambda indices: _read_volumes(header, axes, packing, places, indices), doubt

@@ -35,6 +35,8 @@ TIMED = ("-time", "-t")
 TIMED_SHORT = ("rast", "last", "lpst")
 DOMAIN_KINDS = ("domain", "space", "time", "none", "???")
 """Kinds of axes along which voxels follow each other; along others lie the numbers of a voxel."""
+MOST_AXES = 16
+"""That the format knows."""
 VECTOR = re.compile(r"\([^)]*\)|none")
 SEPARATOR = re.compile(r":=|:\s")
 """What ends the key of a pair of free text, or the name of a field; either may contain a colon."""
@@ -90,6 +92,8 @@ def read_header(path: str) -> NrrdHeader:
                 )
             fields[key] = value.strip()
     count = integers(path, "dimension", fields.get("dimension", ""), 1)[0]
+    if not 1 <= count <= MOST_AXES:
+        raise InputError(f"found {count} axes, expected 2 to 4; split the file, or mend the header", file=path)
     sizes = integers(path, "sizes", fields.get("sizes", ""), count)
     if min(sizes) < 1:
         raise InputError(
@@ -238,7 +242,9 @@ def _units(header: NrrdHeader, axes: Sequence[int]) -> list[str]:
 def _per_axis(header: NrrdHeader, name: str) -> list[float]:
     """Return a number for each axis; NaN where none is stated."""
     text = header.fields.get(name)
-    return [math.nan] * len(header.sizes) if text is None else numbers(header.path, name, text, len(header.sizes))
+    if text is None:
+        return [math.nan] * len(header.sizes)
+    return numbers(header.path, name, text, len(header.sizes), may_be_nan=True)
 
 
 def _complete(columns: Affine, origin: Affine) -> Affine:

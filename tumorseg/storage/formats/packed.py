@@ -9,29 +9,24 @@ import re
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from isal import igzip
-from isal.igzip_lib import IsalError
 from numpy.typing import NDArray
 
 from tumorseg.errors import InputError
+from tumorseg.storage.damage import TEXT_HEADERS
 from tumorseg.storage.formats.signatures import path_fault
 from tumorseg.storage.formats.stored import damaged
 
-UNREADABLE: tuple[type[Exception], ...] = (
-    OSError,
-    EOFError,
-    ValueError,
-    OverflowError,
-    zlib.error,
-    cast("type[Exception]", IsalError),  # its stub calls the class an instance
-)
-"""What Python raises for damaged data."""
 SEPARATORS = re.compile(rb"[\s,]+")
 MOST_PACKED = {"raw": 1.0, "gzip": 1032.0, "zlib": 1032.0, "bzip2": 1e6, "hex": 0.5}
 """Bytes that one byte of a file can hold at most, by encoding."""
+MOST_SURPLUS = 1 << 26
+"""Bytes behind the voxels, where no header announces any; a kilobyte of a packed file may become a megabyte."""
+MOST_DIGITS = 1100
+"""Of a number as text; float64 has up to 1074 behind its point."""
 ZLIB_OR_GZIP = 47
 """Window bits that tell zlib to find out which of the two it is."""
 
@@ -78,21 +73,49 @@ def read_values(
             raise InputError(f"its data file {Path(file).name}: {fault}", file=path)
         try:
             parts.append(_read_share(file, start, packing, share))
-        except UNREADABLE as error:
+        except TEXT_HEADERS as error:
             raise damaged(path, kind, error) from None
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
+def check_claim(path: str, places: Sequence[tuple[str, int]], packing: Packing, *, count: int, kind: str) -> None:
+    """Check that data files can hold what a header announces, before memory is asked for; those that are missing are told when they are read.
+
+    Args:
+        path: the header's file, which errors name.
+        places: as for `read_values`.
+        packing: as for `read_values`.
+        count: of the voxels' numbers.
+        kind: what the format is called.
+
+    Raises:
+        InputError: they cannot.
+    """
+    for file, _ in places:
+        try:
+            _check_claim(file, packing, count // len(places))
+        except FileNotFoundError:
+            continue
+        except TEXT_HEADERS as error:
+            raise damaged(path, kind, error) from None
+
+
+def _check_claim(file: str, packing: Packing, count: int) -> None:
+    num_bytes = max(packing.byte_skip, 0) + count * packing.dtype.itemsize
+    held = Path(file).stat().st_size
+    # as text a number takes a byte at least
+    if (count if packing.encoding == "ascii" else num_bytes) > held * MOST_PACKED.get(packing.encoding, 1.0):
+        raise EOFError(f"{count * packing.dtype.itemsize} bytes of voxels announced, the file is too short")
+
+
 def _read_share(file: str, start: int, packing: Packing, count: int) -> NDArray[Any]:
     num_bytes = count * packing.dtype.itemsize
-    held = Path(file).stat().st_size
-    # without this, a damaged size would ask for more memory than there is; as text a number takes a byte at least
-    if (count if packing.encoding == "ascii" else num_bytes) > held * MOST_PACKED.get(packing.encoding, 1.0):
-        raise EOFError(f"{num_bytes} bytes of voxels announced, the file is too short")
+    _check_claim(file, packing, count)
     with Path(file).open("rb") as stream:
         stream.seek(start)
         for _ in range(packing.line_skip):
-            stream.readline()
+            if not stream.readline():  # or lines by the quintillion would be skipped one by one
+                break
         if packing.encoding == "ascii":
             return _numbers(stream.read(), packing.dtype, count)
         data = _read_bytes(stream, packing, num_bytes)
@@ -119,9 +142,21 @@ def _read_bytes(stream: BinaryIO, packing: Packing, num_bytes: int) -> bytes:
     unpacked: Any = bz2.BZ2File(stream) if packing.encoding == "bzip2" else igzip.GzipFile(fileobj=stream)  # type: ignore[no-untyped-call]
     with unpacked:
         data: bytes = unpacked.read(skip + num_bytes)[skip:]
-        while unpacked.read(1 << 20):  # only at its end stands the checksum
-            pass
+        read_surplus(unpacked)
     return data
+
+
+def read_surplus(stream: Any) -> None:
+    """Read what comes behind the voxels of a packed file: only at its end stands the checksum.
+
+    Raises:
+        EOFError: that is more than a few bytes that some program left there.
+    """
+    count = 0
+    while block := stream.read(1 << 20):
+        count += len(block)
+        if count > MOST_SURPLUS:
+            raise EOFError(f"more than {MOST_SURPLUS} bytes come behind its voxels")
 
 
 def _inflate(data: bytes, num_bytes: int) -> bytes:
@@ -139,7 +174,10 @@ def _inflate(data: bytes, num_bytes: int) -> bytes:
 
 
 def _numbers(text: bytes, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
-    words = SEPARATORS.split(text.strip())[:count]
+    words = SEPARATORS.split(text.strip(), count)[:count]
     if len(words) < count:
         raise EOFError(f"the file ends after {len(words)} of {count} numbers")
+    # numpy gives each as much room as the longest takes
+    if max(map(len, words)) > MOST_DIGITS:
+        raise ValueError(f"a number of more than {MOST_DIGITS} digits")
     return np.array(words).astype(dtype)

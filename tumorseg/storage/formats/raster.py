@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tumorseg.errors import InputError
+from tumorseg.storage.damage import of_pillow
 from tumorseg.storage.formats.library_logs import divert, hearing_library, muting_libtiff, remark
 from tumorseg.storage.formats.stored import Geometry, Stored, damaged
 
@@ -100,7 +101,7 @@ def _opened(path: str) -> Iterator[tuple[Any, list[str]]]:
         raise InputError(
             f"found more than {most} pixels; expected fewer; cut the picture into parts", file=path
         ) from None
-    except (OSError, ValueError, TypeError, SyntaxError, EOFError) as error:
+    except of_pillow() as error:
         raise damaged(path, KIND, error) from None
 
 
