@@ -107,7 +107,7 @@ def configuration_of(num_axes=3, edge=8, features=(4, 6), targets=CLASSES, trans
 
 
 def training_of(epochs=2, iterations_per_epoch=3, **changes):
-    fields = {"validation_iterations": 2, "precision": Precisions(cuda="fp32")} | changes
+    fields = {"validation_iterations": 2, "precision": Precisions(cpu="fp32", cuda="fp32")} | changes
     return Training(epochs=epochs, iterations_per_epoch=iterations_per_epoch, **fields)
 
 

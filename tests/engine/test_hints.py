@@ -21,6 +21,8 @@ from tumorseg.engine.distillation import Teacher, Teaching
 from tumorseg.engine.feed import Data
 from tumorseg.engine.hints import Hints, Tap
 from tumorseg.engine.learner import Inputs
+from tumorseg.engine.loop import _follow_first
+from tumorseg.engine.ranks import Ranks
 from tumorseg.errors import PlanError
 from tumorseg.schema.distillation import Distillation
 from tumorseg.schema.optimizers import AdamW, Sgd
@@ -90,6 +92,39 @@ def test_a_training_with_hints_goes_on_bit_for_bit():
     whole, second = gone_on(fit, after=3)
     ways = [one.learner.teaching.hints.way.weight for one in (whole, second)]
     assert torch.equal(*ways)
+
+
+def test_a_try_that_failed_and_held_out_patches_leave_no_features():
+    fit = fit_of(training=training_of(iterations_per_epoch=2), data=Data(cases_of(2), cases_of(1)))
+    learner = taught(fit.learner, teacher_of(5))
+    taps = learner.teaching.hints._student, learner.teaching.hints._teacher
+    forward, held = learner.network.forward, []
+
+    def failing(images):
+        held.append(taps[0]._taken)
+        found = forward(images)
+        if len(held) == 1:
+            raise torch.OutOfMemoryError
+        return found
+
+    learner.network.forward = failing
+    learner.step(Inputs(*batch_of()), 0)
+    assert len(held) > 2
+    assert held[:2] == [None, None]
+    learner.network.forward = forward
+    assert fit.run()
+    assert [tap._taken for tap in taps] == [None, None]
+
+
+def test_processes_that_train_together_have_the_same_way():
+    class Following(Ranks):
+        def follow_first(self, tensors):
+            self.followed = {id(tensor) for tensor in tensors}
+
+    learner = taught(learner_of(), teacher_of(5))
+    learner.ranks = Following()
+    _follow_first(learner)
+    assert id(learner.teaching.hints.way.weight) in learner.ranks.followed
 
 
 def test_what_taps_a_network_goes_when_it_is_let_go():

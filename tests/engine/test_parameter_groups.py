@@ -9,6 +9,8 @@ from tests.networks.transfer.nets import net
 from tumorseg.engine.observers import Observer
 from tumorseg.engine.parameter_groups import Freezing, parameter_groups
 from tumorseg.errors import PlanError
+from tumorseg.networks.registry import build_network
+from tumorseg.schema.networks import PlainUNet
 from tumorseg.schema.optimizers import AdamW, Sgd
 from tumorseg.schema.training import FineTuning
 
@@ -80,6 +82,22 @@ def test_a_frozen_part_stays_while_the_rest_learns():
     moved = {name for name, one in network.named_parameters() if not torch.equal(one, before[name])}
     assert {name for name in before if name.startswith("stages.1.")}.isdisjoint(moved)
     assert {"stem.0.weight", "stages.2.0.first.0.weight", "heads.0.weight"} <= moved
+
+
+@pytest.mark.parametrize(("iteration", "is_frozen"), [(0, True), (5, False)])
+def test_a_frozen_part_keeps_its_running_statistics(iteration, is_frozen):
+    pairs = {"strides": ((1, 1), (2, 2)), "kernel_sizes": ((3, 3),) * 2}
+    spec = PlainUNet(
+        features_per_stage=(4, 8), **pairs, convs_per_stage=(1, 1), decoder_convs_per_stage=(1,), norm="batch"
+    )
+    network = build_network(spec, num_channels=1, num_outputs=2)
+    before = {name: one.clone() for name, one in network.named_buffers()}
+    network.train()
+    Freezing(network, FineTuning(freeze=("encoder",), freeze_fraction=0.5), 10).apply(iteration)
+    network(torch.randn(2, 1, 8, 8) + 3)
+    still = {name.split(".")[0] for name, one in network.named_buffers() if torch.equal(one, before[name])}
+    assert still == ({"stages"} if is_frozen else set())
+    assert "decoder" in {name.split(".")[0] for name in before}
 
 
 def test_a_plan_that_leaves_nothing_to_train_is_refused():

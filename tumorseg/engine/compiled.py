@@ -45,7 +45,9 @@ def compiled_pass(network: nn.Module, target: CompiledFor) -> Pass:
     with warnings.catch_warnings():
         # Of torch's own deprecated parts, of which a user cannot make anything.
         warnings.simplefilter("ignore")
-        run = partial(_run, torch.compile(network), target)
+        # A second network's shape is none to prepare for: code for any would be slower, and torch warns while it makes it.
+        is_dynamic = False if target.device.type == "cpu" else None
+        run = partial(_run, torch.compile(network, dynamic=is_dynamic), target)
         try:
             # Now rather than with the first tile, so that no case fails of the compiler or takes its time.
             run(torch.zeros(1, *target.shape, device=target.device))

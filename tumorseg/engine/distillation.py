@@ -114,6 +114,11 @@ class Teaching:
         """Return the first of those that look at patches; None if there is none."""
         return self._teachers[0][0] if self._teachers else None
 
+    def forget(self) -> None:
+        """Let go of what passes have left that came to no end, or that were no steps."""
+        if self.hints is not None:
+            self.hints.forget()
+
     def with_features(self, outputs: Outputs) -> Outputs:
         """Return what a student's network gave, its features last where there are hints: they have gradients as logits do."""
         return outputs if self.hints is None else [*listed(outputs), self.hints.student_features()]

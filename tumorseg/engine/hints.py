@@ -54,6 +54,10 @@ class Tap:
     def _take(self, features: Tensor) -> None:
         self._taken = features
 
+    def forget(self) -> None:
+        """Let go of the features of a run that nobody has asked for, and of the graph behind them."""
+        self._taken = None
+
     def features(self) -> Tensor:
         """Return the features (B, C, *patch) of the latest run, once."""
         taken, self._taken = self._taken, None
@@ -112,6 +116,11 @@ class Hints:
             torch.manual_seed(seed)
             way = kind(self._student.num_channels, self._teacher.num_channels, kernel_size=1, bias=False)
         self.way = way.to(probes[0].device)
+
+    def forget(self) -> None:
+        """Let go of the features of runs that came to no end, or that were no steps."""
+        self._student.forget()
+        self._teacher.forget()
 
     def student_features(self) -> Tensor:
         """Return the student's features (B, C, *patch) of its latest run."""

@@ -231,6 +231,9 @@ def _passed(learner: Learner, inputs: Inputs, iteration: int) -> LossValue:
     """Do the passes of a step in as few parts as fit the memory; return its loss, detached."""
 
     def attempt(meeting: Meeting) -> Passed:
+        # Or the graph of a try that memory was too little for would lie beside the next one's.
+        if learner.teaching is not None:
+            learner.teaching.forget()
         learner.optimisation.begin_step(iteration)
         return _backward(learner, inputs, meeting)
 

@@ -213,5 +213,7 @@ def _places(fit: Fit) -> Iterator[Place]:
 def _follow_first(learner: Learner) -> None:
     """Have all processes go on with what the first one has."""
     # Rounding that differs by processor would drive the processes apart, if nobody called them together.
-    kept = dict.fromkeys((learner.network, learner.predictor, learner.loss.weighting))
+    hints = None if learner.teaching is None else learner.teaching.hints
+    ways = () if hints is None else (hints.way,)
+    kept = dict.fromkeys((learner.network, learner.predictor, learner.loss.weighting, *ways))
     learner.ranks.follow_first(chain.from_iterable((*one.parameters(), *one.buffers()) for one in kept))

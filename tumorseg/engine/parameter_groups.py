@@ -1,5 +1,6 @@
 """Which parameters of a network share a learning rate and a weight decay, and which are frozen for now."""
 
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from torch import nn
@@ -63,6 +64,7 @@ class Freezing:
         """
         frozen = set() if fine_tuning is None else names_in(network, fine_tuning.freeze)
         self._parameters = [parameter for name, parameter in network.named_parameters() if name in frozen]
+        self._norms = list(_running_norms(network, frozen))
         if self._parameters and len(self._parameters) == len(list(network.parameters())):
             raise PlanError(
                 "training.fine_tuning.freeze names the whole network; leave a part to be trained, such as heads"
@@ -77,7 +79,22 @@ class Freezing:
         return self._until if self._parameters and self._until is not None else 0
 
     def apply(self, iteration: int) -> None:
-        """Let a step have gradients of those parameters only that it may move."""
+        """Let a step move those parameters and running statistics only that it may move; the network is in training mode."""
         is_trained = self._until is not None and iteration >= self._until
         for parameter in self._parameters:
             parameter.requires_grad_(is_trained)
+        for norm in self._norms:
+            norm.train(is_trained)
+
+
+def _running_norms(network: nn.Module, frozen: Collection[str]) -> Iterator[nn.Module]:
+    """Yield the norms of frozen parts that go by running statistics, which every pass in training mode would move."""
+    still = {id(parameter) for name, parameter in network.named_parameters() if name in frozen}
+    for name, module in network.named_modules():
+        if getattr(module, "running_mean", None) is None:
+            continue
+        # One without weights of its own belongs to the layers beside it.
+        owner = module if list(module.parameters()) else network.get_submodule(name.rpartition(".")[0])
+        own = [id(parameter) for parameter in owner.parameters()]
+        if own and still.issuperset(own):
+            yield module

@@ -49,6 +49,8 @@ def validate(learner: Learner, batches: Iterable[FeedBatch] | None, *, iteration
             pooled.add(logits, inputs.segmentations)
         # The device is waited for after all batches, not at each.
         losses = torch.stack(totals).tolist()
+    if learner.teaching is not None:
+        learner.teaching.forget()
     finite = [loss for loss in losses if math.isfinite(loss)]
     if not finite:
         raise TrainingError(

@@ -71,6 +71,8 @@ class Machine(NamedTuple):
     """Times a training step on the CPU, for plans that are to be trained there."""
     counter: MemoryCounter | None = None
     """Remembers what it counted; a new one if None."""
+    has_bf16: bool = False
+    """Whether the CPU computes in bf16."""
 
 
 def check_plan_name(name: str) -> None:

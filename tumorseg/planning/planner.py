@@ -15,7 +15,7 @@ from tumorseg.planning.choices.dataset import UserSelection, choose_dataset
 from tumorseg.planning.choices.fixed import FIXED_REASONS, ORIENTATION_REASON
 from tumorseg.planning.choices.mirroring import choose_mirroring
 from tumorseg.planning.choices.normalization import choose_normalizations
-from tumorseg.planning.choices.training import choose_training
+from tumorseg.planning.choices.training import choose_training, on_processor
 from tumorseg.planning.decided import Decided
 from tumorseg.planning.evidence.certainty import check_learnable, judge_labels, many_labels
 from tumorseg.planning.evidence.images import image_warnings
@@ -88,8 +88,10 @@ class _Found(NamedTuple):
     configurations: dict[str, Planned]
     preset: Preset
     """Limited to what a CPU can train, where one is to."""
-    step_s: float | None
+    step_s: float | None = None
     """Seconds of a training step timed on that CPU; None for GPUs."""
+    has_bf16: bool | None = None
+    """Whether that CPU computes in bf16; None for GPUs."""
 
 
 def make_plan(fingerprint: Fingerprint, name: str, options: PlanOptions, machine: Machine | None = None) -> PlanResult:
@@ -184,10 +186,13 @@ def _search(choices: _Choices, options: PlanOptions, machine: Machine) -> _Found
         counter=machine.counter or MemoryCounter(),
     )
     if options.device is None:
-        return _Found(_plan_configurations(brief), preset, None)
-    on_cpu = brief._replace(setting=brief.setting._replace(precision=preset.training.precision.cpu))
+        return _Found(_plan_configurations(brief), preset)
+    preset = preset.changed(training=on_processor(preset.training, has_bf16=machine.has_bf16))
+    setting = brief.setting._replace(precision=preset.training.precision.cpu)
+    on_cpu = brief._replace(preset=preset, setting=setting)
     paced = _pace(on_cpu, machine)
-    return _Found(_plan_configurations(on_cpu._replace(preset=paced.preset, limits="CPU")), paced.preset, paced.step_s)
+    configurations = _plan_configurations(on_cpu._replace(preset=paced.preset, limits="CPU"))
+    return _Found(configurations, paced.preset, paced.step_s, machine.has_bf16)
 
 
 def _limited(found: _Found, choices: _Choices, options: PlanOptions) -> _Found:
@@ -256,8 +261,9 @@ def _plan_configurations(brief: Brief) -> dict[str, Planned]:
 
 def _assemble(fingerprint: Fingerprint, name: str, options: PlanOptions, choices: _Choices, found: _Found) -> Plan:
     """Return the plan of all choices and configurations, with the reasons of both."""
-    max_hours, on_cpu = options.max_hours, options.device == "cpu"
-    training = choose_training(choices.cropping.fingerprint, found.preset, max_hours=max_hours, on_cpu=on_cpu)
+    training = choose_training(
+        choices.cropping.fingerprint, found.preset, max_hours=options.max_hours, has_bf16=found.has_bf16
+    )
     budget = choose_budget(choices.vram, found.preset, num_gpus=options.num_gpus, step_s=found.step_s)
     default = _choose_default(found.configurations, choices.grid.value)
     return Plan(

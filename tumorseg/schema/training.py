@@ -13,7 +13,7 @@ Count = Annotated[int, Field(ge=1)]
 class Precisions(Record):
     """Type of numbers in which a training step computes its convolutions, by kind of device; weights and sums are fp32."""
 
-    cpu: Literal["fp32", "bf16"] = "fp32"
+    cpu: Literal["fp32", "bf16"] = "bf16"
     """On a processor; one that does not compute in bf16 takes fp32 instead, and says so."""
     cuda: Literal["fp32", "fp16", "bf16"] = "fp16"
     """On a GPU; fp16 with a gradient scaler."""
@@ -48,6 +48,9 @@ class FineTuning(Record):
     layer_decay: float = Field(default=1.0, gt=0, le=1)
     """The lr of each part of a U-Net, from the heads back to the stem, is this times that of the part after it; 1: the same lr
     everywhere."""
+    swin_merging: Literal["before_monai_1_5", "monai_1_5"] = "before_monai_1_5"
+    """Which tokens a Swin UNETR merged of which MONAI's weights are given, in a file that does not tell: all published ones are of
+    before 1.5, where two of eight were taken twice and two never. Weights with a plan merge as here."""
 
     @property
     def needs_weights(self) -> bool:

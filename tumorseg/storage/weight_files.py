@@ -16,6 +16,8 @@ PLACES = ("network", "network_weights", "state_dict", "model_state_dict", "model
 """Where a checkpoint may hold its state dict: tumorseg's, nnU-Net's and nnssl's, Lightning's, and common habits."""
 MOST_SIGNS = 40
 """Of a key that a message quotes."""
+PROGRESS = "progress"
+"""Where a checkpoint of tumorseg's, and none else, says how far a training is."""
 ADAPTATION = "nnssl_adaptation_plan"
 """Where nnssl says what the parts of the network are called."""
 
@@ -28,7 +30,7 @@ class WeightFile(NamedTuple):
     adaptation: dict[str, Any]
     """nnssl's notes on the parts of the network; empty in other files."""
     is_own: bool = False
-    """Whether it is a checkpoint of tumorseg's by where its tensors lie."""
+    """Whether it is a checkpoint of tumorseg's by where its tensors lie, and what lies beside them."""
 
 
 def read_weights(path: Path) -> WeightFile:
@@ -44,7 +46,8 @@ def read_weights(path: Path) -> WeightFile:
     found = load_foreign_checkpoint(path)
     adaptation = found.get(ADAPTATION) if isinstance(found, dict) else None
     tensors = _state_dict_in(found, path)
-    is_own = isinstance(found, dict) and tensors is found.get(PLACES[0])
+    # Others put a network under this name too, but not beside where its training stands.
+    is_own = isinstance(found, dict) and tensors is found.get(PLACES[0]) and PROGRESS in found
     return WeightFile(tensors, adaptation if isinstance(adaptation, dict) else {}, is_own)
 
 

@@ -34,7 +34,7 @@ def test_what_was_turned_is_told_as_adapted_and_what_was_skipped_stays_so():
         TakenTensor(name="c", outcome="adapted", source="c", note="how"),
         TakenTensor(name="d", outcome="matched", source="d"),
     )
-    found = told(decided, {"a", "b", "c"})
+    found = told(decided, dict.fromkeys("abc", "axes turned"))
     assert [(one.outcome, one.note) for one in found] == [
         ("skipped", "why"),
         ("adapted", "axes turned"),

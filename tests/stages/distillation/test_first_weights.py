@@ -2,7 +2,7 @@ import shutil
 
 import pytest
 
-from tests.stages.distillation.test_opening import changed, written
+from tests.stages.distillation.test_opening import changed, listing, written
 from tests.stages.selection.conftest import CONFIGURATION, small_plan
 from tumorseg.errors import PlanError
 from tumorseg.schema.initial_weights import InitialWeights
@@ -101,3 +101,23 @@ def test_distill_looks_at_given_weights_before_anything_is_written(toy, plan, tm
     with pytest.raises(PlanError, match=f"--init {leaking}: the weights"):
         distill(DistillRequest(training=asked, teachers=(teacher,), plan_path=path))
     assert not (tmp_path / "student__distilled.json").exists()
+
+
+@pytest.mark.parametrize("fold", ["1", "all"])
+def test_weights_that_have_seen_what_is_kept_back_are_refused(plan, cases, tmp_path, fold, caplog):
+    given = written(tmp_path, changed(plan, name="given"), fold)
+    student = listing(plan, "case_4", kept_back=("case_4",))
+    with pytest.raises(PlanError, match=r"were not kept from case_4, .* or the plan keeps back"):
+        check(student, cases, given.root, fold=fold)
+    assert caplog.text == ""
+    # Of what planning did not know of it cannot be told.
+    check(listing(plan, "case_4"), cases, given.root, fold=fold)
+    assert "it cannot be told whether these weights have seen" in caplog.text
+    caplog.clear()
+    check(student, cases, written(tmp_path, changed(student, name="same"), fold).root, fold=fold)
+    assert caplog.text == ""
+
+
+def test_weights_of_a_cascade_are_taken_with_a_warning(plan, cases, tmp_path, caplog):
+    check(plan, cases, written(tmp_path, changed(plan, name="cascade"), run={"previous": "0" * 32}).root)
+    assert UNTOLD in caplog.text

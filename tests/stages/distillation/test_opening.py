@@ -122,6 +122,11 @@ def test_another_case_of_the_same_patient_is_as_good_as_the_case(plan, cases, tm
     [
         ({"name": "Else"}, "was trained on Else"),
         ({"content_hash": "0" * 32}, "so that it cannot be told what it has seen"),
+        # What made an image is planning's guess; the files are the same ones.
+        (
+            {"content_hash": "0" * 32, "channels": ({"name": "T1", "kind": "other"}, {"name": "T2", "kind": "ct"})},
+            "so that",
+        ),
         ({"content_hash": None}, "so that it cannot be told what it has seen"),
         ({"labels": {"background": 0, "shell": 2, "kernel": 7}}, "labels shell=2, kernel=7, which do not tell"),
         (REGIONS, "in regions whole, middle, which do not tell the student's labels shell=2, core=7"),
@@ -192,6 +197,33 @@ def test_given_weights_are_followed_to_the_fold_that_gave_them(plan, cases, tmp_
     unknown.init.unlink()
     assert "it cannot be told whether these have seen" in refusal(plan, cases, unknown.root)
 
+    cascade = written(tmp_path, changed(plan, name="c"), run={"previous": "0" * 32}).latest
+    begun = begun_with(cascade, hash_files([str(cascade)])[str(cascade)].digest)
+    assert "it cannot be told whether these have seen" in refusal(plan, cases, begun.root)
+
+
+def listing(plan, *left, **dataset):
+    """Return a plan that a split file was given to, in no list of which some cases are."""
+    folds = tuple(tuple(case_id for case_id in fold if case_id not in left) for fold in plan.folds)
+    listed = tuple(sorted(case_id for fold in folds for case_id in fold))
+    return changed(plan, folds=folds, dataset=plan.dataset.changed(listed=listed, **dataset))
+
+
+@pytest.mark.parametrize("fold", ["1", "all"])
+def test_what_the_students_plan_keeps_back_no_teacher_has_seen(plan, cases, tmp_path, fold):
+    teacher = written(tmp_path, changed(plan, name="other"), fold)
+    known = listing(plan, "case_4", kept_back=("case_4",))
+    text = refusal(known, cases, teacher.root, fold=fold)
+    assert f"({teacher.root}) was trained on case_4, which the student's plan keeps back from training" in text
+    # Planning need not have known of all.
+    unknown = listing(plan, "case_4")
+    assert "whether it was trained on some that this one keeps back" in refusal(unknown, cases, teacher.root, fold=fold)
+    same = written(tmp_path, changed(unknown, name="same"), fold)
+    assert len(found(unknown, cases, same.root, fold=fold)) == 1
+    assert len(found(known, cases, same.root, fold=fold)) == 1
+    begun = written(tmp_path, changed(unknown, name="begun"), fold, run={"init": "0" * 32})
+    assert "it cannot be told whether these have seen" in refusal(unknown, cases, begun.root, fold=fold)
+
 
 def test_the_models_of_an_ensemble_teach(plan, cases, tmp_path):
     plans = [changed(plan, name=name) for name in ("a", "b")]
@@ -203,7 +235,7 @@ def test_the_models_of_an_ensemble_teach(plan, cases, tmp_path):
     assert len(found(plan, cases, tmp_path / "both", tmp_path / "b")) == 2
 
 
-def test_a_fold_of_nnunet_teaches_what_it_has_validated_on(plan, cases, tmp_path):
+def test_a_fold_of_nnunet_teaches_what_it_has_validated_on(plan, cases, tmp_path, caplog):
     model = write_model(tmp_path / "model", folds=("1", "all"))
     # nnU-Net's labels are numbered one after the other; names tell which is which.
     assert "finds labels kidney_left=1, kidney_right=2, which do not tell" in refusal(plan, cases, model)
@@ -219,6 +251,9 @@ def test_a_fold_of_nnunet_teaches_what_it_has_validated_on(plan, cases, tmp_path
     assert "does not tell that it never saw case_5" in refusal(plan, cases, model)
     summarise(validation, "/there/validation/case_2.nii.gz", r"C:\there\validation\case_5.nii.gz")
     (teacher,) = found(plan, cases, model)
+    assert "keeps back" not in caplog.text
+    assert found(listing(plan, "case_4", kept_back=("case_4",)), cases, model)
+    assert "does not tell whether it was trained on case_4, which the student's plan keeps back" in caplog.text
     (validation / "case_5.nii.gz").unlink()
     assert "does not tell that it never saw case_5" in refusal(plan, cases, model)
     assert way_of(teacher, Student(plan, CONFIGURATION, "1")) == "cases"

@@ -14,9 +14,9 @@ from tumorseg.schema.targets import targets_of
 from tumorseg.stages.distillation import unlabelled
 from tumorseg.stages.distillation.agreement import agreement, decided
 from tumorseg.stages.distillation.distill import DistillRequest, distill
-from tumorseg.stages.distillation.lessons import FoundTeachers, Source
+from tumorseg.stages.distillation.lessons import FoundTeachers, Source, _kept_bytes
 from tumorseg.stages.distillation.opening import Student, find_teachers
-from tumorseg.stages.distillation.unlabelled import View, find_further, learn_from
+from tumorseg.stages.distillation.unlabelled import Further, View, find_further, learn_from
 from tumorseg.stages.distillation.whole_cases import Audience, Room, SeenCase
 from tumorseg.stages.opening.fold_folders import read_run
 from tumorseg.stages.opening.loaded import check_content, hash_dataset, open_planned_dataset
@@ -96,6 +96,90 @@ def test_images_of_patients_who_judge_are_refused(school, images, tmp_path):
     table = tmp_path / "table.csv"
     table.write_text(f"case_id,T1,T2,group\nx,{images}/new_0000.nii.gz,{images}/new_0001.nii.gz,A\n")
     assert "is of patient A, of whom fold 0 holds out cases" in refused(table)
+
+
+LEFT = "case_5"
+"""Left out of plans below."""
+
+
+@pytest.fixture
+def copies(school, tmp_path):
+    """Images of a case of the dataset, under another name."""
+    for number, channel in enumerate(("T1", "T2")):
+        place = school.roots.data_root / "Toy" / LEFT / f"{channel}.nii.gz"
+        shutil.copy(place, tmp_path / f"other_{number:04d}.nii.gz")
+    return tmp_path
+
+
+def without_left(plan, **dataset):
+    """Return a plan that does not use a case."""
+    folds = tuple(tuple(case_id for case_id in fold if case_id != LEFT) for fold in plan.folds)
+    return plan.changed(folds=folds, dataset=plan.dataset.changed(content_hash=None, **dataset))
+
+
+def listing(plan):
+    return without_left(plan, listed=tuple(f"case_{number}" for number in range(5)))
+
+
+@pytest.mark.parametrize("fold", ["0", "all"])
+def test_an_image_of_a_case_that_the_plan_does_not_use_is_refused(school, copies, fold):
+    for plan, why in (
+        (without_left(school.plan, excluded=(LEFT,)), "which the plan excludes"),
+        (listing(school.plan), "which the plan keeps back from training"),
+    ):
+        with pytest.raises(PlanError, match=rf"is an image of case {LEFT}, {why}; take it out"):
+            found_further(school, copies, plan=plan, fold=fold)
+
+
+def test_patients_of_whom_cases_are_kept_back_are_kept_apart_whole(school, images, copies, monkeypatch):
+    plan, mate = listing(school.plan), school.plan.folds[2][0]
+    dataset = open_planned_dataset(plan, school.roots)
+    check_content(plan, dataset, school.roots)
+
+    def grouped(found):
+        cases = (case.changed(group="A" if case.case_id in (LEFT, mate) else None) for case in found.cases)
+        return found.changed(cases=tuple(cases))
+
+    opened = grouped(open_planned_dataset(school.plan, school.roots))
+    monkeypatch.setattr(unlabelled, "find_planned_dataset", lambda *_: opened)
+    student = Student(plan, CONFIGURATION, "0")
+    for number, channel in enumerate(("T1", "T2")):
+        shutil.copy(school.roots.data_root / "Toy" / mate / f"{channel}.nii.gz", copies / f"other_{number:04d}.nii.gz")
+    with pytest.raises(PlanError, match=rf"is an image of case {mate}, of a patient of whom other cases"):
+        find_further([copies], student, grouped(dataset), school.roots)
+    table = copies / "table.csv"
+    table.write_text(f"case_id,T1,T2,group\nx,{images}/new_0000.nii.gz,{images}/new_0001.nii.gz,A\n")
+    with pytest.raises(PlanError, match="is of patient A, of whom fold 0 holds out cases, or the plan keeps some back"):
+        find_further([table], student, grouped(dataset), school.roots)
+
+
+def test_excluded_cases_that_are_past_reading_are_passed_over_with_a_warning(school, copies, monkeypatch, caplog):
+    find = unlabelled.find_planned_dataset
+
+    def past_reading(plan, *place):
+        if LEFT not in plan.dataset.excluded:
+            raise InputError("its image is cut short", case_id=LEFT)
+        return find(plan, *place)
+
+    monkeypatch.setattr(unlabelled, "find_planned_dataset", past_reading)
+    assert len(found_further(school, copies, plan=without_left(school.plan, excluded=(LEFT,))).cases) == 1
+    assert "excluded cases are not looked for among the images" in caplog.text
+    # What is kept back has to be known.
+    with pytest.raises(InputError, match="cut short"):
+        found_further(school, copies, plan=listing(school.plan))
+
+
+def test_the_order_of_further_cases_tells_them_apart(school):
+    cases = open_planned_dataset(school.plan, school.roots).cases[:2]
+    hashes = {case.case_id: case.case_id * 2 for case in cases}
+    assert Further(cases, hashes).identity != Further(cases[::-1], hashes).identity
+
+
+def test_what_killed_runs_left_is_not_kept(tmp_path):
+    for name in ("a", ".partial-b-x"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "volumes").write_bytes(b"0" * 100)
+    assert _kept_bytes(tmp_path) == 100
 
 
 def test_images_that_the_cache_of_hashes_lacks_are_read(school, tmp_path, monkeypatch):

@@ -4,10 +4,14 @@ import pytest
 import torch
 
 from tests.networks.monai import specs
+from tests.networks.rows import Subject
 from tests.stages.training.test_initial_weights import begun, learner_of
+from tests.stages.training.test_published_weights import plan_with
 from tumorseg.networks.transfer.kinds import KINDS
+from tumorseg.networks.transfer.merging import MERGED_BEFORE
 from tumorseg.networks.transfer.naming import Naming, naming_of
 from tumorseg.schema.networks_monai import Dints
+from tumorseg.schema.training import FineTuning
 from tumorseg.stages.training.given_axes import GivenAxes, axes_of, with_axes
 from tumorseg.stages.training.given_weights import Initial, Origin
 from tumorseg.storage.layout import FoldFolder
@@ -72,6 +76,9 @@ def test_a_checkpoint_of_ours_is_known_wherever_it_lies(trained, tmp_path):
     assert read_weights(FoldFolder(trained.folder.root).latest).is_own
     torch.save({"net": {"a": torch.ones(1)}}, tmp_path / "a.pt")
     torch.save({"network": torch.ones(1)}, tmp_path / "b.pt")
+    # As ignite's handlers name it.
+    torch.save({"network": {"a": torch.ones(1)}, "optimizer": {}}, tmp_path / "c.pt")
+    assert not read_weights(tmp_path / "c.pt").is_own
     assert not read_weights(tmp_path / "a.pt").is_own
     assert not read_weights(tmp_path / "b.pt").is_own
 
@@ -99,7 +106,7 @@ def test_a_network_whose_parts_differ_by_axis_stays_as_it_lies_with_a_warning():
     given = {"a": torch.randn(1, 1, 3, 3, 1)}
     found = with_axes(given, GivenAxes((0, 1, 2), (2, 1, 0), Dints(features=2), None), KINDS["dints"])
     assert found.weights["a"] is given["a"]
-    assert not found.turned
+    assert not found.notes
     assert found.warnings[0].startswith("its axes are XYZ, those here ZYX")
 
 
@@ -110,3 +117,75 @@ def test_positions_of_another_window_are_not_taken(window, is_taken):
     name = "swinViT.layers1.0.blocks.0.attn.relative_position_bias_table"
     assert kind.takes(name) is is_taken
     assert not kind.takes(name.replace("bias_table", "index"))
+
+
+def test_a_swin_unetr_of_monais_merges_as_before_unless_the_plan_says_otherwise(toy):
+    plan = plan_with(toy.plan, specs.ROWS["swin_unetr"])
+    monais, ours = (Initial(Origin("file"), WeightFile({}, {}, is_own), "") for is_own in (False, True))
+    known = Initial(Origin("file", toy.plan), WeightFile({}, {}), "")
+    later = FineTuning(swin_merging="monai_1_5")
+
+    def merges(initial, plan, naming=X_FIRST):
+        configuration = plan.configurations[plan.default_configuration]
+        return axes_of(initial, naming, plan, configuration).merges_as_before
+
+    assert merges(monais, plan)
+    assert merges(monais, plan.changed(training=plan.training.changed(fine_tuning=FineTuning())))
+    assert not merges(monais, plan.changed(training=plan.training.changed(fine_tuning=later)))
+    assert not merges(ours, plan)
+    assert not merges(known, plan)
+    assert not merges(monais, plan, X_FIRST._replace(is_x_first=False))
+    assert not merges(monais, plan_with(toy.plan, specs.ROWS["segresnet"]))
+
+
+def test_what_merged_as_before_is_adapted_with_a_warning():
+    names = [f"swinViT.layers1.0.downsample.{part}" for part in ("reduction.weight", "norm.weight", "norm.bias")]
+    given = {name: torch.randn(shape) for name, shape in zip(names, ((4, 16), (16,), (16,)), strict=True)}
+    axes = GivenAxes((0, 1, 2), (2, 1, 0), SPEC, None)
+    found = with_axes(given, axes._replace(merges_as_before=True), KINDS["swin_unetr"])
+    assert found.notes == dict.fromkeys(names, "merging of MONAI before 1.5 adapted; axes turned")
+    (warning,) = found.warnings
+    assert warning.startswith("taken to be of MONAI before 1.5")
+    assert "training.fine_tuning.swin_merging=monai_1_5" in warning
+    # Where nothing is merged, nothing is said.
+    assert with_axes({"a": torch.ones(1)}, axes._replace(merges_as_before=True), KINDS["swin_unetr"]).warnings == ()
+    as_it_is = with_axes(given, axes, KINDS["swin_unetr"])
+    assert as_it_is.warnings == ()
+    assert as_it_is.notes == dict.fromkeys(names, "axes turned")
+
+
+def merge_before(module, x):
+    """Merge tokens as MONAI did before 1.5."""
+    parts = [x[:, int(one[0]) :: 2, int(one[1]) :: 2, int(one[2]) :: 2] for one in MERGED_BEFORE]
+    return module.reduction(module.norm(torch.cat(parts, -1)))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_network_of_monai_before_gives_nearly_the_same_logits_on_turned_images():
+    own, given = (specs._swin(window).changed(convolve_first=False) for window in ((1, 2, 2), (2, 2, 1)))
+    patch = (32, 32, 64)
+    ours, theirs = Subject(specs.Row(own, patch)), Subject(specs.Row(given, patch[::-1]))
+    network, before = ours.build(1).double().eval(), theirs.build(2).double().eval()
+    with torch.no_grad():
+        for name, parameter in before.named_parameters():
+            if ".downsample.reduction" in name:
+                parameter.mul_(8)
+            elif ".downsample.norm" in name:
+                parameter.add_(torch.randn_like(parameter), alpha=0.2)
+    weights = before.state_dict()
+    for module in before.modules():
+        if hasattr(module, "reduction"):
+            module.forward = merge_before.__get__(module)
+    index = {name: tensor for name, tensor in network.state_dict().items() if name.endswith("position_index")}
+    images = ours.images(1).double()
+    with torch.inference_mode():
+        expected = before(images.permute(0, 1, 4, 3, 2)).permute(0, 1, 4, 3, 2)
+
+    def error(merges_as_before):
+        axes = GivenAxes((0, 1, 2), (2, 1, 0), own, given, merges_as_before)
+        network.load_state_dict(with_axes(weights, axes, KINDS["swin_unetr"]).weights | index)
+        with torch.inference_mode():
+            return ((network(images) - expected).norm() / (expected - expected.mean()).norm()).item()
+
+    assert error(merges_as_before=True) < 0.3 * error(merges_as_before=False)

@@ -1,11 +1,12 @@
 """Weights for images whose axes lie in another order."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
 from tumorseg.networks.transfer.layouts import NOTHING
+from tumorseg.networks.transfer.merging import MERGED
 from tumorseg.schema.initial_weights import TakenTensor
 from tumorseg.schema.network_base import Axes
 from tumorseg.schema.networks import NetworkSpec
@@ -15,8 +16,6 @@ TABLE, PLACES = ".relative_position_bias_table", ".position_embeddings"
 """Learned positions: of a Swin transformer's windows, and of a UNETR's tokens."""
 TOKENS = "vit.patch_embedding.patch_embeddings.weight"
 """What makes tokens of an image in a UNETR."""
-MERGED = {2: ("00", "10", "01", "11"), 3: ("000", "100", "010", "001", "110", "101", "011", "111")}
-"""Tokens that a Swin transformer merges, in the order of their features: by number of axes, where they lie along each."""
 
 
 def with_kernels(weights: Mapping[str, Tensor], network: NetworkSpec) -> dict[str, Tensor]:
@@ -98,17 +97,17 @@ def other_positions(own: NetworkSpec, given: NetworkSpec | None, order: Axes) ->
     return NOTHING if is_same else pattern
 
 
-def told(decided: Iterable[TakenTensor], names: Collection[str]) -> tuple[TakenTensor, ...]:
-    """Return what was decided, tensors whose axes were turned being told as adapted.
+def told(decided: Iterable[TakenTensor], notes: Mapping[str, str]) -> tuple[TakenTensor, ...]:
+    """Return what was decided, tensors that were changed before being told as adapted.
 
     Args:
         decided: tensor by tensor.
-        names: of given tensors that were turned.
+        notes: how given tensors were changed, by their names.
     """
     found = []
     for one in decided:
-        if one.source in names and one.outcome != "skipped":
-            note = "; ".join(filter(None, ("axes turned", one.note)))
+        if one.source is not None and one.source in notes and one.outcome != "skipped":
+            note = "; ".join(filter(None, (notes[one.source], one.note)))
             found.append(one.changed(outcome="adapted", note=note))
         else:
             found.append(one)

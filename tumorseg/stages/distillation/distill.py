@@ -62,7 +62,7 @@ def distill(request: DistillRequest) -> Trained:
     further = None
     if request.unlabelled:
         check_content(plan, dataset, given.roots)  # so that what judges the student is known by its content
-        further = find_further(request.unlabelled, student, dataset, given.roots)
+        further = find_further(request.unlabelled, student, dataset, given.roots, place=given.dataset)
     teachers = FoundTeachers(student, found, source, further)
     if plan is not given.plan:
         keep_student(plan, path)

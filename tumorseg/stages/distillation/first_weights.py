@@ -27,13 +27,13 @@ def check_first_weights(path: Path, student: Student, cases: Sequence[Case], *, 
         own: folder of the fold that is to be trained.
 
     Raises:
-        PlanError: they were trained on a case that judges the student, or on its patient; and as for `open_initial`.
+        PlanError: they were trained on a case that judges the student, or on its patient, or on one that is kept back; and as for `open_initial`.
         StorageError: a file is missing or damaged.
     """
-    if not student.judges:
+    if not student.judges and student.plan.dataset.listed is None:
         return
     groups = {case.case_id: case.group for case in cases}
-    apart, is_told = student.apart(groups), True
+    apart, is_told = student.apart(groups) | student.kept_back, True
     file = open_initial(path, student.fold, own=own).origin.path
     for folder in _folds_behind(file):
         if folder is None:
@@ -42,12 +42,13 @@ def check_first_weights(path: Path, student: Student, cases: Sequence[Case], *, 
         if seen := sorted(apart & _seen_by(folder, student, apart)):
             raise PlanError(
                 f"--init {path}: the weights of {folder.root} were not kept from {cases_text(seen)}, which fold {student.fold} holds out, they or "
-                f"others of their patients; give fold {student.fold} of a model with the same folds"
+                f"others of their patients, or the plan keeps back; give fold {student.fold} of a model with the same folds"
             )
         is_told = is_told and _is_told_of(folder, student, groups)
     if not is_told:
         logger.warning(
-            "--init %s: it cannot be told whether these weights have seen what fold %s holds out; its scores are too good if they have",
+            "--init %s: it cannot be told whether these weights have seen what fold %s holds out, or the plan keeps back; its scores are too "
+            "good if they have",
             path,
             student.fold,
         )
@@ -58,9 +59,11 @@ def _is_told_of(folder: FoldFolder, student: Student, groups: Mapping[str, str |
     theirs, ours = fold_plan(folder).dataset, student.plan.dataset
     if theirs.name != ours.name:
         return True
-    # Of a case that the student's plan leaves out nobody here knows the patient.
-    has_known_patients = theirs.selection() == ours.selection() or not student.patients(groups)
-    return may_be_same(theirs, ours) and has_known_patients
+    # Of a case that the student's plan leaves out nobody here knows the patient, or whether it is kept back.
+    is_open = bool(student.patients(groups)) or ours.listed is not None
+    has_known_cases = theirs.selection() == ours.selection() or not is_open
+    # The previous models of a cascade have seen what its own fold holds out.
+    return may_be_same(theirs, ours) and has_known_cases and read_run(folder).previous is None
 
 
 def _folds_behind(file: Path) -> Iterator[FoldFolder | None]:
@@ -79,5 +82,8 @@ def _seen_by(folder: FoldFolder, student: Student, apart: frozenset[str]) -> fro
     if plan.dataset.name != student.plan.dataset.name:
         return frozenset()
     held_out = frozenset() if run.fold == ALL_CASES else plan.not_trained_on(int(run.fold))
-    # Of its own teachers is known only that they have not seen what it holds out itself.
-    return apart - held_out if run.teachers else frozenset().union(*plan.folds) - held_out
+    if run.teachers:
+        # Of its own teachers is known only that they have not seen what it holds out itself, nor what their plans do not use.
+        unused = {case_id for case_id in student.kept_back if not plan.dataset.selection().uses(case_id)}
+        return apart - held_out - unused
+    return frozenset().union(*plan.folds) - held_out

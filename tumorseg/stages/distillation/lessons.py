@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -144,8 +145,7 @@ class FoundTeachers:
             return
         with hold_folder(folder, doing="filled by teachers", error=StorageError):
             # What is there already stays, however little is to be kept now: another training may be reading it.
-            kept_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-            cache = ProbabilityCache(folder, max(round(self._source.cache_gb * GB), kept_bytes), wanted)
+            cache = ProbabilityCache(folder, max(round(self._source.cache_gb * GB), _kept_bytes(folder)), wanted)
             yield Room(folder, work.cases, cache, device)
 
     @property
@@ -168,6 +168,12 @@ class FoundTeachers:
         if spec.hints > 0:
             teaching.hints = _hints(teaching, plan, configuration, learner)
         return teaching
+
+
+def _kept_bytes(folder: Path) -> int:
+    """Return what whole cases take; not what killed runs left half-written, which goes, nor the lock."""
+    kept = (path for case in folder.glob("[!.]*") for path in case.rglob("*"))
+    return sum(path.stat().st_size for path in kept if path.is_file())
 
 
 def _hints(teaching: Teaching, plan: Plan, configuration: Configuration, learner: Learner) -> Hints:

@@ -1,5 +1,6 @@
 """The models that are to teach: found, and refused where they know what judges the student, or where that cannot be told."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -23,6 +24,8 @@ from tumorseg.storage.hashing import hash_files
 from tumorseg.storage.json_files import read_record
 from tumorseg.storage.layout import ALL_CASES, FoldFolder, is_fold_folder
 
+logger = logging.getLogger(__name__)
+
 ADVICE = "give models of the same fold, trained with other seeds, networks or configurations"
 
 
@@ -37,6 +40,11 @@ class Student(NamedTuple):
     def judges(self) -> frozenset[str]:
         """Return the cases that judge it: those that its fold does not train on; none of a fold of all cases."""
         return frozenset() if self.fold == ALL_CASES else self.plan.not_trained_on(int(self.fold))
+
+    @property
+    def kept_back(self) -> frozenset[str]:
+        """Return the cases that its plan keeps back from every fold, such as a test set, as far as planning knew of them."""
+        return frozenset(self.plan.dataset.kept_back)
 
     def patients(self, groups: Mapping[str, str | None]) -> frozenset[str]:
         """Return the patients of whom cases judge it.
@@ -198,8 +206,9 @@ def _check_question(teacher: FoundTeacher, student: Student) -> None:
 def may_be_same(one: PlannedDataset, other: PlannedDataset) -> bool:
     """Return whether nothing tells that the cases of two plans' datasets are not the same; what has no hash cannot be told."""
     hashes = {one.content_hash, other.content_hash}
+    names = [[channel.name for channel in dataset.channels] for dataset in (one, other)]
     # Of other channels the files are others, and each plan's content is looked at by itself.
-    return None not in hashes and (len(hashes) == 1 or one.channels != other.channels)
+    return None not in hashes and (len(hashes) == 1 or names[0] != names[1])
 
 
 def _outputs(plan: Plan) -> str:
@@ -211,7 +220,7 @@ def _outputs(plan: Plan) -> str:
 
 
 def check_unseen(teacher: FoundTeacher, student: Student, groups: Mapping[str, str | None]) -> None:
-    """Refuse a teacher that was trained on a case that judges the student, or on another of the same patient.
+    """Refuse a teacher that was trained on a case that judges the student, or on another of the same patient, or on one that is kept back.
 
     Args:
         teacher: that was found.
@@ -222,8 +231,7 @@ def check_unseen(teacher: FoundTeacher, student: Student, groups: Mapping[str, s
         PlanError: it was, or that cannot be told.
     """
     judges = student.judges
-    if not judges:
-        return
+    _check_kept_back(teacher, student)
     if seen := sorted(filter(teacher.has_seen, judges)):
         raise PlanError(f"{teacher.name} {_seen_text(teacher, seen)}, which fold {student.fold} holds out; {ADVICE}")
     if seen := sorted(filter(teacher.has_seen, student.apart(groups))):
@@ -237,7 +245,33 @@ def check_unseen(teacher: FoundTeacher, student: Student, groups: Mapping[str, s
             f"{teacher.name} was trained on other cases of {student.plan.dataset.name} than the student's plan uses, so that it cannot be told whether "
             f"they are of patients whom fold {student.fold} holds out; plan both with the same --exclude and --splits"
         )
-    _check_origin(teacher, student, student.apart(groups))
+    if judges or student.plan.dataset.listed is not None:
+        _check_origin(teacher, student, student.apart(groups))
+
+
+def _check_kept_back(teacher: FoundTeacher, student: Student) -> None:
+    """Refuse a teacher that was trained on what the student's plan keeps back, or of which only its own plan tells."""
+    if teacher.origin is None:
+        # nnU-Net's folders name what a fold has validated on, and no test set.
+        if unknown := sorted(student.kept_back - teacher.held_out):
+            logger.warning(
+                "%s does not tell whether it was trained on %s, which the student's plan keeps back; scores on them are too good if it was",
+                teacher.name,
+                cases_text(unknown),
+            )
+        return
+    theirs, ours = teacher.plan.dataset.selection(), student.plan.dataset.selection()
+    if seen := sorted(case for case in student.kept_back - teacher.held_out if theirs.uses(case)):
+        raise PlanError(
+            f"{teacher.name} was trained on {cases_text(seen)}, which the student's plan keeps back from training ({student.plan.name}); plan both "
+            "with the same --splits"
+        )
+    # What lies in no list is kept back, too, of which planning need not have known.
+    if ours.listed is not None and theirs != ours:
+        raise PlanError(
+            f"{teacher.name} was planned for other cases of {student.plan.dataset.name} than the student's plan lists, so that it cannot be told "
+            "whether it was trained on some that this one keeps back; plan both with the same --exclude and --splits"
+        )
 
 
 def _seen_text(teacher: FoundTeacher, seen: Sequence[str]) -> str:
@@ -267,7 +301,9 @@ def _check_origin(teacher: FoundTeacher, student: Student, apart: frozenset[str]
 def _knows_cases(source: FoldFolder, content: str | None) -> bool:
     """Return whether a fold's plan tells all that has shaped its weights, of a dataset of the same content."""
     own = fold_plan(source).dataset.content_hash
-    return own is not None and own == content and read_run(source).init is None
+    run = read_run(source)
+    # The previous models of a cascade have seen what its own fold holds out.
+    return own is not None and own == content and run.init is None and run.previous is None
 
 
 def source_of(folder: FoldFolder, init: str) -> FoldFolder | None:

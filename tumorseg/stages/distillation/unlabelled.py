@@ -1,25 +1,26 @@
 """Images without a reference as further cases: found, kept apart from what judges the student, and stored for training."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from tumorseg.errors import PlanError
+from tumorseg.errors import InputError, PlanError
 from tumorseg.ops.labels import class_locations, count_values
 from tumorseg.ops.preprocessing import axis_order, prepare_image
 from tumorseg.reports.tables import cases_text
 from tumorseg.schema.base import content_hash
 from tumorseg.schema.cases import StoredCase
 from tumorseg.schema.dataset import Case, Dataset
+from tumorseg.schema.plan import Plan
 from tumorseg.schema.targets import IGNORE
 from tumorseg.sources.inputs import open_inputs
 from tumorseg.stages.distillation.agreement import agreement, decided
 from tumorseg.stages.distillation.opening import FoundTeacher, Student
 from tumorseg.stages.distillation.whole_cases import Audience, Room, SeenCase, TaughtCase, key_of
-from tumorseg.stages.opening.loaded import Roots, failed_cases, hash_dataset
+from tumorseg.stages.opening.loaded import Roots, failed_cases, find_planned_dataset, hash_dataset
 from tumorseg.stages.opening.reading import read_case_image
 from tumorseg.storage.cases import CaseArrays, is_stored, store_case
 from tumorseg.storage.hashing import HashCache, case_files, hash_files
@@ -45,11 +46,14 @@ class Further(NamedTuple):
 
     @property
     def identity(self) -> str:
-        """Return the hash of all their content."""
-        return content_hash(sorted(self.hashes.values()))
+        """Return the hash of all their content, in its order."""
+        # In their order, by which patches of them are drawn.
+        return content_hash([self.hashes[case.case_id] for case in self.cases])
 
 
-def find_further(paths: Sequence[Path], student: Student, dataset: Dataset, roots: Roots) -> Further:
+def find_further(
+    paths: Sequence[Path], student: Student, dataset: Dataset, roots: Roots, *, place: str | None = None
+) -> Further:
     """Return the cases that paths name.
 
     Args:
@@ -57,10 +61,11 @@ def find_further(paths: Sequence[Path], student: Student, dataset: Dataset, root
         student: that learns from them.
         dataset: its plan's, whose files are hashed already.
         roots: data and work folder.
+        place: where the dataset is, if it moved.
 
     Raises:
-        PlanError: one is of a patient of whom cases judge the student, or an image of such a case, or bears the name of a case of the
-            dataset; or the student is a cascade, which would be shown nothing of them.
+        PlanError: one is of a patient of whom cases judge the student or are kept back, or an image of such a case or of one that the plan
+            does not use, or bears the name of a case of the dataset; or the student is a cascade, which would be shown nothing of them.
         InputError: a path is missing, or holds no image of the plan's channels.
         TumorsegError: cases cannot be used; all are listed.
     """
@@ -80,30 +85,80 @@ def find_further(paths: Sequence[Path], student: Student, dataset: Dataset, root
         )
     further = dataset.changed(cases=cases, doubts=())
     hashes = hash_dataset(further, roots)
-    _check_apart(further, dataset, student, work_folder(roots.work, dataset.name))
+    _check_apart(further, _with_unused(dataset, student, roots, place), student, work_folder(roots.work, dataset.name))
     return Further(cases, hashes)
 
 
+def _with_unused(dataset: Dataset, student: Student, roots: Roots, place: str | None) -> Dataset:
+    """Return a plan's dataset with the images that are there of cases that the plan does not use; these are hashed here."""
+    known, unused = {case.case_id for case in dataset.cases}, []
+    for case in _every_case(student.plan, roots, place):
+        there = tuple(image for image in case.images if Path(image.path).is_file())
+        if case.case_id not in known and there:
+            unused.append(case.changed(images=there, label=None, more_labels=()))
+    if unused:
+        hash_dataset(dataset.changed(cases=tuple(unused), doubts=()), roots)
+    return dataset.changed(cases=(*dataset.cases, *unused), doubts=())
+
+
+def _every_case(plan: Plan, roots: Roots, place: str | None) -> Sequence[Case]:
+    """Return the cases of a plan's dataset, whether the plan uses them or not; without excluded ones if they are past reading."""
+    open_to_all = plan.dataset.changed(excluded=(), kept_back=(), listed=None)
+    try:
+        return find_planned_dataset(plan.changed(dataset=open_to_all), roots, place).cases
+    except InputError as error:
+        if not plan.dataset.excluded:
+            raise
+        logger.warning(
+            "--unlabelled: excluded cases are not looked for among the images, as the dataset cannot be read with them (%s)",
+            error,
+        )
+    but_excluded = open_to_all.changed(excluded=plan.dataset.excluded)
+    return find_planned_dataset(plan.changed(dataset=but_excluded), roots, place).cases
+
+
 def _check_apart(further: Dataset, dataset: Dataset, student: Student, work: WorkFolder) -> None:
-    """Refuse what is of patients of whom cases judge the student, whatever it is called: teachers would be asked about them."""
+    """Refuse what is kept from the student, or of patients who are, whatever it is called: teachers would be asked about it."""
     groups = {case.case_id: case.group for case in dataset.cases}
-    patients, apart = student.patients(groups), student.apart(groups)
+    patients = _patients_apart(student, groups)
     cache = HashCache(work.hashes)
-    held: dict[str, str] = {}
+    held: dict[str, tuple[str, str]] = {}
     for case in dataset.cases:
-        if case.case_id in apart:
-            held |= dict.fromkeys(_image_digests(case, cache), case.case_id)
+        if (why := _why_apart(case, student, patients)) is not None:
+            held |= dict.fromkeys(_image_digests(case, cache), (case.case_id, why))
     for case in further.cases:
         if case.group in patients:
             raise PlanError(
-                f"--unlabelled: {case.images[0].path} is of patient {case.group}, of whom fold {student.fold} holds out cases; leave it out"
+                f"--unlabelled: {case.images[0].path} is of patient {case.group}, of whom fold {student.fold} holds out cases, or the plan keeps "
+                "some back; leave it out"
             )
-        if known := [held[digest] for digest in _image_digests(case, cache) if digest in held]:
-            what = "which" if known[0] in student.judges else "of a patient of whom other cases"
+        if found := [held[digest] for digest in _image_digests(case, cache) if digest in held]:
+            known, why = found[0]
             raise PlanError(
-                f"--unlabelled: {case.images[0].path} is an image of case {known[0]}, {what} fold {student.fold} holds out; take it out of the "
-                "folder"
+                f"--unlabelled: {case.images[0].path} is an image of case {known}, {why}; take it out of the folder"
             )
+
+
+def _is_kept_back(case_id: str, plan: Plan) -> bool:
+    """Tell whether a case is in none of the lists of a split file, whether planning knew of it or not."""
+    return case_id not in plan.dataset.excluded and not plan.dataset.selection().uses(case_id)
+
+
+def _patients_apart(student: Student, groups: Mapping[str, str | None]) -> frozenset[str]:
+    """Return the patients of whom cases judge the student, or are kept back."""
+    kept_back = (group for case_id, group in groups.items() if _is_kept_back(case_id, student.plan))
+    return student.patients(groups) | {group for group in kept_back if group is not None}
+
+
+def _why_apart(case: Case, student: Student, patients: Collection[str]) -> str | None:
+    """Return why no image of a case may be learnt from, as what follows its name; None if it may."""
+    if case.case_id in student.judges:
+        return f"which fold {student.fold} holds out"
+    if _is_kept_back(case.case_id, student.plan):
+        return "which the plan keeps back from training"
+    if case.group in patients:
+        return f"of a patient of whom other cases fold {student.fold} holds out, or the plan keeps back"
+    return "which the plan excludes" if case.case_id in student.plan.dataset.excluded else None
 
 
 def _image_digests(case: Case, cache: HashCache) -> list[str]:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from tumorseg.engine.precision import has_bf16
 from tumorseg.errors import InputError, PlanError
 from tumorseg.planning.folds.split_lists import SplitLists, parse_splits
 from tumorseg.planning.folds.splits import NAMED_SPLITS
@@ -128,7 +129,7 @@ def plan(request: PlanRequest) -> WrittenPlan:
         overrides=tuple(map(_with_loss_file, request.overrides)),
         confirm_labels=request.stated.confirm_labels,
     )
-    made, warnings = make_plan(measured, output.stem, options, Machine(step_seconds, counter))
+    made, warnings = make_plan(measured, output.stem, options, Machine(step_seconds, counter, has_bf16()))
     if request.verify:
         made = verify(made, request.device, counter)
     for warning in warnings:

@@ -1,4 +1,4 @@
-"""In which order the axes of given weights lie, and the same weights in the plan's."""
+"""In which order the axes of given weights lie, and which tokens they merge; and the same weights as the plan's network has them."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -6,14 +6,18 @@ from typing import NamedTuple
 from torch import Tensor
 
 from tumorseg.networks.transfer.kinds import Kind
+from tumorseg.networks.transfer.merging import with_distinct_tokens
 from tumorseg.networks.transfer.naming import Naming
 from tumorseg.networks.transfer.turning import other_positions, turned, with_kernels
 from tumorseg.schema.network_base import Axes
 from tumorseg.schema.networks import NetworkSpec
+from tumorseg.schema.networks_monai import SwinUnetr
 from tumorseg.schema.plan import Configuration, Plan
 from tumorseg.stages.training.given_weights import Initial
 
 LETTERS = "ZYX"
+TURNED, MERGING = "axes turned", "merging of MONAI before 1.5 adapted"
+"""What was done to a given tensor."""
 
 
 class GivenAxes(NamedTuple):
@@ -25,6 +29,8 @@ class GivenAxes(NamedTuple):
     """That is to take them."""
     theirs: NetworkSpec | None
     """That they are of; None if that is not known."""
+    merges_as_before: bool = False
+    """Whether tokens of volumes were merged as by MONAI before 1.5."""
 
 
 class Weights(NamedTuple):
@@ -33,13 +39,15 @@ class Weights(NamedTuple):
     weights: dict[str, Tensor]
     kind: Kind
     """Of the network, with what it does not take of these."""
-    turned: frozenset[str]
-    """Names of those whose axes were turned."""
+    notes: dict[str, str]
+    """What was done to those that are not as they were given, by their names."""
     warnings: tuple[str, ...] = ()
 
 
 def axes_of(initial: Initial, naming: Naming, plan: Plan, configuration: Configuration) -> GivenAxes:
     """Return the axes of given weights: those of their plan if it is known, X first in MONAI's files, else those here.
+
+    MONAI's files do not tell its version. All that are published are of one before 1.5; of a later one the plan has to tell.
 
     Args:
         initial: the weights.
@@ -49,16 +57,19 @@ def axes_of(initial: Initial, naming: Naming, plan: Plan, configuration: Configu
     """
     first = 3 - len(configuration.patch_size)
     own = given = tuple(plan.transpose[first:])
-    theirs = initial.origin.plan
+    theirs, network, fine_tuning = initial.origin.plan, configuration.network, plan.training.fine_tuning
+    is_monais = theirs is None and naming.is_x_first and not initial.file.is_own
     if theirs is not None:
         given = tuple(theirs.transpose[first:])
-    elif naming.is_x_first and not initial.file.is_own:
+    elif is_monais:
         given = tuple(sorted(own, reverse=True))
-    return GivenAxes(own, given, configuration.network, initial.origin.network)
+    is_swin = isinstance(network, SwinUnetr) and network.num_axes == 3
+    is_older = fine_tuning is None or fine_tuning.swin_merging == "before_monai_1_5"
+    return GivenAxes(own, given, network, initial.origin.network, merges_as_before=is_monais and is_swin and is_older)
 
 
 def with_axes(weights: Mapping[str, Tensor], axes: GivenAxes, kind: Kind) -> Weights:
-    """Return given weights, their axes turned into the plan's.
+    """Return given weights, their axes turned into the plan's, and those that merge tokens fitted to the tokens that are merged here.
 
     Args:
         weights: by our names.
@@ -76,10 +87,27 @@ def with_axes(weights: Mapping[str, Tensor], axes: GivenAxes, kind: Kind) -> Wei
         )
     else:
         order = tuple(map(axes.given.index, axes.own))
-    found = turned(given, order, axes.network)
+    # First, as the order of merged tokens is that of MONAI's axes.
+    merged = with_distinct_tokens(given) if axes.merges_as_before else given
+    found = turned(merged, order, axes.network)
+    notes = _notes(given, merged, found)
+    if any(MERGING in note for note in notes.values()):
+        warnings.append(
+            "taken to be of MONAI before 1.5, whose Swin UNETR merged two of eight tokens twice and two never: adapted to the merging here, nearly "
+            "the same and not exactly; if MONAI 1.5 or later trained it, plan with --set training.fine_tuning.swin_merging=monai_1_5"
+        )
     left = rf"{kind.never_taken}|{other_positions(axes.network, axes.theirs, order)}"
-    names_turned = frozenset(name for name, tensor in found.items() if tensor is not given[name])
-    return Weights(found, kind._replace(never_taken=left), names_turned, tuple(warnings))
+    return Weights(found, kind._replace(never_taken=left), notes, tuple(warnings))
+
+
+def _notes(given: Mapping[str, Tensor], merged: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return what was done to each tensor, first to its merging and then to its axes."""
+    notes = {}
+    for name, tensor in found.items():
+        changes = {MERGING: merged[name] is not given[name], TURNED: tensor is not merged[name]}
+        if done := [change for change, is_done in changes.items() if is_done]:
+            notes[name] = "; ".join(done)
+    return notes
 
 
 def _letters(axes: Axes) -> str:

@@ -86,7 +86,7 @@ def begin_with(learner: Learner, initial: Initial, plan: Plan, *, configuration:
     given = with_axes(naming.renamed(initial.file.tensors), axes, kind)
     same, images = _has_same_outputs(theirs, plan), _images(theirs, plan)
     found = transfer(own, given.weights, kind=given.kind, has_same_outputs=same, images=images)
-    found = found._replace(tensors=told(found.tensors, given.turned))
+    found = found._replace(tensors=told(found.tensors, given.notes))
     if not any(one.outcome != "skipped" and kind.is_of_encoder(one.name) for one in found.tensors):
         raise PlanError(_nothing_fits(naming, found, kind), file=initial.origin.path)
     _check_frozen(network, plan, found)
