@@ -2,12 +2,13 @@
 
     python -m benchmarks.integrity FOLDER --turns 15
 
-Both are measured from files that the system has in memory, where comparing weighs most. Of each case 25 patches are read, fewer than in
-any training: each file is compared before its first patch, and never again.
+Loading, and reading 25 patches of each case, are measured from files that the system has in memory. Comparing weighs most elsewhere: the
+first patch of a large case reads the whole file, so that this is measured alone, from files that the system has been told to forget.
 """
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import time
@@ -22,11 +23,11 @@ import torch
 
 from benchmarks.machine import machine
 from tumorseg.schema.cases import StoredCase
-from tumorseg.storage import cases, checkpoints
+from tumorseg.storage import cases, checkpoints, sealed
 from tumorseg.storage.cases import CaseArrays, CaseStore, store_case
 
 RESULT = Path(__file__).parent / "results" / "integrity.json"
-SHAPE, PATCH = (96, 160, 128), (64, 96, 96)
+SHAPE, LARGE, PATCH = (96, 160, 128), (256, 320, 320), (64, 96, 96)
 NUM_CASES, NUM_CHANNELS, NUM_PATCHES = 4, 2, 100
 WEIGHTS = (32, 2**20)
 """Tensors of a checkpoint, and numbers in each: 128 MB, and as many of an optimizer."""
@@ -34,7 +35,7 @@ WEIGHTS = (32, 2**20)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="for files meanwhile, half a GB")
+    parser.add_argument("folder", type=Path, help="for files meanwhile, a GB")
     parser.add_argument("--turns", type=int, default=15)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -42,6 +43,7 @@ def main() -> None:
     work.mkdir(parents=True)
     try:
         found = {"loading": loading(work, options.turns), "reading": reading(work, options.turns)}
+        found["first_patch_cold"] = first_patch(work, options.turns)
     finally:
         shutil.rmtree(work)
     RESULT.write_text(json.dumps({"machine": machine(), "turns": options.turns, **found}, indent=2) + "\n")
@@ -72,7 +74,9 @@ def loading(work: Path, turns: int) -> dict[str, Any]:
         with mock.patch.object(checkpoints, "damaged_part", return_value=None):
             take(checkpoints.load_checkpoint(path)["network"])
 
-    return by_turns({"as_before": before, "compared": fresh, "mapped_uncompared": uncompared}, turns, "as_before")
+    return by_turns(
+        {"as_before": before, "compared": fresh, "mapped_uncompared": uncompared}, turns, "mapped_uncompared"
+    )
 
 
 def reading(work: Path, turns: int) -> dict[str, Any]:
@@ -83,6 +87,7 @@ def reading(work: Path, turns: int) -> dict[str, Any]:
     starts = np.random.default_rng(9).integers(0, np.subtract(SHAPE, PATCH), size=(NUM_PATCHES, 3)).tolist()
 
     def read() -> None:
+        sealed._file_crc32.cache_clear()
         store = CaseStore(work, keys)
         for number, start in enumerate(starts):
             box = tuple((low, low + edge) for low, edge in zip(start, PATCH, strict=True))
@@ -95,20 +100,45 @@ def reading(work: Path, turns: int) -> dict[str, Any]:
     return by_turns({"uncompared": uncompared, "compared": read}, turns, "uncompared")
 
 
+def first_patch(work: Path, turns: int) -> dict[str, Any]:
+    """Read one patch of a large case that is on the disk alone."""
+    _store(work, "large", "large", np.random.default_rng(1), LARGE)
+    box = tuple((0, edge) for edge in PATCH)
+
+    def read() -> None:
+        sealed._file_crc32.cache_clear()
+        for path in (work / "large").iterdir():
+            _forget(path)
+        CaseStore(work, {"large": "large"}).read("large", (box[0], box[1], box[2]))
+
+    def uncompared() -> None:
+        with _nothing_compared():
+            read()
+
+    return by_turns({"uncompared": uncompared, "compared": read}, turns, "uncompared")
+
+
+def _forget(path: Path) -> None:
+    """Tell the system to keep nothing of a file in memory."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 @contextmanager
 def _nothing_compared() -> Iterator[None]:
     with mock.patch.object(cases, "is_intact", return_value=True):
         yield
 
 
-def _store(work: Path, case_id: str, key: str, rng: np.random.Generator) -> None:
-    image = rng.normal(size=(NUM_CHANNELS, *SHAPE)).astype(np.float32)
+def _store(work: Path, case_id: str, key: str, rng: np.random.Generator, shape: tuple[int, int, int] = SHAPE) -> None:
+    image = rng.normal(size=(NUM_CHANNELS, *shape)).astype(np.float32)
     segmentation = (image[0] > 2).astype(np.int8)
     locations = np.argwhere(segmentation)[::50].astype(np.int32)
     voxels = tuple(np.bincount(segmentation.ravel(), minlength=2).tolist())
     record = StoredCase(
         case_id=case_id,
-        shape=SHAPE,
+        shape=shape,
         spacing_mm=(1.0, 1.0, 1.0),
         num_channels=NUM_CHANNELS,
         class_voxels=voxels,

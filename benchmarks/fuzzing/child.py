@@ -1,5 +1,6 @@
 """The process in which inputs are read: within limits of memory, time and place, and watched while it does."""
 
+import ctypes
 import logging
 import os
 import resource
@@ -23,6 +24,8 @@ from tumorseg.errors import TumorsegError
 MOST_BYTES = 512 << 20
 """What reading an input of some kilobytes may take beside what the process holds; claims of more are to be refused."""
 MOST_CPU_S = 10
+PR_SET_PDEATHSIG = 1
+"""As the system calls it in <sys/prctl.h>."""
 CHILDREN_S = 5.0
 """How long children of the reader may take to end after it has returned."""
 STARTS_CODE = (
@@ -74,9 +77,9 @@ class End(NamedTuple):
 class Watch(logging.Handler):
     """What was done, and said, outside what is returned."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, *places: Path) -> None:
         super().__init__(logging.DEBUG)
-        self.place = place.resolve()
+        self.places = [place.resolve() for place in places]
         self.is_on = False
         self.found: list[str] = []
 
@@ -111,7 +114,7 @@ class Watch(logging.Handler):
         start = Path() if folder < 0 else Path(f"/proc/self/fd/{folder}").readlink()
         place = start / os.fsdecode(path)
         real = place.resolve() if event == "open" else place.parent.resolve() / place.name
-        if not real.is_relative_to(self.place) and real != Path(os.devnull):
+        if not any(map(real.is_relative_to, self.places)) and real != Path(os.devnull):
             self.found.append(f"escape: {event} {str(real)!r}")
 
 
@@ -127,6 +130,8 @@ def serve(connection: Connection, name: str, target: Target, place: Path) -> Non
     # A group of its own, so that all that is left of it can be ended with it.
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # With the process that asks, of whose end the pipe does not tell: others that were forked hold it open.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     _be_quiet()
     os.environ["TMPDIR"] = tempfile.tempdir = os.fspath(place / "tmp")
     (place / "tmp").mkdir()
@@ -154,7 +159,7 @@ def _be_quiet() -> None:
 
 
 def _watched(place: Path) -> Watch:
-    watch = Watch(place)
+    watch = Watch(place / "input", place / "tmp")
     sys.addaudithook(watch.audit)
     logger = logging.getLogger()
     logger.handlers[:] = [watch]

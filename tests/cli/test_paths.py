@@ -6,11 +6,14 @@ import stat
 import click
 import pytest
 
-from tumorseg.cli.main import VERBS, cli, run
-from tumorseg.cli.paths import OutputPath
+from tumorseg.cli.main import cli, run
+from tumorseg.cli.paths import NamedPath, OutputPath
 
-WRITTEN = {"output", "html", "picture", "save", "fix"}
-"""Parameters of all verbs that name what is written."""
+READ = """
+after against before data_root dataset_json fingerprint folders init inputs labels model models plan plan_path plan_paths plans
+predictions references splits table tables teachers unlabelled work worker
+"""
+"""Parameters of all verbs that name what is read, or folders in which verbs make others."""
 
 
 def commands(group):
@@ -23,11 +26,10 @@ def commands(group):
 
 
 def test_every_output_is_checked_before_any_work():
-    outputs = [one for command in commands(cli) for one in command.params if one.name in WRITTEN]
-    assert len(outputs) >= len(VERBS) - 5
-    for one in outputs:
-        # A folder that is to hold files cannot be anything else; the files in it are looked at where they are written.
-        assert isinstance(one.type, OutputPath) or not one.type.file_okay, one.opts
+    paths = [one for command in [cli, *commands(cli)] for one in command.params if isinstance(one.type, click.Path)]
+    assert all(isinstance(one.type, NamedPath) for one in paths)
+    others = {one.name for one in paths if not isinstance(one.type, OutputPath)}
+    assert others == set(READ.split())
 
 
 @pytest.mark.parametrize(
@@ -39,6 +41,8 @@ def test_every_output_is_checked_before_any_work():
         "augment -p x -o",
         "predict -m x -i x -o",
         "evaluate -i x -r x -o",
+        "data import -d x -o",
+        "plan export pyproject.toml -o",
     ],
 )
 def test_a_pipe_is_refused_and_stays(verb, tmp_path, capfd):

@@ -8,7 +8,7 @@ import torch
 
 from tests.engine.phantoms import batch_of, configuration_of, fit_of, training_of
 from tumorseg.engine.learner import Inputs
-from tumorseg.engine.saved import course_problem, state_problem
+from tumorseg.engine.saved import _moments_problem, course_problem, state_problem
 from tumorseg.schema.losses import LossSpec
 from tumorseg.schema.optimizers import AdamW, PlateauSchedule, RAdam, Sgd
 from tumorseg.schema.training import EarlyStop, Ema
@@ -17,6 +17,7 @@ from tumorseg.schema.weighting import UncertaintyWeighting
 TRAINING = training_of(1, 2, ema=Ema(), early_stop=EarlyStop(), validation_iterations=1)
 CONFIGURATION = configuration_of(schedule=PlateauSchedule())
 NAME = "stages.0.0.0.weight"
+TAIL = {"start": 1, "end": 2, "lr_from": 0.1, "lr_to": 0.01}
 
 
 def fresh():
@@ -68,7 +69,8 @@ def add(state):
 def test_the_state_of_a_training_has_no_problem(saved, fit):
     assert state_problem(saved, fit) is None
     assert state_problem(fit.state(), fit) is None
-    assert course_problem({"progress": {"iteration": 2, "losses": []}, "length": {"tail": None, "watch": None}}) is None
+    kept = {"progress": {"iteration": 2, "losses": []}, "length": {"tail": None, "watch": None}}
+    assert course_problem(kept, training_of(1, 2)) is None
 
 
 @pytest.mark.parametrize("optimizer", [Sgd(lr=0.1), Sgd(lr=0.1, momentum=0), AdamW(lr=0.1), RAdam(lr=0.1)])
@@ -78,6 +80,28 @@ def test_every_optimizer_knows_its_own_moments(optimizer):
     assert state_problem(learnt.state(), learnt) is None
     learnt.learner.step(Inputs(*batch_of()), 0)
     assert state_problem(learnt.state(), learnt) is None
+
+
+def test_none_is_as_good_as_no_moment_and_no_moment_is_not_a_lost_one():
+    inputs = Inputs(*batch_of())
+    for momentum, problem in ((0, None), (0.9, "holds 0 values, expected momentum_buffer")):
+        learnt = fit_of(configuration_of(optimizer=Sgd(lr=0.1, momentum=momentum)), training_of(1, 1), num_workers=0)
+        learnt.learner.step(inputs, 0)
+        state = copy.deepcopy(learnt.state())
+        state["optimizer"]["state"] = {0: {"momentum_buffer": None}}
+        found = state_problem(state, learnt)
+        assert found is problem if problem is None else problem in found
+
+
+def test_moments_are_numbers_of_the_kind_of_their_parameter():
+    parameter = torch.nn.Parameter(torch.zeros(3, dtype=torch.complex64))
+    optimizer = torch.optim.Adam([parameter])
+    parameter.grad = torch.ones(3, dtype=torch.complex64)
+    optimizer.step()
+    state = optimizer.state_dict()["state"]
+    assert _moments_problem(state, [parameter], optimizer) is None
+    state[0]["exp_avg"] = torch.zeros(3)
+    assert "of another shape or type" in _moments_problem(state, [parameter], optimizer)
 
 
 @pytest.mark.parametrize(
@@ -133,6 +157,12 @@ def test_a_part_that_is_missing_or_another_thing_is_named(saved, fit, part):
         (put("progress", "other", value=1), r"progress\.'other' is unknown"),
         (drop("length", "tail"), r"length\.tail or length\.watch is missing"),
         (put("length", "tail", value={"start": 1}), r"length\.tail is no end"),
+        (put("length", "tail", value=TAIL | {"end": 1}), r"length\.tail is not within the 2 steps"),
+        (put("length", "tail", value=TAIL | {"end": 10**400}), r"length\.tail is not within the 2 steps"),
+        (
+            put("optimizer", "state", 0, "exp_avg", value=None),
+            r"state\[0\] holds 2 values, expected exp_avg, exp_avg_sq",
+        ),
         (put("length", "watch", value={"sum": 0.0}), r"length\.watch is no watch"),
         (put("length", "watch", value=None), r"length\.watch is missing"),
     ],

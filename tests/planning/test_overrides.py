@@ -291,7 +291,9 @@ def test_a_loss_without_weights_of_outputs_gets_those_of_the_other_network(plan)
     ("value", "message"),
     [
         ("1" * 5000, "a whole number of 5000 digits"),
-        ("-9223372036854775808", "a whole number of 20 digits"),
+        ("-9223372036854775809", "a whole number of 19 digits"),
+        ("a\x1b[2J", "holds control or format characters"),
+        ("\u202e", "holds control or format characters"),
         ("[" * 100_000, "deep in each other"),
         ("1e999", "found 1e999"),
         ("NaN", "found NaN"),
@@ -303,6 +305,13 @@ def test_a_value_that_no_plan_can_hold_is_told_in_one_line(value, message):
         parse_override(f"training.epochs={value}")
     assert str(refused.value).isprintable()
     assert len(str(refused.value)) < 400
+
+
+def test_a_field_holds_no_control_characters_and_a_value_in_json_may_have_lines():
+    with pytest.raises(PlanError, match="holds control or format characters") as refused:
+        parse_override("training.\x1b[2J=1")
+    assert str(refused.value).isprintable()
+    assert parse_override("a=[1,\n\t2]").value == [1, 2]
 
 
 def test_a_bad_loss_before_a_preset_is_one_line_too(plan):

@@ -283,7 +283,8 @@ def test_a_changed_configuration_is_checked_as_a_whole():
         ("[-1e999]", "found -1e999"),
         ("[Infinity]", "found Infinity"),
         ("9" * 5000, "a whole number of 5000 digits"),
-        ("9223372036854775808", "expected 9223372036854775807 at most"),
+        ("9223372036854775808", "of 19 digits, .* to 9223372036854775807"),
+        ("-9223372036854775809", "expected -9223372036854775808 to"),
         ('["\\ud800"]', "half a character"),
         ('["\\uDFFF"]', "half a character"),
         ('["\ud800"]', "half a character"),
@@ -305,10 +306,22 @@ def test_what_documents_do_hold_is_read():
     deep = "[" * 100 + "1" + "]" * 100
     assert load_json(deep)[0][0] is not None
     assert load_json("0.5") == 0.5
+    assert load_json("-9223372036854775808") == -(2**63)
     assert load_json('["\\ud83e\\udec1\\n\\u200b", 9223372036854775807, 1e308]') == ["🫁\n\u200b", 2**63 - 1, 1e308]
 
 
-def test_names_that_are_not_utf_8_are_written_as_escapes():
-    text = json_text({"caf\udce9": "é"})
-    assert text.encode() == '{\n  "caf\\udce9": "é"\n}\n'.encode()
-    assert json.loads(text) == {"caf\udce9": "é"}
+def test_names_that_are_not_utf_8_are_no_part_of_a_document_for_it_could_not_be_read():
+    for write in (json_text, content_hash):
+        with pytest.raises(InputError) as refused:
+            write({"é": ["a", "b/caf\udce9.nii"]})
+        assert str(refused.value) == r'found "b/caf\udce9.nii", which is not UTF-8; rename what is called so'
+    assert load_json(json_text({"café🫁": "é\u200b"})) == {"café🫁": "é\u200b"}
+
+
+@pytest.mark.parametrize(
+    "document", [{"a" * 70_000: 1}, {"epochs": {"b" * 70_000: 1}}, {"optimizer": {"name": "c" * 70_000}}]
+)
+def test_what_a_message_quotes_is_cut(document):
+    with pytest.raises(PlanError) as told:
+        parse_record(Training, document, source="f", error=PlanError)
+    assert len(str(told.value)) < 2500

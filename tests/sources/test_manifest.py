@@ -102,7 +102,7 @@ def test_a_wrong_number_of_images_names_what_was_expected(tmp_path, images, foun
         (("case_id,T1", "a,T1/a.nii.gz,x"), r"case a: row 1: found 3 cells, expected 2"),
         (("case_id,T1,label:x", "a,T1/a.nii.gz,"), "expected label:NAME=INTEGER"),
         (("case_id,T1,label:x=one", "a,T1/a.nii.gz,"), "expected label:NAME=INTEGER"),
-        (("case_id,T1,label:x=9223372036854775808", "a,T1/a.nii.gz,"), "expected label:NAME=INTEGER"),
+        (("case_id,T1,label:x=9223372036854775808", "a,T1/a.nii.gz,"), "at most 9223372036854775807"),
         ((f"case_id,T1,label:x={'1' * 5000}", "a,T1/a.nii.gz,"), "expected label:NAME=INTEGER"),
         (("case_id,T1,label:x=1", "a,T1/a.nii.gz,1"), "must be empty"),
         (("case_id,T1", "a,"), "case a: found an empty path"),
@@ -381,14 +381,12 @@ EVIL = "\x1b[31mred\x1b[2J"
         ({"case": {"site": "x\n"}}, "without control and format characters"),
         ({"case": {"columns": {"x\t": "1"}}}, "holds control or format"),
         ({"case": {"label": "x" * 300}}, "is longer than a name can be"),
-        ({"case": {"label": "loop/x.nii.gz"}}, "is a link to itself"),
         ({"case": {"label": "a\0b"}}, "without line breaks and other control characters"),
         ({"case": {"label": "caf\udce9.nii.gz"}}, "half a character"),
     ],
 )
 def test_names_speak_to_no_terminal_and_paths_can_be_some(tmp_path, change, message):
     case = {"case_id": "a", "images": {"CT": "a.nii.gz"}} | change.pop("case", {})
-    (tmp_path / "loop").symlink_to("loop")
     document = {"channels": ["CT"], "labels": {"x": 1}, "cases": [case]} | change
     if "channels" in change:
         case["images"] = ["a.nii.gz"]

@@ -14,6 +14,7 @@ from tumorseg.errors import InputError, StorageError
 from tumorseg.storage.atomic import (
     require_file_name,
     require_replaceable,
+    require_writable,
     storage_error,
     umask,
     write_bytes,
@@ -196,3 +197,10 @@ def test_a_link_to_a_file_and_one_to_nothing_are_replaced(in_folder):
         write_bytes(Path(name), b"new")
         assert Path(name).read_bytes() == b"new"
     assert Path("a").read_bytes() == b"old"
+
+
+def test_a_null_byte_is_one_line(in_folder):
+    for refuse in (require_replaceable, require_writable, lambda path: write_bytes(path, b"new")):
+        with pytest.raises(StorageError, match="cannot write: can be no path") as refused:
+            refuse(Path("a\0b"))
+        assert str(refused.value).isprintable()

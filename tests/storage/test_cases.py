@@ -1,8 +1,13 @@
+import errno
 import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -397,3 +402,57 @@ def test_a_previous_segmentation_is_compared_too(tmp_path):
         CaseStore(tmp_path, {"case 1": "key"}, shown).read_previous("case 1", WHOLE)
     path.with_suffix(".json").unlink()
     assert not is_previous_stored(path)
+
+
+def test_threads_that_want_the_same_file_compare_it_once(tmp_path, monkeypatch):
+    put(tmp_path)
+    store, looks, begin = opened(tmp_path), [], threading.Barrier(4)
+
+    def compare(path, _seal, **_how):
+        looks.append(path.name)
+        time.sleep(0.02)  # time for the others to come
+        return True
+
+    def read(_number):
+        begin.wait()
+        return store.read("case 1", WHOLE)
+
+    monkeypatch.setattr(cases, "is_intact", compare)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(read, range(4)))
+    assert sorted(looks) == ["image.b2nd", "segmentation.b2nd"]
+
+
+def test_a_damaged_case_leaves_the_store_at_once(tmp_path, monkeypatch):
+    put(tmp_path)
+    flipped(tmp_path / "key" / "image.b2nd")
+    removed, remove = [], shutil.rmtree
+
+    def watch(folder, **how):
+        # In the middle of the removal there is no case, rather than half of one.
+        removed.append((Path(folder).name.startswith(".partial-"), (tmp_path / "key").exists()))
+        remove(folder, **how)
+
+    monkeypatch.setattr(cases.shutil, "rmtree", watch)
+    put(tmp_path)
+    assert removed[0] == (True, False)
+    assert all(is_partial for is_partial, _ in removed)
+    assert os.listdir(tmp_path) == ["key"]
+    assert is_stored(tmp_path, "key", in_full=True)
+
+
+def test_a_drive_that_fails_does_not_make_a_case_anew(tmp_path, monkeypatch):
+    put(tmp_path)
+
+    def fail(path, *_args):
+        raise OSError(errno.EIO, "Input/output error", path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", fail)
+        with pytest.raises(StorageError, match="check the drive"):
+            is_stored(tmp_path, "key", in_full=True)
+    assert is_stored(tmp_path, "key", in_full=True)
+
+
+def test_cases_of_the_version_without_seals_have_another_address():
+    assert cases.STORE_VERSION > 2

@@ -1,3 +1,4 @@
+import errno
 import os
 from zipfile import ZIP_DEFLATED, ZipFile
 
@@ -6,7 +7,7 @@ import torch
 
 from tumorseg.errors import StorageError
 from tumorseg.storage import checkpoints
-from tumorseg.storage.checkpoints import lacks_memory, load_checkpoint, load_network, save_checkpoint
+from tumorseg.storage.checkpoints import is_there, lacks_memory, load_checkpoint, load_network, save_checkpoint
 
 STATE = {
     "network": {"weight": torch.arange(5000.0).reshape(10, 500), "bias": torch.tensor([1, 2], dtype=torch.int64)},
@@ -76,18 +77,50 @@ def test_a_folder_is_no_checkpoint(tmp_path):
         load_checkpoint(tmp_path)
 
 
-def test_a_sound_file_that_does_not_load_lacks_memory(tmp_path):
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (OSError(errno.ENOMEM, "no memory"), True),
+        (RuntimeError("unable to mmap 9 bytes from file <a>: Cannot allocate memory (12)"), True),
+        (RuntimeError("PytorchStreamReader failed reading file data/0"), False),
+        (OSError(errno.EIO, "a drive"), False),
+        (ValueError(), False),
+    ],
+)
+def test_damage_is_not_told_as_a_lack_of_memory(error, expected):
+    assert lacks_memory(error) is expected
+
+
+def test_a_part_whose_own_head_was_changed_is_damage(tmp_path):
     path = tmp_path / "a.ckpt"
-    save_checkpoint(path, {"weight": torch.zeros(300)})
-    assert lacks_memory(path, RuntimeError())
-    assert lacks_memory(path, MemoryError())
-    assert not lacks_memory(path, ValueError())
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-    assert not lacks_memory(path, RuntimeError())
-    path.write_bytes(content[:200])
-    assert not lacks_memory(path, OSError())
+    save_checkpoint(path, STATE)
+    raw = path.read_bytes()
+    with ZipFile(path) as archive:
+        starts = {entry.filename: entry.header_offset for entry in archive.infolist()}
+    name, start = next((name, start) for name, start in starts.items() if name.endswith("data/0"))
+    # A byte of the mark, and one of the name.
+    for place in (start, start + 30 + len(name) - 1):
+        path.write_bytes(raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :])
+        with pytest.raises(StorageError, match=r"a\.ckpt: the checkpoint is damaged"):
+            load_network(path)
+
+
+def test_a_tensor_of_many_names_is_counted_and_copied_once(tmp_path):
+    weight = torch.zeros(1000)
+    save_checkpoint(tmp_path / "a.ckpt", {"network": dict.fromkeys(map(str, range(12)), weight)})
+    found = load_checkpoint(tmp_path / "a.ckpt")["network"]
+    assert len(found) == 12
+    assert len({tensor.data_ptr() for tensor in found.values()}) == 1
+
+
+@pytest.mark.parametrize("how", ["a folder", "a link to nothing"])
+def test_what_is_in_the_place_of_a_checkpoint_is_told(tmp_path, how):
+    path = tmp_path / "latest.ckpt"
+    assert not is_there(path)
+    path.mkdir() if how == "a folder" else path.symlink_to(tmp_path / "none")
+    with pytest.raises(StorageError, match=r"latest\.ckpt: is a folder, or a link to nothing, .*remove it"):
+        is_there(path)
 
 
 def flip(path, part):
@@ -103,7 +136,9 @@ def test_one_bit_of_a_tensor_is_noticed_by_all_but_a_look_at_plain_values(tmp_pa
     save_checkpoint(path, STATE)
     flip(path, STATE["network"]["weight"].numpy().tobytes())
     for load in (load_checkpoint, load_network):
-        with pytest.raises(StorageError, match=r"a\.ckpt: the checkpoint is damaged \('.*data/0'\); delete it"):
+        with pytest.raises(
+            StorageError, match=r"a\.ckpt: the checkpoint is damaged \('.*data/0'\); copy the model anew, or delete it"
+        ):
             load(path)
     assert load_checkpoint(path, is_mapped=True)["progress"] == STATE["progress"]
 
@@ -129,13 +164,18 @@ def test_a_file_is_compared_once_unless_it_changes(tmp_path, monkeypatch):
     assert len(looks) == 2 * len(set(looks))
 
 
+def test_what_a_network_keeps_beside_tensors_comes_back(tmp_path):
+    save_checkpoint(tmp_path / "a.ckpt", {"network": {"a": torch.zeros(1), "_extra_state": {"level": 1}}})
+    assert load_network(tmp_path / "a.ckpt")["_extra_state"] == {"level": 1}
+
+
 def test_a_packed_part_is_refused_before_anybody_unpacks_it(tmp_path):
     path, packed = tmp_path / "a.ckpt", tmp_path / "b.ckpt"
     save_checkpoint(path, STATE)
     with ZipFile(path) as before, ZipFile(packed, "w", ZIP_DEFLATED) as after:
         for name in before.namelist():
             after.writestr(name, before.read(name))
-    with pytest.raises(StorageError, match=r"b\.ckpt: the checkpoint is damaged"):
+    with pytest.raises(StorageError, match=r"b\.ckpt: its part '.*' is packed; save it with torch again"):
         load_checkpoint(packed)
 
 
@@ -144,11 +184,14 @@ def test_tensors_and_lists_beyond_their_file_are_refused(tmp_path):
     nested.append(nested)
     for value in (torch.zeros(1).expand(10**12), nested):
         torch.save({"network": {}, "value": value}, path)
-        with pytest.raises(StorageError, match=r"a\.ckpt: the checkpoint is (larger than its file|damaged); delete it"):
+        with pytest.raises(
+            StorageError,
+            match=r"a\.ckpt: the checkpoint is (larger than its file|damaged); copy the model anew, or delete",
+        ):
             load_checkpoint(path)
 
 
-@pytest.mark.parametrize("state", [{}, {"network": None}, {"network": {"a": 1}}, {"network": {1: torch.zeros(1)}}, [1]])
+@pytest.mark.parametrize("state", [{}, {"network": None}, {"network": {1: torch.zeros(1)}}, [1]])
 def test_a_file_without_weights_is_no_checkpoint(tmp_path, state):
     torch.save(state, tmp_path / "a.ckpt")
     with pytest.raises(StorageError, match=r"a\.ckpt: holds .*no checkpoint of tumorseg"):

@@ -254,6 +254,31 @@ def test_a_gzip_that_unpacks_to_far_more_than_its_header_announces_is_left_unrea
         read_image(ImageFile(path=str(bomb)))
 
 
+def test_volumes_behind_the_one_that_is_read_are_no_surplus(tmp_path, monkeypatch):
+    monkeypatch.setattr(packed, "MOST_SURPLUS", 100)
+    path = tmp_path / "a.nii.gz"
+    volumes = np.arange(4 * 60, dtype=np.float32).reshape(5, 4, 3, 4)
+    nibabel.save(nibabel.Nifti1Image(volumes, np.eye(4)), path)
+    for index in (0, 3):
+        assert np.array_equal(read_image(ImageFile(path=str(path), index=index)).array, volumes[..., index].T)
+    data = bytearray(path.read_bytes())
+    data[-8] ^= 1  # of the checksum, which stands behind the last volume
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="CRC"):
+        read_image(ImageFile(path=str(path), index=0))
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, 3e38])
+@pytest.mark.filterwarnings("error")
+def test_affines_of_no_number_are_refused_without_a_warning(tmp_path, number):
+    path = tmp_path / "a.nii"
+    write_nifti(path, stored_voxels())
+    patch_header(path, 254, "<h", 1)
+    patch_header(path, 280, "<4f", number, 0, number, number)
+    with pytest.raises(InputError, match=r"affine|voxel sizes"):
+        read_geometry(str(path))
+
+
 @pytest.mark.parametrize(
     ("content", "message"), [(b"", "is empty"), (b"no image at all, but long enough" * 30, "cannot be read as NIfTI")]
 )

@@ -1,3 +1,5 @@
+import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -64,10 +66,24 @@ def test_a_key_that_stands_twice_is_refused_for_one_value_would_be_lost(tmp_path
         read_json(tmp_path / "f.json", InputError)
 
 
-def test_a_file_that_never_ends_is_not_read_to_the_end(monkeypatch):
-    monkeypatch.setattr(json_files, "MOST_BYTES", 2**16)
-    with pytest.raises(InputError, match=r"^/dev/zero: cannot be read \(more than"):
-        read_json(Path("/dev/zero"), InputError)
+def test_what_never_ends_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (Path("/dev/zero"), tmp_path / "pipe"):
+        with pytest.raises(InputError, match=r"cannot be read \(is a pipe, a socket or a device, expected a file\)"):
+            read_json(path, InputError)
+
+
+def test_no_more_is_set_aside_than_a_file_holds(tmp_path, monkeypatch):
+    (tmp_path / "a.json").write_text("[1]")
+    tracemalloc.start()
+    try:
+        assert read_json(tmp_path / "a.json", InputError) == [1]
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+    monkeypatch.setattr(json_files, "MOST_BYTES", 2)
+    with pytest.raises(InputError, match=r"cannot be read \(more than"):
+        read_json(tmp_path / "a.json", InputError)
 
 
 def test_paths_that_can_be_none_are_one_line(tmp_path):

@@ -1,11 +1,22 @@
+import errno
 import json
 import zlib
+from pathlib import Path
 
 import pytest
 
 from tumorseg.errors import StorageError
 from tumorseg.schema.base import Record
-from tumorseg.storage.sealed import FileSeal, is_intact, read_sealed, seal_of, seal_of_file, write_sealed
+from tumorseg.storage import sealed
+from tumorseg.storage.sealed import (
+    FileSeal,
+    is_intact,
+    read_sealed,
+    require_readable,
+    seal_of,
+    seal_of_file,
+    write_sealed,
+)
 
 
 class Note(Record):
@@ -66,3 +77,39 @@ def test_a_file_is_intact_if_its_bytes_are_those_that_were_written(tmp_path):
     path.write_bytes(data[:-1])
     assert not is_intact(path, seal_of(data), in_full=False)
     assert not is_intact(tmp_path / "none", seal_of(data), in_full=False)
+
+
+def test_a_drive_that_fails_says_nothing_of_a_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"abc")
+
+    def fail(*_args):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "open", fail)
+    with pytest.raises(StorageError, match=r"a\.bin: cannot be read \(Input/output error\); check the drive"):
+        is_intact(path, seal_of(b"abc"), in_full=True)
+    with pytest.raises(StorageError, match="check the drive"):
+        require_readable(path)
+
+
+def test_a_file_is_read_once_in_a_process_unless_it_changes(tmp_path, monkeypatch):
+    path, looks = tmp_path / "a.bin", []
+    monkeypatch.setattr(sealed, "crc32_of", lambda _file, num_bytes: looks.append(num_bytes) or num_bytes)
+    path.write_bytes(b"abc")
+    for _ in range(3):
+        seal_of_file(path)
+    path.write_bytes(b"abcd")
+    seal_of_file(path)
+    assert looks == [3, 4]
+
+
+class LaterNote(Note):
+    """The same with one more field, as a later version has it."""
+
+    unit: str = "mm"
+
+
+def test_a_later_field_with_a_default_leaves_a_seal_whole(tmp_path):
+    write_sealed(tmp_path / "note.json", NOTE, key="k")
+    assert read_sealed(LaterNote, tmp_path / "note.json", key="k").record.unit == "mm"

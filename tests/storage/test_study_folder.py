@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.stages.tuning.synthetic import synthetic_study, task_of, write_study
 from tumorseg import __version__
-from tumorseg.errors import PlanError, StorageError
+from tumorseg.errors import PlanError, StorageError, is_plain
 from tumorseg.schema.tuning import CaseScores, Ended, Score
 from tumorseg.storage.layout import work_folder
 from tumorseg.storage.study_attempts import (
@@ -190,8 +190,9 @@ def test_lines_after_a_gap_are_not_gone_on_from(folder):
 
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
-labels = st.dictionaries(st.text(max_size=3), st.none() | numbers, max_size=2)
-cases = st.dictionaries(st.text(max_size=5), st.builds(CaseScores, dsc=labels, hd95=labels), max_size=2)
+names = st.text(max_size=5).filter(is_plain)
+labels = st.dictionaries(names, st.none() | numbers, max_size=2)
+cases = st.dictionaries(names, st.builds(CaseScores, dsc=labels, hd95=labels), max_size=2)
 scores = st.builds(
     Score,
     iteration=st.integers(1, 1000),
@@ -261,3 +262,10 @@ def test_a_worker_has_a_name_of_its_own_that_any_file_system_takes():
     assert worker_prefix(12, "…") == "machine-12-"
     assert new_worker().startswith(worker_prefix(os.getpid()))
     assert len({new_worker() for _ in range(100)}) == 100
+
+
+def test_bytes_that_are_no_text_are_told(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_bytes(b"{\xff")
+    with pytest.raises(StorageError, match=r"a\.json: found bytes that are not UTF-8 at position 1; remove the file"):
+        text_of(path)

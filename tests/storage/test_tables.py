@@ -49,6 +49,13 @@ def test_what_is_no_table_is_told_in_one_line(tmp_path, content, told):
         read_lines(tmp_path / "nowhere.csv", expected="a table of pears")
 
 
+def test_headings_as_spreadsheets_write_them_are_one_line(tmp_path):
+    content = '\ufeff\ufeff"case_id";"Age\n(years)";hyphen\xadated, long;\ufeffa\nx;1;2;3\n'
+    lines = read_lines(written(tmp_path, content), expected="a table")
+    assert lines.cells == [["case_id", "Age (years)", "hyphenated, long", "a"], ["x", "1", "2", "3"]]
+    assert lines.numbers == [1, 3]
+
+
 def test_a_heading_that_speaks_to_a_terminal_is_refused(tmp_path):
     (tmp_path / "a.csv").write_text("case_id,\x1b[2Jdsc\na,1\n")
     with pytest.raises(InputError, match="without control characters") as refused:

@@ -6,7 +6,7 @@ import click
 
 from tumorseg.cli.main import Settings
 from tumorseg.cli.output import roots_of, show
-from tumorseg.cli.paths import FOLDER, PLACE
+from tumorseg.cli.paths import OUTPUT_FOLDER, PLACE
 from tumorseg.cli.stated import stated_of, stated_options
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ MOST_CHANGES = 8
 @click.option(
     "-o",
     "--output",
-    type=FOLDER,
+    type=OUTPUT_FOLDER,
     required=True,
     help="Folder to write; nnU-Net wants it called DatasetNNN_Name.",
 )

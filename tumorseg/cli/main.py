@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, MutableMapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, Self, TypeVar, cast
 
 import click
 
@@ -122,9 +122,25 @@ class Escaping(logging.Formatter):
         return escaped_lines(super().format(shown))
 
 
+class _OneLine(str):
+    """Text with its control characters escaped; `%r` shows that of which it was made, which escapes them itself."""
+
+    _made_of: object
+
+    def __new__(cls, value: object) -> Self:
+        """Return the text of a value."""
+        made = super().__new__(cls, escaped(str(value)))
+        made._made_of = value
+        return made
+
+    def __repr__(self) -> str:
+        return repr(self._made_of)
+
+
 def _shown(value: object) -> object:
-    """Return what a message quotes as text; numbers stay what they are, and errors of ours are escaped line by line."""
-    return value if isinstance(value, int | float | TumorsegError) else escaped(str(value))
+    """Return text on one line; all else stays what it is, numbers of any kind and errors of ours, which set their lines themselves."""
+    is_text = isinstance(value, str | os.PathLike | BaseException) and not isinstance(value, TumorsegError)
+    return _OneLine(value) if is_text else value
 
 
 def tell_stopped(kept: str) -> None:

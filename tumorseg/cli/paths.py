@@ -15,9 +15,9 @@ def check_path(text: str) -> None:
     Raises:
         InputError: it is too long, a link to itself, has a null byte, or is not UTF-8, in which documents name files.
     """
-    from tumorseg.storage.paths import path_fault
+    from tumorseg.storage.paths import impossible_path
 
-    if (fault := path_fault(text)) is not None:
+    if (fault := impossible_path(text)) is not None:
         raise InputError(f"the path {fault}; give another", file=text)
 
 
@@ -73,4 +73,5 @@ FILE = NamedPath(path_type=Path, dir_okay=False)
 FOLDER = NamedPath(path_type=Path, file_okay=False)
 OUTPUT = OutputPath(path_type=Path)
 OUTPUT_FILE = OutputPath(path_type=Path, dir_okay=False)
+OUTPUT_FOLDER = OutputPath(path_type=Path, file_okay=False)
 PLACE = PlaceText()

@@ -6,7 +6,7 @@ import click
 
 from tumorseg.cli.main import Settings
 from tumorseg.cli.output import show
-from tumorseg.cli.paths import FILE, FOLDER
+from tumorseg.cli.paths import FILE, OUTPUT_FOLDER
 
 
 @click.command("export")
@@ -14,7 +14,7 @@ from tumorseg.cli.paths import FILE, FOLDER
 @click.option(
     "-o",
     "--output",
-    type=FOLDER,
+    type=OUTPUT_FOLDER,
     required=True,
     help="nnU-Net's folder of the dataset: nnUNet_preprocessed/DatasetNNN_Name.",
 )

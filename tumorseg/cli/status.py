@@ -12,6 +12,7 @@ import click
 from tumorseg.cli.main import EXIT_INTERRUPTED, Settings
 from tumorseg.cli.output import show
 from tumorseg.cli.paths import PATH
+from tumorseg.errors import escaped_lines
 
 if TYPE_CHECKING:
     from tumorseg.schema.standing import StatusReport
@@ -50,7 +51,7 @@ def _watch(reports: Iterator["StatusReport"]) -> int:
     shown = ""
     try:
         for report in reports:
-            text = status_text(report)
+            text = escaped_lines(status_text(report))
             if sys.stdout.isatty():
                 _draw(text)
             elif (key := _key(report)) != shown:

@@ -16,7 +16,8 @@ from tumorseg.engine.learner import Learner
 from tumorseg.engine.loop import Fit
 from tumorseg.engine.optimisation import Optimisation
 from tumorseg.engine.progress import Progress
-from tumorseg.engine.weights import weights_problem
+from tumorseg.engine.weights import number_kind, weights_problem
+from tumorseg.schema.training import Training
 
 TAIL = ("start", "end", "lr_from", "lr_to")
 WATCH = ("sum", "first", "last")
@@ -35,11 +36,16 @@ def state_problem(state: Mapping[str, Any], fit: Fit) -> str | None:
     if (missing := next((name for name in (*expected, "progress") if name not in state), None)) is not None:
         return f"{missing} is missing"
     tensors = _tensors_problem(state, expected, learner)
-    return tensors or course_problem(state) or _optimisation_problem(state, learner.optimisation)
+    return tensors or course_problem(state, fit.training) or _optimisation_problem(state, learner.optimisation)
 
 
-def course_problem(state: Mapping[str, Any]) -> str | None:
-    """Return what is wrong with what a saved state says of the course of a training; None if nothing is."""
+def course_problem(state: Mapping[str, Any], training: Training) -> str | None:
+    """Return what is wrong with what a saved state says of the course of a training; None if nothing is.
+
+    Args:
+        state: what was saved.
+        training: the plan's.
+    """
     progress, length = state.get("progress"), state.get("length")
     if not isinstance(progress, dict) or not isinstance(length, dict):
         return "progress or length is missing"
@@ -51,7 +57,7 @@ def course_problem(state: Mapping[str, Any]) -> str | None:
             return f"progress.{name} is no whole number from 0 on"
     if not _are_numbers(progress.get("losses")):
         return "progress.losses are no numbers"
-    return _means_problem(progress) or _length_problem(length)
+    return _means_problem(progress) or _length_problem(length, Length(training, 1.0))
 
 
 def _means_problem(progress: dict[str, Any]) -> str | None:
@@ -68,12 +74,17 @@ def _means_problem(progress: dict[str, Any]) -> str | None:
     return None
 
 
-def _length_problem(length: Mapping[str, Any]) -> str | None:
+def _length_problem(length: Mapping[str, Any], own: Length) -> str | None:
     tail, watch = length.get("tail"), length.get("watch")
     if not {"tail", "watch"} <= length.keys():
         return "length.tail or length.watch is missing"
     if tail is not None and not (_are_named(tail, TAIL) and _is_count(tail["start"]) and _is_count(tail["end"])):
         return "length.tail is no end of a training"
+    # An early stop begins a tail only where that ends before the plan does.
+    if tail is not None and not tail["start"] < tail["end"] <= own.num_planned:
+        return f"length.tail is not within the {own.num_planned} steps of the plan"
+    if watch is None and own.state()["watch"] is not None:
+        return "length.watch is missing"
     if watch is not None and not _are_named(watch, WATCH, may_lack=True):
         return "length.watch is no watch over losses"
     return None
@@ -105,17 +116,11 @@ def _optimisation_problem(state: Mapping[str, Any], own: Optimisation) -> str | 
     is_named = isinstance(scaler, dict) and scaler.keys() in (set(), own.scaler.state_dict().keys() or scaler.keys())
     if not is_named or not _are_numbers(list(scaler.values())):
         return "scaler is none of a gradient's"
-    if _watches(own.length) and state["length"]["watch"] is None:
-        return "length.watch is missing"
     problem = _optimizer_problem(state["optimizer"], own.optimizer)
     has_stepped = state["progress"]["iteration"] > state["progress"].get("skipped", 0)
     if problem is None and has_stepped and _moment_names(own.optimizer) and not state["optimizer"]["state"]:
         return "optimizer.state is empty after steps were taken"
     return problem
-
-
-def _watches(length: Length) -> bool:
-    return length.state()["watch"] is not None
 
 
 def _optimizer_problem(found: Any, own: torch.optim.Optimizer) -> str | None:
@@ -140,15 +145,22 @@ def _moments_problem(found: Mapping[Any, Any], parameters: list[Tensor], own: to
     for number, moments in found.items():
         if not _is_count(number) or number >= len(parameters) or not isinstance(moments, dict):
             return f"optimizer.state[{number!a}] is of no parameter"
-        if moments.keys() != names:
-            return f"optimizer.state[{number}] holds {len(moments)} values, expected {', '.join(sorted(names))}"
-        shapes = {(), tuple(parameters[number].shape)}
-        for name, value in moments.items():
-            if isinstance(value, Tensor) and (tuple(value.shape) not in shapes or not value.is_floating_point()):
-                return f"optimizer.state[{number}].{name} is of another shape or type than its parameter"
-            if not (value is None or isinstance(value, Tensor)):
+        # Some releases of torch keep None of what an optimizer has not.
+        kept = {name: value for name, value in moments.items() if value is not None}
+        if kept.keys() != names:
+            return f"optimizer.state[{number}] holds {len(kept)} values, expected {', '.join(sorted(names))}"
+        for name, value in kept.items():
+            if not isinstance(value, Tensor):
                 return f"optimizer.state[{number}].{name} is no tensor"
+            if not _is_moment(value, parameters[number]):
+                return f"optimizer.state[{number}].{name} is of another shape or type than its parameter"
     return None
+
+
+def _is_moment(value: Tensor, parameter: Tensor) -> bool:
+    # Counts of steps are single floats, whatever the parameter is.
+    is_count = value.shape == () and value.is_floating_point()
+    return is_count or (value.shape == parameter.shape and number_kind(value) == number_kind(parameter))
 
 
 def _moment_names(own: torch.optim.Optimizer) -> set[str]:
@@ -159,7 +171,7 @@ def _moment_names(own: torch.optim.Optimizer) -> set[str]:
     options = {name: own.defaults[name] for name in signature(type(own)).parameters if name in own.defaults}
     other: torch.optim.Optimizer = type(own)([parameter], **options)
     other.step()
-    return set(other.state[parameter])
+    return {name for name, value in other.state[parameter].items() if value is not None}
 
 
 def _is_like(found: Any, wanted: Any) -> bool:

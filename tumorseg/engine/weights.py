@@ -56,19 +56,19 @@ def place(network: nn.Module, device: torch.device, *, channels_last: bool = Fal
     return network
 
 
-def weights_problem(found: Any, expected: Mapping[str, Tensor]) -> str | None:
+def weights_problem(found: Any, expected: Mapping[str, Any]) -> str | None:
     """Return what is wrong with weights that were read: the first name that does not fit; None if all of them do.
 
     Args:
         found: what was read.
-        expected: the state dict that a network has.
+        expected: the state dict that a network has: tensors, and whatever modules of other packages keep beside them.
     """
     if not isinstance(found, Mapping):
         return f"found {type(found).__name__}, expected tensors by name"
     for name, tensor in expected.items():
         if name not in found:
             return f"{name} is missing"
-        if (problem := _tensor_problem(found[name], tensor)) is not None:
+        if isinstance(tensor, Tensor) and (problem := _tensor_problem(found[name], tensor)) is not None:
             return f"{name} is {problem}"
     unknown = next((name for name in found if name not in expected), None)
     return None if unknown is None else f"{unknown!a} is none of its tensors"
@@ -80,9 +80,14 @@ def _tensor_problem(found: Any, expected: Tensor) -> str | None:
     if found.shape != expected.shape:
         return f"of shape {tuple(found.shape)}, expected {tuple(expected.shape)}"
     # Other precisions are converted; numbers of another kind never were weights.
-    if found.is_floating_point() != expected.is_floating_point() or found.is_complex():
+    if number_kind(found) != number_kind(expected):
         return f"of type {found.dtype}, expected {expected.dtype}"
     return None
+
+
+def number_kind(tensor: Tensor) -> tuple[bool, bool]:
+    """Return whether a tensor's numbers are floats, and whether they are complex."""
+    return tensor.is_floating_point(), tensor.is_complex()
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from pydantic import JsonValue
 
-from tumorseg.errors import PlanError
+from tumorseg.errors import PlanError, is_plain
 from tumorseg.planning.deciding_fields import DECIDING, Setting, following, refit_augmentation, rule_of
 from tumorseg.schema.augmentation import CUSTOM, AugmentationSpec
 from tumorseg.schema.base import Record, load_json, parse_record
@@ -63,10 +63,17 @@ def parse_override(text: str) -> Override:
     field, equals, value = text.partition("=")
     if not equals or not field.strip():
         raise PlanError(f"--set {text!r} is not of the form field=value, such as training.epochs=4")
+    if not is_plain(field):
+        raise PlanError(f"--set {text[:MOST_LETTERS]} holds control or format characters; give it without")
     try:
         read = load_json(value)
     except JSONDecodeError:
         read = value
+        # In JSON such is no text, or stands in quotes where who takes the value looks at it; blanks of any kind are neither.
+        if not is_plain(value):
+            raise PlanError(
+                f"--set {text[:MOST_LETTERS]} holds control or format characters; give it without"
+            ) from None
     except ValueError as failure:
         raise PlanError(f"--set {text[:MOST_LETTERS]}: {failure}; give another value") from None
     return parse_record(Override, {"field": field.strip(), "value": read}, source=f"--set {text}", error=PlanError)

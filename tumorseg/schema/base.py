@@ -3,24 +3,19 @@
 import hashlib
 import json
 import math
-import re
 from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tumorseg.errors import TumorsegError, is_plain
-from tumorseg.schema.wording import MOST_LETTERS, problems_of
+from tumorseg.errors import InputError, TumorsegError, is_plain
+from tumorseg.schema.wording import cut, problems_of
 
 # Documents of ours stand some ten deep; json, pydantic and the walks through documents call themselves once a level.
 MOST_LEVELS = 100
 """Lists and objects in a document that may stand in each other."""
-# Arrays hold no greater ones, and float() refuses the greatest that Python can.
-LARGEST = 2**63 - 1
-"""The largest whole number in a document; the least is this with the other sign."""
-HALF = re.compile(r"[\ud800-\udfff]")
-"""Half of a character, by which Python stands for a byte that is not UTF-8."""
-SURROGATE = re.compile(r"[\ud800-\udfff]|\\u[dD][89a-fA-F]")
-"""Half of a character beyond U+FFFF, or the way in which JSON may write one; with its other half it is a character."""
+# Arrays hold no others, and float() refuses the greatest that Python can.
+LEAST, LARGEST = -(2**63), 2**63 - 1
+"""The whole numbers in a document are from this to this."""
 
 
 class Record(BaseModel):
@@ -51,11 +46,24 @@ def to_json(record: Record) -> str:
 
 
 def json_text(value: Any) -> str:
-    """Return any JSON value in the one form in which tumorseg writes it."""
+    """Return any JSON value in the one form in which tumorseg writes it.
+
+    Raises:
+        InputError: it names a file whose name is not UTF-8, which no document can hold.
+    """
     # NaN and infinity are no JSON: better no file than one that other programs refuse.
     text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    # Names of files that are not UTF-8 hold such, which no file of text can.
-    return HALF.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    _in_utf_8(text)
+    return text
+
+
+def _in_utf_8(text: str) -> bytes:
+    """Return JSON as it is written; Python alone can hold a name of a file that is not UTF-8."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        start, end = text.rfind('"', 0, error.start), text.find('"', error.start)
+        raise InputError(f"found {text[start : end + 1]}, which is not UTF-8; rename what is called so") from None
 
 
 def load_json(text: str) -> Any:
@@ -76,8 +84,8 @@ def load_json(text: str) -> Any:
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
     _check_depth(value)
-    # Only where there may be one, as this writes the whole again.
-    if SURROGATE.search(text):
+    # Only where there may be half a character, as this writes the whole again.
+    if "\\u" in text or not _is_utf_8(text):
         _check_letters(value)
     return value
 
@@ -88,19 +96,16 @@ TOO_DEEP = f"lists and objects stand more than {MOST_LEVELS} deep in each other"
 def _finite(text: str) -> float:
     number = float(text)
     if math.isinf(number):
-        raise ValueError(f"found {_start(text)}, which is beyond the largest number of 64 bits")
+        raise ValueError(f"found {cut(text)}, which is beyond the largest number of 64 bits")
     return number
 
 
 def _of_64_bits(text: str) -> int:
     # Counted first: what int() takes for thousands of digits grows with their square, and it refuses more.
-    if len(text) > 20 or abs(int(text)) > LARGEST:
-        raise ValueError(f"found a whole number of {len(text)} digits, {_start(text)}, expected {LARGEST} at most")
+    num_digits = len(text.lstrip("-"))
+    if num_digits > 19 or not LEAST <= int(text) <= LARGEST:
+        raise ValueError(f"found a whole number of {num_digits} digits, {cut(text)}, expected {LEAST} to {LARGEST}")
     return int(text)
-
-
-def _start(text: str) -> str:
-    return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}…"
 
 
 def _refuse_constant(text: str) -> None:
@@ -112,10 +117,10 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise ValueError(f"the key {_start(key)!r} stands twice in one object")
+            raise ValueError(f"the key {cut(key)!r} stands twice in one object")
         # Keys are names, and stand in messages, tables and pages.
         if not is_plain(key):
-            raise ValueError(f"the key {_start(key)!r} holds control or format characters")
+            raise ValueError(f"the key {cut(key)!r} holds control or format characters")
         found[key] = value
     return found
 
@@ -134,6 +139,14 @@ def _check_depth(value: Any) -> None:
     raise ValueError(TOO_DEEP)
 
 
+def _is_utf_8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _check_letters(value: Any) -> None:
     try:
         json.dumps(value, ensure_ascii=False).encode()
@@ -142,10 +155,14 @@ def _check_letters(value: Any) -> None:
 
 
 def content_hash(value: Any) -> str:
-    """Return the 32 hex digits that identify a JSON value whatever its key order."""
+    """Return the 32 hex digits that identify a JSON value whatever its key order.
+
+    Raises:
+        InputError: as from `json_text`.
+    """
     # Not `json_text`: how files are laid out may change, but the hashes that stand in plans may not.
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(_in_utf_8(text), digest_size=16).hexdigest()
 
 
 def record_hash(record: Record) -> str:

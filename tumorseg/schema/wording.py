@@ -9,6 +9,10 @@ from pydantic_core.core_schema import ErrorType
 
 MOST_LETTERS = 80
 """Letters of a value that a message shows at most."""
+MOST_LETTERS_OF_A_PLACE = 200
+"""Of a field, whose keys are a document's own; those of ours are shorter."""
+MOST_LETTERS_OF_A_PROBLEM = 1000
+"""Of what is said of it, which may list all choices."""
 EXPECTED = "expected "
 PYDANTICS_KINDS = frozenset(get_args(ErrorType))
 """Kinds of problems whose own messages are not for people; those of other kinds were written here."""
@@ -78,7 +82,15 @@ def problems_of(invalid: ValidationError, document: Any) -> list[tuple[str, str]
     problems: list[dict[str, Any]] = [dict(problem) for problem in invalid.errors(include_url=False)]
     places = [problem["loc"] for problem in problems]
     reports = [_reported(problem, document) for problem in problems if not _is_short_by_others(problem, places)]
-    return [(".".join(map(str, place)), message) for place, message in _merged(reports)]
+    return [
+        (cut(".".join(map(str, place)), MOST_LETTERS_OF_A_PLACE), cut(message, MOST_LETTERS_OF_A_PROBLEM))
+        for place, message in _merged(reports)
+    ]
+
+
+def cut(text: str, most: int = MOST_LETTERS) -> str:
+    """Return a text that a message quotes, cut where it is longer than so many letters."""
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def _merged(reports: Sequence[_Reported]) -> Iterator[tuple[tuple[int | str, ...], str]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from tumorseg.errors import InputError
 from tumorseg.schema.wording import shown
 from tumorseg.storage.layout import FETCHED
-from tumorseg.storage.paths import path_fault
+from tumorseg.storage.paths import impossible_text
 
 ENVIRONMENT_VARIABLE = re.compile(r"\$\w|\$\{")
 """How a path begins that nnU-Net would complete by the environment."""
@@ -31,15 +31,17 @@ def confined_file(folder: Path, stated: str, *, allow_outside: bool = False) -> 
         raise InputError(f"found the path {stated!r}, expected one inside {folder}; mend it")
     if ENVIRONMENT_VARIABLE.match(stated):
         raise InputError(f"found the path {stated!r}, which begins with an environment variable; write the path out")
-    if (fault := path_fault(str(folder / path))) is not None:
-        raise InputError(f"found the path {shown(stated)}, which {fault}; mend it")
-    if allow_outside:
-        return folder / path
-    if path.is_absolute() or ".." in path.parts:
+    if not allow_outside and (path.is_absolute() or ".." in path.parts):
         raise InputError(
             f"found the path {stated!r}, expected one inside {folder}; move the file there; {_leave(folder)}"
         )
-    if not _stays_inside(folder, folder / path):
+    if (fault := impossible_text(str(folder / path))) is not None:
+        raise InputError(f"found the path {shown(stated)}, which {fault}; mend it")
+    try:
+        is_allowed = allow_outside or (folder / path).resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # what Python says of a loop of links
+        raise InputError(f"found the path {stated!r}, which is a link to itself, or leads to one; mend it") from None
+    if not is_allowed:
         raise InputError(f"{stated!r} is a link that leaves {folder}; put the file itself there; {_leave(folder)}")
     return folder / path
 
@@ -56,10 +58,3 @@ def is_fetched(folder: Path) -> bool:
     # Links are followed, so that a link to a fetched folder gives no leave either.
     place = folder.resolve()
     return any((upper / FETCHED).is_file() for upper in (place, *place.parents))
-
-
-def _stays_inside(folder: Path, path: Path) -> bool:
-    try:
-        return path.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError):  # a loop of links
-        return False

@@ -36,7 +36,7 @@ from tumorseg.sources.folders import Listing, Part, Problems, build_case, build_
 from tumorseg.sources.leaving_out import used
 from tumorseg.sources.manifest_csv import read_csv_manifest
 from tumorseg.storage.json_files import read_json
-from tumorseg.storage.paths import path_fault
+from tumorseg.storage.paths import impossible_text
 
 NEEDS = "manifest.csv or manifest.json with `case_id`, a path per channel and `label`"
 FILE_NAMES = ("manifest.csv", "manifest.json")
@@ -237,7 +237,7 @@ def _problem_of(folder: Path, stated: str) -> str | None:
         return "found an empty path, expected an image"
     if not stated.isprintable():
         return f"found the path {stated!r}, expected one without line breaks and other control characters"
-    if (fault := path_fault(str(folder / stated))) is not None:
+    if (fault := impossible_text(str(folder / stated))) is not None:
         return f"found the path {shown(stated)}, which {fault}"
     # A backslash may be part of a name; only what is not there was written on Windows.
     if "\\" in stated and not is_there(folder / stated):

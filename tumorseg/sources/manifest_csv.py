@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tumorseg.errors import InputError
-from tumorseg.schema.base import LARGEST
+from tumorseg.schema.base import LARGEST, LEAST
 from tumorseg.schema.dataset import repeated_values
 from tumorseg.schema.wording import shown
 from tumorseg.sources.folders import Problems, is_there, note_or_warn
@@ -233,9 +233,13 @@ def _parse_label(file: Path, header: str) -> tuple[str, int]:
         number = int(value)
     except ValueError:
         number = None
-    # As in documents, which a plan of this manifest becomes.
-    if number is None or abs(number) > LARGEST:
+    if number is None:
         raise InputError(f"found the column {shown(header)}, expected label:NAME=INTEGER; mend line 1", file=file)
+    # As in documents, which a plan of this manifest becomes.
+    if not LEAST <= number <= LARGEST:
+        raise InputError(
+            f"found the column {shown(header)}, expected a value of at most {LARGEST}; mend line 1", file=file
+        )
     return name.strip(), number
 
 

@@ -94,6 +94,8 @@ def require_writable(folder: Path) -> None:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise storage_error(folder, error) from error
+    except ValueError as failure:
+        raise _no_path(folder, failure) from None
 
 
 def require_replaceable(path: Path) -> None:
@@ -111,6 +113,8 @@ def require_replaceable(path: Path) -> None:
         mode = path.stat().st_mode
     except OSError:  # nothing is there; what else is wrong shows when it is written
         mode = stat.S_IFREG
+    except ValueError as failure:
+        raise _no_path(path, failure) from None
     found = next((what for is_so, what in SPECIAL.items() if is_so(mode)), None)
     # /dev/stdout may lead to a regular file, and is the machine's own all the same.
     folder = os.path.realpath(path.parent)
@@ -192,6 +196,11 @@ def storage_error(path: Path, error: OSError, *, num_bytes: int | None = None) -
     advice = ADVICE.get(error.errno or 0, "check the path, or choose another folder")
     room = _room(path, num_bytes) if error.errno in FULL and num_bytes is not None else ""
     return StorageError(f"cannot write: {error.strerror or error}; nothing was changed; {advice}{room}", file=path)
+
+
+def _no_path(path: Path, failure: ValueError) -> StorageError:
+    """Return the error of a text that Python cannot take to the system, as one with a null byte."""
+    return StorageError(f"cannot write: can be no path ({failure}); give another name", file=path)
 
 
 def _room(path: Path, num_bytes: int) -> str:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,15 @@ from tumorseg.schema.targets import Targets
 from tumorseg.storage.atomic import storage_error, umask, write_bytes
 from tumorseg.storage.damage import of_blosc2
 from tumorseg.storage.frames import FrameKind, frame_kind, read_frame
-from tumorseg.storage.sealed import FileSeal, Sealed, is_intact, read_sealed, seal_of, write_sealed
+from tumorseg.storage.sealed import (
+    FileSeal,
+    Sealed,
+    is_intact,
+    read_sealed,
+    require_readable,
+    seal_of,
+    write_sealed,
+)
 from tumorseg.types import Box, Image, Segmentation
 
 IMAGE, SEGMENTATION, LOCATIONS, RECORD = "image.b2nd", "segmentation.b2nd", "locations.b2nd", "case.json"
@@ -34,8 +43,8 @@ FLOATS, INTEGERS = "f", "i"
 CHUNK_EDGE, BLOCK_EDGE = 64, 32
 # Writing one case takes minutes at most, so nobody is at work on a folder that is this old.
 STALE_S = 3600.0
-STORE_VERSION = 2
-"""Raised when the same case would be stored otherwise."""
+STORE_VERSION = 3
+"""Raised when the same case would be stored otherwise; those of 2 have no seal."""
 SUPERVISED_VERSION = "background located"
 """Likewise, for cases of datasets with an ignore label."""
 
@@ -72,6 +81,9 @@ def is_stored(cases: Path, key: str, *, in_full: bool = False) -> bool:
         cases: the store.
         key: the case's address.
         in_full: compare all bytes of its arrays, not just how many there are.
+
+    Raises:
+        StorageError: it cannot be read, which a drive may do for a moment.
     """
     return _is_whole(cases / key, key, in_full=in_full)
 
@@ -80,6 +92,7 @@ def _is_whole(folder: Path, key: str, *, in_full: bool = False) -> bool:
     try:
         files = read_sealed(StoredCase, folder / RECORD, key=key).files
     except StorageError:
+        require_readable(folder / RECORD)
         return False
     names = (IMAGE, SEGMENTATION, LOCATIONS)
     return all(name in files and is_intact(folder / name, files[name], in_full=in_full) for name in names)
@@ -124,11 +137,17 @@ def store_previous(path: Path, indices: Segmentation) -> None:
 
 
 def is_previous_stored(path: Path) -> bool:
-    """Return whether a previous segmentation is there, as far as the number of its bytes tells."""
+    """Return whether a previous segmentation is there, as far as the number of its bytes tells.
+
+    Raises:
+        StorageError: it cannot be read, which a drive may do for a moment.
+    """
     try:
-        return is_intact(path, _read_note(path).files[path.name], in_full=False)
-    except (StorageError, KeyError):
+        files = _read_note(path).files
+    except StorageError:
+        require_readable(_note(path))
         return False
+    return path.name in files and is_intact(path, files[path.name], in_full=False)
 
 
 def _note(path: Path) -> Path:
@@ -165,12 +184,24 @@ def _move_into_place(partial: Path, final: Path) -> None:
         raise StorageError("cannot write: its unfinished folder was removed meanwhile; start again", file=final)
     # A folder can only be renamed onto an empty one, so a damaged case has to go first.
     if final.is_dir() and not _is_whole(final, key, in_full=True):
-        shutil.rmtree(final, ignore_errors=True)
+        _set_aside(final)
     try:
         partial.rename(final)
     except OSError as error:
         if not _is_whole(final, key):
             raise storage_error(final, error) from error
+
+
+def _set_aside(final: Path) -> None:
+    """Take a damaged case out of the store at once, so that nobody opens half of a folder that is being removed."""
+    aside = make_partial(final.parent, final.name)
+    try:
+        with suppress(FileNotFoundError):  # another run was faster
+            final.rename(aside / final.name)
+    except OSError as error:
+        raise storage_error(final, error) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _compress(array: NDArray[Any]) -> bytes:
@@ -202,7 +233,7 @@ class CaseStore:
     """Read access to the preprocessed cases of one configuration, patch by patch.
 
     Only records are kept in memory; arrays are mapped when a patch is read. Each file is compared with what was written once, when it
-    is first read: it has to come from the disk then in any case, and a training does not begin with reading all of its cases.
+    is first read: that reads all of it, of which a patch may need a hundredth, but a training does not begin with reading all cases.
     """
 
     def __init__(self, cases: Path, keys: Mapping[str, str], previous: Mapping[str, str] | None = None) -> None:
@@ -215,8 +246,8 @@ class CaseStore:
         self._folders = {case_id: cases / key for case_id, key in keys.items()}
         self._sealed = {case_id: _read_case(folder, case_id) for case_id, folder in self._folders.items()}
         self._records = {case_id: found.record for case_id, found in self._sealed.items()}
-        # Threads may add to it at the same time: at worst two of them compare the same file.
         self._compared: set[Path] = set()
+        self._locks: dict[Path, Lock] = {}
 
     @property
     def case_ids(self) -> tuple[str, ...]:
@@ -261,7 +292,10 @@ class CaseStore:
         path = self._folders[case_id] / name
         try:
             if path not in self._compared:
-                self._compare(case_id, path)
+                # Whoever else wants the same file waits, instead of reading all of it as well; setdefault is atomic.
+                with self._locks.setdefault(path, Lock()):
+                    if path not in self._compared:
+                        self._compare(case_id, path)
             return read_frame(path, index)
         except of_blosc2() as error:
             raise _damaged(path, case_id) from error

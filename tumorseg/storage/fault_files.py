@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
+from tumorseg.schema.base import load_json
 from tumorseg.storage.atomic import remove_file, write_bytes
 
 MOST_KEPT = 3
@@ -49,5 +50,5 @@ def read_batch(path: Path) -> tuple[dict[str, NDArray[np.generic]], dict[str, Js
     """Return the arrays and the facts of a batch; no pickle is read."""
     with np.load(path, allow_pickle=False) as found:
         arrays = {name: found[name] for name in found.files}
-    facts: dict[str, JsonValue] = json.loads(arrays.pop(FACTS).tobytes())
+    facts: dict[str, JsonValue] = load_json(arrays.pop(FACTS).tobytes().decode())
     return arrays, facts

@@ -12,8 +12,11 @@ from tumorseg.errors import InputError
 from tumorseg.schema.base import content_hash, json_text
 from tumorseg.schema.dataset import Case
 from tumorseg.storage.atomic import write_text
+from tumorseg.storage.damage import PARSING, Damage
 from tumorseg.storage.dicom.files import label_parts_of, parts_of
 
+DAMAGE: Damage = (OSError, *PARSING)
+"""What reading the notes of hashes may raise."""
 Stamp = tuple[int, int, int, int]
 """Size in bytes, times of modification and of change in ns, inode. `cp -p`, rsync and archives set the first of the two times back,
 the system alone sets the second; a file that is moved or whose rights change is read once more for it."""
@@ -80,7 +83,8 @@ def _read_states(path: Path) -> dict[str, FileState]:
     try:
         found = json.loads(path.read_text("utf-8"))
         return {file: _state(entry) for file, entry in found.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+    # Not as documents of people are read: paths of files may hold what no key there may.
+    except DAMAGE:
         return {}
 
 

@@ -1,5 +1,7 @@
 """JSON on disk: read with an error a person can act on, written atomically in one stable form."""
 
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +49,21 @@ def read_document(path: Path) -> bytes:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: the path is none, or what can be read there takes more than `MOST_BYTES`.
+        ValueError: the path is none, or leads to no regular file, or to one of more than `MOST_BYTES`.
     """
-    with path.open("rb") as file:
-        # No question of the size: pipes may be read, and devices that never end have none.
-        data = file.read(MOST_BYTES + 1)
-    if len(data) > MOST_BYTES:
-        raise ValueError(f"more than {bytes_text(MOST_BYTES)}")
-    return data
+    with open(path, "rb", opener=_open_at_once) as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError("is a pipe, a socket or a device, expected a file")
+        if found.st_size > MOST_BYTES:
+            raise ValueError(f"more than {bytes_text(MOST_BYTES)}")
+        # As much as is there: what is asked for is set aside, whatever the file holds.
+        return file.read(found.st_size + 1)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file, or a pipe without waiting for somebody who writes to it."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def write_record(path: Path, record: Record) -> None:

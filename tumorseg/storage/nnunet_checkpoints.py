@@ -66,7 +66,7 @@ def load_foreign_checkpoint(path: Path) -> Any:
     except FileNotFoundError:
         raise StorageError("there is no checkpoint; copy the whole model folder", file=path) from None
     except TORCH as error:
-        if lacks_memory(path, error):
+        if lacks_memory(error):
             raise out_of_memory(path, type(error).__name__) from error
         raise StorageError(_reason(error), file=path) from error
 

@@ -5,7 +5,9 @@ that finds every change of a single bit, and all but one in four billion others,
 """
 
 import json
+import os
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Generic, NamedTuple
 
@@ -21,6 +23,12 @@ SEAL = "seal"
 """Key in the JSON object of a record, which has no such field of its own."""
 BLOCK_BYTES = 1 << 20
 """Read at a time: a file is never in memory as a whole."""
+ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+"""What opening raises where there is no such file."""
+MOST_KNOWN = 1 << 16
+"""Files of which the sum is known, some hundred bytes each."""
+Stamp = tuple[int, int, int, int]
+"""Size, times in ns and inode of a file."""
 Crc32 = Annotated[int, Field(ge=0, lt=2**32)]
 
 
@@ -53,14 +61,24 @@ def seal_of(data: bytes) -> FileSeal:
 
 
 def seal_of_file(path: Path) -> FileSeal:
-    """Return what a file is now.
+    """Return what a file is now; one that was read in this process before is not read again, unless it was changed.
 
     Raises:
         OSError: it cannot be read.
     """
-    num_bytes = path.stat().st_size
+    found = path.stat()
+    return FileSeal(num_bytes=found.st_size, crc32=_file_crc32(path, stamp_of(found)))
+
+
+def stamp_of(found: os.stat_result) -> Stamp:
+    """Return what changes with a file, unless it rots."""
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+
+
+@lru_cache(MOST_KNOWN)
+def _file_crc32(path: Path, stamp: Stamp) -> int:
     with path.open("rb") as file:
-        return FileSeal(num_bytes=num_bytes, crc32=crc32_of(file, num_bytes))
+        return crc32_of(file, stamp[0])
 
 
 def crc32_of(file: BinaryIO, num_bytes: int) -> int:
@@ -83,13 +101,37 @@ def is_intact(path: Path, seal: FileSeal, *, in_full: bool) -> bool:
         path: the file, which need not be there.
         seal: what it should be.
         in_full: compare its bytes, not just its size.
+
+    Raises:
+        StorageError: it cannot be read, which a drive may do for a moment: that says nothing of the file.
     """
     try:
         if path.stat().st_size != seal.num_bytes:
             return False
         return not in_full or seal_of_file(path) == seal
-    except OSError:
+    except ABSENT:
         return False
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def require_readable(path: Path) -> None:
+    """Tell a file that is damaged or missing from one that the system cannot read now.
+
+    Raises:
+        StorageError: the system cannot read it.
+    """
+    try:
+        with path.open("rb") as file:
+            crc32_of(file, path.stat().st_size)
+    except ABSENT:
+        return
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> StorageError:
+    return StorageError(f"cannot be read ({error.strerror}); check the drive", file=path)
 
 
 def write_sealed(path: Path, record: Record, *, key: str, files: Mapping[str, FileSeal] | None = None) -> None:
@@ -105,9 +147,9 @@ def write_sealed(path: Path, record: Record, *, key: str, files: Mapping[str, Fi
         StorageError: the file cannot be written.
     """
     kept = dict(files or {})
-    seal = _Seal(key=key, files=kept, crc32=_crc32(record, key, kept))
-    document = record.model_dump(mode="json") | {SEAL: seal.model_dump(mode="json")}
-    write_text(path, json_text(document))
+    document = record.model_dump(mode="json")
+    seal = _Seal(key=key, files=kept, crc32=_crc32(document, key, kept))
+    write_text(path, json_text(document | {SEAL: seal.model_dump(mode="json")}))
 
 
 def read_sealed(kind: type[R], path: Path, *, key: str) -> Sealed[R]:
@@ -126,13 +168,14 @@ def read_sealed(kind: type[R], path: Path, *, key: str) -> Sealed[R]:
         raise StorageError("has no seal; an earlier version of tumorseg wrote it, or it is damaged", file=path)
     seal = parse_record(_Seal, document.pop(SEAL), source=str(path), error=StorageError)
     record = parse_record(kind, document, source=str(path), error=StorageError)
-    if seal.key != key or seal.crc32 != _crc32(record, seal.key, seal.files):
+    # Of the document as read: a record of today may have fields more than the one that was written.
+    if seal.key != key or seal.crc32 != _crc32(document, seal.key, seal.files):
         raise StorageError("is not what was written there; it is damaged, or was copied from elsewhere", file=path)
     return Sealed(record, seal.files)
 
 
-def _crc32(record: Record, key: str, files: Mapping[str, FileSeal]) -> int:
+def _crc32(document: dict[str, Any], key: str, files: Mapping[str, FileSeal]) -> int:
     listed = {name: seal.model_dump() for name, seal in files.items()}
     # In ASCII and one form, so that it does not depend on how the file is laid out.
-    text = json.dumps([record.model_dump(mode="json"), key, listed], sort_keys=True)
+    text = json.dumps([document, key, listed], sort_keys=True)
     return int(isal_zlib.crc32(text.encode()))

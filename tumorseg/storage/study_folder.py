@@ -238,11 +238,15 @@ def text_of(path: Path) -> str | None:
     """Return what a file holds, or None if another process has just removed it.
 
     Raises:
-        StorageError: it cannot be read.
+        StorageError: it cannot be read, or is not UTF-8.
     """
     try:
-        return path.read_text()
+        return path.read_text("utf-8")
     except FileNotFoundError:
         return None
+    except UnicodeDecodeError as failure:
+        raise StorageError(
+            f"found bytes that are not UTF-8 at position {failure.start}; remove the file", file=path
+        ) from None
     except OSError as failure:
         raise StorageError(f"cannot be read ({failure.strerror}); check the drive", file=path) from failure

@@ -4,13 +4,12 @@ A name says all: `open/<stem>.<attempt>.json` waits, `claimed/<stem>.<attempt>@<
 removes these files. A rename succeeds once, also on network drives, so that of two workers one gets the task.
 """
 
-import json
 import re
 from pathlib import Path
 from typing import NamedTuple
 
 from tumorseg.errors import PlanError
-from tumorseg.schema.base import parse_record
+from tumorseg.schema.base import load_json, parse_record
 from tumorseg.schema.tuning import Task
 from tumorseg.storage.atomic import remove_file, storage_error, write_text
 from tumorseg.storage.json_files import write_record
@@ -137,7 +136,7 @@ def _read_task(path: Path, version: str) -> Task | None:
     if text is None:
         return None
     try:
-        document = json.loads(text)
+        document = load_json(text)
     except ValueError:
         raise PlanError(
             "is damaged: it is not JSON; remove the file, and start tumorseg tune again", file=path

@@ -13,6 +13,8 @@ SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 """What may be between cells, the usual one first."""
 STATED_SEPARATOR = re.compile(r"sep=(.)\s*")
 """First line by which spreadsheets tell each other what is between cells."""
+UNSEEN = str.maketrans("", "", "\ufeff\xad")
+"""What spreadsheets leave in headings and nobody sees: byte order marks and soft hyphens."""
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 """How files begin that are no text."""
@@ -50,6 +52,8 @@ def read_lines(file: Path, *, expected: str, column: str = "case_id") -> Lines:
     try:
         for line in reader:
             cells = [cell.strip() for cell in line]
+            if not found.cells:
+                cells = [_heading(cell) for cell in cells]
             # Spreadsheets save rows of empty cells wherever something once was.
             if any(cells):
                 found.cells.append(cells)
@@ -63,6 +67,11 @@ def read_lines(file: Path, *, expected: str, column: str = "case_id") -> Lines:
                 f"found the column {name!r}, expected one without control characters; rename it", file=file
             )
     return found
+
+
+def _heading(text: str) -> str:
+    """Return what a heading says: spreadsheets break it into lines, hyphenate it unseen, and set a mark in front more than once."""
+    return " ".join(text.translate(UNSEEN).split())
 
 
 def separator_text(separator: str) -> str:
@@ -82,9 +91,9 @@ def _read_text(file: Path, expected: str) -> str:
     # Without its mark UTF-16 shows by the null bytes of plain letters, which no text in UTF-8 has.
     if data.startswith(UTF_16) or b"\0" in data:
         raise InputError("is in UTF-16, expected UTF-8; save it as CSV in UTF-8", file=file)
-    # Spreadsheets begin UTF-8 with a mark, which must not become part of the first heading.
+    # Spreadsheets begin UTF-8 with a mark, or two where one saved what another had written, which must not become part of the first heading.
     try:
-        return data.decode("utf-8-sig")
+        return data.decode().lstrip("\ufeff")
     except UnicodeDecodeError as error:
         raise InputError(
             f"found bytes that are not UTF-8 at position {error.start}, as in Latin-1; save it as CSV in UTF-8",
@@ -97,7 +106,7 @@ def _separator(text: str, column: str) -> str:
     line = next((line for line in text.splitlines() if line.strip()), "")
     columns: dict[str, list[str]] = {}
     for separator in SEPARATORS:
-        columns[separator] = [cell.strip(' "') for cell in line.split(separator)]
+        columns[separator] = [_heading(cell.strip(' "')) for cell in line.split(separator)]
     named = [separator for separator, names in columns.items() if column in names]
     # Of several that fit equally well, max takes the first, which is the usual one.
     return max(named or columns, key=lambda separator: len(columns[separator]))

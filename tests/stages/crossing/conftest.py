@@ -61,6 +61,8 @@ def copy_model(source, target, name):
     plan |= {"name": name, "folds": [[ids[case_id] for case_id in fold] for fold in plan["folds"]]}
     plan["dataset"] |= {"name": "Elsewhere", "content_hash": None}
     (target / "plan.json").write_text(Plan.model_validate(plan).model_dump_json())
+    run = json.loads((target / "run.json").read_text())
+    (target / "run.json").write_text(json.dumps(run | {"plan_name": name}))
     return target
 
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from tumorseg.errors import PlanError
+from tumorseg.errors import PlanError, StorageError
 from tumorseg.schema.training import EarlyStop, Extension
 from tumorseg.stages.inference.folds import is_finished, known_weights
 from tumorseg.stages.opening.extending import check_epochs, make_longer, reached
@@ -21,6 +21,7 @@ from tumorseg.storage.checkpoints import load_checkpoint, save_checkpoint
 from tumorseg.storage.layout import FoldFolder
 from tumorseg.tracking.events import read_events
 
+WATCH = {"sum": 0.0, "first": None, "last": None}
 BASE = TrainOptions(epochs=2, iterations=2)
 
 
@@ -119,6 +120,28 @@ def test_an_epoch_whose_validation_is_still_to_come_is_no_end(finished):
     state["progress"]["losses"] = [1.0]
     save_checkpoint(finished.latest, state)
     assert not reached(finished, fold_plan(finished).training).is_end
+
+
+@pytest.mark.parametrize(
+    ("length", "problem"),
+    [
+        ({"tail": None, "watch": None}, "watch is missing"),
+        ({"tail": {"start": 3, "end": 3, "lr_from": 0.1, "lr_to": 0.01}, "watch": WATCH}, "tail is not within the 4"),
+        ({"tail": {"start": 1, "end": 9, "lr_from": 0.1, "lr_to": 0.01}, "watch": WATCH}, "tail is not within the 4"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_of_the_plan_is_told(finished, length, problem):
+    training = fold_plan(finished).training.changed(early_stop=EarlyStop())
+    save_checkpoint(finished.latest, {"progress": {"iteration": 4, "losses": []}, "length": length})
+    with pytest.raises(StorageError, match=rf"latest\.ckpt: is no checkpoint of a training: length\.{problem}"):
+        reached(finished, training)
+
+
+def test_a_folder_in_the_place_of_a_checkpoint_is_no_beginning(finished):
+    finished.latest.unlink()
+    finished.latest.mkdir()
+    with pytest.raises(StorageError, match=r"latest\.ckpt: is a folder"):
+        reached(finished, fold_plan(finished).training)
 
 
 def test_other_options_than_epochs_still_need_a_restart(toy, finished):

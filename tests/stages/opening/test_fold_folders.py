@@ -34,6 +34,15 @@ def test_a_training_that_does_not_fit_its_plan_is_one_line_where_the_plan_is_rea
     assert str(refused.value).isprintable()
 
 
+def test_the_name_of_a_plan_speaks_to_no_terminal(plan, tmp_path):
+    folder = FoldFolder(tmp_path)
+    write_run(folder, plan, begin_run(plan, plan.default_configuration, "0", TrainOptions()))
+    folder.run.write_text(folder.run.read_text().replace(f'"plan_name": "{plan.name}"', '"plan_name": "a\\u001b[2J"'))
+    with pytest.raises(PlanError, match=r"plan_name: .*control or format character") as refused:
+        read_run(folder)
+    assert str(refused.value).isprintable()
+
+
 def test_a_fold_is_a_number_or_all(plan, tmp_path):
     folder = FoldFolder(tmp_path)
     write_run(folder, plan, begin_run(plan, plan.default_configuration, "all", TrainOptions()))

@@ -61,7 +61,8 @@ def test_a_checkpoint_that_is_none_of_the_training_is_told_in_one_line_before_an
     path, fit = tmp_path / "latest.ckpt", fit_of(num_workers=0)
     assert fitting._saved_state(fit, path) is None
     path.mkdir()
-    assert fitting._saved_state(fit, path) is None  # a folder: the first checkpoint will say that it cannot be written
+    with pytest.raises(StorageError, match=r"latest\.ckpt: is a folder"):
+        fitting._saved_state(fit, path)
     path.rmdir()
     save_checkpoint(path, fit.state())
     assert fitting._saved_state(fit, path).keys() == fit.state().keys()

@@ -18,7 +18,14 @@ from tumorseg.schema.targets import Targets
 from tumorseg.stages.opening.loaded import Roots, open_planned_dataset
 from tumorseg.stages.planning.fingerprint import fingerprint
 from tumorseg.stages.planning.plan import PlanRequest, plan
-from tumorseg.stages.training.preprocess import PreprocessRequest, PreprocessTask, preprocess, preprocess_case
+from tumorseg.stages.training import preprocess as preprocessing_stage
+from tumorseg.stages.training.preprocess import (
+    PreprocessRequest,
+    PreprocessTask,
+    StoredCases,
+    preprocess,
+    preprocess_case,
+)
 from tumorseg.storage.cases import CaseStore
 from tumorseg.storage.layout import work_folder
 
@@ -180,3 +187,13 @@ def test_a_killed_fingerprint_measures_no_case_again(many, tmp_path):
     found = fingerprint(open_planned_dataset(many.plan, roots, str(many.data)), roots, jobs=1)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert found == fingerprint(open_planned_dataset(many.plan, many.roots), many.roots, jobs=1)
+
+
+def test_comparing_in_full_tells_how_far_it_is_and_names_what_is_whole(tmp_path, monkeypatch, capsys):
+    whole = {"a": True, "b": False, "c": True}
+    monkeypatch.setattr(preprocessing_stage, "is_stored", lambda _cases, key, in_full=False: whole[key] or not in_full)
+    stored = StoredCases(tmp_path, {"case 1": "a", "case 2": "b", "case 3": "c"})
+    assert preprocessing_stage._stored_keys(stored, in_full=True) == {"a", "c"}
+    assert "compare" in capsys.readouterr().err
+    assert preprocessing_stage._stored_keys(stored, in_full=False) == {"a", "b", "c"}
+    assert capsys.readouterr().err == ""

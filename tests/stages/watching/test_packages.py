@@ -32,7 +32,6 @@ def test_run_from_a_folder_nothing_is_known():
 @pytest.mark.parametrize(
     ("installed", "found"),
     [
-        ({"torch": "2.9.0+cu128"}, ["torch 2.9.0+cu128"]),
         ({"torch": "2.8.0", "cudnn": "9.10.2"}, ["cudnn 9.10.2", "cudnn 9.10.2"]),
         ({"cudnn": "9.15.0"}, ["cudnn 9.15.0"]),
         ({"torch": "2.13.0+cpu", "cudnn": "9.21.0"}, []),

@@ -382,6 +382,18 @@ def test_a_deflated_bomb_is_refused_without_its_memory(tmp_path, monkeypatch):
     assert peak < 8 << 20
 
 
+def test_a_deflated_file_that_announces_more_than_it_can_hold_is_not_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr(deflated, "MOST_TEXT_BYTES", 1 << 12)
+    (path,) = write_series(tmp_path, voxels((1, 16, 16)))
+    dataset = pydicom.dcmread(path)
+    dataset.NumberOfFrames = 99999999
+    dataset["PixelData"].value = bytes(8 << 20)
+    dataset.save_as(path)
+    deflate(path)
+    with pytest.raises(InputError, match=r"51199999488 bytes of pixels announced, \d+ packed bytes are there"):
+        read(path)
+
+
 def test_a_deflated_series_may_unpack_to_all_the_pixels_that_it_announces(tmp_path, monkeypatch):
     monkeypatch.setattr(deflated, "MOST_TEXT_BYTES", 1 << 12)
     (path,) = write_series(tmp_path, np.zeros((1, 512, 512), np.int16))
@@ -395,6 +407,7 @@ def test_a_decoder_that_takes_for_ever_is_ended_and_the_file_named(tmp_path, mon
     for path in (sound, slow):
         compress_with_itk(path, "JPEG")
     monkeypatch.setattr(decoder, "LEAST_S", 1e-6)
+    monkeypatch.setattr(decoder, "BYTES_PER_S", 1e12)
     with pytest.raises(
         InputError, match=r"its pixels, in JPEG .*, were not decoded within 0 s.*copy or download it again"
     ):

@@ -1,6 +1,7 @@
 """MetaImage by hand-written headers, compared with ITK where ITK reads them."""
 
 import gzip
+import time
 import zlib
 
 import numpy as np
@@ -148,3 +149,20 @@ def test_what_itk_writes_is_read(tmp_path, is_vector, is_packed, shape):
         expected = array[..., 1] if is_vector else array
         found = read_image(ImageFile(path=path, index=1 if is_vector else None)).array
         np.testing.assert_array_equal(found.reshape(shape), expected.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    "line", [" " * (1 << 20) + "\0", "Comment " * (1 << 17), "a" * (1 << 20), "NDims = " + "3 " * (1 << 19)]
+)
+def test_a_line_of_a_megabyte_is_looked_at_once(tmp_path, line):
+    started = time.process_time()
+    with pytest.raises(InputError):
+        read_geometry(write_meta(tmp_path / "a.mha", line))
+    assert time.process_time() - started < 2  # hours, where each sign is a new start
+
+
+def test_the_earlier_sign_ends_a_key(tmp_path):
+    path = write_meta(tmp_path / "a.mha", "Comment : a = b", "Other = a : b", "TransformMatrix:0 1 0 -1 0 0 0 0 1")
+    assert read_geometry(path).is_placed
+    with pytest.raises(InputError, match="does not end with ElementDataFile"):
+        read_geometry(write_meta(tmp_path / "b.mha", " = 3"))

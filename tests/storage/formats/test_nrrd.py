@@ -2,6 +2,8 @@
 
 import bz2
 import gzip
+import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -270,3 +272,25 @@ def test_what_ends_a_key_first_tells_pairs_from_fields(tmp_path):
     assert header.fields["space"] == "RAS"
     assert not any(key.startswith("dcm") for key in header.fields)
     np.testing.assert_array_equal(voxels_of(path).ravel(), range(120))
+
+
+@pytest.mark.parametrize("value", ["(" * (1 << 20), "no" * (1 << 19), "(1,0,0) " * (1 << 17)])
+@pytest.mark.parametrize("name", ["space directions", "space units", "space origin", "sizes"])
+def test_a_field_of_a_megabyte_is_looked_at_once(tmp_path, name, value):
+    path = tmp_path / "a.nrrd"
+    write_nrrd(path, "space: LPS", *([DIRECTIONS] if name != "space directions" else []), f"{name}: {value}")
+    started = time.process_time()
+    with pytest.raises(InputError):
+        read_geometry(str(path))
+    assert time.process_time() - started < 2  # hours, where each sign is a new start
+
+
+def test_one_long_number_does_not_size_all_the_others(tmp_path):
+    data = b"0" * 1000 + b"7 " + b"1 " * 11999
+    path = write_nrrd(tmp_path / "a.nrrd", sizes=(12, 100, 10), kind="float", encoding="ascii", data=data)
+    tracemalloc.start()
+    array = voxels_of(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (array.flat[0], array.sum()) == (7, 12006)
+    assert peak < 6 << 20  # 12 MB, where each takes as much room as the longest

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tumorseg.errors import TumorsegError
-from tumorseg.schema.base import content_hash, parse_record
+from tumorseg.errors import TumorsegError, is_plain
+from tumorseg.schema.base import content_hash, load_json, parse_record
 from tumorseg.stages.inference.case_report import DEFINITIONS, CaseEntry, RunEntry
 from tumorseg.storage.json_files import read_json
 
@@ -49,10 +49,10 @@ def read_report(path: Path, error: type[TumorsegError]) -> Report:
     try:
         for case_id, text in _parts(path, error):
             if case_id is None:
-                document = json.loads(text)
+                document = load_json(text)
             else:
                 # The rest passes unread: it is what an earlier run has measured.
-                entries[case_id] = json.loads(text)["run"]
+                entries[case_id] = load_json(text)["run"]
         if (found := document.get("schema_version")) != REPORT_VERSION:
             raise ValueError(f"form {found}")
         runs = {
@@ -86,8 +86,13 @@ def _parts(path: Path, error: type[TumorsegError]) -> Iterator[tuple[str | None,
     with path.open(encoding="utf-8") as file:
         if file.readline() + file.readline() == _BEGINNING:
             for line in iter(file.readline, "  },\n"):
+                # Only a text is read so, as lists in each other would be without an end.
+                if not line.startswith('    "'):
+                    raise ValueError("found a line without case_id")
                 # Behind the indent, and up to the colon and the blank.
                 case_id, end = _DECODER.raw_decode(line, 4)
+                if not is_plain(case_id):
+                    raise ValueError(f"found the case_id {case_id!r}")
                 yield case_id, line[end + 2 :].rstrip(",\n")
             yield None, "{" + file.read()
             return

@@ -15,7 +15,7 @@ from tumorseg.schema.logs import TrainingEvent
 from tumorseg.schema.plan import Plan, Reason
 from tumorseg.schema.training import Extension, Training
 from tumorseg.stages.opening.fold_folders import Run, fold_plan, options_text, read_run
-from tumorseg.storage.checkpoints import load_checkpoint
+from tumorseg.storage.checkpoints import is_there, load_checkpoint
 from tumorseg.storage.json_files import write_record
 from tumorseg.storage.layout import FoldFolder, is_fold_folder
 from tumorseg.tracking.events import append_event
@@ -40,11 +40,11 @@ def reached(folder: FoldFolder, training: Training) -> Reached:
     Raises:
         StorageError: the checkpoint is damaged, or none of a training.
     """
-    if not folder.latest.is_file():
+    if not is_there(folder.latest):
         return Reached(0, num_iterations(training, None), False)
     # Mapped, since of all its bytes only a few plain values are read.
     state = load_checkpoint(folder.latest, is_mapped=True)
-    if (problem := course_problem(state)) is not None:
+    if (problem := course_problem(state, training)) is not None:
         raise StorageError(
             f"is no checkpoint of a training: {problem}; copy the fold's folder anew", file=folder.latest
         )

@@ -9,6 +9,7 @@ from pydantic import Field
 from tumorseg import __version__
 from tumorseg.errors import PlanError, TrainingError
 from tumorseg.schema.base import Record, record_hash
+from tumorseg.schema.dataset import FileName
 from tumorseg.schema.distillation import TeacherNote
 from tumorseg.schema.plan import Plan
 from tumorseg.storage.ensemble_layout import EnsembleFolder
@@ -35,7 +36,7 @@ class TrainOptions(Record):
 class Run(Record):
     """Plan, options and version with which a fold's folder was begun."""
 
-    plan_name: str
+    plan_name: FileName
     """Name of the plan that train was given."""
     plan_hash: str
     """Its content hash."""
@@ -185,7 +186,8 @@ def _misfit(plan: Plan, run: Run) -> str | None:
         return f"found plan {run.plan_name}, expected {plan.name}"
     if run.configuration not in plan.configurations:
         return f"found configuration {run.configuration}, expected one of {', '.join(sorted(plan.configurations))}"
-    if run.fold != ALL_CASES and int(run.fold) >= len(plan.folds):
+    # A plan that names no folds does not tell how many there were.
+    if plan.folds and run.fold != ALL_CASES and int(run.fold) >= len(plan.folds):
         return f"found fold {run.fold}, expected one below {len(plan.folds)}"
     return None
 

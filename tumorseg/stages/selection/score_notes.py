@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from tumorseg.schema.base import load_json
 from tumorseg.storage.atomic import storage_error
 
 logger = logging.getLogger(__name__)
@@ -95,11 +96,10 @@ def _parsed(line: bytes, num_names: int) -> tuple[str, Scores]:
     Raises:
         ValueError, TypeError, AttributeError: it is damaged.
     """
-    value: Any = json.loads(line)
+    value: Any = load_json(line.decode())
     case_id, found = value
     scores = {str(key): [float(one) for one in row] for key, row in found.items()}
     for row in scores.values():
-        # NaN, which JSON as Python reads it may hold, is between nothing.
         if len(row) != num_names or not all(0 <= one <= 1 for one in row):
             raise ValueError("no DSC of each name")
     return str(case_id), scores

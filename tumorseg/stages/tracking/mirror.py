@@ -1,7 +1,6 @@
 """One training mirrored to MLflow: whatever its folder says and MLflow lacks is sent."""
 
 import hashlib
-import json
 import logging
 import statistics
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import NamedTuple
 
 from tumorseg.engine.ending import logged_num_iterations
 from tumorseg.errors import TumorsegError
+from tumorseg.schema.base import load_json
 from tumorseg.schema.metrics import MetricsReport
 from tumorseg.schema.plan import Plan
 from tumorseg.stages.evaluation.overlays import case_overlay
@@ -190,7 +190,7 @@ class Mirror:
 def _sample_of(line: str) -> dict[str, float]:
     """Return a sample; one that a full disk or a power cut left half is empty, and keeps its number."""
     try:
-        found = json.loads(line)
+        found = load_json(line)
     except ValueError:
         return {}
     return found if isinstance(found, dict) and "time" in found else {}

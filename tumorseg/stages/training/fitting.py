@@ -29,7 +29,7 @@ from tumorseg.stages.training.precision import as_computed, tell_emulation
 from tumorseg.stages.training.request import TrainRequest
 from tumorseg.stages.training.teachers import Teachers, check_same_teachers
 from tumorseg.storage.atomic import remove_file
-from tumorseg.storage.checkpoints import load_checkpoint
+from tumorseg.storage.checkpoints import is_there, load_checkpoint
 from tumorseg.storage.json_files import write_record
 from tumorseg.storage.layout import FoldFolder
 from tumorseg.tracking.epochs import truncate_epochs
@@ -115,7 +115,7 @@ def go_on(job: Job, data: Data) -> Fit:
 
 def _saved_state(fit: Fit, checkpoint: Path) -> dict[str, Any] | None:
     """Return the state that a checkpoint holds; None if there is none yet."""
-    if not checkpoint.is_file():
+    if not is_there(checkpoint):
         return None
     state = load_checkpoint(checkpoint)
     if (problem := state_problem(state, fit)) is not None:

@@ -3,13 +3,15 @@
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from tumorseg.errors import InputError
+from tumorseg.errors import InputError, Stopped
 from tumorseg.ops.labels import class_locations, count_values
 from tumorseg.ops.preprocessing import PreparedImage, axis_order, prepare_image, prepare_segmentation
 from tumorseg.schema.base import Record
@@ -26,17 +28,20 @@ from tumorseg.stages.opening.loaded import (
     open_planned_dataset,
 )
 from tumorseg.stages.opening.reading import expected_bytes, largest_first, read_case_image, read_case_indices
-from tumorseg.stages.opening.stopping import stop_on_signal
+from tumorseg.stages.opening.stopping import is_stop_asked, stop_on_signal
 from tumorseg.storage.cases import CaseArrays, case_key, is_stored, remove_stale, store_case
 from tumorseg.storage.file_warnings import captured_warnings
 from tumorseg.storage.hashing import FileState, HashCache, check_unchanged
 from tumorseg.storage.images import knows_names_only
 from tumorseg.storage.layout import work_folder
+from tumorseg.tracking.progress import progress
 from tumorseg.types import Segmentation, Spacing
 
 logger = logging.getLogger(__name__)
 
 SEED = 1234
+COMPARED_AT_ONCE = 4
+"""Cases of the store: enough for a network disk to have something to do all the time."""
 MOST_LOST = 0.1
 """Share of a label's volume that may be lost on the way to the store without a word."""
 
@@ -93,15 +98,37 @@ class Seen(NamedTuple):
 
 def _missing(dataset: Dataset, stored: StoredCases, *, in_full: bool) -> list[Case]:
     """Return the cases that are not in the store as they were written, the largest first, and name those that are damaged."""
-    missing = []
-    for case in dataset.cases:
-        key = stored.keys[case.case_id]
-        if is_stored(stored.folder, key, in_full=in_full):
-            continue
-        if (stored.folder / key).is_dir():
-            logger.warning("case %s: %s is damaged, and made anew", case.case_id, stored.folder / key)
-        missing.append(case)
+    kept = _stored_keys(stored, in_full=in_full)
+    missing = [case for case in dataset.cases if stored.keys[case.case_id] not in kept]
+    for case in missing:
+        if (folder := stored.folder / stored.keys[case.case_id]).is_dir():
+            logger.warning("case %s: %s is damaged, and made anew", case.case_id, folder)
     return largest_first(missing)
+
+
+def _stored_keys(stored: StoredCases, *, in_full: bool) -> set[str]:
+    """Return the keys of the cases that are in the store as they were written.
+
+    Args:
+        stored: the cases that are looked for.
+        in_full: compare all bytes, which reads the whole store: several files at once, with a bar.
+
+    Raises:
+        StorageError: the store cannot be read.
+    """
+    keys = [key for key in dict.fromkeys(stored.keys.values()) if is_stored(stored.folder, key)]
+    if not in_full or not keys:
+        return set(keys)
+    found = set()
+    # Threads, as comparing is all that they do, without Python's lock: they wait for the disk.
+    with progress("compare", len(keys)) as advance, ThreadPoolExecutor(min(COMPARED_AT_ONCE, len(keys))) as pool:
+        for key, is_whole in zip(keys, pool.map(partial(is_stored, stored.folder, in_full=True), keys), strict=True):
+            if is_stop_asked():
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise Stopped("cases that are stored stay; the same command goes on")
+            found.update([key] if is_whole else [])
+            advance()
+    return found
 
 
 @stop_on_signal()

@@ -22,6 +22,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from tumorseg.engine.ranks import ALONE, ProcessRanks, Ranks
 from tumorseg.errors import PlanError, Stopped, TrainingError, TumorsegError
+from tumorseg.schema.base import load_json
 
 logger = logging.getLogger(__name__)
 
@@ -174,7 +175,7 @@ def _machine() -> str:
 
 def _describe_loss(rank: int, beat: str) -> str:
     """Return that a process is lost; on this machine it is ended, as a stopped one would hold its memory for ever."""
-    _, host, process, machine = json.loads(beat)
+    _, host, process, machine = load_json(beat)
     if machine == _machine():
         with suppress(OSError):  # it is gone, or another user's
             os.kill(process, signal.SIGKILL)

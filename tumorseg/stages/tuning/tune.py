@@ -147,7 +147,16 @@ def _own_values(opened: Opened) -> Values:
 def _prepare(request: TuneRequest, opened: Opened) -> None:
     """Fill the case store before several workers would."""
     names = (opened.study.configuration,)
-    preprocess(PreprocessRequest(roots=request.roots, plan=opened.plan, configurations=names, dataset=request.dataset))
+    preprocess(
+        PreprocessRequest(
+            roots=request.roots,
+            plan=opened.plan,
+            configurations=names,
+            dataset=request.dataset,
+            # Trainings compare what they read.
+            has_comparison=False,
+        )
+    )
 
 
 def _worker_command(request: TuneRequest, folder: StudyFolder, device: str) -> list[str]:

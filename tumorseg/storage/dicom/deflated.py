@@ -19,6 +19,8 @@ MOST_TEXT_BYTES = 1 << 26
 """Of the elements besides pixels that are never too many."""
 MOST_TEXT_RATIO = 16
 """Bytes of text, such as the coordinates of contours, that a packed byte may become; digits become about three."""
+MOST_RATIO = 1032
+"""Bytes that a packed byte may become at most, says zlib's manual."""
 IMAGE_PIXEL_GROUP = 0x0028
 PIXEL_FACTORS = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated")
 
@@ -60,7 +62,11 @@ def _check_unpacked(packed: bytes) -> None:
         count += len(piece)
         if len(head) < HEAD_BYTES:
             head += piece
-            allowed = most + _pixel_bytes(bytes(head))
+            announced = _pixel_bytes(bytes(head))
+            # else a damaged number of frames would allow for whatever comes
+            if announced > MOST_RATIO * len(packed):
+                raise EOFError(f"{announced} bytes of pixels announced, {len(packed)} packed bytes are there")
+            allowed = most + announced
         if count > allowed:
             raise EOFError(f"more than the {allowed} bytes that its pixels and texts may take are packed")
 

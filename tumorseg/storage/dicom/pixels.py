@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tumorseg.storage.dicom.decoder import Undecoded, decode
+from tumorseg.storage.dicom.deflated import MOST_RATIO
 from tumorseg.storage.dicom.files import KIND
 from tumorseg.storage.formats.stored import damaged
 
@@ -25,8 +26,6 @@ MOST_PLANE_PIXELS = 1 << 28
 """Of one plane; a detector of 16384 by 16384 has as many."""
 MOST_RLE = 64
 """Bytes that a byte of run lengths stands for at most: two are up to 128 times one."""
-MOST_DEFLATED = 1032
-"""The same of a deflated file, says zlib's manual."""
 MOST_CODED = 1 << 16
 """The same of other codes, of which the best make a plane of nothing but zeros some thousand times smaller."""
 RLE = "RLE Lossless"
@@ -93,7 +92,7 @@ def _most(dataset: Any, num_bytes: int) -> int:
     syntax = dataset.file_meta.TransferSyntaxUID
     if syntax.is_encapsulated:
         return (MOST_RLE if syntax.name == RLE else MOST_CODED) * num_bytes
-    return (MOST_DEFLATED if syntax.is_deflated else 1) * num_bytes
+    return (MOST_RATIO if syntax.is_deflated else 1) * num_bytes
 
 
 def _announced_bytes(dataset: Any) -> int:

@@ -10,6 +10,8 @@ from tumorseg.errors import InputError
 MOST_HEADER_BYTES = 1 << 24
 LARGEST = 2**62
 """Integer that a header may hold; positions in files, too, have 64 bits."""
+FARTHEST = 1e30
+"""Number that is taken for a finite one: what is computed of such is finite as well."""
 MILLIMETRES = {
     "": 1.0,
     "?": 1.0,
@@ -64,7 +66,8 @@ def integers(path: str, key: str, text: str, count: int | None = None) -> list[i
         InputError: they are none, or not so many.
     """
     try:
-        found = [int(word) for word in text.split()]
+        # no more of them than show that they are too many
+        found = [int(word) for word in text.split(maxsplit=-1 if count is None else count)]
     except ValueError:
         found = []
     if not found or count not in (None, len(found)) or max(map(abs, found)) > LARGEST:
@@ -88,12 +91,12 @@ def numbers(path: str, key: str, text: str, count: int, *, may_be_nan: bool = Fa
         InputError: they are none, or not so many, or not finite.
     """
     try:
-        found = [float(word) for word in text.replace(",", " ").split()]
+        found = [float(word) for word in text.replace(",", " ").split(maxsplit=count)]
     except ValueError:
         found = []
     if len(found) != count:
         raise InputError(f"found {key} {text[:60]!r}, expected {count} numbers; mend the header", file=path)
-    if not all(math.isfinite(number) or (may_be_nan and math.isnan(number)) for number in found):
+    if not all(abs(number) <= FARTHEST or (may_be_nan and math.isnan(number)) for number in found):
         fault = f"found {key} {text[:60]!r}, expected {count} finite numbers; mend the header"
         raise InputError(fault, file=path, kind="bad_affine")
     return found
@@ -114,7 +117,7 @@ def millimetres(path: str, key: str, units: Sequence[str]) -> list[float]:
         # Mm is no millimetre; words may be in capitals; casefold() turns the micro sign into the Greek letter
         if factor is None or not (is_word or name in (plain, "MM", "µm")):
             raise InputError(
-                f"found {key} {name!r}, expected a unit of length, such as mm or um; mend the header", file=path
+                f"found {key} {name[:40]!r}, expected a unit of length, such as mm or um; mend the header", file=path
             )
         found.append(factor)
     return found

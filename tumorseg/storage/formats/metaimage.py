@@ -8,7 +8,6 @@ References:
 """
 
 import math
-import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -27,7 +26,6 @@ from tumorseg.types import Affine
 KIND = "MetaImage"
 IMAGE = "Image"
 LAST_KEY = "ElementDataFile"
-FIELD = re.compile(r"\s*([^=:]*[^=:\s])\s*[=:]\s*(.*?)\s*")
 TYPES = {
     "MET_CHAR": "i1",
     "MET_UCHAR": "u1",
@@ -93,12 +91,14 @@ def _read_header(path: str) -> MetaHeader:
     end = 0
     try:
         for line, position in header_lines(path):
-            field = FIELD.fullmatch(line)
+            # The earlier of the two signs ends the key.
+            separator = ":" if ":" in line.partition("=")[0] else "="
+            key, _, value = (part.strip() for part in line.partition(separator))
             # Behind the text come voxels, where a header lacks its last key.
-            if field is None:
+            if not key or separator not in line:
                 break
-            fields[field[1]], end = field[2], position
-            if field[1] == LAST_KEY:
+            fields[key], end = value, position
+            if key == LAST_KEY:
                 break
     except TEXT_HEADERS as error:
         raise damaged(path, KIND, error) from None

@@ -283,11 +283,18 @@ def _place(path: str, header: Header) -> tuple[Affine, Doubt | None]:
 def _affine_of(path: str, header: Any) -> Affine:
     """Return nibabel's affine in mm; a single slice without a third direction gets a unit normal."""
     try:
-        best = np.asarray(header.get_best_affine(), dtype=np.float64)
+        with np.errstate(all="ignore"):
+            best = np.asarray(header.get_best_affine(), dtype=np.float64)
     except ValueError as error:  # a quaternion that is no rotation
         raise damaged(path, KIND, error) from None
     unit = unit_of(header)
-    affine = np.diag([unit, unit, unit, 1.0]) @ best
+    with np.errstate(all="ignore"):  # what is not finite is refused below
+        affine = _complete(header, np.diag([unit, unit, unit, 1.0]) @ best, unit)
+    return check_affine(path, affine)
+
+
+def _complete(header: Any, affine: Affine, unit: float) -> Affine:
+    """Return an affine in mm whose third axis has a length, if there is but one slice."""
     is_flat = len(header.get_data_shape()) == 2
     if is_flat and not has_sform(header) and header["qform_code"] <= 0:
         affine[:3, 2] /= unit  # nibabel's 1 is no size that the header states
@@ -295,7 +302,7 @@ def _affine_of(path: str, header: Any) -> Affine:
         # The zero normal of parallel columns is divided by 1, and then refused as an axis without length.
         normal = np.cross(affine[:3, 0], affine[:3, 1])
         affine[:3, 2] = normal / (np.linalg.norm(normal) or 1)
-    return check_affine(path, affine)
+    return affine
 
 
 def _read_volumes(path: str, header: Header, indices: Sequence[int]) -> list[NDArray[Any]]:
@@ -308,6 +315,8 @@ def _read_volumes(path: str, header: Header, indices: Sequence[int]) -> list[NDA
             for index in indices:
                 stream.seek(header.offset + index * num_bytes)
                 arrays.append(_read_array(stream, num_bytes).view(dtype).reshape(shape))
+            # behind all volumes, not only those that were asked for; what is passed over is unpacked, and so checked
+            stream.seek(header.offset + num_bytes * math.prod(header.mended.get_data_shape()[3:]))
             read_surplus(stream)
     except of_nibabel() as error:
         raise damaged(path, KIND, error) from None

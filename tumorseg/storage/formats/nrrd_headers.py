@@ -37,7 +37,8 @@ DOMAIN_KINDS = ("domain", "space", "time", "none", "???")
 """Kinds of axes along which voxels follow each other; along others lie the numbers of a voxel."""
 MOST_AXES = 16
 """That the format knows."""
-VECTOR = re.compile(r"\([^)]*\)|none")
+VECTOR = re.compile(r"\([^()]*\)|none")
+"""Without a bracket inside, or each of a million open ones would be followed to the end of the line."""
 SEPARATOR = re.compile(r":=|:\s")
 """What ends the key of a pair of free text, or the name of a field; either may contain a colon."""
 QUOTED = re.compile(r'"([^"]*)"')
@@ -88,7 +89,7 @@ def read_header(path: str) -> NrrdHeader:
             key = name.replace(" ", "").lower()
             if key in fields:
                 raise InputError(
-                    f"found the field {name!r} twice in its header, expected it once; mend the header", file=path
+                    f"found the field {name[:60]!r} twice in its header, expected it once; mend the header", file=path
                 )
             fields[key] = value.strip()
     count = integers(path, "dimension", fields.get("dimension", ""), 1)[0]
@@ -138,7 +139,7 @@ def affine_of(header: NrrdHeader, axes: NrrdAxes) -> tuple[Affine, Doubt | None]
     path, fields = header.path, header.fields
     space = fields.get("space", "").lower()
     if space.endswith(TIMED) or space in TIMED_SHORT:
-        raise InputError(f"found the space {space}, expected one without time; split the file", file=path)
+        raise InputError(f"found the space {space[:60]!r}, expected one without time; split the file", file=path)
     if space and space not in SPACES and space not in NOT_THE_PATIENTS:
         known = ", ".join((*SPACES, *NOT_THE_PATIENTS))
         raise InputError(f"found the space {space[:60]!r}, expected one of {known}; mend the header", file=path)

@@ -27,6 +27,8 @@ MOST_SURPLUS = 1 << 26
 """Bytes behind the voxels, where no header announces any; a kilobyte of a packed file may become a megabyte."""
 MOST_DIGITS = 1100
 """Of a number as text; float64 has up to 1074 behind its point."""
+PIECE_NUMBERS = 1 << 10
+"""Converted at a time: numpy gives each as much room as the longest takes."""
 ZLIB_OR_GZIP = 47
 """Window bits that tell zlib to find out which of the two it is."""
 
@@ -177,7 +179,9 @@ def _numbers(text: bytes, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
     words = SEPARATORS.split(text.strip(), count)[:count]
     if len(words) < count:
         raise EOFError(f"the file ends after {len(words)} of {count} numbers")
-    # numpy gives each as much room as the longest takes
     if max(map(len, words)) > MOST_DIGITS:
         raise ValueError(f"a number of more than {MOST_DIGITS} digits")
-    return np.array(words).astype(dtype)
+    values = np.empty(count, dtype)
+    for start in range(0, count, PIECE_NUMBERS):
+        values[start : start + PIECE_NUMBERS] = np.array(words[start : start + PIECE_NUMBERS]).astype(dtype)
+    return values

@@ -35,7 +35,8 @@ LABEL_ENDINGS = (".seg.nrrd",)
 MAGIC = b"NRRD"
 SEGMENTATION_KEY = "Segmentation_"
 """How keys begin that are of the segmentation as a whole; a file that nothing was drawn in has no others."""
-SEGMENT_KEY = re.compile(r"Segment(\d+)_(\w+)")
+SEGMENT_KEY = re.compile(r"Segment(\d{1,18})_(\w+)")
+"""Python refuses to make an integer of thousands of digits."""
 ESCAPED = re.compile(r"\\([\\n])")
 MOST_HEADER_BYTES = 1 << 24
 REPRESENTATIONS = ("Segmentation_SourceRepresentation", "Segmentation_MasterRepresentation")

@@ -63,8 +63,9 @@ def check_affine(path: str, affine: Affine) -> Affine:
     Raises:
         InputError: a voxel edge is 0, not finite, or lies in the plane of the others.
     """
-    lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    if not np.isfinite(affine).all() or (lengths == 0).any():
+    with np.errstate(over="ignore"):  # of 1e200 mm the square is no number
+        lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    if not (np.isfinite(affine).all() and np.isfinite(lengths).all()) or (lengths == 0).any():
         fault = f"found voxel sizes of zero or no number in {affine.tolist()}; mend the header"
         raise InputError(fault, file=path, kind="bad_affine")
     # The volume between unit vectors: 1 where they are perpendicular, 0 where they lie in one plane.

@@ -26,13 +26,6 @@ class KnownBad(NamedTuple):
 
 KNOWN_BAD = (
     KnownBad(
-        "torch",
-        "==2.9.*",
-        "3D convolutions in fp16 and bf16 take about four times the time, and more memory",
-        "install another version: pip install 'torch!=2.9.*'",
-        "github.com/pytorch/pytorch/issues/166122, 166643",
-    ),
-    KnownBad(
         "cudnn",
         ">=9.8,<9.15",
         "3D convolutions in bf16 may be wrong, or slow where torch does without it",
@@ -80,7 +73,7 @@ def check_known_bad(installed: Mapping[str, str], known: Sequence[KnownBad] = KN
     """
     for bad in known:
         version = installed.get(bad.package)
-        # Builds such as 2.9.0+cu128 count as what they are built from.
+        # Builds such as 2.10.0+cu128 count as what they are built from.
         if version is not None and SpecifierSet(bad.versions).contains(version.partition("+")[0], prereleases=True):
             found = f"{bad.package} {version}: {bad.what} ({bad.source})"
             yield Check(name="known problems", grade="warning", found=found, advice=bad.advice)
