@@ -126,7 +126,9 @@ def test_more_memory_gives_no_smaller_patch(preset, dataset):
 @pytest.mark.parametrize("vram_gb", [1e-5, 1e-6])
 @pytest.mark.parametrize("preset", ["optimized", "large_gpu", "nnunet"])
 def test_a_budget_for_no_patch_is_refused(preset, vram_gb):
-    message = rf"{vram_gb:.3g} GB is too small for any patch of preset {preset}.*, needs [\d.]+ GB; give a --vram of that"
+    message = (
+        rf"{vram_gb:.3g} GB is too small for any patch of preset {preset}.*, needs [\d.]+ GB; give a --vram of that"
+    )
     with pytest.raises(PlanError, match=message):
         planned(DATASETS["mr"], preset=preset, vram_gb=vram_gb)
 

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from tumorseg.errors import InputError
 from tumorseg.schema.dataset import Case, ImageFile
 from tumorseg.storage.formats.detached import data_files
 from tumorseg.storage.hashing import (
+    FileState,
     HashCache,
     case_files,
     check_unchanged,
@@ -111,6 +113,14 @@ def test_a_damaged_cache_is_empty_and_can_be_written_again(tmp_path, case, conte
     (tmp_path / "hashes.json").write_bytes(content)
     assert HashCache(tmp_path / "hashes.json").case_hash(case) is None
     assert remembered(tmp_path, case).case_hash(case) is not None
+
+
+def test_a_file_whose_name_no_document_holds_is_left_out_of_the_cache(tmp_path):
+    cache = HashCache(tmp_path / "hashes.json")
+    state = FileState((1, 2, 3, 4), "0" * 32)
+    cache.remember({"/a/caf\udce9": state, "/a/caf\u00e9": state})
+    cache.save()
+    assert list(json.loads((tmp_path / "hashes.json").read_text("utf-8"))) == ["/a/caf\u00e9"]
 
 
 def test_a_missing_file_is_an_input_error_that_names_it(tmp_path, case):

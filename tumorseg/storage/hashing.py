@@ -70,7 +70,9 @@ class HashCache:
 
     def save(self) -> None:
         """Write the cache."""
-        write_text(self._path, json_text(self._known))
+        # A file whose name is not UTF-8 is hashed anew each time: no document can hold its name.
+        kept = {path: state for path, state in self._known.items() if path.encode(errors="ignore").decode() == path}
+        write_text(self._path, json_text(kept))
         self._saved_s = time.monotonic()
 
     def save_now_and_then(self, every_s: float) -> None:
