@@ -10,6 +10,7 @@ from statistics import fmean
 import nibabel
 import numpy as np
 import pytest
+import torch
 
 from tests.ops.trust.phantoms import SUBJECT, trust_cases
 from tumorseg.errors import InputError, TumorsegError
@@ -22,7 +23,7 @@ from tumorseg.stages.inference import settings
 from tumorseg.stages.inference.models import load_model
 from tumorseg.stages.inference.offers import case_sizes
 from tumorseg.stages.opening.loaded import open_planned_dataset
-from tumorseg.stages.selection import setting_notes, setting_runs
+from tumorseg.stages.selection import setting_grid, setting_notes, setting_runs
 from tumorseg.stages.selection.measure_settings import Limit, SettingsRequest, measure_settings
 from tumorseg.stages.selection.setting_grid import Found, Grid, grid_of, mean_score, rows_of, spread
 from tumorseg.stages.selection.setting_notes import CaseNote, CaseNotes, CaseTask, CostNote, HeldOut
@@ -45,6 +46,14 @@ class Known:
         known = {"members": ((self.fold,),), "combination": Combination(), "cases": tuple(self.held_out)}
         places = {"device": "cpu", "keep": keep, "limit": limit, "in_processes": False}
         return SettingsRequest(**known | places | fields)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_bf16():
+    """As many settings on every processor."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(setting_grid, "inference_dtype", lambda *known: torch.float32)
+        yield
 
 
 @pytest.fixture(scope="module")

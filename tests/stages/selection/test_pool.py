@@ -1,6 +1,5 @@
 """Through real networks, on images of many orientations and spacings."""
 
-import json
 import shutil
 
 import nibabel
@@ -21,7 +20,8 @@ from tumorseg.stages.inference.runtime import RuntimeOptions
 from tumorseg.stages.selection.combining_cases import paint, slabs_of
 from tumorseg.stages.selection.opening import identity_of, open_subjects
 from tumorseg.stages.selection.pool import Pool, Shelf
-from tumorseg.storage.probability_cache import RECORD, ProbabilityCache
+from tumorseg.storage.probability_cache import RECORD, VOLUMES, ProbabilityCache, StoredVolumes
+from tumorseg.storage.sealed import read_sealed, write_sealed
 
 pytestmark = pytest.mark.slow
 
@@ -140,9 +140,10 @@ def test_candidates_that_answer_elsewhere_are_refused_though_they_have_as_many_v
     shutil.copytree(filled, tmp_path / "kept")
     pool, _ = open_pool(study, tmp_path / "kept")
     path = tmp_path / "kept" / pool.subjects.keys.probabilities[1, "case_3"] / RECORD
-    about = json.loads(path.read_text())
-    about["affine"][0][3] += 0.5
-    path.write_text(json.dumps(about))
+    about = read_sealed(StoredVolumes, path, key=VOLUMES).record
+    affine = np.array(about.affine)
+    affine[0, 3] += 0.5
+    write_sealed(path, about.changed(affine=affine.tolist()), key=VOLUMES)
     with pytest.raises(TumorsegError, match=r"second/3d_fullres answers elsewhere than .* first/3d_fullres"):
         masks(pool, Choice(((1, 1),)))
 
