@@ -1,7 +1,7 @@
 """Records with a seal, which tells whether they and the files beside them are still what was written.
 
 Disks, cables and copies change bits without a word. A seal holds the CRC-32 of a record and of each file that it speaks of: one
-that finds every change of a single bit, and all but one in four billion others, and costs a tenth of reading (decision 060).
+that finds every change of a single bit, and all but one in four billion others (decision 060).
 """
 
 import json

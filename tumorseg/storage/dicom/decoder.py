@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from io import BytesIO, FileIO
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -132,16 +132,19 @@ def decode(dataset: Any, num_bytes: int) -> NDArray[Any]:
     file = BytesIO()
     dataset.save_as(file, enforce_file_format=True)
     with _lock:
-        decoder = _decoder()
+        decoder, is_answered = _decoder(), False
         try:
-            return decoder.ask(file.getbuffer(), num_bytes, LEAST_S + num_bytes / BYTES_PER_S)
+            pixels = decoder.ask(file.getbuffer(), num_bytes, LEAST_S + num_bytes / BYTES_PER_S)
+            is_answered = True
         except Undecoded:
+            is_answered = True
             raise
-        except BaseException:
+        finally:
             # Whatever came between, such as Ctrl-C, its next answer would be taken for that to the next question.
-            _running.clear()
-            decoder.end()
-            raise
+            if not is_answered:
+                _running.clear()
+                decoder.end()
+        return pixels
 
 
 def _decoder() -> _Decoder:
@@ -157,24 +160,23 @@ def _start() -> tuple["subprocess.Popen[bytes]", FileIO]:
     # thus neither `-m` nor paths relative to it, of the environment (`-I`) or its own.
     paths = [*filter(os.path.isabs, sys.path), str(Path(__file__).parents[3])]
     reading, writing = os.pipe()
-    answers = FileIO(reading)
-    try:
-        # A session of its own, lest Ctrl-C ends it in the middle of a case that this process still finishes.
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-B", "-c", _START, json.dumps(paths), str(writing)],
-            bufsize=0,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            pass_fds=(writing,),
-            start_new_session=True,
-            env={**os.environ, **THREADS},
-        )
-    except BaseException:
-        answers.close()
-        raise
-    finally:
-        os.close(writing)
+    with ExitStack() as opened:
+        answers = opened.enter_context(FileIO(reading))
+        try:
+            # A session of its own, lest Ctrl-C ends it in the middle of a case that this process still finishes.
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-B", "-c", _START, json.dumps(paths), str(writing)],
+                bufsize=0,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=(writing,),
+                start_new_session=True,
+                env={**os.environ, **THREADS},
+            )
+        finally:
+            os.close(writing)
+        opened.pop_all()  # it stays open with the process
     return process, answers
 
 
