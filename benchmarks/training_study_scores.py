@@ -26,7 +26,7 @@ class ArmSettings(NamedTuple):
     """Another arm; None: it is what others are held against."""
 
 
-def _augmented(preset: str, *, precision: str = "bf16", against: str | None = "none") -> ArmSettings:
+def _augmented(preset: str, *, precision: str = "fp32", against: str | None = "none") -> ArmSettings:
     return ArmSettings((f"augmentation.preset={preset}", f"training.precision.cpu={precision}"), against)
 
 
@@ -34,7 +34,9 @@ ARMS: Mapping[str, ArmSettings] = {
     "none": _augmented("none", against=None),
     "basic": _augmented("basic"),
     "nnunet": _augmented("nnunet"),
-    "fp32": _augmented("basic", precision="fp32", against="basic"),
+    "basic_bf16": _augmented("basic", precision="bf16", against="basic"),
+    "none_bf16": _augmented("none", precision="bf16", against="none"),
+    "nnunet_bf16": _augmented("nnunet", precision="bf16", against="none_bf16"),
     "light": _augmented("light"),
     "mri": _augmented("mri"),
     "strong": _augmented("strong"),
@@ -155,7 +157,7 @@ def table(found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         yield f"\n{name}"
         for arm, figures in by_arm.items():
             line = (
-                f"  {arm:8} x{figures['trainings']}  DSC {figures['dsc'][MEAN]:.4f}  {figures['step_s']:.3f} s a step"
+                f"  {arm:11} x{figures['trainings']}  DSC {figures['dsc'][MEAN]:.4f}  {figures['step_s']:.3f} s a step"
             )
             one = figures.get("differences", {}).get(MEAN)
             if one is not None:
