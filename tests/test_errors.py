@@ -52,3 +52,15 @@ def test_other_signs_of_all_scripts_stay_and_nothing_is_escaped_twice():
     assert escaped(text) == text
     assert escaped(escaped("a\x1b")) == escaped("a\x1b") == "a\\x1b"
     assert escaped_lines("a\x1b\nb") == "a\\x1b\nb"
+
+
+def test_the_middle_of_a_text_without_end_is_left_out():
+    path = "/" + "a" * 4096
+    error = InputError(f"found {'y' * 70_000}, expected less; mend it", file=path, lines=["x" * 9000])
+    first, second = str(error).split("\n")
+    assert first.startswith(path)
+    assert first.endswith("yyy, expected less; mend it")
+    length = len(f"{path}: found {'y' * 70_000}, expected less; mend it")
+    assert f"({length - 6000} characters are left out)" in first
+    assert len(first) < 6100
+    assert len(second) < 6100

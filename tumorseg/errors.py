@@ -10,6 +10,9 @@ E = TypeVar("E", bound="TumorsegError")
 COMMANDS = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode categories of signs that terminals and pages obey or cannot show: control, format, lone surrogates, line and paragraph ends."""
 
+LONGEST_BEGINNING, LONGEST_END = 4500, 1500
+"""Characters of a line that are shown: room for a path of the greatest length, and for what to do."""
+
 
 def is_plain(text: str) -> bool:
     """Tell whether a text has no sign that a terminal or a page obeys, or that is no character."""
@@ -25,6 +28,14 @@ def escaped(text: str) -> str:
     if is_plain(text):
         return text
     return "".join(sign if is_plain(sign) else sign.encode("unicode_escape").decode() for sign in text)
+
+
+def shortened(text: str) -> str:
+    """Return a text whose middle is left out where nobody would read all of it: files quote names of any length."""
+    left_out = len(text) - LONGEST_BEGINNING - LONGEST_END
+    if left_out <= 0:
+        return text
+    return f"{text[:LONGEST_BEGINNING]} ({left_out} characters are left out) {text[-LONGEST_END:]}"
 
 
 def escaped_lines(text: str) -> str:
@@ -79,7 +90,7 @@ class TumorsegError(Exception):
             first = f"{self.file}: {first}"
         if self.case_id not in (None, case_id):
             first = f"case {self.case_id}: {first}"
-        return "\n".join(map(escaped, (first, *self.lines)))
+        return "\n".join(shortened(escaped(line)) for line in (first, *self.lines))
 
 
 def with_advice(error: E, advice: str) -> E:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from benchmarks.fuzzing.inputs import Files, Input, make_inputs, read_files, write_input
 from benchmarks.fuzzing.messages import control_signs, message_fault
 from benchmarks.fuzzing.targets import Target
+from tumorseg.cli.main import Escaping
 from tumorseg.errors import TumorsegError
 
 MOST_BYTES = 512 << 20
@@ -26,6 +27,8 @@ MOST_BYTES = 512 << 20
 MOST_CPU_S = 10
 PR_SET_PDEATHSIG = 1
 """As the system calls it in <sys/prctl.h>."""
+SHOWN = Escaping()
+"""Makes the lines that the command line writes."""
 CHILDREN_S = 5.0
 """How long children of the reader may take to end after it has returned."""
 STARTS_CODE = (
@@ -90,7 +93,7 @@ class Watch(logging.Handler):
             self.found.append(f"warning\n{text}")
         elif "Traceback (most recent call last)" in text or record.exc_info:
             self.found.append(f"traceback in the log\n{text}")
-        elif signs := control_signs(text.replace("\n", " ").replace("\t", " ")):
+        elif signs := control_signs(SHOWN.format(record).replace("\n", " ").replace("\t", " ")):
             self.found.append(f"control characters {signs!r} in the log: {text!r}")
 
     def audit(self, event: str, arguments: tuple[Any, ...]) -> None:

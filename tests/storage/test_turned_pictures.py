@@ -119,3 +119,15 @@ def test_colours_of_16_bits_are_refused_rather_than_halved(tmp_path):
     )
     with pytest.raises(ValueError, match="found RGB of 16 bits a band"):
         read_geometry(str(tmp_path / "a.png"))
+
+
+def test_a_picture_that_claims_more_pixels_than_it_can_hold_is_refused_before_they_are_given_memory(tmp_path):
+    Image.fromarray(SHOWN).save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    head = (9).to_bytes(4, "big") + (8_000_000).to_bytes(4, "big") + data[24:29]
+    checksum = zlib.crc32(b"IHDR" + head).to_bytes(4, "big")
+    (tmp_path / "a.png").write_bytes(data[:16] + head + checksum + data[33:])
+    with pytest.raises(ValueError, match=r"a.png: .* \(\d+ bytes cannot hold 72000000 pixels\)"):
+        read_geometry(str(tmp_path / "a.png"))
+    Image.new("1", (8000, 8000)).save(tmp_path / "blank.png")
+    assert read_geometry(str(tmp_path / "blank.png")).shape == (1, 8000, 8000)

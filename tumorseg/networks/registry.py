@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, cast
 
+import torch
 from torch import nn
 
 from tumorseg.errors import PlanError
@@ -27,6 +28,14 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "dynunet": LazyBuilder(through_monai.find_dynunet),
     "attention_unet": LazyBuilder(through_monai.find_attention_unet),
 }
+
+TOO_LARGE = (
+    RuntimeError,  # torch counts or allocates too much
+    MemoryError,
+    OverflowError,  # a size beyond 64 bits
+    TypeError,  # the same, as torch's functions with several forms tell it
+)
+"""What building a network raises where its sizes are beyond reason."""
 
 
 def prepare_network(spec: NetworkSpec) -> None:
@@ -54,13 +63,19 @@ def build_network(
         full resolution down.
 
     Raises:
-        PlanError: another package's network is not installed in the plan's version, or cannot checkpoint activations.
+        PlanError: another package's network is not installed in the plan's version, or cannot checkpoint activations; or
+            the network is larger than memory, or than numbers of 64 bits count.
     """
     network: nn.Module
     if isinstance(spec, External):
         network = load_external(spec, GROUP)(spec.parameters, num_channels=num_channels, num_outputs=num_outputs)
     else:
-        network = BUILDERS[spec.name](spec, num_channels=num_channels, num_outputs=num_outputs)
+        try:
+            network = BUILDERS[spec.name](spec, num_channels=num_channels, num_outputs=num_outputs)
+        except TOO_LARGE as error:
+            raise PlanError(
+                f"network {spec.name} is too large to be made ({str(error).partition(chr(10))[0]}); plan fewer features or smaller kernels"
+            ) from error
     if activation_checkpointing:
         if not hasattr(network, "activation_checkpointing"):
             raise PlanError(
@@ -68,3 +83,14 @@ def build_network(
             )
         network.activation_checkpointing = cast(Any, True)  # torch types attributes of modules as tensors or modules
     return network
+
+
+def outline_network(spec: NetworkSpec, *, num_channels: int, num_outputs: int) -> nn.Module:
+    """Return the network that a plan names with the names and shapes of its weights alone, which take no memory.
+
+    Raises:
+        PlanError: as `build_network` does.
+    """
+    prepare_network(spec)
+    with torch.device("meta"):
+        return build_network(spec, num_channels=num_channels, num_outputs=num_outputs)

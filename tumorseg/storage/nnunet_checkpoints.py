@@ -14,6 +14,7 @@ from tumorseg.errors import StorageError, escaped
 from tumorseg.schema.base import Record, parse_record
 from tumorseg.storage.checkpoints import damaged_part, is_state_dict, lacks_memory, out_of_memory
 from tumorseg.storage.damage import TORCH
+from tumorseg.storage.formats.library_logs import hearing_library
 from tumorseg.storage.json_files import read_record
 from tumorseg.storage.layout import LABEL_MAP_ENDINGS
 
@@ -62,7 +63,9 @@ def load_foreign_checkpoint(path: Path) -> Any:
             is_archive = is_zipfile(path)
             if is_archive and (name := damaged_part(path, has_tensors=True)) is not None:
                 raise StorageError(f"the checkpoint is damaged ({name}); copy it anew", file=path)
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
+            # torch warns of other forms of pickles before it refuses them, or reads them.
+            with hearing_library():
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
     except FileNotFoundError:
         raise StorageError("there is no checkpoint; copy the whole model folder", file=path) from None
     except TORCH as error:

@@ -6,6 +6,7 @@
 
 import contextlib
 import json
+import warnings
 from pathlib import Path
 
 import nibabel
@@ -209,6 +210,19 @@ def test_a_checkpoint_of_changed_bytes_is_read_or_refused(tmp_path, seed):
     path.write_bytes(content)
     with contextlib.suppress(StorageError):
         load_nnunet_checkpoint(path)
+
+
+def test_a_pickle_of_another_protocol_is_refused_without_warnings_of_torch(tmp_path):
+    path = tmp_path / "checkpoint_final.pth"
+    torch.save({"network_weights": {"a": torch.ones(2)}}, path, _use_new_zipfile_serialization=False, pickle_protocol=2)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"\x80\x02", b"\x80\x00"))
+    assert path.read_bytes() != content
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        with contextlib.suppress(StorageError):
+            load_nnunet_checkpoint(path)
+    assert told == []
 
 
 def test_plans_that_are_none_are_refused(tmp_path):

@@ -5,7 +5,7 @@ import torch
 
 from tests.engine.phantoms import CLASSES, configuration_of
 from tests.stages.models import small_model
-from tumorseg.errors import StorageError
+from tumorseg.errors import PlanError, StorageError
 from tumorseg.networks.registry import build_network
 from tumorseg.schema.targets import num_inputs, targets_of
 from tumorseg.stages.inference.runtime import RuntimeOptions
@@ -43,4 +43,21 @@ def test_weights_of_another_network_are_told_in_one_line_by_the_first_name(model
             StorageError, match=rf"a\.ckpt: its weights are not those of .*network: .*{problem}"
         ) as told:
             loaded(model, configuration, changed, path)
+        assert "\n" not in str(told.value)
+
+
+def test_a_network_beyond_memory_is_told_in_one_line_and_takes_none(model, tmp_path):
+    configuration = configuration_of(targets=CLASSES)
+    own = configuration.network
+    weights = build_network(own, num_channels=1, num_outputs=3).state_dict()
+    for kernel, error, message in (
+        (2**62 + 1, PlanError, "network plain_unet is too large to be made"),
+        (2**70 + 1, PlanError, "network plain_unet is too large to be made"),
+        (9999, StorageError, r"its weights are not those of the plan's network: .* is of shape .*, expected .*9999"),
+    ):
+        kernels = ((kernel, *own.kernel_sizes[0][1:]), *own.kernel_sizes[1:])
+        network = own.model_copy(update={"kernel_sizes": kernels})
+        hostile = configuration.model_copy(update={"network": network})
+        with pytest.raises(error, match=message) as told:
+            loaded(model, hostile, weights, tmp_path / "a.ckpt")
         assert "\n" not in str(told.value)

@@ -4,6 +4,7 @@ import itertools
 import logging
 import shutil
 import tracemalloc
+import zlib
 
 import nibabel
 import numpy as np
@@ -340,6 +341,11 @@ def changed(**elements):
         (cut_deflated, r"00\d.dcm: cannot be read as DICOM .*copy or download it again"),
         (changed(ImagePositionPatient=[0, "nan", 0]), r"00\d.dcm: found \[0.0, nan, 0.0\] as ImagePositionPatient"),
         (changed(PixelSpacing=["inf", 1]), r"found \[inf, 1.0\] as PixelSpacing"),
+        (
+            changed(ImagePositionPatient=["1e308", 0, 0]),
+            r"found \[1e\+308, 0.0, 0.0\] as ImagePositionPatient, .* below 1e\+09",
+        ),
+        (changed(PixelSpacing=[1] * 20), "found 20 numbers as PixelSpacing, expected 2"),
         (changed(ImageOrientationPatient=[1, 0, 0, 0, "nan", 0]), "as ImageOrientationPatient, expected 6 numbers"),
         (changed(Rows=60000, Columns=60000), "1 x 60000 x 60000 pixels announced"),
         (changed(NumberOfFrames="99999999999999999999"), "pixels announced"),
@@ -380,6 +386,62 @@ def test_a_deflated_bomb_is_refused_without_its_memory(tmp_path, monkeypatch):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 8 << 20
+
+
+@pytest.mark.parametrize(("tag", "kind"), [(0x00290000, "UN"), (0x00290010, "SQ")])
+def test_a_deflated_bomb_of_short_elements_is_refused_before_they_are_parsed(tmp_path, monkeypatch, tag, kind):
+    (path,) = write_series(tmp_path, voxels((1, 16, 16)))
+    deflate(path)
+    sound = pydicom.dcmread(path).PixelData
+    # Elements of no tag, as a run of zeros reads, or in items of a sequence that says its length.
+    short = bytes(8) * 10_000
+    if kind == "SQ":
+        item = b"\xfe\xff\x00\xe0" + len(short).to_bytes(4, "little") + short
+        value = (
+            tag.to_bytes(4, "little")[2:]
+            + tag.to_bytes(4, "little")[:2]
+            + b"SQ\0\0"
+            + len(item).to_bytes(4, "little")
+            + item
+        )
+    else:
+        value = short
+    head, packed = split_deflated(path)
+    path.write_bytes(head + deflated_bytes(zlib.decompress(packed, -zlib.MAX_WBITS) + value))
+    monkeypatch.setattr(deflated, "MOST_SHORT_BYTES", 1 << 16)
+    with pytest.raises(InputError, match="bytes of short elements are packed"):
+        read(path)
+    monkeypatch.undo()
+    with deflated.BoundedReader(str(path)) as file:
+        assert pydicom.dcmread(file).PixelData == sound
+
+
+def split_deflated(path):
+    """Return what of a file is not packed, and the packed rest."""
+    data = path.read_bytes()
+    length = int.from_bytes(data[140:144], "little")
+    return data[: 144 + length], data[144 + length :]
+
+
+def deflated_bytes(data):
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(data) + packer.flush()
+
+
+def test_a_deflated_file_may_have_many_long_values(tmp_path):
+    (path,) = write_series(tmp_path, voxels((1, 16, 16)))
+    dataset = pydicom.dcmread(path)
+    for number in range(300):
+        dataset.add_new(0x00291000 + number, "OB", bytes(9000))
+    dataset.save_as(path)
+    deflate(path)
+    assert read(path).array.shape == (1, 16, 16)
+
+
+def test_a_slope_beyond_float32_makes_intensities_that_are_found_to_be_infinite(tmp_path):
+    paths = write_series(tmp_path, voxels((2, 16, 16)))
+    rewrite(paths[1], RescaleSlope="1e300")
+    assert np.isinf(read(tmp_path).array).any()
 
 
 def test_a_deflated_file_that_announces_more_than_it_can_hold_is_not_unpacked(tmp_path, monkeypatch):

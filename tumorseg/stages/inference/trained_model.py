@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tumorseg.engine.weights import place, weights_problem
 from tumorseg.errors import StorageError
-from tumorseg.networks.registry import build_network
+from tumorseg.networks.registry import build_network, outline_network
 from tumorseg.schema.plan import Configuration, Plan
 from tumorseg.schema.targets import num_inputs, targets_of
 from tumorseg.stages.inference.previous_sources import KnownPrevious
@@ -87,17 +87,20 @@ def load_networks(
     Raises:
         StorageError: a checkpoint is missing or damaged, or holds the weights of another network.
         InputError: a checkpoint was replaced while it was loaded, or the engine cannot run the network.
+        PlanError: the network cannot be built, or is too large to be.
     """
     states = hash_files(map(str, weights.paths))
+    # Files are held against names and shapes alone: a plan that claims a network of terabytes takes no memory for it.
+    outline = _build(outline_network, plan, configuration)
     networks = []
     for path in weights.paths:
-        network = _build(plan, configuration)
-        found = weights.read(path, network)
-        if (problem := weights_problem(found, network.state_dict())) is not None:
+        found = weights.read(path, outline)
+        if (problem := weights_problem(found, outline.state_dict())) is not None:
             raise StorageError(
                 f"its weights are not those of the plan's network: {problem}; copy the whole model folder anew, or train again",
                 file=path,
             )
+        network = _build(build_network, plan, configuration)
         network.load_state_dict(found)
         networks.append(place(network, torch.device(device)).eval())
     check_unchanged(states)  # a training that goes on replaces its checkpoints
@@ -107,9 +110,9 @@ def load_networks(
     return Model(plan, configuration, tuple(networks), torch.device(device), hashes, made)
 
 
-def _build(plan: Plan, configuration: Configuration) -> nn.Module:
+def _build(build: Callable[..., nn.Module], plan: Plan, configuration: Configuration) -> nn.Module:
     targets = targets_of(plan.dataset)
-    return build_network(
+    return build(
         configuration.network,
         num_channels=num_inputs(configuration, targets),
         num_outputs=targets.num_outputs,

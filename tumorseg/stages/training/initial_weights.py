@@ -3,14 +3,13 @@
 import logging
 from collections.abc import Mapping
 
-import torch
 from torch import nn
 
 from tumorseg.engine.learner import Learner
 from tumorseg.engine.parameter_groups import Freezing, parameter_groups
 from tumorseg.errors import PlanError
 from tumorseg.networks.parts import names_in
-from tumorseg.networks.registry import build_network
+from tumorseg.networks.registry import outline_network
 from tumorseg.networks.transfer.deciding import Transfer, transfer
 from tumorseg.networks.transfer.fitting import Images
 from tumorseg.networks.transfer.kinds import Kind, kind_of
@@ -56,11 +55,9 @@ def check_fine_tuning(plan: Plan, configuration: Configuration) -> None:
     if fine_tuning is None:
         return
     targets = targets_of(plan.dataset)
-    # Names alone: no weight is drawn, and no memory taken.
-    with torch.device("meta"):
-        network = build_network(
-            configuration.network, num_channels=num_inputs(configuration, targets), num_outputs=targets.num_outputs
-        )
+    network = outline_network(
+        configuration.network, num_channels=num_inputs(configuration, targets), num_outputs=targets.num_outputs
+    )
     Freezing(network, fine_tuning, num_iterations=1)
     parameter_groups(network, configuration.optimizer, fine_tuning)
 

@@ -18,6 +18,10 @@ from tumorseg.storage.dicom.pixels import check_claim, num_frames
 from tumorseg.storage.formats.stored import damaged
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+MOST_MM = 1e9
+"""Beyond which no coordinate is a place."""
+MOST_SHOWN = 16
+"""Numbers that a message lists."""
 PERPENDICULAR = 1e-3
 """How far the two directions of a plane may be from perpendicular unit vectors."""
 
@@ -178,10 +182,12 @@ def _numbers(place: _Flat | _Grouped, group: str, name: str, *, count: int, path
     """Return an element's finite values."""
     found = place.find(group, name)
     values = np.array([float(value) for value in found or ()])
-    if values.size != count or not np.isfinite(values).all():
-        state = "no" if found is None else f"{values.tolist()} as"
+    if values.size != count or not (np.abs(values) < MOST_MM).all():
+        shown = values.tolist() if values.size <= MOST_SHOWN else f"{values.size} numbers"
+        state = "no" if found is None else f"{shown} as"
         raise InputError(
-            f"found {state} {name}, expected {count} numbers; without it no plane has a place; mend it", file=path
+            f"found {state} {name}, expected {count} numbers below {MOST_MM:g}; without it no plane has a place; mend it",
+            file=path,
         )
     return values
 

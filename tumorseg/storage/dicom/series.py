@@ -247,5 +247,7 @@ def _read_volume(ordered: Sequence[Frame]) -> Image:
             stored = read_frames(read_dataset(path), path)
         for place in held:
             slope, intercept = ordered[place].scaling
-            volume[place] = stored[ordered[place].number] * slope + intercept
+            # What float32 cannot hold becomes infinite, which is found where intensities are.
+            with np.errstate(over="ignore"):
+                volume[place] = stored[ordered[place].number] * slope + intercept
     return volume
