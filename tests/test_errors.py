@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tumorseg.errors import InputError, PlanError, StorageError, escaped, escaped_lines, is_plain, with_advice
+from tumorseg.errors import InputError, PlanError, StorageError, escaped, escaped_lines, is_plain, quoted, with_advice
 
 
 def test_the_text_begins_with_the_case_and_the_file():
@@ -60,7 +60,14 @@ def test_the_middle_of_a_text_without_end_is_left_out():
     first, second = str(error).split("\n")
     assert first.startswith(path)
     assert first.endswith("yyy, expected less; mend it")
-    length = len(f"{path}: found {'y' * 70_000}, expected less; mend it")
-    assert f"({length - 6000} characters are left out)" in first
+    assert first.count("(... the middle is left out ...)") == 1
     assert len(first) < 6100
     assert len(second) < 6100
+
+
+def test_a_text_of_millions_of_control_signs_is_quoted_without_looking_at_all_of_them():
+    text = quoted("a" + "\0" * 5_000_000 + "z")
+    assert text.startswith("a\\x00\\x00")
+    assert text.endswith("\\x00z")
+    assert len(text) < 6100
+    assert quoted("a\x1b") == "a\\x1b"

@@ -32,10 +32,15 @@ def escaped(text: str) -> str:
 
 def shortened(text: str) -> str:
     """Return a text whose middle is left out where nobody would read all of it: files quote names of any length."""
-    left_out = len(text) - LONGEST_BEGINNING - LONGEST_END
-    if left_out <= 0:
+    if len(text) <= LONGEST_BEGINNING + LONGEST_END:
         return text
-    return f"{text[:LONGEST_BEGINNING]} ({left_out} characters are left out) {text[-LONGEST_END:]}"
+    return f"{text[:LONGEST_BEGINNING]} (... the middle is left out ...) {text[-LONGEST_END:]}"
+
+
+def quoted(text: str) -> str:
+    """Return a text that a file or a library gave, escaped and no longer than anybody reads, at no cost that grows with it."""
+    # Escapes are longer than what they stand for.
+    return shortened(escaped(shortened(text)))
 
 
 def escaped_lines(text: str) -> str:
@@ -90,7 +95,7 @@ class TumorsegError(Exception):
             first = f"{self.file}: {first}"
         if self.case_id not in (None, case_id):
             first = f"case {self.case_id}: {first}"
-        return "\n".join(shortened(escaped(line)) for line in (first, *self.lines))
+        return "\n".join(map(quoted, (first, *self.lines)))
 
 
 def with_advice(error: E, advice: str) -> E:

@@ -116,3 +116,13 @@ def test_a_type_of_voxels_that_was_changed_is_damage(stored, tmp_path, before, a
     changed.write_bytes(raw.replace(before, after, 1))
     with pytest.raises(of_blosc2()):
         frame_kind(changed)
+
+
+def test_a_shape_beyond_what_its_chunks_hold_is_refused_without_memory_for_it(stored, tmp_path):
+    _, path = stored
+    content, path = path.read_bytes(), tmp_path / "a.b2nd"
+    before, after = (size.to_bytes(8, "big") for size in (SHAPE[-1], 1 << 27))
+    assert b"\xd3" + before in content
+    path.write_bytes(content.replace(b"\xd3" + before, b"\xd3" + after, 1))
+    with pytest.raises(of_blosc2(), match=r"its chunks hold .* bytes, not the .* of its shape"):
+        frame_kind(path)

@@ -1,4 +1,5 @@
 import logging
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -113,3 +114,25 @@ def test_a_damaged_file_is_not_mended(tmp_path):
     with pytest.raises(InputError, match="cannot be read as NIfTI"):
         mend_grid(tmp_path / "b.nii.gz", source=str(tmp_path / "a.nii.gz"))
     assert not (tmp_path / "b.nii.gz").exists()
+
+
+@pytest.mark.parametrize("number", [-np.inf, np.nan, 1e200])
+def test_forms_of_no_numbers_are_compared_with_nothing(tmp_path, number):
+    path = tmp_path / "a.nii"
+    content = bytearray(Path(write(path, AFFINE, AFFINE)).read_bytes())
+    # As float32 1e200 is infinite; srow_x begins at byte 280, qoffset_x at byte 268.
+    with np.errstate(over="ignore"):
+        word = np.array(number, "<f4").tobytes()
+    path.write_bytes(bytes(content[:280]) + word + bytes(content[284:]))
+    assert form_mismatch(str(path)) is None
+    path.write_bytes(bytes(content[:268]) + word + bytes(content[272:]))
+    with pytest.raises(InputError, match=r"a.nii: cannot be read as NIfTI \(its qform is "):
+        form_mismatch(str(path))
+
+
+def test_a_signalling_nan_in_a_header_warns_of_nothing(tmp_path):
+    path = tmp_path / "a.nii"
+    content = bytearray(Path(write(path)).read_bytes())
+    content[288:292] = (0x7F800001).to_bytes(4, "little")
+    path.write_bytes(content)
+    assert form_mismatch(str(path)) is None

@@ -15,7 +15,7 @@ import click
 from tumorseg import __version__
 from tumorseg.cli.lazy import lazy_group
 from tumorseg.cli.paths import FOLDER, check_path
-from tumorseg.errors import Stopped, TumorsegError, escaped, escaped_lines
+from tumorseg.errors import Stopped, TumorsegError, escaped_lines, quoted
 from tumorseg.tracking.progress import set_quiet
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -129,7 +129,7 @@ class _OneLine(str):
 
     def __new__(cls, value: object) -> Self:
         """Return the text of a value."""
-        made = super().__new__(cls, escaped(str(value)))
+        made = super().__new__(cls, quoted(str(value)))
         made._made_of = value
         return made
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from tumorseg.errors import TumorsegError, escaped
+from tumorseg.errors import TumorsegError, escaped, quoted
 from tumorseg.schema.base import Record
 from tumorseg.schema.dataset import DatasetDescription
 
@@ -112,7 +112,7 @@ def finding(kind: str, message: str, *, cases: tuple[str, ...] = (), file: str |
         severity=SEVERITIES[kind],
         kind=kind,
         case_ids=cases,
-        message=escaped(" ".join(message.split())),
+        message=quoted(" ".join(message.split())),
         file=None if file is None else escaped(file),
     )
 

@@ -12,7 +12,7 @@ from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 import torch
 from torch import Tensor
 
-from tumorseg.errors import StorageError, escaped
+from tumorseg.errors import StorageError, quoted
 from tumorseg.schema.quantities import gb_text
 from tumorseg.storage.atomic import write_bytes
 from tumorseg.storage.damage import TORCH
@@ -96,7 +96,7 @@ def _load(path: Path, *, has_tensors: bool) -> dict[str, Any]:
     except FileNotFoundError:
         raise StorageError("there is no checkpoint; train the fold first", file=path) from None
     except TORCH as error:
-        reason = escaped(str(error).splitlines()[0]) if str(error) else type(error).__name__
+        reason = quoted(str(error).splitlines()[0]) if str(error) else type(error).__name__
         if lacks_memory(error):
             raise out_of_memory(path, reason) from error
         raise StorageError(

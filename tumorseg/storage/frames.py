@@ -95,7 +95,17 @@ def _kind(path: Path, stamp: tuple[int, int, int]) -> FrameKind:
     # Bytes of any other type could stand for objects of Python, and of another size would be left as they were in memory.
     if kind.dtype.kind not in "iuf" or kind.dtype.itemsize != frame.schunk.typesize:
         raise ValueError(f"holds {kind.dtype!s} in elements of {frame.schunk.typesize} bytes, not numbers")
+    if (claimed := _padded_bytes(frame)) != frame.schunk.nbytes:
+        raise ValueError(f"its chunks hold {frame.schunk.nbytes} bytes, not the {claimed} of its shape")
     return kind
+
+
+def _padded_bytes(frame: Any) -> int:
+    """Return what the chunks of a frame take unpacked: as many as its shape needs, each filled up to whole blocks."""
+    size = int(frame.schunk.typesize)
+    for extent, chunk, block in zip(frame.shape, frame.chunks, frame.blocks, strict=True):
+        size *= -(-extent // max(chunk, 1)) * -(-chunk // max(block, 1)) * block
+    return size
 
 
 @cache

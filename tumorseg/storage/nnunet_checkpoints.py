@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tumorseg.errors import StorageError, escaped
+from tumorseg.errors import StorageError, quoted
 from tumorseg.schema.base import Record, parse_record
 from tumorseg.storage.checkpoints import damaged_part, is_state_dict, lacks_memory, out_of_memory
 from tumorseg.storage.damage import TORCH
@@ -95,7 +95,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, UnpicklingError):
         # torch's own message advises to read the file in the way that runs code.
         return "the checkpoint is damaged, or no file that torch saved; copy it anew"
-    return f"the checkpoint is damaged ({escaped(message.splitlines()[0])}); copy it anew"
+    return f"the checkpoint is damaged ({quoted(message.splitlines()[0])}); copy it anew"
 
 
 class _ValidatedCase(Record, extra="ignore"):

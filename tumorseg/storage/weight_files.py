@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tumorseg.errors import StorageError, escaped
+from tumorseg.errors import StorageError, escaped, quoted
 from tumorseg.storage.checkpoints import is_state_dict
 from tumorseg.storage.damage import of_safetensors
 from tumorseg.storage.nnunet_checkpoints import load_foreign_checkpoint
@@ -55,7 +55,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except of_safetensors() as error:
-        raise StorageError(f"the file is damaged ({escaped(str(error))}); copy it anew", file=path) from error
+        raise StorageError(f"the file is damaged ({quoted(str(error))}); copy it anew", file=path) from error
 
 
 def _state_dict_in(found: Any, path: Path) -> dict[str, Tensor]:

@@ -14,6 +14,8 @@ from tumorseg.storage.formats.nifti import GRID_FIELDS, KIND, load_header, shape
 from tumorseg.storage.formats.stored import damaged
 from tumorseg.types import Affine
 
+FARTHEST_MM = 1e100
+"""Beyond which nothing can be computed with a coordinate."""
 MOST_FORM_MISMATCH = 0.1
 """Share of the finest voxel edge by which sform and qform may differ: rounding does not reach it, a mask would not move."""
 
@@ -39,11 +41,16 @@ def form_mismatch(path: str) -> FormMismatch | None:
     """
     header = load_header(path).mended
     try:
-        sform, qform = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
+        with np.errstate(all="ignore"):  # what is not finite is looked for below
+            sform, qform = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
     except ValueError as error:  # a quaternion that is no rotation
         raise damaged(path, KIND, error) from None
     if sform is None or qform is None:
         return None
+    if not _is_near(sform):
+        return None  # no image can be read with it
+    if not _is_near(qform):
+        raise damaged(path, KIND, f"its qform is {qform.tolist()}")
     unit = unit_of(header)
     shape = shape_of(header)
     distance = unit * grid_mismatch_mm(sform, qform, shape)
@@ -54,6 +61,11 @@ def form_mismatch(path: str) -> FormMismatch | None:
         return None
     turned = np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3])
     return FormMismatch(distance, _angle_deg(sform, qform), bool(turned < 0))
+
+
+def _is_near(affine: Affine) -> bool:
+    """Tell whether all numbers are finite, and so small that their squares are."""
+    return bool((np.abs(affine) < FARTHEST_MM).all())
 
 
 def _angle_deg(affine: Affine, other: Affine) -> float:
