@@ -3,7 +3,7 @@
     python -m benchmarks.training_study [--rows 4] [--data-root ../shared/data] [--folder runs/training_study]
 
 An arm is a training of 1,000 steps with one preset of augmentation, in fp32 or (`basic_bf16` and the like) in bf16, validated on the cases
-that its fold holds out: three seeds on Task04_Hippocampus, one on ACDC. Folds are those that a plan deals
+that its fold holds out: three seeds on Task04_Hippocampus and on ACDC. Folds are those that a plan deals
 itself; choices follow from folds 1 to 4, so that none of them sees fold 0. A row goes to benchmarks/results/training_study.json as soon as
 its arm is done; rows that are there are not run again, and a training that was cut off goes on where it was, as long as `--folder` is the
 same.
@@ -29,8 +29,8 @@ from tumorseg.stages.opening.loaded import read_plan
 from tumorseg.stages.planning.rehearse import step_seconds
 
 RESULT = Path(__file__).parent / "results" / "training_study.json"
-SEEDS = {"MSD_Hippocampus": (0, 1, 2), "Dataset027_ACDC": (0,)}
-"""Of each dataset."""
+DATASETS = ("MSD_Hippocampus", "Dataset027_ACDC")
+SEEDS = (0, 1, 2)
 FIRST = ("basic", "basic_bf16", "none", "nnunet")
 """Arms that run on all datasets before any other."""
 NUM_FOLDS = 5
@@ -74,7 +74,7 @@ def arms(options: argparse.Namespace) -> Iterator[Arm]:
     """Yield the arms that are asked for, those first that decide most."""
     for is_first in (True, False):
         for dataset in options.datasets:
-            for seed in SEEDS[dataset]:
+            for seed in options.seeds:
                 for name in options.arms:
                     if (name in FIRST) == is_first:
                         yield Arm(dataset, name, seed, options.fold, options.steps)
@@ -166,7 +166,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, help="arms to run now at most  [default: all]")
     parser.add_argument("--fold", type=int, choices=range(1, NUM_FOLDS), default=1)
     parser.add_argument("--steps", type=int, default=1000, help=f"of each training, a multiple of {EPOCH}")
-    parser.add_argument("--datasets", nargs="+", choices=SEEDS, default=list(SEEDS))
+    parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--most-minutes", type=float, default=20.0, help="of the steps of an arm")
     options = parser.parse_args()
