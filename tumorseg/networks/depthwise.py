@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from tumorseg.networks.channels_last import lies_channels_last
+from tumorseg.networks.small_maps import is_unsafe
 from tumorseg.schema.networks import Axes
 
 LAST = torch.channels_last_3d
@@ -43,7 +44,16 @@ def by_planes(features: Tensor, weight: Tensor, bias: Tensor, stride: Axes) -> T
     Returns:
         (B, C, *space / stride), rounded up.
     """
-    return cast(Tensor, _Planes.apply(*_in_one_precision(features, weight, bias), stride))  # type: ignore[no-untyped-call]
+    if not is_unsafe(features, features.shape[3:], weight.shape[3:]):
+        features, weight, bias = _in_one_precision(features, weight, bias)
+        return _sum_of_planes(features, weight, bias, stride)
+    dtype = torch.get_autocast_dtype("cpu")
+    with torch.autocast("cpu", enabled=False):
+        return _sum_of_planes(features.float(), weight.float(), bias.float(), stride).to(dtype)
+
+
+def _sum_of_planes(features: Tensor, weight: Tensor, bias: Tensor, stride: Axes) -> Tensor:
+    return cast(Tensor, _Planes.apply(features, weight, bias, stride))  # type: ignore[no-untyped-call]
 
 
 def depthwise(convolution: nn.Module, features: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from tumorseg.errors import PlanError
 from tumorseg.networks import through_monai
 from tumorseg.networks.lazy import LazyBuilder
 from tumorseg.networks.mednext import mednext
+from tumorseg.networks.small_maps import widened
 from tumorseg.networks.unet import plain_unet, residual_unet
 from tumorseg.schema.extensions import External, load_external
 from tumorseg.schema.networks import NetworkSpec
@@ -82,7 +83,7 @@ def build_network(
                 f"network {spec.name} has no attribute activation_checkpointing to turn on; plan activation_checkpointing=false"
             )
         network.activation_checkpointing = cast(Any, True)  # torch types attributes of modules as tensors or modules
-    return network
+    return widened(network)
 
 
 def outline_network(spec: NetworkSpec, *, num_channels: int, num_outputs: int) -> nn.Module:

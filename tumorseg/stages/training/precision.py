@@ -9,10 +9,6 @@ from tumorseg.schema.plan import Plan, Reason
 logger = logging.getLogger(__name__)
 
 FIELD = "training.precision.cpu"
-RISK = (
-    "training in bf16: torch's gradients of some convolutions depend on memory that nothing wrote (seen with torch 2.13), so that "
-    "results may be worse and not repeat; --set training.precision.cpu=fp32 when you plan is safe"
-)
 
 
 def as_computed(plan: Plan, device: str, ranks: Ranks) -> Plan:
@@ -26,8 +22,6 @@ def as_computed(plan: Plan, device: str, ranks: Ranks) -> Plan:
     if device != "cpu" or plan.training.precision.cpu == "fp32":
         return plan
     if not ranks.any(not has_bf16()):
-        if ranks.rank == 0:
-            logger.warning("%s", RISK)
         return plan
     if ranks.rank == 0:
         logger.warning("this processor does not compute in bf16 (AVX512-BF16 or AMX): the training runs in fp32")

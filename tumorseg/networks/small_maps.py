@@ -1,0 +1,53 @@
+"""Convolutions of maps smaller than their kernel, in full precision where torch's bf16 gradients of them are wrong.
+
+With torch 2.13 on processors with AVX512-BF16, the gradient of the weights of many such convolutions is added to memory that nothing
+wrote, and some write beyond its end; benchmarks/bf16_convolutions.py shows which. Such maps have few voxels, so that float32 costs nothing.
+"""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+
+def is_unsafe(features: Tensor, space: Sequence[int], kernel: Sequence[int]) -> bool:
+    """Tell whether autocast would have a processor compute a convolution in bf16 whose gradient would be wrong.
+
+    Args:
+        features: that it is of.
+        space: edges of their maps.
+        kernel: edges of the convolution's.
+    """
+    if features.device.type != "cpu" or not torch.is_autocast_enabled("cpu") or not torch.is_grad_enabled():
+        return False
+    return any(size < edge for size, edge in zip(space, kernel, strict=True))
+
+
+def widened(network: nn.Module) -> nn.Module:
+    """Return a network whose convolutions compute such maps in float32; its weights stay what and where they are."""
+    for module in network.modules():
+        # Not subclasses, whose forward pass is their own.
+        if type(module) in WIDENED:
+            module.__class__ = WIDENED[type(module)]
+    return network
+
+
+class _Widening(nn.Module):
+    def forward(self, features: Tensor) -> Tensor:
+        if not is_unsafe(features, features.shape[2:], cast(Any, self).kernel_size):
+            return cast(Tensor, super().forward(features))
+        dtype = torch.get_autocast_dtype("cpu")
+        with torch.autocast("cpu", enabled=False):
+            return cast(Tensor, super().forward(features.float()).to(dtype))
+
+
+class _Conv2d(_Widening, nn.Conv2d):
+    pass
+
+
+class _Conv3d(_Widening, nn.Conv3d):
+    pass
+
+
+WIDENED: dict[type[nn.Module], type[nn.Module]] = {nn.Conv2d: _Conv2d, nn.Conv3d: _Conv3d}
