@@ -1,5 +1,6 @@
 import errno
 import os
+import warnings
 from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
@@ -196,3 +197,19 @@ def test_a_file_without_weights_is_no_checkpoint(tmp_path, state):
     torch.save(state, tmp_path / "a.ckpt")
     with pytest.raises(StorageError, match=r"a\.ckpt: holds .*no checkpoint of tumorseg"):
         load_network(tmp_path / "a.ckpt")
+
+
+def test_a_pickle_of_another_protocol_is_read_without_warnings_of_torch(tmp_path):
+    path, changed = tmp_path / "a.ckpt", tmp_path / "b.ckpt"
+    save_checkpoint(path, STATE)
+    with ZipFile(path) as archive, ZipFile(changed, "w") as other:
+        for entry in archive.infolist():
+            content = archive.read(entry)
+            if entry.filename.endswith("data.pkl"):
+                assert content.startswith(b"\x80\x02")
+                content = b"\x80\x6d" + content[2:]
+            other.writestr(entry.filename, content)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        load_checkpoint(changed)
+    assert told == []

@@ -16,6 +16,7 @@ from tumorseg.errors import StorageError, quoted
 from tumorseg.schema.quantities import gb_text
 from tumorseg.storage.atomic import write_bytes
 from tumorseg.storage.damage import TORCH
+from tumorseg.storage.formats.library_logs import hearing_library
 from tumorseg.storage.sealed import Stamp, crc32_of, stamp_of
 
 NETWORK = "network"
@@ -92,7 +93,9 @@ def _load(path: Path, *, has_tensors: bool) -> dict[str, Any]:
             raise StorageError(
                 f"the checkpoint is damaged ({name}); copy the model anew, or delete it and train again", file=path
             )
-        state: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        # torch warns of other forms of pickles before it refuses them.
+        with hearing_library():
+            state: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError:
         raise StorageError("there is no checkpoint; train the fold first", file=path) from None
     except TORCH as error:
