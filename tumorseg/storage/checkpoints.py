@@ -6,6 +6,7 @@ import os
 import struct
 from functools import lru_cache
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, TypeGuard
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
@@ -99,11 +100,10 @@ def _load(path: Path, *, has_tensors: bool) -> dict[str, Any]:
     except FileNotFoundError:
         raise StorageError("there is no checkpoint; train the fold first", file=path) from None
     except TORCH as error:
-        reason = quoted(str(error).splitlines()[0]) if str(error) else type(error).__name__
         if lacks_memory(error):
-            raise out_of_memory(path, reason) from error
+            raise out_of_memory(path, told(error)) from error
         raise StorageError(
-            f"the checkpoint is damaged ({reason}); copy the model anew, or delete it and train again", file=path
+            f"the checkpoint is damaged ({told(error)}); copy the model anew, or delete it and train again", file=path
         ) from error
     if not isinstance(state, dict):
         raise StorageError(
@@ -111,6 +111,14 @@ def _load(path: Path, *, has_tensors: bool) -> dict[str, Any]:
             file=path,
         )
     return state
+
+
+def told(error: Exception) -> str:
+    """Return what an error of reading a checkpoint says, on one line."""
+    if isinstance(error, UnpicklingError):
+        # torch's own message advises to read the file in the way that runs code.
+        return "it holds other things than tensors and plain values, or torch did not save it"
+    return quoted(str(error).splitlines()[0]) if str(error) else type(error).__name__
 
 
 def _read_in(path: Path, state: dict[str, Any]) -> dict[str, Any]:

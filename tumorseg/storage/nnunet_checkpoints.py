@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path, PureWindowsPath
-from pickle import UnpicklingError
 from typing import Any
 from zipfile import is_zipfile
 
@@ -10,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tumorseg.errors import StorageError, quoted
+from tumorseg.errors import StorageError
 from tumorseg.schema.base import Record, parse_record
-from tumorseg.storage.checkpoints import damaged_part, is_state_dict, lacks_memory, out_of_memory
+from tumorseg.storage.checkpoints import damaged_part, is_state_dict, lacks_memory, out_of_memory, told
 from tumorseg.storage.damage import TORCH
 from tumorseg.storage.formats.library_logs import hearing_library
 from tumorseg.storage.json_files import read_record
@@ -89,13 +88,9 @@ def load_nnunet_checkpoint(path: Path) -> tuple[dict[str, Tensor], CheckpointNot
 
 
 def _reason(error: Exception) -> str:
-    message = str(error) or type(error).__name__
-    if named := re.search(r"GLOBAL ([\w.]+)", message):
+    if named := re.search(r"GLOBAL ([\w.]+)", str(error)):
         return f"holds objects of {named[1]}, which may run code; expected tensors, plain values and numbers of numpy"
-    if isinstance(error, UnpicklingError):
-        # torch's own message advises to read the file in the way that runs code.
-        return "the checkpoint is damaged, or no file that torch saved; copy it anew"
-    return f"the checkpoint is damaged ({quoted(message.splitlines()[0])}); copy it anew"
+    return f"the checkpoint is damaged ({told(error)}); copy it anew"
 
 
 class _ValidatedCase(Record, extra="ignore"):
