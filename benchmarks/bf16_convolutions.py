@@ -2,11 +2,11 @@
 
     python -m benchmarks.bf16_convolutions [--minutes 6] [--seed 0]
 
-Convolutions are drawn: two and three axes, 1 to 320 channels, kernels of 1, 3 and 5, strides of 1 and 2, transposed and depthwise ones,
-maps of 1 to 24 voxels an edge, both orders of memory. Each runs forwards and backwards under autocast, once with freed memory full of
+Convolutions are drawn: two and three axes, 1 to 320 channels, kernels of 1 to 9, strides of 1 to 3, some dilated, transposed and depthwise
+ones, maps of 1 to 24 voxels an edge, both orders of memory. Each runs forwards and backwards under autocast, once with freed memory full of
 10,000 and once full of NaN, and is wrong if a result or a gradient is a fifth of the largest value off that in float32. They run by the
 hundred in a process of their own, as some also write where nothing is theirs, which ends it. A row of
-benchmarks/results/bf16_convolutions.json counts what is wrong among maps smaller than the kernel along some axis, and among all others.
+benchmarks/results/bf16_convolutions.json counts what is wrong where the maps, or those that a transposed one makes, are no larger than the kernel along some axis, and elsewhere.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +31,14 @@ RESULT = Path(__file__).parent / "results" / "bf16_convolutions.json"
 OF_A_PROCESS = 100
 MOST_OFF = 0.2
 FEW = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 320)
+KERNELS = (1, 2, 3, 3, 3, 4, 5, 5, 6, 7, 9)
+KINDS: dict[tuple[int, bool], Callable[..., nn.Module]] = {
+    (2, False): nn.Conv2d,
+    (3, False): nn.Conv3d,
+    (2, True): nn.ConvTranspose2d,
+    (3, True): nn.ConvTranspose3d,
+}
+"""By the number of axes, and whether it is transposed."""
 EDGES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12)
 ONE_HEAP = {"MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_MMAP_THRESHOLD_": "100000000000"}
 """Has the C library keep what is freed, for the next who asks."""
@@ -41,32 +50,39 @@ class Draw(NamedTuple):
     module: nn.Module
     images: Tensor
     is_small: bool
-    """Whether the maps are smaller than the kernel along some axis."""
+    """Whether the maps are no larger than the kernel along some axis."""
 
 
 def drawn(rng: random.Random) -> Draw:
     """Return a convolution and maps for it."""
-    axes, is_transposed = rng.choice((2, 3, 3)), rng.random() < 0.25
+    axes, is_transposed = rng.choice((2, 3, 3)), rng.random() < 0.3
     inputs, outputs, groups = rng.choice(FEW), rng.choice(FEW[1:]), 1
-    if not is_transposed and rng.random() < 0.2:
+    if rng.random() < 0.2:
         outputs = groups = inputs
     space = [rng.choice(EDGES) for _ in range(axes)]
     if rng.random() < 0.2:
         space = [rng.choice((8, 14, 16, 20, 24))] * axes
-    if is_transposed:
-        kernel = [rng.choice((1, 2, 2, 3)) for _ in range(axes)]
-        module: nn.Module = (None, None, nn.ConvTranspose2d, nn.ConvTranspose3d)[axes](inputs, outputs, kernel, kernel)  # type: ignore[misc, arg-type]
-    else:
-        kernel = [3] * axes if rng.random() < 0.5 else [rng.choice((1, 3, 3, 3, 5)) for _ in range(axes)]
-        stride = [1] * axes if rng.random() < 0.5 else [rng.choice((1, 1, 2)) for _ in range(axes)]
-        padding = [edge // 2 for edge in kernel]
-        module = (None, None, nn.Conv2d, nn.Conv3d)[axes](inputs, outputs, kernel, stride, padding, groups=groups)  # type: ignore[misc, arg-type]
+    kernel = [3] * axes if rng.random() < 0.4 else [rng.choice(KERNELS) for _ in range(axes)]
+    stride = [1] * axes if rng.random() < 0.4 else [rng.choice((1, 2, 2, 3)) for _ in range(axes)]
+    dilation = [1] * axes if rng.random() < 0.8 else [rng.choice((1, 2)) for _ in range(axes)]
+    if is_transposed and rng.random() < 0.5:
+        kernel, dilation = stride, [1] * axes
+    given: dict[str, Any] = {"stride": stride, "dilation": dilation, "groups": groups}
+    given["padding"] = [step * (edge - 1) // 2 for edge, step in zip(kernel, dilation, strict=True)]
+    module: nn.Module = KINDS[axes, is_transposed](inputs, outputs, kernel, **given)
     images = torch.randn(rng.choice((1, 2, 2, 3, 5)), inputs, *space)
     if rng.random() < 0.5:
         last = torch.channels_last if axes == 2 else torch.channels_last_3d
         module, images = module.to(memory_format=last), images.to(memory_format=last)  # type: ignore[call-overload]
-    is_small = not is_transposed and any(size < edge for size, edge in zip(space, kernel, strict=True))
-    return Draw(module, images, is_small)
+    return Draw(module, images, is_small(module, images, is_transposed=is_transposed))
+
+
+def is_small(module: Any, images: Tensor, *, is_transposed: bool) -> bool:
+    """Tell whether the maps, or those that a transposed convolution makes, are no larger than the kernel along some axis."""
+    result = module(images)
+    maps = result if is_transposed else images
+    edges = [step * (edge - 1) + 1 for edge, step in zip(module.kernel_size, module.dilation, strict=True)]
+    return any(size <= edge and edge > 1 for size, edge in zip(maps.shape[2:], edges, strict=True))
 
 
 def fill_freed_memory(value: float) -> None:
@@ -110,7 +126,10 @@ def run_draws(seed: int) -> None:
     torch.manual_seed(seed)
     torch.set_num_threads(1)
     for _ in range(OF_A_PROCESS):
-        draw = drawn(rng)
+        try:
+            draw = drawn(rng)
+        except RuntimeError:  # nothing would be left of the maps
+            continue
         kind = "small" if draw.is_small else "others"
         print(kind, end=" ", flush=True)
         print("wrong" if is_wrong(draw) else "right", flush=True)

@@ -1,4 +1,4 @@
-"""Maps smaller than a kernel are convolved in full precision while a processor trains in bf16, all else in bf16."""
+"""Maps no larger than a kernel are convolved in full precision while a processor trains in bf16, all else in bf16."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from tumorseg.networks.depthwise import by_planes
 from tumorseg.networks.small_maps import WIDENED, widened
 
 KERNEL = (3, 3, 1)
-SMALL, LARGE = ((2, 5, 4), (5, 2, 1)), ((3, 3, 1), (4, 5, 6))
+SMALL, LARGE = ((2, 5, 4), (5, 3, 1)), ((4, 4, 1), (4, 5, 6))
 
 
 def convolution(axes=3, kernel=KERNEL):
@@ -39,7 +39,7 @@ def test_a_small_map_is_convolved_in_float32_and_handed_on_in_bf16(space):
 
 
 @pytest.mark.parametrize("space", LARGE)
-def test_a_map_of_the_kernels_size_and_more_is_convolved_in_bf16(space):
+def test_a_map_larger_than_the_kernel_is_convolved_in_bf16(space):
     for one, other in zip(run(widened(convolution()), space), run(convolution(), space), strict=True):
         assert torch.equal(one, other)
 
@@ -48,7 +48,37 @@ def test_two_axes_are_looked_at_alike():
     kernel = (3, 5)
     found, exact = run(widened(convolution(2, kernel)), (3, 4)), run(convolution(2, kernel), (3, 4), is_half=False)
     assert torch.equal(found[0], exact[0].bfloat16())
-    assert torch.equal(run(widened(convolution(2, kernel)), (3, 5))[0], run(convolution(2, kernel), (3, 5))[0])
+    assert torch.equal(run(widened(convolution(2, kernel)), (4, 6))[0], run(convolution(2, kernel), (4, 6))[0])
+
+
+@pytest.mark.parametrize(("space", "is_small"), [((1, 3, 3), True), ((2, 3, 3), True), ((3, 3, 3), False)])
+def test_a_transposed_convolution_is_judged_by_its_result(space, is_small):
+    made = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        made.append(nn.ConvTranspose3d(4, 5, (3, 2, 1), (2, 2, 1), (1, 0, 0), output_padding=(0, 1, 0)))
+    found, plain, exact = run(widened(made[0]), space), run(made[1], space), run(made[1], space, is_half=False)
+    assert found[0].shape[2:] == (2 * space[0] - 1, 7, 3)
+    assert torch.equal(found[0], exact[0].bfloat16()) == is_small
+    assert torch.equal(found[0], plain[0]) != is_small
+
+
+def test_dilation_counts_and_sizes_may_be_given():
+    torch.manual_seed(0)
+    dilated = nn.Conv2d(4, 5, 3, padding=2, dilation=2)
+    exact = run(dilated, (5, 9), is_half=False)
+    assert torch.equal(run(widened(dilated), (5, 9))[0], exact[0].bfloat16())
+    transposed = widened(nn.ConvTranspose2d(4, 5, 3, 2, 1))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert transposed(torch.randn(1, 4, 1, 5), output_size=[2, 10]).shape == (1, 5, 2, 10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_weights_of_other_types_and_images_without_a_batch_are_left_to_torch(dtype):
+    module, plain, images = widened(convolution().to(dtype)), convolution().to(dtype), torch.randn(4, *SMALL[0])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(module(images.to(dtype)), plain(images.to(dtype)))
+        assert widened(convolution())(images).shape == (5, *SMALL[0])
 
 
 def test_predictions_and_full_precision_are_left_alone():
@@ -61,7 +91,7 @@ def test_predictions_and_full_precision_are_left_alone():
     assert isinstance(module, nn.Conv3d)
 
 
-@pytest.mark.parametrize(("space", "is_small"), [((5, 4, 2), True), ((2, 3, 3), False)])
+@pytest.mark.parametrize(("space", "is_small"), [((5, 4, 3), True), ((2, 4, 4), False)])
 def test_planes_of_depthwise_convolutions_are_looked_at_by_themselves(space, is_small):
     generator = torch.Generator().manual_seed(2)
     features, weight, bias = (torch.randn(one, generator=generator) for one in ((2, 3, *space), (3, 1, 3, 3, 3), (3,)))

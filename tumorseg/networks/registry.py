@@ -30,19 +30,16 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "attention_unet": LazyBuilder(through_monai.find_attention_unet),
 }
 
-TOO_LARGE = (
-    RuntimeError,  # torch counts or allocates too much
-    MemoryError,
-    OverflowError,  # a size beyond 64 bits
-    TypeError,  # the same, as torch's functions with several forms tell it
-)
-"""What building a network raises where its sizes are beyond reason."""
+TOO_LARGE = ("can't allocate memory", "not enough memory", "size calculation overflowed")
+"""What torch says of sizes beyond reason."""
 
 
 def prepare_network(spec: NetworkSpec) -> None:
     """Import what builds a network: done where tensors are fakes, an import would make its constants fakes for good."""
-    builder = BUILDERS.get(spec.name)
-    if isinstance(builder, LazyBuilder):
+    builder = None if isinstance(spec, External) else BUILDERS[spec.name]
+    if isinstance(spec, External):
+        load_external(spec, GROUP)
+    elif isinstance(builder, LazyBuilder):
         builder.load()
 
 
@@ -73,9 +70,12 @@ def build_network(
     else:
         try:
             network = BUILDERS[spec.name](spec, num_channels=num_channels, num_outputs=num_outputs)
-        except TOO_LARGE as error:
+        except RuntimeError as error:
+            first = str(error).partition("\n")[0]
+            if not any(words in first for words in TOO_LARGE):
+                raise
             raise PlanError(
-                f"network {spec.name} is too large to be made ({str(error).partition(chr(10))[0]}); plan fewer features or smaller kernels"
+                f"network {spec.name} is too large to be made ({first}); plan fewer features or smaller kernels"
             ) from error
     if activation_checkpointing:
         if not hasattr(network, "activation_checkpointing"):
@@ -88,6 +88,8 @@ def build_network(
 
 def outline_network(spec: NetworkSpec, *, num_channels: int, num_outputs: int) -> nn.Module:
     """Return the network that a plan names with the names and shapes of its weights alone, which take no memory.
+
+    Another package's builder may not know how to build one so.
 
     Raises:
         PlanError: as `build_network` does.

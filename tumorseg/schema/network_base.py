@@ -10,7 +10,21 @@ from pydantic import Field, model_validator
 from tumorseg.schema.base import Record
 
 Axes = tuple[int, ...]
+MOST_KERNEL_EDGE = 99
+"""Beyond which a kernel is a mistake, and its weights more than memory."""
 Counts = tuple[Annotated[int, Field(ge=1)], ...]
+
+
+def check_kernel(*sizes: Axes) -> None:
+    """Refuse kernels without a middle voxel, which half a kernel of padding needs to keep the size, and kernels beyond reason.
+
+    Raises:
+        ValueError: one is.
+    """
+    if any(edge < 1 or edge % 2 == 0 for edge in chain.from_iterable(sizes)):
+        raise ValueError("kernel sizes must be odd")
+    if max(chain.from_iterable(sizes)) > MOST_KERNEL_EDGE:
+        raise ValueError(f"kernel sizes must be {MOST_KERNEL_EDGE} at most")
 
 
 class Network(Record):
@@ -87,9 +101,7 @@ class StagedNetwork(Network):
         # No decoder stage climbs beyond the first stage, whose resolution is that of the logits.
         if min(chain.from_iterable(self.strides)) < 1 or set(self.strides[0]) != {1}:
             raise ValueError("strides must be at least 1, and those of the first stage 1")
-        # Half a kernel of padding on either side keeps the size only where a kernel has a middle voxel.
-        if any(size < 1 or size % 2 == 0 for size in chain.from_iterable(self.kernel_sizes)):
-            raise ValueError("kernel sizes must be odd")
+        check_kernel(*self.kernel_sizes)
         return self
 
 

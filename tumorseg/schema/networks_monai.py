@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tumorseg.schema.network_base import Axes, Counts, Network, UNetTopology
+from tumorseg.schema.network_base import Axes, Counts, Network, UNetTopology, check_kernel
 
 TOKEN_EDGE = 2
 """Voxels along each edge of one token of a Swin UNETR, before tokens are merged."""
@@ -230,8 +230,7 @@ class AttentionUnet(Network):
             raise ValueError("kernel_size and every stride need 2 axes, or all 3")
         if min(chain.from_iterable(self.strides)) < 1 or set(self.strides[0]) != {1}:
             raise ValueError("strides must be at least 1, and those of the first stage 1")
-        if any(size < 1 or size % 2 == 0 for size in self.kernel_size):
-            raise ValueError("kernel sizes must be odd")
+        check_kernel(self.kernel_size)
         # Gates have half the features of their stage.
         if min(self.features_per_stage[:-1]) < 2:
             raise ValueError("every stage above the bottleneck needs 2 features at least")

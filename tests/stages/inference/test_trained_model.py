@@ -52,7 +52,6 @@ def test_a_network_beyond_memory_is_told_in_one_line_and_takes_none(model, tmp_p
     weights = build_network(own, num_channels=1, num_outputs=3).state_dict()
     for kernel, error, message in (
         (2**62 + 1, PlanError, "network plain_unet is too large to be made"),
-        (2**70 + 1, PlanError, "network plain_unet is too large to be made"),
         (9999, StorageError, r"its weights are not those of the plan's network: .* is of shape .*, expected .*9999"),
     ):
         kernels = ((kernel, *own.kernel_sizes[0][1:]), *own.kernel_sizes[1:])

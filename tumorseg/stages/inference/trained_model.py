@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tumorseg.engine.weights import place, weights_problem
 from tumorseg.errors import StorageError
 from tumorseg.networks.registry import build_network, outline_network
+from tumorseg.schema.extensions import External
 from tumorseg.schema.plan import Configuration, Plan
 from tumorseg.schema.targets import num_inputs, targets_of
 from tumorseg.stages.inference.previous_sources import KnownPrevious
@@ -91,7 +92,8 @@ def load_networks(
     """
     states = hash_files(map(str, weights.paths))
     # Files are held against names and shapes alone: a plan that claims a network of terabytes takes no memory for it.
-    outline = _build(outline_network, plan, configuration)
+    is_own = not isinstance(configuration.network, External)
+    outline = _build(outline_network if is_own else build_network, plan, configuration)
     networks = []
     for path in weights.paths:
         found = weights.read(path, outline)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import nibabel
 import numpy as np
 
+from tumorseg.errors import InputError
 from tumorseg.ops.geometry import grid_mismatch_mm
 from tumorseg.storage import atomic
 from tumorseg.storage.damage import of_nibabel
@@ -50,7 +51,8 @@ def form_mismatch(path: str) -> FormMismatch | None:
     if not _is_near(sform):
         return None  # no image can be read with it
     if not _is_near(qform):
-        raise damaged(path, KIND, f"its qform is {qform.tolist()}")
+        fault = f"found the qform {qform.tolist()}, expected finite numbers; set its code to 0 if the sform is right"
+        raise InputError(fault, file=path, kind="bad_affine")
     unit = unit_of(header)
     shape = shape_of(header)
     distance = unit * grid_mismatch_mm(sform, qform, shape)

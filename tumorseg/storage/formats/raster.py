@@ -34,7 +34,7 @@ ORIENTATION = 274
 TURNED = (5, 6, 7, 8)
 """Orientations of which rows become columns."""
 PIXELS_OF_A_BYTE = 8 * 1032
-"""As many as one byte of a file can stand for: deflate packs 1,032 bytes into one, and pixels of one bit fill each; other formats pack less."""
+"""As many as one byte of a PNG can stand for: deflate packs 1,032 bytes into one, and pixels of one bit fill each."""
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 PNG_NOTES = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
 """Chunks in which an orientation may stand."""
@@ -49,13 +49,13 @@ def open_raster(path: str) -> Stored:
     with _opened(path) as (picture, heard):
         (width, height), mode, pages = picture.size, picture.mode, getattr(picture, "n_frames", 1)
         bands, is_deep = len(picture.getbands()), _is_deep(picture)
-        num_pixels, is_bounded = width * height, picture.format != "TIFF"
+        num_pixels, is_png = width * height, picture.format == "PNG"
         # Pillow tells a TIFF's size as turned already
         if picture.format != "TIFF" and _orientation(picture, path) in TURNED:
             width, height = height, width
     size = Path(path).stat().st_size
-    # A TIFF may be packed in ways that know no such limit; there Pillow's own is left.
-    if is_bounded and num_pixels > PIXELS_OF_A_BYTE * size:
+    # Other formats may be packed in ways that know no such limit; there Pillow's own is left.
+    if is_png and num_pixels > PIXELS_OF_A_BYTE * size:
         raise damaged(path, KIND, f"{size} bytes cannot hold {num_pixels} pixels")
     if pages > 1:
         raise InputError(f"found {pages} pages, expected one; split the file, or write it as NIfTI", file=path)
