@@ -13,7 +13,7 @@ Count = Annotated[int, Field(ge=1)]
 class Precisions(Record):
     """Type of numbers in which a training step computes its convolutions, by kind of device; weights and sums are fp32."""
 
-    cpu: Literal["fp32", "bf16"] = "fp32"
+    cpu: Literal["fp32", "bf16"] = "bf16"
     """On a processor; one that does not compute in bf16 takes fp32 instead, and says so."""
     cuda: Literal["fp32", "fp16", "bf16"] = "fp16"
     """On a GPU; fp16 with a gradient scaler."""

@@ -129,23 +129,19 @@ def in_precision(precision, preset=PRESETS["fast_prototyping"], *, has_bf16):
     return make_plan(MEASURED, "p", options, Machine(seconds, COUNTER, has_bf16)).plan
 
 
-def asking_for_bf16():
+def test_a_cpu_is_planned_for_in_the_precision_that_it_computes_in():
+    plain, fast = in_precision("fp32", has_bf16=False), in_precision("bf16", has_bf16=True)
+    for plan, precision in ((plain, "fp32"), (fast, "bf16")):
+        assert plan.training.precision.cpu == precision
+        reason = plan.reasons["training.precision.cpu"]
+        assert (reason.source, reason.rule[:4]) == ("device", precision)
+
+
+def test_a_preset_may_want_fp32_of_a_cpu_with_bf16():
     fast = PRESETS["fast_prototyping"]
-    precision = fast.training.precision.changed(cpu="bf16")
-    return fast.changed(training=fast.training.changed(precision=precision))
-
-
-@pytest.mark.parametrize(
-    ("preset", "has_bf16", "precision", "source"),
-    [
-        (PRESETS["fast_prototyping"], True, "fp32", "device"),
-        (asking_for_bf16(), True, "bf16", "preset"),
-        (asking_for_bf16(), False, "fp32", "device"),
-    ],
-)
-def test_bf16_is_planned_where_a_preset_asks_for_it_and_the_cpu_computes_in_it(preset, has_bf16, precision, source):
-    plan = in_precision(precision, preset, has_bf16=has_bf16)
-    assert plan.training.precision.cpu == precision
-    reason = plan.reasons["training.precision.cpu"]
-    assert (reason.source, reason.rule[:4]) == (source, precision)
-    assert plan.reasons["training"].rule.endswith("; clipping of preset fast_prototyping")
+    precision = fast.training.precision.changed(cpu="fp32")
+    preset = fast.changed(training=fast.training.changed(precision=precision))
+    plan = in_precision("fp32", preset, has_bf16=True)
+    assert plan.training.precision.cpu == "fp32"
+    assert "training.precision.cpu" not in plan.reasons
+    assert plan.reasons["training"].rule.endswith("; precision and clipping of preset fast_prototyping")
