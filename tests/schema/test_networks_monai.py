@@ -75,6 +75,8 @@ DYNUNET = {**STAGES, "kernel_sizes": ((3, 3, 3),) * 3, "decoder_convs_per_stage"
         (DynUNet, DYNUNET | {"strides": ((1, 1, 1), (2, 2, 2), (5, 2, 2))}, "at most its kernel plus 1"),
         (AttentionUnet, STAGES | {"kernel_size": (3, 3)}, "2 axes, or all 3"),
         (AttentionUnet, STAGES | {"kernel_size": (3, 2, 3)}, "odd"),
+        (AttentionUnet, STAGES | {"kernel_size": (3, 3, 2**62 + 1)}, "kernel sizes must be 99 at most"),
+        (DynUNet, DYNUNET | {"decoder_convs_per_stage": (2, 2**40)}, "less than or equal to 1000"),
         (AttentionUnet, STAGES | {"kernel_size": (3, 3, 3), "features_per_stage": (4, 4)}, "differ in length"),
         (AttentionUnet, STAGES | {"kernel_size": (3, 3, 3), "features_per_stage": (1, 4, 4)}, "2 features"),
         (AttentionUnet, STAGES | {"kernel_size": (3, 3, 3), "strides": CUBES[::-1]}, "first stage 1"),

@@ -12,7 +12,11 @@ from tumorseg.schema.base import Record
 Axes = tuple[int, ...]
 MOST_KERNEL_EDGE = 99
 """Beyond which a kernel is a mistake, and its weights more than memory."""
+MOST_BLOCKS = 1000
+"""Of a stage: more are a mistake, and take hours to be built."""
 Counts = tuple[Annotated[int, Field(ge=1)], ...]
+Depths = tuple[Annotated[int, Field(ge=1, le=MOST_BLOCKS)], ...]
+"""Blocks or convolutions of each stage."""
 
 
 def check_kernel(*sizes: Axes) -> None:
@@ -108,7 +112,7 @@ class StagedNetwork(Network):
 class UNetTopology(StagedNetwork):
     """Base class of U-Nets."""
 
-    decoder_convs_per_stage: Counts
+    decoder_convs_per_stage: Depths
     """Convolutions of each decoder stage, from the bottleneck upwards; one fewer than stages."""
     negative_slope: float = Field(default=0.01, ge=0)
     """Slope of the leaky ReLU below 0."""

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import model_validator
 
 from tumorseg.schema.extensions import ByName, External, records_of
-from tumorseg.schema.network_base import Axes, Counts, Network, StagedNetwork, UNetTopology
+from tumorseg.schema.network_base import Axes, Counts, Depths, Network, StagedNetwork, UNetTopology
 from tumorseg.schema.network_parts import Parts
 from tumorseg.schema.networks_mednext import MedNext
 from tumorseg.schema.networks_monai import MonaiNetwork
@@ -35,7 +35,7 @@ class PlainUNet(OwnUNet):
     """Convolution, normalisation, activation; strided convolutions down, transposed ones up (nnU-Net's own)."""
 
     name: Literal["plain_unet"] = "plain_unet"
-    convs_per_stage: Counts
+    convs_per_stage: Depths
     """Convolutions of each encoder stage."""
 
     @model_validator(mode="after")
@@ -54,7 +54,7 @@ class ResidualUNet(OwnUNet):
     """The same decoder on an encoder of residual blocks (nnU-Net's ResEnc)."""
 
     name: Literal["residual_unet"] = "residual_unet"
-    blocks_per_stage: Counts
+    blocks_per_stage: Depths
     """Residual blocks of each encoder stage."""
 
     @model_validator(mode="after")

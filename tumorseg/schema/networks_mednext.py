@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from tumorseg.schema.network_base import Counts, StagedNetwork
+from tumorseg.schema.network_base import Counts, Depths, StagedNetwork
 from tumorseg.schema.network_parts import ActivationName, Parts
 
 
@@ -16,7 +16,7 @@ class MedNext(StagedNetwork, Parts):
     """
 
     name: Literal["mednext"] = "mednext"
-    blocks_per_stage: Counts
+    blocks_per_stage: Depths
     """Blocks of each stage: the encoder's from full resolution down, the bottleneck's, then the decoder's up again."""
     expansion_per_stage: Counts
     """How many times its features a block of each of these stages widens them; also of the block that leads into the stage."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tumorseg.schema.network_base import Axes, Counts, Network, UNetTopology, check_kernel
+from tumorseg.schema.network_base import Axes, Counts, Depths, Network, UNetTopology, check_kernel
 
 TOKEN_EDGE = 2
 """Voxels along each edge of one token of a Swin UNETR, before tokens are merged."""
@@ -15,6 +15,7 @@ UNETR_TOKEN_EDGE = 16
 NUM_DEPTHS = 4
 """Resolutions between which features pass in DiNTS, from half of the image's down."""
 FourCounts = Annotated[Counts, Field(min_length=4, max_length=4)]
+FourDepths = Annotated[Depths, Field(min_length=4, max_length=4)]
 
 
 class SwinUnetr(Network):
@@ -23,7 +24,7 @@ class SwinUnetr(Network):
     name: Literal["swin_unetr"] = "swin_unetr"
     features: int = Field(default=48, ge=12, multiple_of=12)
     """Channels at full resolution and of the first tokens; each later stage has twice as many as the one before."""
-    depths: FourCounts = (2, 2, 2, 2)
+    depths: FourDepths = (2, 2, 2, 2)
     """Attention blocks of each stage."""
     heads: FourCounts = (3, 6, 12, 24)
     """Attention heads of each stage."""
@@ -123,9 +124,9 @@ class SegResNet(Network):
     name: Literal["segresnet"] = "segresnet"
     features: int = Field(default=32, ge=1)
     """Channels at full resolution; twice as many at each coarser one."""
-    blocks_per_stage: Counts = Field(default=(1, 2, 2, 4), min_length=2)
+    blocks_per_stage: Depths = Field(default=(1, 2, 2, 4), min_length=2)
     """Residual blocks of each stage of the encoder."""
-    decoder_blocks_per_stage: Counts = (1, 1, 1)
+    decoder_blocks_per_stage: Depths = (1, 1, 1)
     """Residual blocks of each stage of the decoder, from the bottleneck upwards; one fewer than stages."""
     halved_first: tuple[Annotated[int, Field(ge=0)], ...]
     """Per axis, how often it is halved, and convolved, before the coarsest axis is; 0 for the coarsest."""

@@ -169,7 +169,12 @@ def test_what_is_saved_twice_stays_and_another_ensemble_is_refused(models, tmp_p
 def test_a_folder_that_leads_out_of_itself_or_lacks_a_model_is_refused(models, tmp_path):
     save_ensemble(tmp_path / "mine", [[models[0]]], combination=Combination())
     document = json.loads((tmp_path / "mine" / "ensemble.json").read_text())
-    for folder, told in (("../elsewhere", "expected one inside the folder"), ("members/7", "lacks members/7")):
+    for folder, told in (
+        ("../elsewhere", "expected one inside the folder"),
+        ("members/7", "lacks members/7"),
+        ("members/\0", "a path that holds a null byte"),
+        ("members/" + "a" * 300, "a path that is longer than a name can be"),
+    ):
         document["members"][0]["folder"] = folder
         (tmp_path / "mine" / "ensemble.json").write_text(json.dumps(document))
         with pytest.raises(PlanError, match=told):

@@ -14,6 +14,7 @@ from tumorseg.storage.ensemble_layout import EnsembleFolder
 from tumorseg.storage.hashing import hash_files
 from tumorseg.storage.json_files import read_record
 from tumorseg.storage.linking import link_folder
+from tumorseg.storage.paths import impossible_path
 
 NOTHING: Mapping[str, bytes] = MappingProxyType({})
 
@@ -131,6 +132,8 @@ def read_ensemble(root: Path) -> EnsembleDocument:
     """
     document = read_record(EnsembleDocument, EnsembleFolder(root).document, error=PlanError)
     for member in document.members:
+        if (fault := impossible_path(str(root / member.folder))) is not None:
+            raise PlanError(f"found the model {member.folder!r}, a path that {fault}", file=root)
         # A document of somebody else's must not lead out of its folder.
         place = (root / member.folder).resolve()
         if root.resolve() not in place.parents:
