@@ -179,7 +179,7 @@ def test_rows_are_written_a_line_each_and_read_again(tmp_path):
 
 def test_arms_that_decide_most_come_first():
     options = Namespace(
-        datasets=["MSD_Hippocampus", "Dataset027_ACDC"], arms=["strong", "none", "nnunet"], fold=2, steps=40
+        datasets=list(training_study.DATASETS), arms=["strong", "none", "nnunet"], seeds=[0, 1], fold=2, steps=40
     )
     found = list(training_study.arms(options))
     assert len(found) == len(set(found)) == 12
