@@ -18,7 +18,7 @@ def test_the_table_has_a_line_for_each_arm_with_scores():
         "arm": "scratch",
         "seed": 0,
         "dsc": {"a": 0.8, "b": 0.9},
-        "steps_to": {"0.7": 120, "0.8": None, "0.85": None},
+        "steps_to": {"0.5": 120, "0.6": None, "0.7": None},
     }
     source = {"arm": "hippocampus", "seed": 0, "dsc": {}, "steps_to": {}}
     assert table([source, row])[2:] == ["| scratch | 120 | - | - | 0.850 |"]
