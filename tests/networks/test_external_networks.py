@@ -1,10 +1,13 @@
 """Networks of other packages, through real entry points."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
 from tumorseg.errors import PlanError
-from tumorseg.networks.registry import build_network
+from tumorseg.networks.registry import build_network, outline_network
 from tumorseg.schema.extensions import External
 
 MODULE = """
@@ -55,3 +58,39 @@ class TestInstalled:
 def test_a_package_that_is_not_installed_is_named():
     with pytest.raises(PlanError, match=r"'tiny' of tiny-nets 1\.2.*installed there: none"):
         build_network(spec(), num_channels=2, num_outputs=5)
+
+
+CONSTANTS = """
+import torch
+from torch import nn
+
+SCALE = torch.tensor([2.0])
+
+def build(parameters, *, num_channels, num_outputs):
+    rates = [one.item() for one in torch.linspace(0, 0.1, 3)]
+    network = nn.Sequential(nn.Conv2d(num_channels, num_outputs, 3), nn.Dropout(rates[-1]))
+    network.register_buffer("scale", SCALE)
+    return network
+"""
+
+
+@pytest.mark.usefixtures("installed")
+def test_constants_of_another_package_stay_real_when_an_outline_is_asked_for_first(tmp_path):
+    (tmp_path / "tiny_nets_module.py").write_text(CONSTANTS)
+    sys.modules.pop("tiny_nets_module", None)
+    with pytest.raises(RuntimeError, match="meta tensors"):
+        outline_network(spec(), num_channels=2, num_outputs=5)
+    assert build_network(spec(), num_channels=2, num_outputs=5).scale.tolist() == [2.0]
+    sys.modules.pop("tiny_nets_module")
+
+
+@pytest.mark.slow
+def test_an_outline_of_our_networks_loads_no_compiler():
+    program = (
+        "import sys\nfrom tests.networks.rows import OWN, OWN_ROWS\nfrom tumorseg.networks.registry import outline_network\n"
+        "for name in OWN:\n    made = outline_network(OWN_ROWS[name].spec, num_channels=2, num_outputs=3)\n"
+        "    assert all(one.is_meta for one in made.parameters())\n"
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

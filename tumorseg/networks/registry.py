@@ -1,10 +1,11 @@
 """From a plan's network to a module."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from tumorseg.errors import PlanError
 from tumorseg.networks import through_monai
@@ -32,6 +33,10 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
 
 TOO_LARGE = ("can't allocate memory", "not enough memory", "size calculation overflowed")
 """What torch says of sizes beyond reason."""
+
+_IN_PLACE = ("normal_", "uniform_", "erfinv_", "mul_", "add_", "clamp_")
+DRAWS = frozenset(getattr(torch.Tensor, name) for name in _IN_PLACE)
+"""Of what fresh weights are drawn."""
 
 
 def prepare_network(spec: NetworkSpec) -> None:
@@ -95,5 +100,15 @@ def outline_network(spec: NetworkSpec, *, num_channels: int, num_outputs: int) -
         PlanError: as `build_network` does.
     """
     prepare_network(spec)
-    with torch.device("meta"):
+    with torch.device("meta"), _Undrawn():
         return build_network(spec, num_channels=num_channels, num_outputs=num_outputs)
+
+
+class _Undrawn(TorchFunctionMode):
+    """Draws no weights: for tensors without numbers torch would load its compiler first."""
+
+    def __torch_function__(
+        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Call a function of torch."""
+        return args[0] if func in DRAWS and args[0].is_meta else func(*args, **(kwargs or {}))

@@ -5,10 +5,14 @@ wrote, and some write beyond its end; benchmarks/bf16_convolutions.py shows whic
 """
 
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+
+FOR_GPUS: ContextVar[bool] = ContextVar("for_gpus", default=False)
+"""Whether the processor stands for a GPU, whose memory is counted."""
 
 
 def is_unsafe(features: Tensor, space: Sequence[int], kernel: Sequence[int]) -> bool:
@@ -20,6 +24,8 @@ def is_unsafe(features: Tensor, space: Sequence[int], kernel: Sequence[int]) -> 
         kernel: edges of the convolution's.
     """
     if features.device.type != "cpu" or not torch.is_autocast_enabled("cpu") or not torch.is_grad_enabled():
+        return False
+    if FOR_GPUS.get():
         return False
     return any(size <= edge and edge > 1 for size, edge in zip(space, kernel, strict=True))
 

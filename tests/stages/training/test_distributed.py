@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 FIELDS = (
     *("optimizer.name=sgd", "optimizer.lr=0.003", "optimizer.momentum=0.9", "batch_size=5"),
     *("configurations.3d_fullres.gradient_accumulation=4", "training.epochs=3", "training.iterations_per_epoch=7"),
-    "configurations.3d_fullres.network.features_per_stage=[6,12,24]",
+    *("configurations.3d_fullres.network.features_per_stage=[6,12,24]", "training.precision.cpu=fp32"),
 )
 EPOCHS, ITERATIONS = 3, 7
 MOST_SECONDS = 30

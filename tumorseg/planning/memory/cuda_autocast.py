@@ -9,13 +9,15 @@ References:
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
+
+from tumorseg.networks.small_maps import FOR_GPUS
 
 FULL_PRECISION = frozenset(
     {
@@ -35,6 +37,15 @@ _ALL = FULL_PRECISION | FULL_RESULT | AS_GIVEN | HALF_PRECISION
 
 class CudaRules(TorchFunctionMode):
     """Lets an autocast of the CPU, wherever one is on inside, choose the types that CUDA's would."""
+
+    def __enter__(self) -> Self:
+        self._token = FOR_GPUS.set(True)
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        FOR_GPUS.reset(self._token)
 
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
