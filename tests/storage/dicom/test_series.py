@@ -333,6 +333,7 @@ def changed(**elements):
         (changed(ImagePositionPatient=None), "found no ImagePositionPatient, expected 3 numbers"),
         (changed(ImagePositionPatient=[0, 0]), r"found \[0.0, 0.0\] as ImagePositionPatient, expected 3 numbers"),
         (changed(PixelSpacing=[0, 1]), r"found PixelSpacing \[0.0, 1.0\], expected millimetres"),
+        (changed(PixelSpacing=["1e-300", 1]), r"found PixelSpacing \[1e-300, 1.0\], expected millimetres"),
         (changed(RescaleSlope=0), "found RescaleSlope 0.0"),
         (changed(ModalityLUTSequence=[]), "found a table of values"),
         (changed(NumberOfFrames=2), "found 2 frames without a place each"),

@@ -18,6 +18,8 @@ from tumorseg.storage.dicom.pixels import check_claim, num_frames
 from tumorseg.storage.formats.stored import damaged
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+LEAST_MM = 1e-9
+"""Of a pixel's edge."""
 MOST_MM = 1e9
 """Beyond which no coordinate is a place."""
 MOST_SHOWN = 16
@@ -148,7 +150,7 @@ def _frame(place: _Flat | _Grouped, dataset: Any, path: str, *, number: int) -> 
             f"found ImageOrientationPatient {cosines.tolist()}, expected two perpendicular unit vectors; mend the header",
             file=path,
         )
-    if min(row_mm, column_mm) <= 0:
+    if min(row_mm, column_mm) < LEAST_MM:
         raise InputError(
             f"found PixelSpacing {[float(row_mm), float(column_mm)]}, expected millimetres; mend the header", file=path
         )

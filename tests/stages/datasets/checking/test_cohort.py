@@ -139,6 +139,13 @@ def test_spacings_that_vary_everywhere_have_no_outlier(tmp_path):
     assert "spacing_outlier" not in kinds(checked(folder))
 
 
+def test_a_spacing_that_rounds_to_nothing_is_an_outlier_like_others(tmp_path):
+    folder = write_sound(tmp_path / "Set", 8)
+    respace(files_of(folder, ids(8)[3]), 1e-9)
+    (found,) = [one for one in checked(folder).findings if one.kind == "spacing_outlier"]
+    assert ids(8)[3] in str(found)
+
+
 def test_a_set_without_any_label_is_told_once(tmp_path):
     folder = write_sound(tmp_path / "Set", 3)
     for path in (folder / "labelsTr").iterdir():
