@@ -41,10 +41,9 @@ DRAWS = frozenset(getattr(torch.Tensor, name) for name in _IN_PLACE)
 
 def prepare_network(spec: NetworkSpec) -> None:
     """Import what builds a network: done where tensors are fakes, an import would make its constants fakes for good."""
-    builder = None if isinstance(spec, External) else BUILDERS[spec.name]
     if isinstance(spec, External):
         load_external(spec, GROUP)
-    elif isinstance(builder, LazyBuilder):
+    elif isinstance(builder := BUILDERS[spec.name], LazyBuilder):
         builder.load()
 
 

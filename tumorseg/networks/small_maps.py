@@ -23,11 +23,11 @@ def is_unsafe(features: Tensor, space: Sequence[int], kernel: Sequence[int]) -> 
         space: edges of their maps; of the result for a transposed convolution, as its gradients are those of a plain one of that.
         kernel: edges of the convolution's.
     """
-    if features.device.type != "cpu" or not torch.is_autocast_enabled("cpu") or not torch.is_grad_enabled():
+    if FOR_GPUS.get() or not torch.is_autocast_enabled("cpu") or not torch.is_grad_enabled():
         return False
-    if FOR_GPUS.get():
-        return False
-    return any(size <= edge and edge > 1 for size, edge in zip(space, kernel, strict=True))
+    return features.device.type == "cpu" and any(
+        size <= edge and edge > 1 for size, edge in zip(space, kernel, strict=True)
+    )
 
 
 def widened(network: nn.Module) -> nn.Module:
