@@ -45,6 +45,8 @@ class Job(NamedTuple):
     data_root: Path
     dataset: str
     """As `-d` takes it."""
+    planning: tuple[str, ...] = ()
+    """Further options of `plan`."""
 
     @property
     def plan(self) -> Path:
@@ -78,11 +80,15 @@ def hippocampus(data_root: Path, work: Path) -> Job:
 
 
 def brain(data_root: Path, work: Path) -> Job:
-    """Write the cases in the layout of MSD_Brain, once."""
+    """Write the cases in the layout of MSD_Brain, once, and folds of one case each: six cases leave too few for trials otherwise."""
     made = work / "data"
-    if not (made / "Task01_BrainTumour" / "dataset.json").is_file():
+    folder = made / "Task01_BrainTumour"
+    if not (folder / "dataset.json").is_file():
         subprocess.run([sys.executable, str(data_root / "make_msd_brain.py"), str(made)], check=True)
-    return Job("brain", work, made, "MSD_Brain")
+    cases = sorted(path.name.removesuffix(".nii.gz") for path in (folder / "labelsTr").glob("*.nii.gz"))
+    splits = work / "brain_splits.json"
+    splits.write_text(json.dumps([[case] for case in cases]))
+    return Job("brain", work, made, "MSD_Brain", planning=("--splits", str(splits)))
 
 
 def acdc(data_root: Path, work: Path) -> Job:
@@ -108,7 +114,7 @@ JOBS = {"hippocampus": hippocampus, "brain": brain, "acdc": acdc}
 def plan(job: Job) -> None:
     """Plan, unless that was done before."""
     if not job.plan.is_file():
-        options = ["--preset", "fast_prototyping", "-o", str(job.plan)]
+        options = ["--preset", "fast_prototyping", *job.planning, "-o", str(job.plan)]
         subprocess.run(job.command("plan", "-d", job.dataset, *options), check=True, stdout=subprocess.DEVNULL)
 
 

@@ -135,10 +135,11 @@ def _figures(study: Study, verdict: Verdict, num_candidates: int) -> str:
 def _measured(study: Study, trainings: Sequence[Training], case_ids: frozenset[str]) -> str:
     """Return on what a candidate was compared: only these cases are in its gain."""
     folds = sorted({training.fold for training in trainings if not case_ids.isdisjoint(training.values)})
+    cases = "1 case" if len(case_ids) == 1 else f"{len(case_ids)} cases"
     plural = "s" if len(folds) > 1 else ""
     numbers = ", ".join(map(str, folds))
     return (
-        f"on {len(case_ids)} cases of fold{plural} {numbers} that no trial has seen, after {study.final_iterations} steps of training, predicted "
+        f"on {cases} of fold{plural} {numbers} that no trial has seen, after {study.final_iterations} steps of training, predicted "
         "without mirroring."
     )
 
