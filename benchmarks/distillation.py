@@ -21,9 +21,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.fine_tuning import keep
 from benchmarks.hippocampus import tumorseg
 from benchmarks.machine import machine
+from benchmarks.rows import read_rows, write_rows
 from benchmarks.training_study import EPOCH, scores, write_splits
 from benchmarks.training_study_scores import MEAN, Row, compared, scores_of
 from tumorseg.planning.flops import network_flops
@@ -214,7 +214,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     options = parse()
-    rows: list[Row] = json.loads(options.result.read_text())["rows"] if options.result.is_file() else []
+    rows = read_rows(options.result)
     options.folder.mkdir(parents=True, exist_ok=True)
     lessons = [f"--{one}" for one in options.lessons]
     study = Study(
@@ -225,7 +225,7 @@ def main() -> None:
         row = run(study, arm, seed)
         same = study.rows_of(rows, arm).get((FOLD, seed))
         rows = [other for other in rows if other is not same] + [row]
-        keep(options.result, rows)
+        write_rows(options.result, rows)
     print("\n".join(summary(study, rows)))
 
 

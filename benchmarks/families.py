@@ -10,7 +10,6 @@ decide how much is learnt: nothing else is to run on the machine.
 """
 
 import argparse
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -18,10 +17,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.fine_tuning import keep
 from benchmarks.hippocampus import tumorseg
-from benchmarks.machine import machine
-from benchmarks.training_study import scores, write_splits
+from benchmarks.rows import read_rows, write_rows
+from benchmarks.timed_trainings import train_plan
+from benchmarks.training_study import write_splits
 from benchmarks.training_study_scores import MEAN, Row, compared, scores_of
 from tumorseg.networks.catalogue import ABOUT
 from tumorseg.planning.choices.network import AUTO
@@ -82,28 +81,7 @@ def chosen_by_auto(study: Study, dataset: str) -> str:
 def run(study: Study, dataset: str, network: str) -> Row:
     """Plan and train a network, and return its row."""
     path = make_plan(study, dataset, network)
-    placed = ("-p", str(path), "--fold", str(FOLD), "--device", "cpu", "--no-mlflow")
-    trained = tumorseg(*study.roots, "train", *placed)
-    log = [json.loads(line) for line in (Path(trained["folder"]) / "log.jsonl").read_text().splitlines()]
-    plan, found = read_plan(path), machine()
-    steps = log[-1]["iteration"]
-    return {
-        "dataset": dataset,
-        "network": network,
-        "minutes": study.minutes,
-        "taken_minutes": round(sum(entry["seconds"] for entry in log) / 60, 2),
-        "fold": FOLD,
-        "seed": SEED,
-        "steps": steps,
-        "step_s": round(sum(entry["seconds_by_part"]["step"] for entry in log) / steps, 4),
-        "patch_size": list(default_of(plan).patch_size),
-        "batch_size": default_of(plan).batch_size,
-        "precision": plan.step_precision,
-        "dsc": scores(trained["metrics"]["cases"]),
-        "commit": found["commit"],
-        "cpu": found["cpu"],
-        "cores": found["cores"],
-    }
+    return {"dataset": dataset, "network": network, "minutes": study.minutes, **train_plan(study.roots, path, FOLD)}
 
 
 def mean_dsc(row: Row) -> float:
@@ -167,7 +145,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     options = parse()
-    rows: list[Row] = json.loads(options.result.read_text())["rows"] if options.result.is_file() else []
+    rows = read_rows(options.result)
     options.folder.mkdir(parents=True, exist_ok=True)
     study = Study(options.data_root.resolve(), options.folder.resolve(), options.minutes)
     done = 0
@@ -175,7 +153,7 @@ def main() -> None:
     while (left := next(missing(study, rows), None)) is not None and done != options.rows:
         print(", ".join(left), flush=True)
         rows.append(run(study, *left))
-        keep(options.result, rows)
+        write_rows(options.result, rows)
         done += 1
     print("\n".join(table(study, rows)))
     reached = [mean_dsc(row) for row in study.rows_of(rows, FIRST).values()]

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.hippocampus import tumorseg
 from benchmarks.machine import machine
+from benchmarks.rows import read_rows, write_rows
 from benchmarks.training_study import EPOCH, write_splits
 from tumorseg.sources.registry import open_dataset
 
@@ -179,12 +180,6 @@ def table(rows: Sequence[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def keep(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write all rows, a line each."""
-    lines = ",\n".join(json.dumps(row, sort_keys=True) for row in rows)
-    path.write_text(f'{{"rows": [\n{lines}\n]}}\n')
-
-
 def missing(options: argparse.Namespace, study: Study, rows: Sequence[dict[str, Any]]) -> Iterator[tuple[str, int]]:
     """Yield the arms whose rows are not there, or whose weights others need and are no longer there."""
     of_study = (options.steps, options.precision)
@@ -213,7 +208,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     options = parse()
-    rows: list[dict[str, Any]] = json.loads(options.result.read_text())["rows"] if options.result.is_file() else []
+    rows = read_rows(options.result)
     options.folder.mkdir(parents=True, exist_ok=True)
     study = Study(options.data_root.resolve(), options.folder.resolve(), options.steps, options.precision)
     for name, seed in list(missing(options, study, rows))[: options.rows]:
@@ -221,7 +216,7 @@ def main() -> None:
         row = run(study, name, seed)
         same = ("arm", "seed", "steps", "precision")
         rows = [other for other in rows if any(other[field] != row[field] for field in same)] + [row]
-        keep(options.result, rows)
+        write_rows(options.result, rows)
     print("\n".join(table(rows)))
 
 

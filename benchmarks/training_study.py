@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.hippocampus import tumorseg
 from benchmarks.machine import machine
+from benchmarks.rows import read_rows, write_rows
 from benchmarks.training_study_scores import ARMS, Row, patient_of, summary, table
 from tumorseg.engine.precision import has_bf16
 from tumorseg.planning.folds.splits import split_folds
@@ -151,13 +152,6 @@ def run(study: Study, arm: Arm) -> Row | None:
     return train(study, arm) | {"expected_minutes": minutes}
 
 
-def keep(path: Path, rows: Sequence[Row]) -> None:
-    """Write all rows, a line each, and what they come to."""
-    lines = ",\n".join(json.dumps(row, sort_keys=True) for row in rows)
-    compared = json.dumps(summary(rows), indent=1, sort_keys=True)
-    path.write_text(f'{{"rows": [\n{lines}\n],\n"summary": {compared}}}\n')
-
-
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", type=Path, default=Path("../shared/data"))
@@ -190,7 +184,7 @@ def is_done(study: Study, arm: Arm, rows: Sequence[Row]) -> bool:
 
 def main() -> None:
     options = parse()
-    rows: list[Row] = json.loads(options.result.read_text())["rows"] if options.result.is_file() else []
+    rows = read_rows(options.result)
     options.folder.mkdir(parents=True, exist_ok=True)
     study = Study(options.data_root, options.folder.resolve(), options.most_minutes)
     missing = [arm for arm in arms(options) if not is_done(study, arm, rows)]
@@ -201,7 +195,7 @@ def main() -> None:
             # A row of an earlier plan is no longer to be compared with.
             rows = [other for other in rows if any(other[name] != row[name] for name in Arm._fields)]
             rows.append(row)
-            keep(options.result, rows)
+            write_rows(options.result, rows, summary(rows))
     print("\n".join(table(summary(rows))))
 
 

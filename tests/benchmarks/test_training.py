@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from benchmarks import training_study
+from benchmarks.rows import read_rows, write_rows
 from benchmarks.training import PARTS, THREADS, keep, parse
 from benchmarks.training_networks import OPTIMIZERS, VARIANTS, WAYS, ShuffledUpsampling, optimizer_rows, passes
 from benchmarks.training_rounds import compare_feeding, compare_measures, compare_networks, compare_steps
@@ -171,10 +172,12 @@ def test_two_frames_of_a_heart_are_one_patient():
 
 def test_rows_are_written_a_line_each_and_read_again(tmp_path):
     rows = [study_row("none", seed, {"one": {"x": 0.5, "y": 0.25}}) for seed in (0, 1)]
-    training_study.keep(tmp_path / "study.json", rows)
+    write_rows(tmp_path / "study.json", rows, summary(rows))
     text = (tmp_path / "study.json").read_text()
     assert json.loads(text) == {"rows": rows, "summary": summary(rows)}
     assert sum(line.startswith('{"arm"') for line in text.splitlines()) == 2
+    assert read_rows(tmp_path / "study.json") == rows
+    assert read_rows(tmp_path / "none.json") == []
 
 
 def test_arms_that_decide_most_come_first():
