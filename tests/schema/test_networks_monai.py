@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from tests.networks.monai.specs import CUBES, ROWS
 from tumorseg.schema.networks import NETWORKS
-from tumorseg.schema.networks_monai import AttentionUnet, DynUNet, SegResNet, SwinUnetr, Unetr
+from tumorseg.schema.networks_monai import AttentionUnet, Dints, DynUNet, SegResNet, SwinUnetr, Unetr
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
@@ -69,11 +69,38 @@ DYNUNET = {**STAGES, "kernel_sizes": ((3, 3, 3),) * 3, "decoder_convs_per_stage"
         (SwinUnetr, {"window": (7, 7), "heads": (3, 5, 12, 24)}, "do not divide 48 features"),
         (Unetr, {"patch_size": (32, 40)}, "multiples of 16"),
         (Unetr, {"patch_size": (32, 32), "heads": 7}, "7 heads do not divide 768"),
+        (SwinUnetr, {"window": (7, 7), "features": 12 * 2**59}, "less than or equal to 4096"),
+        (SwinUnetr, {"window": (7, 12 * 2**40)}, "has 92358976733184 tokens, expected 4096 at most"),
+        (SwinUnetr, {"window": (7, 7), "depths": (400, 400, 200, 1)}, "have 1001 blocks"),
+        (Unetr, {"patch_size": (32, 2**62)}, "must be 65536 at most along each axis"),
+        (Unetr, {"patch_size": (32, 32), "hidden": 12 * 2**59}, "less than or equal to 65536"),
+        (Unetr, {"patch_size": (32, 32), "hidden_between": 12 * 2**59}, "less than or equal to 65536"),
+        (Unetr, {"patch_size": (32, 32), "features": 12 * 2**59}, "less than or equal to 4096"),
+        (Dints, {"features": 12 * 2**59}, "less than or equal to 4096"),
+        (SegResNet, {"halved_first": (11988, 0)}, "less than or equal to 32"),
+        (
+            SegResNet,
+            {"halved_first": (0, 0), "features": 2**14},
+            "are 131072 at the bottleneck, expected 65536 at most",
+        ),
+        (SegResNet, {"halved_first": (0, 0), "blocks_per_stage": (400, 400, 200, 1)}, "have 1004 blocks"),
+        (
+            SegResNet,
+            {"halved_first": (0, 0), "blocks_per_stage": (1,) * 33, "decoder_blocks_per_stage": (1,) * 32},
+            "at most 32 items",
+        ),
         (SegResNet, {"halved_first": (1, 2)}, "0 for the coarsest"),
         (SegResNet, {"halved_first": (0, 0), "blocks_per_stage": (1, 2)}, "one entry fewer"),
         (DynUNet, DYNUNET | {"decoder_convs_per_stage": (2, 1)}, "has 2 convolutions"),
         (DynUNet, DYNUNET | {"strides": ((1, 1, 1), (2, 2, 2), (5, 2, 2))}, "at most its kernel plus 1"),
+        (DynUNet, DYNUNET | {"strides": ((1, 1, 1), (2, 2, 2), (3, 2, 2)), "residual": True}, "2 at most"),
         (AttentionUnet, STAGES | {"kernel_size": (3, 3)}, "2 axes, or all 3"),
+        (AttentionUnet, STAGES | {"kernel_size": (3, 3, 3), "features_per_stage": (4, 4, 2**62)}, "less than or equal"),
+        (
+            AttentionUnet,
+            {"kernel_size": (3, 3), "features_per_stage": (4,) * 33, "strides": ((1, 1),) * 33},
+            "at most 32 items",
+        ),
         (AttentionUnet, STAGES | {"kernel_size": (3, 2, 3)}, "odd"),
         (AttentionUnet, STAGES | {"kernel_size": (3, 3, 2**62 + 1)}, "kernel sizes must be 99 at most"),
         (DynUNet, DYNUNET | {"decoder_convs_per_stage": (2, 2**40)}, "less than or equal to 1000"),

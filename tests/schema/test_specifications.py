@@ -41,6 +41,14 @@ UNET = {
     "kernel_sizes": [[3, 3], [3, 3]],
     "decoder_convs_per_stage": [1],
 }
+
+
+def staged(num_stages):
+    """Return what every network of so many stages has."""
+    strides, kernels = [[1, 1]] * num_stages, [[3, 3]] * num_stages
+    return {"features_per_stage": [4] * num_stages, "strides": strides, "kernel_sizes": kernels}
+
+
 PLAIN = UNET | {"name": "plain_unet", "convs_per_stage": [2, 2]}
 ORIGIN = {"distribution": "tiny-nets", "version": "1.2"}
 
@@ -154,6 +162,13 @@ def test_an_external_name_needs_its_distribution_and_version(missing):
         ({"norm": "layer", "norm_groups": 4}, "norm_groups is 4, but norm is layer; give norm=group"),
         ({"attention_reduction": 4}, "attention_reduction is 4, but attention is none"),
         ({"dropout": 1}, "less than 1"),
+        ({"features_per_stage": [8, 12 * 2**59]}, "less than or equal to 65536"),
+        ({"kernel_sizes": [[3, 3], [3, 2**62 + 1]]}, "kernel sizes must be 99 at most"),
+        ({"strides": [[1, 1], [2, 2**62]]}, "strides must be 99 at most"),
+        ({"negative_slope": 1e200}, "less than or equal to 1"),
+        ({"convs_per_stage": [1000, 1]}, "have 1002 blocks or convolutions, expected 1000 at most"),
+        ({"decoder_convs_per_stage": [999]}, "have 1003 blocks or convolutions, expected 1000 at most"),
+        (staged(60) | {"convs_per_stage": [1000] * 60, "decoder_convs_per_stage": [1000] * 59}, "at most 32 items"),
         ({"norm": "layers"}, "Input should be 'instance', 'group', 'batch' or 'layer'"),
     ],
 )
@@ -163,8 +178,25 @@ def test_an_unsound_topology_is_refused(changes, message):
 
 
 def test_residual_blocks_are_counted_too():
-    with pytest.raises(ValidationError, match="blocks_per_stage has 3 entries for 2 stages"):
-        read(NetworkSpec, UNET | {"name": "residual_unet", "blocks_per_stage": [1, 1, 1]})
+    for blocks, message in (([1, 1, 1], "has 3 entries for 2 stages"), ([500, 500], "have 1001 blocks")):
+        with pytest.raises(ValidationError, match=message):
+            read(NetworkSpec, UNET | {"name": "residual_unet", "blocks_per_stage": blocks})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"expansion_per_stage": [1, 12 * 2**59, 1]}, "less than or equal to 100"),
+        ({"blocks_per_stage": [400, 400, 201]}, "have 1001 blocks or convolutions"),
+        ({"negative_slope": 1e200}, "less than or equal to 1"),
+    ],
+)
+def test_a_mednext_beyond_reason_is_refused(changes, message):
+    fields = {name: value for name, value in UNET.items() if name != "decoder_convs_per_stage"}
+    sound = fields | {"name": "mednext", "blocks_per_stage": [1, 1, 1], "expansion_per_stage": [2, 2, 2]}
+    assert read(NetworkSpec, sound).num_stages == 2
+    with pytest.raises(ValidationError, match=message):
+        read(NetworkSpec, sound | changes)
 
 
 def test_a_topology_knows_its_stages_and_axes():

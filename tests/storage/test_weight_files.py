@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from tumorseg.errors import StorageError
-from tumorseg.storage.weight_files import PLACES, read_weights
+from tumorseg.storage.weight_files import OWN_NAME, PLACES, WRITER, read_weights
 
 TENSORS = {"stem.0.weight": torch.arange(6.0).reshape(2, 3), "stem.0.bias": torch.ones(2)}
 
@@ -26,6 +26,32 @@ def test_a_state_dict_is_found_alone_or_where_checkpoints_have_it(tmp_path, plac
     found = read_weights(tmp_path / "weights.pt")
     assert same(found.tensors)
     assert found.adaptation == {}
+
+
+@pytest.mark.parametrize(
+    ("beside", "is_own"),
+    [
+        ({WRITER: OWN_NAME}, True),
+        ({WRITER: OWN_NAME, "average": {}}, True),
+        # From before there was a mark.
+        ({"progress": {}, "optimizer": {}}, True),
+        ({"iteration": 7}, True),
+        # Of others.
+        ({}, False),
+        ({WRITER: "someone"}, False),
+        ({WRITER: torch.ones(1)}, False),
+        ({"iteration": 7, "optimizer": {}}, False),
+        ({"iteration": 7.5}, False),
+        ({"iteration": True}, False),
+    ],
+)
+def test_a_checkpoint_of_ours_is_known_by_its_mark_or_as_earlier_ones_were(tmp_path, beside, is_own):
+    torch.save({"network": TENSORS, **beside}, tmp_path / "weights.pt")
+    found = read_weights(tmp_path / "weights.pt")
+    assert same(found.tensors)
+    assert found.is_own is is_own
+    torch.save({"state_dict": TENSORS, **beside}, tmp_path / "others.pt")
+    assert not read_weights(tmp_path / "others.pt").is_own
 
 
 def test_files_of_old_torch_are_read(tmp_path):

@@ -1,6 +1,9 @@
 """From a plan's network to a module."""
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
 from typing import Any, cast
 
 import torch
@@ -14,7 +17,8 @@ from tumorseg.networks.mednext import mednext
 from tumorseg.networks.small_maps import widened
 from tumorseg.networks.unet import plain_unet, residual_unet
 from tumorseg.schema.extensions import External, load_external
-from tumorseg.schema.networks import NetworkSpec
+from tumorseg.schema.networks import KnownNetwork, NetworkSpec
+from tumorseg.schema.quantities import gb_text
 
 GROUP = "tumorseg.networks"
 """Entry points of other packages: builder(parameters, num_channels=, num_outputs=) -> nn.Module."""
@@ -30,9 +34,6 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "dynunet": LazyBuilder(through_monai.find_dynunet),
     "attention_unet": LazyBuilder(through_monai.find_attention_unet),
 }
-
-TOO_LARGE = ("can't allocate memory", "not enough memory", "size calculation overflowed")
-"""What torch says of sizes beyond reason."""
 
 _IN_PLACE = ("normal_", "uniform_", "erfinv_", "mul_", "add_", "clamp_")
 DRAWS = frozenset(getattr(torch.Tensor, name) for name in _IN_PLACE)
@@ -66,21 +67,13 @@ def build_network(
 
     Raises:
         PlanError: another package's network is not installed in the plan's version, or cannot checkpoint activations; or
-            the network is larger than memory, or than numbers of 64 bits count.
+            the network is larger than memory.
     """
     network: nn.Module
     if isinstance(spec, External):
         network = load_external(spec, GROUP)(spec.parameters, num_channels=num_channels, num_outputs=num_outputs)
     else:
-        try:
-            network = BUILDERS[spec.name](spec, num_channels=num_channels, num_outputs=num_outputs)
-        except RuntimeError as error:
-            first = str(error).partition("\n")[0]
-            if not any(words in first for words in TOO_LARGE):
-                raise
-            raise PlanError(
-                f"network {spec.name} is too large to be made ({first}); plan fewer features or smaller kernels"
-            ) from error
+        network = _build_known(spec, num_channels=num_channels, num_outputs=num_outputs)
     if activation_checkpointing:
         if not hasattr(network, "activation_checkpointing"):
             raise PlanError(
@@ -88,6 +81,41 @@ def build_network(
             )
         network.activation_checkpointing = cast(Any, True)  # torch types attributes of modules as tensors or modules
     return widened(network)
+
+
+def _build_known(spec: KnownNetwork, *, num_channels: int, num_outputs: int) -> nn.Module:
+    """Build a network of a registered name.
+
+    Raises:
+        PlanError: it is larger than memory.
+    """
+    build = BUILDERS[spec.name]
+    try:
+        return build(spec, num_channels=num_channels, num_outputs=num_outputs)
+    except RuntimeError as error:
+        # torch has no type of its own for a lack of main memory: whether that was it, another try tells better than its words.
+        with _weightless():
+            num_bytes = _num_bytes(build(spec, num_channels=num_channels, num_outputs=num_outputs))
+        if _has_room(num_bytes):
+            raise
+        raise PlanError(
+            f"network {spec.name} is too large to be made: its weights take {gb_text(num_bytes)}, which memory cannot hold; plan fewer "
+            "features or smaller kernels"
+        ) from error
+
+
+def _num_bytes(network: nn.Module) -> int:
+    return sum(tensor.nbytes for tensor in chain(network.parameters(), network.buffers()))
+
+
+def _has_room(num_bytes: int) -> bool:
+    """Tell whether main memory can be had for so many bytes."""
+    try:
+        # What 64 bits do not count cannot even be asked for.
+        torch.empty(min(num_bytes, sys.maxsize), dtype=torch.uint8, device="cpu")
+    except RuntimeError:
+        return False
+    return True
 
 
 def outline_network(spec: NetworkSpec, *, num_channels: int, num_outputs: int) -> nn.Module:
@@ -99,7 +127,7 @@ def outline_network(spec: NetworkSpec, *, num_channels: int, num_outputs: int) -
         PlanError: as `build_network` does.
     """
     prepare_network(spec)
-    with torch.device("meta"), _Undrawn():
+    with _weightless():
         return build_network(spec, num_channels=num_channels, num_outputs=num_outputs)
 
 
@@ -111,3 +139,10 @@ class _Undrawn(TorchFunctionMode):
     ) -> Any:
         """Call a function of torch."""
         return args[0] if func in DRAWS and args[0].is_meta else func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def _weightless() -> Iterator[None]:
+    """Let networks that are built in this block have the names and shapes of their weights alone."""
+    with torch.device("meta"), _Undrawn():
+        yield

@@ -10,11 +10,21 @@ from pydantic import Field, model_validator
 from tumorseg.schema.base import Record
 
 Axes = tuple[int, ...]
+# Far beyond every network that was ever trained. Within them 64 bits count each tensor of weights, so that whatever has a valid
+# plan can be outlined, in seconds.
 MOST_KERNEL_EDGE = 99
-"""Beyond which a kernel is a mistake, and its weights more than memory."""
+"""Beyond which a kernel is a mistake, and its weights more than memory; also of a stride, which a kernel of its edges undoes."""
+MOST_STAGES = 32
+"""Of a network: halved so often, no patch has a voxel left."""
 MOST_BLOCKS = 1000
-"""Of a stage: more are a mistake, and take hours to be built."""
+"""Of all stages together: more are a mistake, and take minutes to be outlined."""
+MOST_FEATURES = 2**16
+"""Channels of anything in a network."""
+MOST_SLOPE = 1.0
+"""Of a leaky ReLU below 0: with a steeper one it is none."""
 Counts = tuple[Annotated[int, Field(ge=1)], ...]
+Features = tuple[Annotated[int, Field(ge=1, le=MOST_FEATURES)], ...]
+"""Channels of each stage."""
 Depths = tuple[Annotated[int, Field(ge=1, le=MOST_BLOCKS)], ...]
 """Blocks or convolutions of each stage."""
 
@@ -29,6 +39,33 @@ def check_kernel(*sizes: Axes) -> None:
         raise ValueError("kernel sizes must be odd")
     if max(chain.from_iterable(sizes)) > MOST_KERNEL_EDGE:
         raise ValueError(f"kernel sizes must be {MOST_KERNEL_EDGE} at most")
+
+
+def check_strides(strides: tuple[Axes, ...]) -> None:
+    """Refuse strides of stages between which features cannot pass down and up again.
+
+    Raises:
+        ValueError: they are such.
+    """
+    edges = list(chain.from_iterable(strides))
+    # No decoder stage climbs beyond the first stage, whose resolution is that of the logits.
+    if min(edges) < 1 or set(strides[0]) != {1}:
+        raise ValueError("strides must be at least 1, and those of the first stage 1")
+    if max(edges) > MOST_KERNEL_EDGE:
+        raise ValueError(f"strides must be {MOST_KERNEL_EDGE} at most")
+
+
+def check_blocks(*depths: tuple[int, ...]) -> None:
+    """Refuse more blocks in all stages together than a network can have.
+
+    Args:
+        depths: blocks or convolutions of each stage of the encoder, then of the decoder.
+
+    Raises:
+        ValueError: there are more.
+    """
+    if (found := sum(chain.from_iterable(depths))) > MOST_BLOCKS:
+        raise ValueError(f"all stages together have {found} blocks or convolutions, expected {MOST_BLOCKS} at most")
 
 
 class Network(Record):
@@ -62,7 +99,7 @@ class Network(Record):
 class StagedNetwork(Network):
     """Base class of networks of stages, from full resolution down to the bottleneck and back."""
 
-    features_per_stage: Counts = Field(min_length=2)
+    features_per_stage: Features = Field(min_length=2, max_length=MOST_STAGES)
     """Channels of each stage."""
     strides: tuple[Axes, ...]
     """Downsampling per stage and axis (plan's axis order) on entering the stage; the first is 1."""
@@ -102,9 +139,7 @@ class StagedNetwork(Network):
         numbers_of_axes = {len(axes) for axes in (*self.strides, *self.kernel_sizes)}
         if numbers_of_axes not in ({2}, {3}):
             raise ValueError("every stride and kernel size needs 2 axes, or every one 3")
-        # No decoder stage climbs beyond the first stage, whose resolution is that of the logits.
-        if min(chain.from_iterable(self.strides)) < 1 or set(self.strides[0]) != {1}:
-            raise ValueError("strides must be at least 1, and those of the first stage 1")
+        check_strides(self.strides)
         check_kernel(*self.kernel_sizes)
         return self
 
@@ -114,7 +149,7 @@ class UNetTopology(StagedNetwork):
 
     decoder_convs_per_stage: Depths
     """Convolutions of each decoder stage, from the bottleneck upwards; one fewer than stages."""
-    negative_slope: float = Field(default=0.01, ge=0)
+    negative_slope: float = Field(default=0.01, ge=0, le=MOST_SLOPE)
     """Slope of the leaky ReLU below 0."""
 
     @property

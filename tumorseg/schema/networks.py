@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import model_validator
 
 from tumorseg.schema.extensions import ByName, External, records_of
-from tumorseg.schema.network_base import Axes, Counts, Depths, Network, StagedNetwork, UNetTopology
+from tumorseg.schema.network_base import Axes, Depths, Network, StagedNetwork, UNetTopology, check_blocks
 from tumorseg.schema.network_parts import Parts
 from tumorseg.schema.networks_mednext import MedNext
 from tumorseg.schema.networks_monai import MonaiNetwork
@@ -13,7 +13,6 @@ from tumorseg.schema.networks_monai import MonaiNetwork
 __all__ = [
     "NETWORKS",
     "Axes",
-    "Counts",
     "KnownNetwork",
     "MedNext",
     "Network",
@@ -42,6 +41,7 @@ class PlainUNet(OwnUNet):
     def _check_encoder(self) -> "PlainUNet":
         if len(self.convs_per_stage) != self.num_stages:
             raise ValueError(f"convs_per_stage has {len(self.convs_per_stage)} entries for {self.num_stages} stages")
+        check_blocks(self.convs_per_stage, self.decoder_convs_per_stage)
         if self.stochastic_depth > 0:
             raise ValueError(
                 f"stochastic_depth is {self.stochastic_depth}, but no convolution of a plain_unet can be passed over; give 0, or "
@@ -61,6 +61,7 @@ class ResidualUNet(OwnUNet):
     def _check_encoder(self) -> "ResidualUNet":
         if len(self.blocks_per_stage) != self.num_stages:
             raise ValueError(f"blocks_per_stage has {len(self.blocks_per_stage)} entries for {self.num_stages} stages")
+        check_blocks(self.blocks_per_stage, self.decoder_convs_per_stage)
         return self
 
 

@@ -1,11 +1,15 @@
 """The record of MedNeXt."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tumorseg.schema.network_base import Counts, Depths, StagedNetwork
+from tumorseg.schema.network_base import MOST_SLOPE, Depths, StagedNetwork, check_blocks
 from tumorseg.schema.network_parts import ActivationName, Parts
+
+MOST_EXPANSION = 100
+"""Published ones are 8 at most; beyond this it is a mistake."""
+Expansions = tuple[Annotated[int, Field(ge=1, le=MOST_EXPANSION)], ...]
 
 
 class MedNext(StagedNetwork, Parts):
@@ -18,13 +22,13 @@ class MedNext(StagedNetwork, Parts):
     name: Literal["mednext"] = "mednext"
     blocks_per_stage: Depths
     """Blocks of each stage: the encoder's from full resolution down, the bottleneck's, then the decoder's up again."""
-    expansion_per_stage: Counts
+    expansion_per_stage: Expansions
     """How many times its features a block of each of these stages widens them; also of the block that leads into the stage."""
     global_response_norm: bool = False
     """Whether expanded features compete for their strength over the whole patch (as in MedNeXt's second version)."""
     activation: ActivationName = "gelu"
     """What expanded features go through."""
-    negative_slope: float = Field(default=0.01, ge=0)
+    negative_slope: float = Field(default=0.01, ge=0, le=MOST_SLOPE)
     """Slope of the leaky ReLU below 0."""
 
     @property
@@ -40,4 +44,5 @@ class MedNext(StagedNetwork, Parts):
                 f"blocks_per_stage and expansion_per_stage need {expected} entries for {self.num_stages} stages: those of the "
                 "encoder, of the bottleneck and of the decoder"
             )
+        check_blocks(self.blocks_per_stage)
         return self

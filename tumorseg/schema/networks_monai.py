@@ -6,7 +6,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tumorseg.schema.network_base import Axes, Counts, Depths, Network, UNetTopology, check_kernel
+from tumorseg.schema.network_base import (
+    MOST_FEATURES,
+    MOST_STAGES,
+    Axes,
+    Counts,
+    Depths,
+    Features,
+    Network,
+    UNetTopology,
+    check_blocks,
+    check_kernel,
+    check_strides,
+)
 
 TOKEN_EDGE = 2
 """Voxels along each edge of one token of a Swin UNETR, before tokens are merged."""
@@ -14,6 +26,12 @@ UNETR_TOKEN_EDGE = 16
 """Voxels along each edge of one token of a UNETR."""
 NUM_DEPTHS = 4
 """Resolutions between which features pass in DiNTS, from half of the image's down."""
+MOST_DOUBLED = MOST_FEATURES // 2**4
+"""Channels at full resolution of a network that doubles them four times."""
+MOST_TOKENS = 16**3
+"""Of a window: published ones have some hundred. Each block keeps a number for every pair of them."""
+MOST_PATCH_EDGE = 2**16
+"""Voxels along an edge of a patch each of whose tokens has a learned position."""
 FourCounts = Annotated[Counts, Field(min_length=4, max_length=4)]
 FourDepths = Annotated[Depths, Field(min_length=4, max_length=4)]
 
@@ -22,7 +40,7 @@ class SwinUnetr(Network):
     """An encoder of attention within windows, each stage behind a residual convolution block (Swin UNETR, version 2)."""
 
     name: Literal["swin_unetr"] = "swin_unetr"
-    features: int = Field(default=48, ge=12, multiple_of=12)
+    features: int = Field(default=48, ge=12, le=MOST_DOUBLED, multiple_of=12)
     """Channels at full resolution and of the first tokens; each later stage has twice as many as the one before."""
     depths: FourDepths = (2, 2, 2, 2)
     """Attention blocks of each stage."""
@@ -64,6 +82,9 @@ class SwinUnetr(Network):
     def _check(self) -> "SwinUnetr":
         if self.num_axes not in (2, 3) or min(self.window) < 1:
             raise ValueError("window needs 2 or 3 axes of at least 1 token each")
+        if (tokens := math.prod(self.window)) > MOST_TOKENS:
+            raise ValueError(f"a window of {list(self.window)} has {tokens} tokens, expected {MOST_TOKENS} at most")
+        check_blocks(self.depths)
         for stage, heads in enumerate(self.heads):
             if self.features * 2**stage % heads:
                 raise ValueError(f"heads {list(self.heads)} do not divide {self.features} features, doubled each stage")
@@ -76,11 +97,11 @@ class Unetr(Network):
     name: Literal["unetr"] = "unetr"
     patch_size: Axes
     """Voxels along each axis of the one patch that the network takes."""
-    features: int = Field(default=16, ge=1)
+    features: int = Field(default=16, ge=1, le=MOST_DOUBLED)
     """Channels at full resolution; twice as many at each coarser one."""
-    hidden: int = Field(default=768, ge=1)
+    hidden: int = Field(default=768, ge=1, le=MOST_FEATURES)
     """Channels of a token."""
-    hidden_between: int = Field(default=3072, ge=1)
+    hidden_between: int = Field(default=3072, ge=1, le=MOST_FEATURES)
     """Channels between the two layers that follow attention."""
     heads: int = Field(default=12, ge=1)
     """Attention heads."""
@@ -113,6 +134,8 @@ class Unetr(Network):
     def _check(self) -> "Unetr":
         if self.num_axes not in (2, 3) or any(edge < 1 or edge % UNETR_TOKEN_EDGE for edge in self.patch_size):
             raise ValueError(f"patch_size needs 2 or 3 axes, multiples of {UNETR_TOKEN_EDGE}")
+        if max(self.patch_size) > MOST_PATCH_EDGE:
+            raise ValueError(f"patch_size {list(self.patch_size)} must be {MOST_PATCH_EDGE} at most along each axis")
         if self.hidden % self.heads:
             raise ValueError(f"{self.heads} heads do not divide {self.hidden} hidden channels")
         return self
@@ -122,13 +145,13 @@ class SegResNet(Network):
     """Residual blocks that normalise first, an encoder that is deeper than its decoder (SegResNet of MONAI's Auto3DSeg)."""
 
     name: Literal["segresnet"] = "segresnet"
-    features: int = Field(default=32, ge=1)
+    features: int = Field(default=32, ge=1, le=MOST_FEATURES)
     """Channels at full resolution; twice as many at each coarser one."""
-    blocks_per_stage: Depths = Field(default=(1, 2, 2, 4), min_length=2)
+    blocks_per_stage: Depths = Field(default=(1, 2, 2, 4), min_length=2, max_length=MOST_STAGES)
     """Residual blocks of each stage of the encoder."""
     decoder_blocks_per_stage: Depths = (1, 1, 1)
     """Residual blocks of each stage of the decoder, from the bottleneck upwards; one fewer than stages."""
-    halved_first: tuple[Annotated[int, Field(ge=0)], ...]
+    halved_first: tuple[Annotated[int, Field(ge=0, le=MOST_STAGES)], ...]
     """Per axis, how often it is halved, and convolved, before the coarsest axis is; 0 for the coarsest."""
     deep_supervision: bool = True
     """Whether each decoder stage has a segmentation head that is trained too."""
@@ -167,6 +190,12 @@ class SegResNet(Network):
             raise ValueError("decoder_blocks_per_stage needs one entry fewer than blocks_per_stage")
         if self.num_axes not in (2, 3) or min(self.halved_first) != 0:
             raise ValueError("halved_first needs 2 or 3 axes, and 0 for the coarsest")
+        coarsest = self.features * 2 ** (len(self.blocks_per_stage) - 1)
+        if coarsest > MOST_FEATURES:
+            raise ValueError(
+                f"{self.features} features, doubled each stage, are {coarsest} at the bottleneck, expected {MOST_FEATURES} at most"
+            )
+        check_blocks(self.blocks_per_stage, self.decoder_blocks_per_stage)
         return self
 
 
@@ -187,6 +216,9 @@ class DynUNet(UNetTopology):
         reaches = zip(chain.from_iterable(self.kernel_sizes), chain.from_iterable(self.strides), strict=True)
         if any(stride > size + 1 for size, stride in reaches):
             raise ValueError("a stride of dynunet is at most its kernel plus 1")
+        # The same, of the kernel of one voxel on the shortcut around a block.
+        if self.residual and max(chain.from_iterable(self.strides)) > 2:
+            raise ValueError("a stride of a residual dynunet is 2 at most; plan residual=false, or smaller strides")
         return self
 
 
@@ -197,7 +229,7 @@ class AttentionUnet(Network):
     """
 
     name: Literal["attention_unet"] = "attention_unet"
-    features_per_stage: Counts = Field(min_length=2)
+    features_per_stage: Features = Field(min_length=2, max_length=MOST_STAGES)
     """Channels of each stage."""
     strides: tuple[Axes, ...]
     """Downsampling per stage and axis (plan's axis order) on entering the stage; the first is 1."""
@@ -229,8 +261,7 @@ class AttentionUnet(Network):
             raise ValueError("features_per_stage and strides differ in length")
         if self.num_axes not in (2, 3) or {len(stride) for stride in self.strides} != {self.num_axes}:
             raise ValueError("kernel_size and every stride need 2 axes, or all 3")
-        if min(chain.from_iterable(self.strides)) < 1 or set(self.strides[0]) != {1}:
-            raise ValueError("strides must be at least 1, and those of the first stage 1")
+        check_strides(self.strides)
         check_kernel(self.kernel_size)
         # Gates have half the features of their stage.
         if min(self.features_per_stage[:-1]) < 2:
@@ -242,7 +273,7 @@ class Dints(Network):
     """The network that DiNTS's search found on the Medical Decathlon's pancreas: 12 layers of cells on four resolutions."""
 
     name: Literal["dints"] = "dints"
-    features: int = Field(default=32, ge=2, multiple_of=2)
+    features: int = Field(default=32, ge=2, le=MOST_DOUBLED, multiple_of=2)
     """Channels at full resolution; twice as many at each coarser one."""
 
     @property

@@ -7,17 +7,22 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tumorseg.errors import StorageError, escaped, quoted
-from tumorseg.storage.checkpoints import is_state_dict
+from tumorseg.storage.checkpoints import NETWORK, is_state_dict
 from tumorseg.storage.damage import of_safetensors
 from tumorseg.storage.nnunet_checkpoints import load_foreign_checkpoint
 
 SAFETENSORS = ".safetensors"
-PLACES = ("network", "network_weights", "state_dict", "model_state_dict", "model", "net", "weights")
+PLACES = (NETWORK, "network_weights", "state_dict", "model_state_dict", "model", "net", "weights")
 """Where a checkpoint may hold its state dict: tumorseg's, nnU-Net's and nnssl's, Lightning's, and common habits."""
 MOST_SIGNS = 40
 """Of a key that a message quotes."""
+WRITER = "written_by"
+"""Where a checkpoint says what program wrote it, as all of tumorseg's do."""
+OWN_NAME = "tumorseg"
 PROGRESS = "progress"
-"""Where a checkpoint of tumorseg's, and none else, says how far a training is."""
+"""Where a full state of tumorseg's, and none else, says how far a training is."""
+ITERATION = "iteration"
+"""What, beside its tensors, the best weights of a training had alone before there was a mark."""
 ADAPTATION = "nnssl_adaptation_plan"
 """Where nnssl says what the parts of the network are called."""
 
@@ -46,9 +51,17 @@ def read_weights(path: Path) -> WeightFile:
     found = load_foreign_checkpoint(path)
     adaptation = found.get(ADAPTATION) if isinstance(found, dict) else None
     tensors = _state_dict_in(found, path)
-    # Others put a network under this name too, but not beside where its training stands.
-    is_own = isinstance(found, dict) and tensors is found.get(PLACES[0]) and PROGRESS in found
+    is_own = isinstance(found, dict) and tensors is found.get(NETWORK) and _is_own(found)
     return WeightFile(tensors, adaptation if isinstance(adaptation, dict) else {}, is_own)
+
+
+def _is_own(found: dict[Any, Any]) -> bool:
+    """Tell whether tumorseg wrote a checkpoint with a network: others put one under this name too."""
+    if found.get(WRITER) == OWN_NAME:
+        return True
+    # Earlier ones have no mark: full states, and the best weights, beside which stood nothing but their iteration.
+    is_best = found.keys() == {NETWORK, ITERATION} and type(found[ITERATION]) is int
+    return is_best or PROGRESS in found
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from tests.toys import save, toy_arrays
 from tumorseg.errors import InputError, PlanError, StorageError, TumorsegError
 from tumorseg.ops.quantised import STEPS
 from tumorseg.schema.cases import preprocessing_of
+from tumorseg.schema.dataset import ImageFile
 from tumorseg.schema.targets import targets_of
 from tumorseg.stages.distillation import unlabelled
 from tumorseg.stages.distillation.agreement import agreement, decided
@@ -151,6 +152,21 @@ def test_patients_of_whom_cases_are_kept_back_are_kept_apart_whole(school, image
     table.write_text(f"case_id,T1,T2,group\nx,{images}/new_0000.nii.gz,{images}/new_0001.nii.gz,A\n")
     with pytest.raises(PlanError, match="is of patient A, of whom fold 0 holds out cases, or the plan keeps some back"):
         find_further([table], student, grouped(dataset), school.roots)
+
+
+def test_a_patient_is_kept_apart_even_if_the_images_that_are_kept_back_are_gone(school, images, tmp_path, monkeypatch):
+    made = listing(school.plan)
+    dataset = open_planned_dataset(made, school.roots)
+    check_content(made, dataset, school.roots)
+    opened = open_planned_dataset(school.plan, school.roots)
+    gone = tuple(ImageFile(path=str(tmp_path / f"gone_{channel}.nii.gz")) for channel in range(2))
+    cases = (one.changed(group="A", images=gone) if one.case_id == LEFT else one for one in opened.cases)
+    opened = opened.changed(cases=tuple(cases))
+    monkeypatch.setattr(unlabelled, "find_planned_dataset", lambda *_: opened)
+    table = tmp_path / "table.csv"
+    table.write_text(f"case_id,T1,T2,group\nx,{images}/new_0000.nii.gz,{images}/new_0001.nii.gz,A\n")
+    with pytest.raises(PlanError, match="is of patient A, of whom fold 0 holds out cases, or the plan keeps some back"):
+        find_further([table], Student(made, CONFIGURATION, "0"), dataset, school.roots)
 
 
 def test_excluded_cases_that_are_past_reading_are_passed_over_with_a_warning(school, copies, monkeypatch, caplog):

@@ -5,8 +5,9 @@ import torch
 
 from tests.engine.phantoms import CLASSES, configuration_of
 from tests.stages.models import small_model
-from tumorseg.errors import PlanError, StorageError
+from tumorseg.errors import StorageError
 from tumorseg.networks.registry import build_network
+from tumorseg.schema.network_base import MOST_FEATURES, MOST_KERNEL_EDGE
 from tumorseg.schema.targets import num_inputs, targets_of
 from tumorseg.stages.inference.runtime import RuntimeOptions
 from tumorseg.stages.inference.trained_model import WeightFiles, load_networks
@@ -50,13 +51,10 @@ def test_a_network_beyond_memory_is_told_in_one_line_and_takes_none(model, tmp_p
     configuration = configuration_of(targets=CLASSES)
     own = configuration.network
     weights = build_network(own, num_channels=1, num_outputs=3).state_dict()
-    for kernel, error, message in (
-        (2**62 + 1, PlanError, "network plain_unet is too large to be made"),
-        (9999, StorageError, r"its weights are not those of the plan's network: .* is of shape .*, expected .*9999"),
-    ):
-        kernels = ((kernel, *own.kernel_sizes[0][1:]), *own.kernel_sizes[1:])
-        network = own.model_copy(update={"kernel_sizes": kernels})
-        hostile = configuration.model_copy(update={"network": network})
-        with pytest.raises(error, match=message) as told:
-            loaded(model, hostile, weights, tmp_path / "a.ckpt")
-        assert "\n" not in str(told.value)
+    kernels = ((MOST_KERNEL_EDGE,) * 3, *own.kernel_sizes[1:])
+    widths = (MOST_FEATURES, *own.features_per_stage[1:])
+    hostile = configuration.changed(network=own.changed(features_per_stage=widths, kernel_sizes=kernels))
+    message = r"its weights are not those of the plan's network: .* is of shape .*, expected \(65536, .*99"
+    with pytest.raises(StorageError, match=message) as told:
+        loaded(model, hostile, weights, tmp_path / "a.ckpt")
+    assert "\n" not in str(told.value)

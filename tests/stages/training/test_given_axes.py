@@ -13,9 +13,10 @@ from tumorseg.networks.transfer.naming import Naming, naming_of
 from tumorseg.schema.networks_monai import Dints
 from tumorseg.schema.training import FineTuning
 from tumorseg.stages.training.given_axes import GivenAxes, axes_of, with_axes
-from tumorseg.stages.training.given_weights import Initial, Origin
+from tumorseg.stages.training.given_weights import Initial, Origin, open_initial
+from tumorseg.storage.checkpoints import load_checkpoint, save_checkpoint
 from tumorseg.storage.layout import FoldFolder
-from tumorseg.storage.weight_files import WeightFile, read_weights
+from tumorseg.storage.weight_files import OWN_NAME, WRITER, WeightFile, read_weights
 
 X_FIRST = Naming("MONAI", {}, (), is_x_first=True)
 SPEC = specs._swin((2, 7, 7))
@@ -72,8 +73,23 @@ def test_a_file_alone_has_x_first_unless_it_is_a_checkpoint_of_ours(toy, transpo
     assert found.given == (toy.plan.transpose if has_plan else transpose if is_own else (2, 1, 0))
 
 
-def test_a_checkpoint_of_ours_is_known_wherever_it_lies(trained, tmp_path):
-    assert read_weights(FoldFolder(trained.folder.root).latest).is_own
+@pytest.mark.parametrize("name", ["latest", "best"])
+@pytest.mark.parametrize("is_marked", [True, False])
+def test_a_checkpoint_of_ours_that_was_copied_elsewhere_stays_as_it_lies(toy, trained, tmp_path, name, is_marked):
+    # Checkpoints had no mark at first.
+    state = load_checkpoint(getattr(FoldFolder(trained.folder.root), name))
+    assert state.pop(WRITER) == OWN_NAME
+    save_checkpoint(tmp_path / "mine.ckpt", state | ({WRITER: OWN_NAME} if is_marked else {}))
+    initial = open_initial(tmp_path / "mine.ckpt", "0")
+    assert initial.origin.plan is None
+    assert initial.file.is_own
+    plan = plan_with(toy.plan, specs.ROWS["swin_unetr"])
+    found = axes_of(initial, X_FIRST, plan, plan.configurations[plan.default_configuration])
+    assert found.given == found.own
+    assert not found.merges_as_before
+
+
+def test_a_checkpoint_of_others_is_not_taken_for_ours(tmp_path):
     torch.save({"net": {"a": torch.ones(1)}}, tmp_path / "a.pt")
     torch.save({"network": torch.ones(1)}, tmp_path / "b.pt")
     # As ignite's handlers name it.

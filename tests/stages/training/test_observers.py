@@ -10,9 +10,10 @@ from tumorseg.engine.observers import Step
 from tumorseg.schema.logs import EpochLog
 from tumorseg.schema.optimizers import ConstantSchedule
 from tumorseg.stages.training import observers
-from tumorseg.stages.training.observers import Checkpoints, EpochLines, LogFile, Messages, StepBar
+from tumorseg.stages.training.observers import Checkpoints, EpochLines, LogFile, Messages, StepBar, StopCheckpoint
 from tumorseg.storage.checkpoints import load_checkpoint
 from tumorseg.storage.layout import FoldFolder
+from tumorseg.storage.weight_files import OWN_NAME, WRITER
 from tumorseg.tracking.epoch_lines import Bests
 from tumorseg.tracking.epochs import read_epochs
 from tumorseg.tracking.pace import Pace
@@ -49,10 +50,20 @@ def test_the_best_weights_are_kept_apart_from_the_latest_state(tmp_path):
     folder, checkpoints = FoldFolder(tmp_path), Checkpoints(FoldFolder(tmp_path))
     checkpoints.on_epoch(LOG, {"network": {}, "progress": {"iteration": 7}}, is_best=True)
     checkpoints.on_epoch(LOG, {"network": {}, "progress": {"iteration": 9}}, is_best=False)
-    assert load_checkpoint(folder.best) == {"network": {}, "iteration": 7}
+    assert load_checkpoint(folder.best) == {"network": {}, "iteration": 7, WRITER: OWN_NAME}
     assert load_checkpoint(folder.latest)["progress"] == {"iteration": 9}
     checkpoints.on_stop({"progress": {"iteration": 10}})
-    assert load_checkpoint(folder.latest) == {"progress": {"iteration": 10}}
+    assert load_checkpoint(folder.latest) == {"progress": {"iteration": 10}, WRITER: OWN_NAME}
+
+
+def test_what_an_interrupted_trial_keeps_is_marked_too(tmp_path):
+    folder, keeper = FoldFolder(tmp_path), StopCheckpoint(FoldFolder(tmp_path), 7)
+    keeper.on_epoch(LOG.changed(iteration=6), {}, is_best=True)
+    assert not folder.latest.exists()
+    keeper.on_epoch(LOG, {"network": {}}, is_best=True)
+    assert load_checkpoint(folder.latest) == {"network": {}, WRITER: OWN_NAME}
+    keeper.on_stop({"network": {"a": 1}})
+    assert load_checkpoint(folder.latest) == {"network": {"a": 1}, WRITER: OWN_NAME}
 
 
 def test_pictures_are_drawn_now_and_then_and_in_the_end(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from tumorseg.ops.preprocessing import axis_order, prepare_image
 from tumorseg.reports.tables import cases_text
 from tumorseg.schema.base import content_hash
 from tumorseg.schema.cases import StoredCase
-from tumorseg.schema.dataset import Case, Dataset
+from tumorseg.schema.dataset import Case, Dataset, ImageFile
 from tumorseg.schema.plan import Plan
 from tumorseg.schema.targets import IGNORE
 from tumorseg.sources.inputs import open_inputs
@@ -23,6 +23,7 @@ from tumorseg.stages.distillation.whole_cases import Audience, Room, SeenCase, T
 from tumorseg.stages.opening.loaded import Roots, failed_cases, find_planned_dataset, hash_dataset
 from tumorseg.stages.opening.reading import read_case_image
 from tumorseg.storage.cases import CaseArrays, is_stored, store_case
+from tumorseg.storage.dicom.files import parts_of
 from tumorseg.storage.hashing import HashCache, case_files, hash_files
 from tumorseg.storage.layout import WorkFolder, work_folder
 from tumorseg.types import Segmentation
@@ -93,12 +94,24 @@ def _with_unused(dataset: Dataset, student: Student, roots: Roots, place: str | 
     """Return a plan's dataset with the images that are there of cases that the plan does not use; these are hashed here."""
     known, unused = {case.case_id for case in dataset.cases}, []
     for case in _every_case(student.plan, roots, place):
-        there = tuple(image for image in case.images if Path(image.path).is_file())
-        if case.case_id not in known and there:
+        if case.case_id not in known:
+            there = tuple(found for found in map(_there, case.images) if found is not None)
+            # Without any it still tells whose images its patient's are.
             unused.append(case.changed(images=there, label=None, more_labels=()))
     if unused:
         hash_dataset(dataset.changed(cases=tuple(unused), doubts=()), roots)
     return dataset.changed(cases=(*dataset.cases, *unused), doubts=())
+
+
+def _there(image: ImageFile) -> ImageFile | None:
+    """Return an image without those files of its series that are gone; None if nothing of it is there."""
+    folder, parts = Path(image.path), parts_of(image)
+    left = [part for part in parts if Path(part).is_file()]
+    if len(left) == len(parts):
+        return image
+    # Any slice tells a series; a header tells nothing without its voxels.
+    is_part_there = folder.is_dir() and left
+    return image.changed(parts=tuple(str(Path(part).relative_to(folder)) for part in left)) if is_part_there else None
 
 
 def _every_case(plan: Plan, roots: Roots, place: str | None) -> Sequence[Case]:

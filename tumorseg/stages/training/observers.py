@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 from tumorseg.engine.ending import Length
@@ -12,8 +13,9 @@ from tumorseg.reports.progress_figure import progress_png
 from tumorseg.schema.logs import EpochLog, TrainingEvent
 from tumorseg.schema.training import Training
 from tumorseg.storage.atomic import write_bytes
-from tumorseg.storage.checkpoints import save_checkpoint
+from tumorseg.storage.checkpoints import NETWORK, save_checkpoint
 from tumorseg.storage.layout import FoldFolder
+from tumorseg.storage.weight_files import ITERATION, OWN_NAME, WRITER
 from tumorseg.tracking.epoch_lines import Bests, epoch_line
 from tumorseg.tracking.epochs import append_epoch, read_epochs
 from tumorseg.tracking.events import read_events
@@ -110,12 +112,12 @@ class Checkpoints(Observer):
     def on_epoch(self, log: EpochLog, state: dict[str, Any], is_best: bool) -> None:
         """Save an epoch's state."""
         if is_best:
-            save_checkpoint(self._folder.best, {"network": state["network"], "iteration": log.iteration})
-        save_checkpoint(self._folder.latest, state)
+            _save(self._folder.best, {NETWORK: state[NETWORK], ITERATION: log.iteration})
+        _save(self._folder.latest, state)
 
     def on_stop(self, state: dict[str, Any]) -> None:
         """Save the state in the middle of an epoch."""
-        save_checkpoint(self._folder.latest, state)
+        _save(self._folder.latest, state)
 
 
 class StopCheckpoint(Observer):
@@ -127,11 +129,16 @@ class StopCheckpoint(Observer):
     def on_epoch(self, log: EpochLog, state: dict[str, Any], is_best: bool) -> None:
         """Save the state of the planned end."""
         if log.iteration == self._num_iterations:
-            save_checkpoint(self._folder.latest, state)
+            _save(self._folder.latest, state)
 
     def on_stop(self, state: dict[str, Any]) -> None:
         """Save the state of any other end."""
-        save_checkpoint(self._folder.latest, state)
+        _save(self._folder.latest, state)
+
+
+def _save(path: Path, state: dict[str, Any]) -> None:
+    # Marked, so that a copy that lies in no model's folder is not taken for another program's, whose axes may lie otherwise.
+    save_checkpoint(path, state | {WRITER: OWN_NAME})
 
 
 class Messages(Observer):
