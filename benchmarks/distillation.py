@@ -2,7 +2,7 @@
 
     python -m benchmarks.distillation [--rows 2] [--data-root ../shared/data] [--folder runs/distillation]
 
-A row is a training of preset `fast_prototyping`. The teacher's network is the preset's with 24 features instead of 12; the students' has the preset's
+A row is a training of preset `fast_prototyping`. The teacher's network is the preset's with 32 features instead of 16; the students' has the preset's
 features and one convolution a stage instead of two, and so about an eighth of the teacher's FLOPs. Students have `--steps` steps: alone, and by
 `tumorseg distill` with the teacher, which was trained on the same fold and so has not seen the held-out cases that judge both, at full resolution.
 What the teacher is worth is the mean over cases of the difference between the two students of a seed, over the seeds first, with its interval.
@@ -43,8 +43,8 @@ DATASET, FOLD, CONFIGURATION = "MSD_Hippocampus", 1, "3d_fullres"
 TEACHER, ALONE, TAUGHT = "teacher", "alone", "taught"
 SEEDS, TEACHER_SEED = (0, 1, 2), 10
 NETWORK = f"configurations.{CONFIGURATION}.network"
-LARGE = (f"{NETWORK}.features_per_stage=[24, 48, 96, 192]",)
-# Fewer convolutions rather than fewer features than the preset's: on a CPU 12 features take less time than 4, whatever they compute.
+LARGE = (f"{NETWORK}.features_per_stage=[32, 64, 128, 256]",)
+# Fewer convolutions rather than fewer features than the preset's: on a CPU 16 features take less time than 4, whatever they compute.
 SMALL = (f"{NETWORK}.convs_per_stage=[1, 1, 1, 1]", f"{NETWORK}.decoder_convs_per_stage=[1, 1, 1]")
 NUM_TIMED = 7
 """Cases whose prediction is timed, after one that is not."""

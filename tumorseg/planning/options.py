@@ -38,6 +38,8 @@ class PlanOptions(Record):
     """Budget in GB (2^30 bytes); the preset's if None."""
     device: Literal["cpu"] | None = None
     """`cpu` chooses width and patch by steps timed there; None plans for GPUs."""
+    is_device_asked: bool = True
+    """Whether the user asked for that device; otherwise there is no other one."""
     num_gpus: int = 1
     """GPUs of that budget each, among which a batch is divided."""
     max_hours: float | None = None

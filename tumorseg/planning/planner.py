@@ -8,7 +8,7 @@ import numpy as np
 
 from tumorseg.errors import PlanError
 from tumorseg.planning.choices.adaptation import Adaptation, adapt
-from tumorseg.planning.choices.budget import choose_budget, choose_vram
+from tumorseg.planning.choices.budget import Pace, choose_budget, choose_vram
 from tumorseg.planning.choices.class_counts import with_class_counts
 from tumorseg.planning.choices.cropping import Cropping, decide_cropping
 from tumorseg.planning.choices.dataset import UserSelection, choose_dataset
@@ -48,7 +48,7 @@ from tumorseg.planning.search.configurations import (
     plan_planes,
     plan_volumes,
 )
-from tumorseg.planning.search.cpu_ladder import Paced, choose_pace, target_seconds
+from tumorseg.planning.search.cpu_ladder import Paced, choose_pace, grown, target_seconds
 from tumorseg.planning.search.narrowing import Measure, Wide, check_limit, narrowed
 from tumorseg.schema.fingerprint import Fingerprint
 from tumorseg.schema.plan import Configuration, Plan, Reason
@@ -243,8 +243,15 @@ def _pace(brief: Brief, machine: Machine) -> Paced:
     def draft(preset: Preset) -> Configuration:
         return draft_default(brief._replace(preset=preset))
 
-    target_s = target_seconds(brief.preset.training.max_hours)
-    return choose_pace(brief.preset, draft, lambda configuration: seconds(configuration, brief.setting), target_s)
+    hours = brief.preset.training.max_hours
+    target_s = target_seconds(hours)
+    may_grow = brief.preset.follows_machine and hours is not None
+    return choose_pace(
+        grown(brief.preset) if may_grow else brief.preset,
+        draft,
+        lambda configuration: seconds(configuration, brief.setting),
+        target_s,
+    )
 
 
 def _plan_configurations(brief: Brief) -> dict[str, Planned]:
@@ -264,7 +271,8 @@ def _assemble(fingerprint: Fingerprint, name: str, options: PlanOptions, choices
     training = choose_training(
         choices.cropping.fingerprint, found.preset, max_hours=options.max_hours, has_bf16=found.has_bf16
     )
-    budget = choose_budget(choices.vram, found.preset, num_gpus=options.num_gpus, step_s=found.step_s)
+    pace = None if found.step_s is None else Pace(found.step_s, is_asked=options.is_device_asked)
+    budget = choose_budget(choices.vram, found.preset, num_gpus=options.num_gpus, pace=pace)
     default = _choose_default(found.configurations, choices.grid.value)
     return Plan(
         name=name,

@@ -86,6 +86,9 @@ class Preset(Record):
     """Whether the batch that memory allows is rounded to the nearest as nnU-Net does, which may pass the budget."""
     max_batch_size: int | None = Field(default=None, ge=2)
     """Most patches in a batch; null for no limit of its own."""
+    follows_machine: bool = False
+    """Whether, where hours are given and no GPU is there, width and patch are what the CPU trains best in these hours: wider and larger
+    than the preset's own if there is time."""
     cascade: bool = True
     """Whether a coarser grid and a cascade are planned where a patch sees little of a case."""
     as_published: bool = False
@@ -151,13 +154,14 @@ FAST = Preset(
     purpose="trains in minutes on two CPU cores or a small GPU, to see whether data and labels make sense",
     vram_gb=4,
     network="plain_unet",
-    base_features=12,
-    max_features_2d=192,
-    max_features_3d=96,
+    base_features=16,
+    max_features_2d=256,
+    max_features_3d=128,
     initial_edge_2d=256,
     initial_edge_3d=64,
     max_dataset_covered=1.0,
     max_batch_size=2,
+    follows_machine=True,
     cascade=False,
     mirroring=False,
     augmentation="basic",

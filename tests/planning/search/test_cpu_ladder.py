@@ -11,6 +11,7 @@ from tumorseg.planning.overrides import parse_override
 from tumorseg.planning.planner import make_plan
 from tumorseg.planning.presets import PRESETS
 from tumorseg.planning.search.cpu_ladder import LEAST_S, MOST_S, RUNGS, USUAL_S, target_seconds
+from tumorseg.schema.base import record_hash
 
 MEASURED = fingerprint(equal_cases(20, (1.0, 1.0, 1.0), (120, 150, 130)))
 FLAT = fingerprint(equal_cases(20, (1.0, 0.5, 0.5), (1, 301, 203)))
@@ -75,6 +76,43 @@ def test_the_slowest_machine_gets_the_narrowest_network():
 def test_a_preset_is_never_made_wider_than_it_is():
     configuration = cpu_plan(1e-9, preset=PRESETS["fast_prototyping"]).configurations["3d_fullres"]
     assert configuration.network.features_per_stage[0] == PRESETS["fast_prototyping"].base_features
+
+
+def test_a_preset_that_follows_the_machine_grows_where_hours_let_it():
+    fast = PRESETS["fast_prototyping"]
+    widths = []
+    for hours in (None, 0.1, 100.0):
+        plan = cpu_plan(30, preset=fast, max_hours=hours)
+        widths.append(plan.configurations["3d_fullres"].network.features_per_stage[0])
+    usual, shorter, longest = widths
+    assert usual <= fast.base_features
+    assert shorter < longest == RUNGS[-1][0]
+
+
+def test_a_wider_network_that_is_faster_is_found_behind_a_slow_one():
+    def seconds(configuration, setting):
+        # As measured: what fills no vector takes longer.
+        return {8: 0.28, 16: 0.15}.get(configuration.network.features_per_stage[0], 9.0)
+
+    measured = fingerprint(equal_cases(20, (1.0, 1.0, 1.0), (36, 50, 35)))
+    options = PlanOptions(device="cpu", preset=PRESETS["fast_prototyping"], max_hours=0.17)
+    plan = make_plan(measured, "p", options, Machine(seconds, COUNTER)).plan
+    assert 0.15 < target_seconds(0.17) < 0.28
+    assert plan.configurations["3d_fullres"].network.features_per_stage[0] == 16
+
+
+def test_equal_configurations_are_timed_once():
+    timed = []
+
+    def seconds(configuration, setting):
+        timed.append(record_hash(configuration))
+        return 1e-6
+
+    # Patches beyond the image are all the image's.
+    measured = fingerprint(equal_cases(20, (1.0, 1.0, 1.0), (36, 50, 35)))
+    options = PlanOptions(device="cpu", preset=PRESETS["fast_prototyping"], max_hours=1.0)
+    make_plan(measured, "p", options, Machine(seconds, COUNTER))
+    assert len(timed) == len(set(timed)) < len(RUNGS)
 
 
 def test_hours_decide_what_a_step_may_take():

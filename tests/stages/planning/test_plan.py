@@ -97,7 +97,7 @@ def test_a_network_is_narrowed_to_a_share_of_what_another_plans_computes(teacher
     small = plan(PlanRequest(output=folder / "small.json", flops_of=f"{folder / 'big.json'}:0.25", **given)).plan
     reason = small.reasons["configurations.3d_fullres.network"]
     assert "0.25 times the operations per mm3 of big (--flops-of)" in reason.rule
-    assert small.configurations["3d_fullres"].network.features_per_stage[0] < reason.inputs["planned"] == 12
+    assert small.configurations["3d_fullres"].network.features_per_stage[0] < reason.inputs["planned"] == 16
 
 
 @pytest.mark.parametrize("share", ["0", "-0.5", "1.5", "nan", "inf", "much", ""])
@@ -120,3 +120,37 @@ def test_a_plan_that_is_not_there_or_none_is_told_so(teacher):
         with pytest.raises(PlanError, match=name) as refused:
             read_flops_limit(f"{folder / name}:0.5")
         assert "\n" not in str(refused.value)
+
+
+def planned_for(tmp_path, monkeypatch, *, has_gpu=False, **fields):
+    monkeypatch.setattr("tumorseg.stages.planning.plan.choose_device", lambda name: "cuda" if has_gpu else "cpu")
+    monkeypatch.setattr("tumorseg.stages.planning.plan.step_seconds", lambda configuration, setting: 0.1)
+    write_record(tmp_path / "f.json", fingerprint([case(name, shape=SMALL) for name in "abcd"]))
+    given = {"fingerprint": tmp_path / "f.json", "preset": "fast_prototyping"} | fields
+    return plan(PlanRequest(output=tmp_path / "p.json", force=True, **given)).plan
+
+
+def test_hours_of_a_fast_training_are_those_of_the_cpu_where_there_is_no_gpu(tmp_path, monkeypatch):
+    made = planned_for(tmp_path, monkeypatch, max_hours=0.1)
+    assert (made.budget.device, made.budget.step_s) == ("cpu", 0.1)
+    reason = made.reasons["budget.device"]
+    assert reason.source == "device"
+    assert "this machine has no GPU" in reason.rule
+    asked = planned_for(tmp_path, monkeypatch, max_hours=0.1, device="cpu").reasons["budget.device"]
+    assert (asked.source, asked.rule[:12]) == ("user", "--device cpu")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"max_hours": None},
+        {"has_gpu": True},
+        {"device": "cuda"},
+        {"vram_gb": 8.0},
+        {"num_gpus": 2},
+        {"preset": "optimized"},
+    ],
+)
+def test_otherwise_plans_are_for_gpus(tmp_path, monkeypatch, fields):
+    made = planned_for(tmp_path, monkeypatch, **({"max_hours": 0.1} | fields))
+    assert made.budget.step_s is None

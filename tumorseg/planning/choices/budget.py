@@ -1,9 +1,20 @@
 """GPU memory that a plan may use, GPUs that share a batch, or the CPU that trains."""
 
+from typing import NamedTuple
+
 from tumorseg.planning.decided import Decided
 from tumorseg.planning.presets import Preset
 from tumorseg.schema.plan import Budget, Reason
 from tumorseg.schema.quantities import GB
+
+
+class Pace(NamedTuple):
+    """A CPU that is to train."""
+
+    step_s: float
+    """Seconds of a training step, timed on it."""
+    is_asked: bool
+    """Whether the user named it; otherwise there is no GPU."""
 
 
 def choose_vram(preset: Preset, vram_gb: float | None) -> Decided[int]:
@@ -23,30 +34,35 @@ def _bytes(vram_gb: float) -> int:
     return max(1, round(vram_gb * GB))
 
 
-def choose_budget(vram: Decided[int], preset: Preset, *, num_gpus: int, step_s: float | None) -> Decided[Budget]:
+def choose_budget(vram: Decided[int], preset: Preset, *, num_gpus: int, pace: Pace | None) -> Decided[Budget]:
     """Return the budget of a plan whose memory is not counted yet.
 
     Args:
         vram: budget of each GPU in bytes.
         preset: limited to what the CPU trains, if one is to.
         num_gpus: GPUs among which a batch is divided.
-        step_s: seconds of a training step, timed on the CPU that trains; None for GPUs.
+        pace: of the CPU that trains; None for GPUs.
     """
     reasons = vram.reasons | {"budget.num_gpus": _gpus_reason(num_gpus)}
-    if step_s is None:
+    if pace is None:
         return Decided(Budget(vram_bytes=vram.value, num_gpus=num_gpus), reasons)
-    reasons["budget.device"] = Reason(
-        source="user",
-        rule="--device cpu: width and patch are chosen by steps that were timed on this machine",
-        alternative="a GPU (no --device): width and patch of the preset, by memory",
-    )
+    reasons["budget.device"] = _device_reason(is_asked=pace.is_asked)
     reasons["budget.step_s"] = Reason(
         source="device",
         rule="timed on this machine, with the widest features and the largest patch to begin with that it trains in "
         "time",
         inputs={"base_features": preset.base_features, "initial_edge_3d": preset.initial_edge_3d},
     )
-    return Decided(Budget(vram_bytes=vram.value, num_gpus=num_gpus, device="cpu", step_s=step_s), reasons)
+    return Decided(Budget(vram_bytes=vram.value, num_gpus=num_gpus, device="cpu", step_s=pace.step_s), reasons)
+
+
+def _device_reason(*, is_asked: bool) -> Reason:
+    chosen = "width and patch are chosen by steps that were timed on this machine"
+    by_memory = "width and patch of the preset, by memory"
+    if is_asked:
+        return Reason(source="user", rule=f"--device cpu: {chosen}", alternative=f"a GPU (no --device): {by_memory}")
+    rule = f"hours are given and this machine has no GPU: {chosen}"
+    return Reason(source="device", rule=rule, alternative=f"a GPU elsewhere (--vram GB or --device cuda): {by_memory}")
 
 
 def _gpus_reason(num_gpus: int) -> Reason:

@@ -9,10 +9,14 @@ from tumorseg.planning.families.base import Grid
 from tumorseg.planning.presets import Preset
 from tumorseg.planning.search.patch import Candidate
 from tumorseg.planning.search.relief import Relief
+from tumorseg.schema.base import record_hash
 from tumorseg.schema.plan import Configuration
 
-RUNGS = ((8, 32), (8, 48), (12, 48), (12, 64), (16, 64), (16, 96), (24, 96), (24, 128), (32, 128))
-"""Features at full resolution, and edge of the 3D patch to begin the search with; each costs about twice the last."""
+RUNGS = ((8, 32), (8, 48), (16, 48), (16, 64), (16, 96), (24, 96), (24, 128), (32, 128))
+"""Features at full resolution, and edge of the 3D patch to begin the search with. Vectors of a processor hold 8 or 16 numbers: 12 features
+took as long as 16."""
+MOST_3D, MOST_2D = 10, 16
+"""A stage has so many times the features at full resolution at most: 320 and 512 at 32, as in nnU-Net."""
 EDGE_2D = 4
 """A 2D patch begins with so many times the edge of a 3D one."""
 STEPS = 2000
@@ -21,6 +25,8 @@ LEAST_S, MOST_S, USUAL_S = 0.2, 10.0, 1.0
 """Bounds of the time that a step may take, and what it may take where no hours are given."""
 SHARE_OF_STEPS = 0.7
 """Share of the hours that goes into steps; held-out patches and checkpoints take the rest."""
+SLACK = 2.0
+"""A rung that takes so many times what a step may take ends the climb. One just above may not: a wider network can be the faster one."""
 BATCH_SIZE = 2
 """Patches in a batch on a CPU, where a larger one saves no time."""
 
@@ -55,6 +61,19 @@ class AnyFits:
         return 0.0
 
 
+def grown(preset: Preset) -> Preset:
+    """Return a preset that the ladder may climb to its end with, where hours decide how far."""
+    features, edge = RUNGS[-1]
+    widest = {
+        "base_features": max(features, preset.base_features),
+        "max_features_3d": max(MOST_3D * features, preset.max_features_3d),
+        "max_features_2d": max(MOST_2D * features, preset.max_features_2d),
+        "initial_edge_3d": max(edge, preset.initial_edge_3d),
+        "initial_edge_2d": max(EDGE_2D * edge, preset.initial_edge_2d),
+    }
+    return preset.changed(**widest)
+
+
 def target_seconds(max_hours: float | None) -> float:
     """Return the time that a step may take, so that a training of some hours has enough of them."""
     if max_hours is None:
@@ -63,7 +82,7 @@ def target_seconds(max_hours: float | None) -> float:
 
 
 def choose_pace(preset: Preset, plan: Callable[[Preset], Configuration], seconds: Seconds, target_s: float) -> Paced:
-    """Climb from the narrowest network on the smallest patch as long as a step stays within its time.
+    """Climb from the narrowest network on the smallest patch, and take the last rung on which a step stays within its time.
 
     Rungs whose patch is too small for the network are passed over.
 
@@ -78,17 +97,22 @@ def choose_pace(preset: Preset, plan: Callable[[Preset], Configuration], seconds
     """
     best: Paced | None = None
     refused: PlanError | None = None
+    timed: dict[str, float] = {}
     for features, edge in RUNGS:
         paced = _limited(preset, features, edge)
         try:
-            step_s = seconds(plan(paced))
+            configuration = plan(paced)
         except PlanError as error:
             refused = refused or error
         else:
+            # Of small images a larger patch is the same one.
+            key = record_hash(configuration)
+            step_s = timed[key] if key in timed else timed.setdefault(key, seconds(configuration))
             # The lowest rung is taken whatever it costs: slow is better than no plan.
-            if best is not None and step_s > target_s:
+            if best is None or step_s <= target_s:
+                best = Paced(paced, step_s)
+            elif step_s > SLACK * target_s:
                 break
-            best = Paced(paced, step_s)
         # Higher rungs would all be cut down to the preset, and be timed again for nothing.
         if features >= preset.base_features and edge >= preset.initial_edge_3d:
             break
@@ -101,9 +125,8 @@ def choose_pace(preset: Preset, plan: Callable[[Preset], Configuration], seconds
 def _limited(preset: Preset, features: int, edge: int) -> Preset:
     update = {
         "base_features": min(features, preset.base_features),
-        # 320 and 512 at 32 features, as in nnU-Net.
-        "max_features_3d": min(10 * features, preset.max_features_3d),
-        "max_features_2d": min(16 * features, preset.max_features_2d),
+        "max_features_3d": min(MOST_3D * features, preset.max_features_3d),
+        "max_features_2d": min(MOST_2D * features, preset.max_features_2d),
         "initial_edge_3d": min(edge, preset.initial_edge_3d),
         "initial_edge_2d": min(EDGE_2D * edge, preset.initial_edge_2d),
         "max_batch_size": BATCH_SIZE,

@@ -4,7 +4,7 @@ import logging
 import math
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from tumorseg.engine.precision import has_bf16
 from tumorseg.errors import InputError, PlanError
@@ -22,6 +22,7 @@ from tumorseg.schema.losses import LossPreset
 from tumorseg.schema.plan import Plan
 from tumorseg.schema.planned_dataset import Selection
 from tumorseg.sources.registry import locate_dataset
+from tumorseg.stages.opening.devices import choose_device
 from tumorseg.stages.opening.exclusion import MOST_OFFERED, check_excluded, excluded_ids, exclusion_of
 from tumorseg.stages.opening.loaded import Roots, read_plan
 from tumorseg.stages.opening.stated import Stated
@@ -49,7 +50,8 @@ class PlanRequest(Record):
     vram_gb: float | None = None
     """Budget in GB (2^30 bytes); the preset's if None."""
     device: str | None = None
-    """`cpu` plans for this machine's CPU; `cuda` or `cuda:N` is where `verify` measures."""
+    """`cpu` plans for this machine's CPU; `cuda` or `cuda:N` for a GPU, where `verify` measures. None: for a GPU, unless the preset follows
+    the machine, hours are given, no budget is, and there is no GPU here."""
     num_gpus: int = 1
     """GPUs of that budget each."""
     verify: bool = False
@@ -114,7 +116,8 @@ def plan(request: PlanRequest) -> WrittenPlan:
     counter = MemoryCounter()
     options = PlanOptions(
         preset=preset,
-        device="cpu" if request.device == "cpu" else None,
+        device=_planned_device(request, preset),
+        is_device_asked=request.device == "cpu",
         num_gpus=request.num_gpus,
         vram_gb=request.vram_gb,
         max_hours=request.max_hours,
@@ -155,6 +158,16 @@ def _check_device(request: PlanRequest) -> None:
         raise InputError("--verify measures memory on a GPU, --device cpu plans for the CPU; give one of them")
     if request.verify:
         verification_device(request.device)
+
+
+def _planned_device(request: PlanRequest, preset: Preset) -> Literal["cpu"] | None:
+    """Return `cpu` where the CPU is to train: as asked for, or as hours mean nothing without a machine and this one has no GPU."""
+    if request.device is not None:
+        return "cpu" if request.device == "cpu" else None
+    hours = preset.training.max_hours if request.max_hours is None else request.max_hours
+    is_for_gpus = request.vram_gb is not None or request.num_gpus > 1 or request.verify
+    follows = preset.follows_machine and hours is not None and not is_for_gpus
+    return "cpu" if follows and choose_device(None) == "cpu" else None
 
 
 def read_preset(name: str) -> Preset:
