@@ -1,12 +1,12 @@
-"""What presets of augmentation, and bf16, do to held-out DSC: short trainings of preset `fast_prototyping`, compared case by case.
+"""What single changes do to held-out DSC: short trainings of preset `fast_prototyping`, compared case by case.
 
-    python -m benchmarks.training_study [--rows 4] [--data-root ../shared/data] [--folder runs/training_study]
+    python -m benchmarks.training_study [--study augmentation|presets] [--rows 4] [--data-root ../shared/data] [--folder runs/training_study]
 
-An arm is a training of 1,000 steps with one preset of augmentation, in fp32 or (`basic_bf16` and the like) in bf16, validated on the cases
-that its fold holds out: three seeds on Task04_Hippocampus and on ACDC. Folds are those that a plan deals
-itself; choices follow from folds 1 to 4, so that none of them sees fold 0. A row goes to benchmarks/results/training_study.json as soon as
-its arm is done; rows that are there are not run again, and a training that was cut off goes on where it was, as long as `--folder` is the
-same.
+An arm is a training of 1,000 steps, validated on the cases that its fold holds out: three seeds on Task04_Hippocampus and on ACDC. Those of
+`augmentation` have one preset of augmentation each, in fp32 or (`basic_bf16` and the like) in bf16; those of `presets` change one thing of
+the preset each, in bf16. Folds are those that a plan deals itself; choices follow from folds 1 to 4, so that none of them sees fold 0. A row
+goes to benchmarks/results/training_study.json or preset_study.json as soon as its arm is done; rows that are there are not run again, and a
+training that was cut off goes on where it was, as long as `--folder` is the same.
 """
 
 import argparse
@@ -18,18 +18,21 @@ from typing import Any, NamedTuple
 from benchmarks.hippocampus import tumorseg
 from benchmarks.machine import machine
 from benchmarks.rows import read_rows, write_rows
-from benchmarks.training_study_scores import ARMS, Row, patient_of, summary, table
+from benchmarks.training_study_scores import ARMS, STUDIES, Row, patient_of, summary, table
 from tumorseg.engine.precision import has_bf16
 from tumorseg.planning.folds.splits import split_folds
 from tumorseg.planning.memory.rehearsal import setting_of
 from tumorseg.planning.memory.totals import plan_setting
-from tumorseg.schema.base import record_hash
+from tumorseg.schema.base import content_hash
 from tumorseg.schema.dataset import Dataset
+from tumorseg.schema.plan import Plan
 from tumorseg.sources.registry import open_dataset
 from tumorseg.stages.opening.loaded import read_plan
 from tumorseg.stages.planning.rehearse import step_seconds
 
-RESULT = Path(__file__).parent / "results" / "training_study.json"
+RESULTS = Path(__file__).parent / "results"
+FILES = {"augmentation": "training_study.json", "presets": "preset_study.json"}
+"""Of results, by study."""
 DATASETS = ("MSD_Hippocampus", "Dataset027_ACDC")
 SEEDS = (0, 1, 2)
 FIRST = ("basic", "basic_bf16", "none", "nnunet")
@@ -98,8 +101,17 @@ def make_plan(study: Study, arm: Arm) -> None:
     settings: list[str] = []
     for one in (*length, f"training.seed={arm.seed}", *ARMS[arm.arm].settings):
         settings += ("--set", one)
-    start = ("plan", "-d", arm.dataset, "--preset", "fast_prototyping", "--splits", str(splits), "--force")
+    start = ("plan", "-d", arm.dataset, "--preset", _preset(study, arm.arm), "--splits", str(splits), "--force")
     tumorseg(*study.roots, *start, *settings, "-o", str(study.plan(arm)))
+
+
+def _preset(study: Study, arm: str) -> str:
+    """Return the preset of an arm: a file of one where it changes the preset itself."""
+    if not ARMS[arm].preset:
+        return "fast_prototyping"
+    path = study.folder / f"preset_{arm}.json"
+    path.write_text(json.dumps({"name": arm, "extends": "fast_prototyping", **ARMS[arm].preset}))
+    return str(path)
 
 
 def expected_minutes(study: Study, arm: Arm) -> float:
@@ -121,7 +133,7 @@ def train(study: Study, arm: Arm) -> Row:
     found = machine()
     return {
         **arm._asdict(),
-        "plan": record_hash(read_plan(study.plan(arm))),
+        "plan": what_trains(read_plan(study.plan(arm))),
         "step_s": round(seconds["step"] / arm.steps, 4),
         "augmentation_s": round(seconds["augmentation"] / arm.steps, 4),
         "waiting_share": round(seconds["waiting"] / (seconds["step"] + seconds["waiting"]), 4),
@@ -130,6 +142,13 @@ def train(study: Study, arm: Arm) -> Row:
         "cpu": found["cpu"],
         "dsc": scores(trained["metrics"]["cases"]),
     }
+
+
+def what_trains(plan: Plan) -> str:
+    """Return the hash of all of a plan that decides how its default configuration is trained: not of its reasons, whose words change."""
+    training, folds = plan.training.model_dump(mode="json"), [list(fold) for fold in plan.folds]
+    configuration = plan.configurations[plan.default_configuration].model_dump(mode="json")
+    return content_hash({"configuration": configuration, "training": training, "folds": folds})
 
 
 def scores(cases: Iterable[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
@@ -156,19 +175,22 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", type=Path, default=Path("../shared/data"))
     parser.add_argument("--folder", type=Path, default=Path("runs/training_study"), help="of plans, cases and models")
-    parser.add_argument("--result", type=Path, default=RESULT)
+    parser.add_argument("--study", choices=STUDIES, default="augmentation", help="whose arms are trained")
+    parser.add_argument("--result", type=Path, help="  [default: the study's own in benchmarks/results]")
     parser.add_argument("--rows", type=int, help="arms to run now at most  [default: all]")
     parser.add_argument("--fold", type=int, choices=range(1, NUM_FOLDS), default=1)
     parser.add_argument("--steps", type=int, default=1000, help=f"of each training, a multiple of {EPOCH}")
     parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--arms", nargs="+", choices=ARMS, help="  [default: all of the study]")
     parser.add_argument("--most-minutes", type=float, default=20.0, help="of the steps of an arm")
     options = parser.parse_args()
     if options.steps < EPOCH or options.steps % EPOCH:
         parser.error(f"--steps {options.steps}: expected a multiple of {EPOCH}, the steps of an epoch")
+    options.arms = options.arms or list(STUDIES[options.study])
+    options.result = options.result or RESULTS / FILES[options.study]
     if not has_bf16():
-        options.arms = [arm for arm in options.arms if not arm.endswith("_bf16")]
+        options.arms = [arm for arm in options.arms if "training.precision.cpu=bf16" not in ARMS[arm].settings]
         print("this processor does not compute in bf16: arms in bf16 are left out", flush=True)
     return options
 
@@ -179,7 +201,7 @@ def is_done(study: Study, arm: Arm, rows: Sequence[Row]) -> bool:
     if not same:
         return False
     make_plan(study, arm)
-    return any(row["plan"] == record_hash(read_plan(study.plan(arm))) for row in same)
+    return any(row["plan"] == what_trains(read_plan(study.plan(arm))) for row in same)
 
 
 def main() -> None:

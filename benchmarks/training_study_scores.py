@@ -24,13 +24,44 @@ class ArmSettings(NamedTuple):
     """Of `plan --set`."""
     against: str | None
     """Another arm; None: it is what others are held against."""
+    preset: Mapping[str, Any] = {}
+    """Fields of the preset that it changes."""
 
 
 def _augmented(preset: str, *, precision: str = "fp32", against: str | None = "none") -> ArmSettings:
     return ArmSettings((f"augmentation.preset={preset}", f"training.precision.cpu={precision}"), against)
 
 
-ARMS: Mapping[str, ArmSettings] = {
+def _changed(*settings: str, **preset: Any) -> ArmSettings:
+    """Return an arm that changes `fast_prototyping`, in bf16, to be held against the preset as it is."""
+    return ArmSettings((*settings, "training.precision.cpu=bf16"), "usual", preset)
+
+
+def _wide(features: int) -> ArmSettings:
+    """Return an arm with so many features at full resolution, of a network of four stages."""
+    stages = [features * 2**stage for stage in range(4)]
+    return _changed(f"network.features_per_stage={stages}")
+
+
+CHANGES: Mapping[str, ArmSettings] = {
+    "usual": ArmSettings(("training.precision.cpu=bf16",), None),
+    "12_features": _wide(12),
+    "24_features": _wide(24),
+    "32_features": _wide(32),
+    "wide_below": _changed("network.features_per_stage=[16, 48, 96, 192]"),
+    "fewer_convolutions": _changed("network.convs_per_stage=[1, 2, 2, 2]", "network.decoder_convs_per_stage=[2, 2, 1]"),
+    "residual": _changed(network="residual_unet"),
+    "lr_0.005": _changed("optimizer.lr=0.005"),
+    "cosine": _changed("schedule.name=cosine"),
+    "sgd_poly": _changed("optimizer.name=sgd", "schedule.name=poly"),
+    "average": _changed("training.ema.decay=0.99"),
+    "mirrored": _changed(mirroring=True),
+    "batch_dice": _changed("loss.components.0.batch=true"),
+    "more_foreground": _changed("sampling.foreground_fraction=0.6"),
+    "one_output": _changed("network.deep_supervision=false", "loss.deep_supervision_weights=[1]"),
+}
+"""Of the preset as it is, one at a time."""
+AUGMENTATIONS: Mapping[str, ArmSettings] = {
     "none": _augmented("none", against=None),
     "basic": _augmented("basic"),
     "nnunet": _augmented("nnunet"),
@@ -41,6 +72,8 @@ ARMS: Mapping[str, ArmSettings] = {
     "mri": _augmented("mri"),
     "strong": _augmented("strong"),
 }
+STUDIES = {"augmentation": AUGMENTATIONS, "presets": CHANGES}
+ARMS: Mapping[str, ArmSettings] = {**AUGMENTATIONS, **CHANGES}
 
 
 def patient_of(case_id: str) -> str:

@@ -16,14 +16,18 @@ from benchmarks.training import PARTS, THREADS, keep, parse
 from benchmarks.training_networks import OPTIMIZERS, VARIANTS, WAYS, ShuffledUpsampling, optimizer_rows, passes
 from benchmarks.training_rounds import compare_feeding, compare_measures, compare_networks, compare_steps
 from benchmarks.training_steps import run, time_steps
-from benchmarks.training_study_scores import MEAN, scores_of, summary, table
+from benchmarks.training_study import what_trains
+from benchmarks.training_study_scores import CHANGES, MEAN, scores_of, summary, table
 from tests.engine.phantoms import configuration_of, fit_of, training_of
 from tests.stages.conftest import plan_toy
 from tests.toys import write_toy
 from tumorseg.networks.registry import build_network
+from tumorseg.planning.presets import PRESETS
 from tumorseg.schema.networks import PlainUNet
+from tumorseg.schema.plan import Reason
 from tumorseg.schema.transforms.intensity import GaussianNoise
 from tumorseg.sources.registry import open_dataset
+from tumorseg.stages.planning.plan import read_preset
 
 SPEC = PlainUNet(
     features_per_stage=(4, 8, 8),
@@ -178,6 +182,35 @@ def test_rows_are_written_a_line_each_and_read_again(tmp_path):
     assert sum(line.startswith('{"arm"') for line in text.splitlines()) == 2
     assert read_rows(tmp_path / "study.json") == rows
     assert read_rows(tmp_path / "none.json") == []
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_an_arm_of_the_presets_study_is_the_preset_with_its_change(tmp_path, monkeypatch, name):
+    asked = []
+    monkeypatch.setattr(training_study, "tumorseg", lambda *arguments: asked.extend(arguments))
+    monkeypatch.setattr(training_study, "write_splits", lambda path, dataset: None)
+    monkeypatch.setattr(training_study, "open_dataset", lambda name, root: None)
+    study = training_study.Study(tmp_path, tmp_path, 20.0)
+    training_study.make_plan(study, training_study.Arm("A", name, 3, 1, 40))
+    preset = read_preset(asked[asked.index("--preset") + 1])
+    assert preset == PRESETS["fast_prototyping"].changed(
+        name=preset.name, purpose=preset.purpose, **CHANGES[name].preset
+    )
+    settings = [asked[place + 1] for place, one in enumerate(asked) if one == "--set"]
+    assert settings == [
+        "training.epochs=2",
+        "training.iterations_per_epoch=20",
+        "training.seed=3",
+        *CHANGES[name].settings,
+    ]
+    assert len(CHANGES[name].settings) + len(CHANGES[name].preset) <= 3
+
+
+def test_a_row_is_of_what_trains_and_not_of_the_words_that_explain_it(tmp_path):
+    plan = plan_toy(tmp_path, write_toy(tmp_path / "data" / "Toy")).plan
+    explained = plan.changed(reasons={**plan.reasons, "orientation": Reason(rule="otherwise")})
+    assert what_trains(explained) == what_trains(plan)
+    assert what_trains(plan.changed(training=plan.training.changed(seed=7))) != what_trains(plan)
 
 
 def test_arms_that_decide_most_come_first():

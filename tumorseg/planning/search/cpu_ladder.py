@@ -19,11 +19,12 @@ MOST_3D, MOST_2D = 10, 16
 """A stage has so many times the features at full resolution at most: 320 and 512 at 32, as in nnU-Net."""
 EDGE_2D = 4
 """A 2D patch begins with so many times the edge of a 3D one."""
-STEPS = 2000
-"""Steps that a training within --max-hours should have at least, at best."""
+STEPS = 1250
+"""Steps that a training within --max-hours should have at least: beyond these, width gained more than further ones
+(docs/decisions/061-presets-by-evidence.md)."""
 LEAST_S, MOST_S, USUAL_S = 0.2, 10.0, 1.0
 """Bounds of the time that a step may take, and what it may take where no hours are given."""
-SHARE_OF_STEPS = 0.7
+SHARE_OF_STEPS = 0.8
 """Share of the hours that goes into steps; held-out patches and checkpoints take the rest."""
 SLACK = 2.0
 """A rung that takes so many times what a step may take ends the climb. One just above may not: a wider network can be the faster one."""
