@@ -12,6 +12,7 @@ from tumorseg.engine.batches import (
     PatchSpec,
     drawn_case,
     first_forced,
+    is_forced,
     read_donor,
     read_patch,
 )
@@ -104,6 +105,13 @@ def test_labels_stay_on_their_voxels():
 )
 def test_how_many_patches_are_forced_is_nnunets_rounding_but_at_least_one(batch_size, fraction, expected):
     assert first_forced(batch_size, fraction) == expected
+
+
+@pytest.mark.parametrize(("fraction", "low", "high"), [(0.0, 0, 0), (0.33, 280, 380), (1.0, 1000, 1000)])
+def test_of_batches_of_one_as_many_are_forced_as_the_share_says(fraction, low, high):
+    spec = spec_of((1, 1, 1), batch_size=1, foreground=fraction)
+    forced = sum(is_forced(spec, Item(0, TRAINING, number, 0)) for number in range(1000))
+    assert low <= forced <= high
 
 
 @pytest.mark.parametrize("number", range(20))

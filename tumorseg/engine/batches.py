@@ -95,6 +95,10 @@ class Item(NamedTuple):
         """Return the seed of what the layers of a network draw for this patch and those that pass with it."""
         return self._seed(3)
 
+    def chance(self) -> float:
+        """Return the number from 0 to 1 that decides whether the patch of a batch of one is centred on foreground."""
+        return self._seed(4) / 2**64
+
     def _seed(self, purpose: int) -> int:
         """Return a number of 64 bits."""
         # A hash takes a tenth of the time of numpy's SeedSequence, which is felt in batches of hundreds of small patches. Its
@@ -129,7 +133,7 @@ class PatchSpec(NamedTuple):
     """Voxels that the network sees; two or three axes."""
     batch_size: int
     foreground_fraction: float
-    """Share of patches centred on foreground, at least one unless 0."""
+    """Share of patches centred on foreground, at least one of a batch of several unless 0."""
     scored_classes: tuple[tuple[int, ...], ...]
     """Class indices of each label or region, chosen with equal chance for patches on foreground."""
     has_previous: bool = False
@@ -145,6 +149,13 @@ def first_forced(batch_size: int, foreground_fraction: float) -> int:
     return min(round(batch_size * (1 - foreground_fraction)), batch_size - 1)
 
 
+def is_forced(spec: PatchSpec, item: Item) -> bool:
+    """Return whether a patch is centred on foreground: of a batch of one by chance, or all would be."""
+    if spec.batch_size == 1 and spec.foreground_fraction < 1:
+        return item.chance() < spec.foreground_fraction
+    return item.item >= first_forced(spec.batch_size, spec.foreground_fraction)
+
+
 def read_patch(reader: CaseReader, spec: PatchSpec, item: Item, source_size: tuple[int, ...]) -> Patch:
     """Draw and read a patch.
 
@@ -155,13 +166,12 @@ def read_patch(reader: CaseReader, spec: PatchSpec, item: Item, source_size: tup
         source_size: voxels that are read around it, for augmentation to turn in; at least the patch.
     """
     rng = item.patch_generator()
-    is_forced = item.item >= first_forced(spec.batch_size, spec.foreground_fraction)
     case_id = _draw_case(reader, rng)  # the first draw
     shape = reader.shape(case_id)
     # Cases have three axes: a patch of two is one slice thick.
     flat = (1,) * (3 - len(spec.patch_size))
     patch, source = flat + spec.patch_size, flat + source_size
-    centre = _foreground_voxel(reader, spec.scored_classes, case_id, rng) if is_forced else None
+    centre = _foreground_voxel(reader, spec.scored_classes, case_id, rng) if is_forced(spec, item) else None
     if centre is None:
         centre = _supervised_voxel(reader, case_id, rng)
     # A patch that would stick out is moved inside: beyond the image there is nothing to learn from.
