@@ -8,7 +8,7 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, generate_uid
 
 FLIP = np.diag([-1.0, -1.0, 1.0])
 CLASSES = {
@@ -230,6 +230,13 @@ def box_contour(grid, index, lower, upper):
     (x0, y0), (x1, y1) = np.array(lower) - 0.5, np.array(upper) + 0.5
     corners = np.array([[x0, y0, index, 1], [x1, y0, index, 1], [x1, y1, index, 1], [x0, y1, index, 1]])
     return (corners @ grid.affine.T)[:, :3]
+
+
+def deflate(path):
+    """Pack a file anew as a whole, in the deflated transfer syntax."""
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dataset.save_as(path)
 
 
 def rewrite(path: Path, **elements):

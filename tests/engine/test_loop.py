@@ -1,6 +1,7 @@
 import math
 import threading
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -9,7 +10,6 @@ import torch
 from tests.engine.phantoms import (
     REGIONS,
     Cases,
-    Heard,
     cases_of,
     configuration_of,
     fit_of,
@@ -297,11 +297,11 @@ def test_a_validation_loss_that_is_not_finite_is_a_training_error():
 def test_validation_looks_at_the_same_patches_each_time():
     held_out = cases_of(1, seed=9)
     fit = fit_of(training=training_of(3, 1), data=Data(cases_of(1), held_out))
-    before = []
-    fit.observers = (Heard(on_epoch=lambda log, state, is_best: before.append(list(held_out.boxes))),)
     fit.run()
-    first, second, third = (boxes[-4:] for boxes in before)
-    assert first == second == third
+    # Threads read ahead, so that only the end tells how often each was read.
+    counts = Counter(held_out.boxes)
+    assert counts.total() >= 3 * 4
+    assert {count % 3 for count in counts.values()} == {0}
 
 
 def overflowing(training, **hooks):

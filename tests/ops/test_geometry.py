@@ -13,6 +13,7 @@ from tumorseg.ops.geometry import (
     Orientation,
     between,
     grid_mismatch_mm,
+    is_edge,
     orient,
     orientation_of,
     oriented_affine,
@@ -179,3 +180,9 @@ def test_a_box_turns_with_the_array_that_it_is_in(orientation):
     expected = np.zeros(turned.shape, bool)
     expected[tuple(slice(*sides) for sides in oriented_box(box, SHAPE, orientation))] = True
     assert np.array_equal(turned, expected)
+
+
+@pytest.mark.parametrize("length_mm", [0.0, 1e-9, 4.9e-7, 5.1e-7, 1e-6, 0.5, np.nan])
+def test_an_edge_is_what_rounding_leaves_something_of(length_mm):
+    spacing = spacing_of(np.diag([1, 1, length_mm, 1]))
+    assert is_edge(length_mm) == (spacing[0] > 0)

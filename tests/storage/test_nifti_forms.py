@@ -126,8 +126,20 @@ def test_forms_of_no_numbers_are_compared_with_nothing(tmp_path, number):
     path.write_bytes(bytes(content[:280]) + word + bytes(content[284:]))
     assert form_mismatch(str(path)) is None
     path.write_bytes(bytes(content[:268]) + word + bytes(content[272:]))
-    with pytest.raises(InputError, match=r"a.nii: found the qform .*; set its code to 0 if the sform is right"):
-        form_mismatch(str(path))
+    assert form_mismatch(str(path)).is_broken
+    assert describe_forms(str(path)).startswith(
+        "the qform holds numbers that are no place or no rotation; the sform is"
+    )
+
+
+def test_a_qform_that_is_no_rotation_disagrees_with_any_sform(tmp_path):
+    path = tmp_path / "a.nii"
+    content = bytearray(Path(write(path, AFFINE, AFFINE)).read_bytes())
+    # quatern_b begins at byte 256.
+    path.write_bytes(bytes(content[:256]) + np.array(2, "<f4").tobytes() + bytes(content[260:]))
+    assert form_mismatch(str(path)).is_broken
+    mend_grid(tmp_path / "b.nii", source=str(path))
+    assert form_mismatch(str(tmp_path / "b.nii")) is None
 
 
 def test_a_signalling_nan_in_a_header_warns_of_nothing(tmp_path):

@@ -221,17 +221,14 @@ def test_nothing_is_shown_of_bytes_when_quiet(capsys, loud):
     assert capsys.readouterr().err == ""
 
 
-def test_what_is_logged_stands_above_the_bar_and_leaves_nothing_of_it():
+def test_what_is_logged_stands_above_the_bar_and_leaves_nothing_of_it(monkeypatch):
     with Terminal() as terminal:
-        handler = logging.StreamHandler(sys.stderr)
-        logging.getLogger().addHandler(handler)
-        try:
-            with progress("train", 4) as advance:
-                advance("first")
-                logging.getLogger().warning("a message")
-                advance("second")
-        finally:
-            logging.getLogger().removeHandler(handler)
+        # Alone: a test of the command line may have left one whose stream is closed.
+        monkeypatch.setattr(logging.getLogger(), "handlers", [logging.StreamHandler(sys.stderr)])
+        with progress("train", 4) as advance:
+            advance("first")
+            logging.getLogger().warning("a message")
+            advance("second")
         shown = terminal.read()
     bar, wiped, message, second = shown.replace("\r\n", "\n").removeprefix("\r").replace("\n", "\r").split("\r")[:4]
     assert bar.startswith("train  [#####")

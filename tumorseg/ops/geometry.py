@@ -16,6 +16,8 @@ from tumorseg.types import Affine, Box, Shape
 
 CANONICAL = (0, 1, 2)
 """The axis order (Z, Y, X)."""
+EDGE_DECIMALS = 6
+"""Of mm, to which edges are rounded."""
 
 
 class Orientation(NamedTuple):
@@ -95,8 +97,13 @@ def spacing_of(affine: Affine, orientation: Orientation = AS_STORED) -> tuple[fl
     Edges are rounded to 1e-6 mm, below what any header means, so that equal scanners give equal spacings.
     """
     lengths = np.linalg.norm(np.asarray(affine, dtype=np.float64)[:3, :3], axis=0)
-    edges = [round(float(lengths[2 - axis]), 6) for axis in orientation.axes]
+    edges = [round(float(lengths[2 - axis]), EDGE_DECIMALS) for axis in orientation.axes]
     return (edges[0], edges[1], edges[2])
+
+
+def is_edge(length_mm: float) -> bool:
+    """Tell whether a voxel can have an edge of this length: one of which rounding, as in `spacing_of`, leaves something."""
+    return round(length_mm, EDGE_DECIMALS) > 0
 
 
 def orient(array: NDArray[Any], orientation: Orientation) -> NDArray[Any]:

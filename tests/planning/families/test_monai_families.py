@@ -90,7 +90,7 @@ def test_width_goes_by_the_preset():
         [next(FAMILIES[name].networks(GRIDS["3d"], preset_of(name, base))).network for name in ("swin_unetr", "unetr")]
         for base in ("optimized", "fast_prototyping")
     )
-    assert [network.features for network in (*wide, *narrow)] == [48, 16, 12, 6]
+    assert [network.features for network in (*wide, *narrow)] == [48, 16, 24, 8]
     assert (wide[1].heads, wide[1].hidden, wide[1].hidden_between) == (12, 768, 3072)
 
 

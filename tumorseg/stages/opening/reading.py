@@ -188,6 +188,8 @@ def describe_forms(path: str) -> str | None:
         return None
     if found is None:
         return None
+    if found.is_broken:
+        return "the qform holds numbers that are no place or no rotation; the sform is used, other programs may use the qform"
     mirrored = ", and one is the mirror image of the other" if found.is_mirrored else ""
     return (
         f"sform and qform put a voxel up to {found.distance_mm:.3g} mm apart (axes turned by {found.angle_deg:.3g} degrees"

@@ -19,7 +19,7 @@ from typing import Any
 from tumorseg.errors import InputError
 from tumorseg.schema.dataset import Case, ImageFile
 from tumorseg.storage.damage import of_pydicom
-from tumorseg.storage.dicom.deflated import BoundedReader
+from tumorseg.storage.dicom.deflated import HeldBackReader, read_deflated
 from tumorseg.storage.formats.detached import data_files
 from tumorseg.storage.formats.library_logs import warnings_lock
 from tumorseg.storage.formats.signatures import check_is_file
@@ -186,8 +186,11 @@ def read_dataset(path: str, *, has_pixels: bool = True, tags: Sequence[str] | No
         raise InputError("is no DICOM file; expected one; remove it, or convert it", file=path)
     wanted = None if tags is None else list(tags)
     # `force` because old files have no preamble; the first bytes were looked at above.
-    with BoundedReader(path) as file:
+    with HeldBackReader(path) as file:
         dataset = pydicom.dcmread(file, stop_before_pixels=not has_pixels, specific_tags=wanted, force=True)
+        packed = file.packed
+    if packed is not None:
+        dataset = read_deflated(path, dataset, packed, has_pixels=has_pixels, tags=tags)
     if "TransferSyntaxUID" not in dataset.file_meta:
         if "SOPClassUID" not in dataset:
             raise damaged(path, KIND, "the header ends early")

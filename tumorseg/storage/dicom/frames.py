@@ -13,13 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tumorseg.errors import InputError
+from tumorseg.ops.geometry import EDGE_DECIMALS, is_edge
 from tumorseg.storage.dicom.files import KIND
 from tumorseg.storage.dicom.pixels import check_claim, num_frames
 from tumorseg.storage.formats.stored import damaged
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
-LEAST_MM = 1e-9
-"""Of a pixel's edge."""
 MOST_MM = 1e9
 """Beyond which no coordinate is a place."""
 MOST_SHOWN = 16
@@ -150,10 +149,10 @@ def _frame(place: _Flat | _Grouped, dataset: Any, path: str, *, number: int) -> 
             f"found ImageOrientationPatient {cosines.tolist()}, expected two perpendicular unit vectors; mend the header",
             file=path,
         )
-    if min(row_mm, column_mm) < LEAST_MM:
-        raise InputError(
-            f"found PixelSpacing {[float(row_mm), float(column_mm)]}, expected millimetres; mend the header", file=path
-        )
+    if not is_edge(float(min(row_mm, column_mm))):
+        found = f"found PixelSpacing {[float(row_mm), float(column_mm)]}"
+        least = f"{10**-EDGE_DECIMALS:g} at least"
+        raise InputError(f"{found}, expected millimetres, {least}; mend the header", file=path, kind="bad_affine")
     # Slices may overlap or leave gaps, so their distance says more than their thickness; some write it as negative.
     between = [place.find("PixelMeasuresSequence", name) for name in ("SpacingBetweenSlices", "SliceThickness")]
     thickness_mm = next((abs(float(value)) for value in between if value), None)

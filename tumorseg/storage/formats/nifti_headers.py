@@ -1,17 +1,17 @@
 """The two affines of a NIfTI header, and mending the grid without changing any other byte."""
 
 import gzip
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import nibabel
 import numpy as np
 
-from tumorseg.errors import InputError
 from tumorseg.ops.geometry import grid_mismatch_mm
 from tumorseg.storage import atomic
 from tumorseg.storage.damage import of_nibabel
-from tumorseg.storage.formats.nifti import GRID_FIELDS, KIND, load_header, shape_of, unit_of
+from tumorseg.storage.formats.nifti import GRID_FIELDS, KIND, has_sform, load_header, shape_of, unit_of
 from tumorseg.storage.formats.stored import damaged
 from tumorseg.types import Affine
 
@@ -30,29 +30,32 @@ class FormMismatch(NamedTuple):
     """Of the turn from the one to the other."""
     is_mirrored: bool
     """Whether one is left-handed and the other is not: left and right, or head and foot, are swapped."""
+    is_broken: bool = False
+    """Whether the qform maps no voxel to a place, so that nothing can be compared: its numbers are not finite, or no rotation."""
+
+
+BROKEN = FormMismatch(math.inf, math.nan, is_mirrored=False, is_broken=True)
 
 
 def form_mismatch(path: str) -> FormMismatch | None:
     """Return how sform and qform disagree, or None where only one is coded or both say the same.
 
-    They agree if no voxel lies further apart than `MOST_FORM_MISMATCH` of the finest voxel edge.
+    They agree if no voxel lies further apart than `MOST_FORM_MISMATCH` of the finest voxel edge. A qform that maps no voxel to a
+    place agrees with none.
 
     Raises:
         InputError: as from `open_nifti`.
     """
     header = load_header(path).mended
-    try:
-        with np.errstate(all="ignore"):  # what is not finite is looked for below
-            sform, qform = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
-    except ValueError as error:  # a quaternion that is no rotation
-        raise damaged(path, KIND, error) from None
-    if sform is None or qform is None:
+    if not has_sform(header) or header["qform_code"] <= 0:
         return None
+    with np.errstate(all="ignore"):  # what is not finite is looked for below
+        sform = header.get_sform()
     if not _is_near(sform):
         return None  # no image can be read with it
-    if not _is_near(qform):
-        fault = f"found the qform {qform.tolist()}, expected finite numbers; set its code to 0 if the sform is right"
-        raise InputError(fault, file=path, kind="bad_affine")
+    qform = _qform(header)
+    if qform is None:
+        return BROKEN
     unit = unit_of(header)
     shape = shape_of(header)
     distance = unit * grid_mismatch_mm(sform, qform, shape)
@@ -63,6 +66,16 @@ def form_mismatch(path: str) -> FormMismatch | None:
         return None
     turned = np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3])
     return FormMismatch(distance, _angle_deg(sform, qform), bool(turned < 0))
+
+
+def _qform(header: Any) -> Affine | None:
+    """Return the qform; None where it maps no voxel to a place."""
+    try:
+        with np.errstate(all="ignore"):  # what is not finite is looked for below
+            qform: Affine = header.get_qform()
+    except ValueError:  # a quaternion that is no rotation
+        return None
+    return qform if _is_near(qform) else None
 
 
 def _is_near(affine: Affine) -> bool:

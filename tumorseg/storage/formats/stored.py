@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tumorseg.errors import InputError
+from tumorseg.ops.geometry import EDGE_DECIMALS, is_edge
 from tumorseg.storage.formats.assumed import Doubt
 from tumorseg.storage.formats.signatures import RESTORE, misnamed
 from tumorseg.types import Affine
@@ -61,12 +62,17 @@ def check_affine(path: str, affine: Affine) -> Affine:
     """Return an affine that maps voxels to the world.
 
     Raises:
-        InputError: a voxel edge is 0, not finite, or lies in the plane of the others.
+        InputError: a voxel edge is 0 or rounds to it, is not finite, or lies in the plane of the others.
     """
     with np.errstate(over="ignore"):  # of 1e200 mm the square is no number
         lengths = np.linalg.norm(affine[:3, :3], axis=0)
     if not (np.isfinite(affine).all() and np.isfinite(lengths).all()) or (lengths == 0).any():
         fault = f"found voxel sizes of zero or no number in {affine.tolist()}; mend the header"
+        raise InputError(fault, file=path, kind="bad_affine")
+    if not all(is_edge(float(length)) for length in lengths):
+        edges = " x ".join(f"{length:.4g}" for length in lengths)
+        least = f"{10**-EDGE_DECIMALS:g} mm at least"
+        fault = f"found voxel edges of {edges} mm (X, Y, Z), expected {least}; mend the header, or the unit in it"
         raise InputError(fault, file=path, kind="bad_affine")
     # The volume between unit vectors: 1 where they are perpendicular, 0 where they lie in one plane.
     if abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-6:

@@ -139,11 +139,18 @@ def test_spacings_that_vary_everywhere_have_no_outlier(tmp_path):
     assert "spacing_outlier" not in kinds(checked(folder))
 
 
-def test_a_spacing_that_rounds_to_nothing_is_an_outlier_like_others(tmp_path):
-    folder = write_sound(tmp_path / "Set", 8)
-    respace(files_of(folder, ids(8)[3]), 1e-9)
-    (found,) = [one for one in checked(folder).findings if one.kind == "spacing_outlier"]
-    assert ids(8)[3] in str(found)
+def test_a_spacing_that_rounds_to_nothing_is_an_error_of_its_case_in_check_and_fingerprint(tmp_path, capfd):
+    folder = write_sound(tmp_path / "Set", 3)
+    files = files_of(folder, ids(3)[1])
+    respace(files, 1e-9)
+    found = checked(folder).findings
+    assert {(one.kind, one.severity, one.case_ids) for one in found} == {("bad_affine", "error", (ids(3)[1],))}
+    assert {one.file for one in found} == {str(path) for path in files}
+    assert run(["-q", "fingerprint", "-d", str(folder), "--output", str(tmp_path / "f.json"), "--jobs", "1"]) == 1
+    told = capfd.readouterr().err
+    assert "mm at least; mend the header" in told
+    assert "ValidationError" not in told
+    assert "Traceback" not in told
 
 
 def test_a_set_without_any_label_is_told_once(tmp_path):

@@ -21,6 +21,7 @@ from tests.broken import (
 )
 from tumorseg.cli.main import run
 from tumorseg.errors import InputError, StorageError
+from tumorseg.schema.dataset import ImageFile
 from tumorseg.schema.findings import FIXABLE
 from tumorseg.sources.registry import open_dataset
 from tumorseg.stages.datasets.check import CheckRequest, check
@@ -282,6 +283,30 @@ def test_which_of_two_mirrored_affines_is_right_is_not_guessed(tmp_path):
     done = checked(folder, tmp_path / "Copy")
     assert "forms_disagree" in {found.kind for found in done.report.findings}
     assert done.fixed == {}
+
+
+@pytest.mark.parametrize(("field", "value"), [("qoffset_x", np.nan), ("quatern_b", 2.0), ("quatern_c", np.nan)])
+def test_a_qform_of_no_numbers_beside_a_sound_sform_is_told_and_mended(tmp_path, field, value):
+    folder = write_sound(tmp_path / "Set", 2)
+    files = files_of(folder, "sound_a")
+    expected = read_image(ImageFile(path=str(files.ct)))
+
+    def damage(header):
+        header["qform_code"], header[field] = 1, value
+
+    edit_header(files.ct, damage)
+    edit_header(files.label, damage)
+    done = checked(folder, tmp_path / "Mended")
+    assert {(found.kind, found.severity) for found in done.report.findings} == {("forms_disagree", "warning")}
+    assert {found.file for found in done.report.findings} == {str(files.ct), str(files.label)}
+    assert all("the qform holds numbers that are no place" in found.message for found in done.report.findings)
+    assert set(done.fixed) == {"imagesTr/sound_a_0000.nii.gz", "labelsTr/sound_a.nii.gz"}
+    assert checked(tmp_path / "Mended").report.findings == ()
+    mended = tmp_path / "Mended" / "imagesTr" / files.ct.name
+    image = read_image(ImageFile(path=str(mended)))
+    np.testing.assert_array_equal(image.array, expected.array)
+    np.testing.assert_array_equal(image.affine, expected.affine)
+    np.testing.assert_allclose(nibabel.load(mended).get_qform(), expected.affine, atol=1e-5)
 
 
 def test_a_label_of_two_cases_is_laid_on_neither(tmp_path):

@@ -19,8 +19,6 @@ from tumorseg.stages.datasets.checking.copies import check_copies
 LEAST_SPREAD = {"ct": 0.05, "other": 1 / 6}
 """Standard deviation of intensities to assume at least, in decades and in widths of the usual range: an outlier of a CT is
 off by a factor of 2 or by 0.3 of the range; other units are each scanner's own, and are off by a factor of 10."""
-LEAST_MM = 1e-6
-"""Of an edge, so that it has a logarithm."""
 LEAST_SPACING_SPREAD = 0.02
 """Likewise of voxel edges, in decades: an outlier is off by a third at least."""
 BULK = 0.8
@@ -99,8 +97,7 @@ def _outlying_channels(
 def _check_spacings(facts: Sequence[CaseFacts]) -> Iterator[Finding]:
     if not facts:
         return
-    # Rounding leaves nothing of edges that no voxel has.
-    edges = np.maximum([one.spacing_mm for one in facts], LEAST_MM)
+    edges = np.array([one.spacing_mm for one in facts])
     is_off = np.stack(
         [find_outliers(np.log10(edges[:, axis]), least_spread=LEAST_SPACING_SPREAD) for axis in range(3)], axis=1
     )
