@@ -224,7 +224,8 @@ def test_nothing_is_shown_of_bytes_when_quiet(capsys, loud):
 def test_what_is_logged_stands_above_the_bar_and_leaves_nothing_of_it(monkeypatch):
     with Terminal() as terminal:
         # Alone: a test of the command line may have left one whose stream is closed.
-        monkeypatch.setattr(logging.getLogger(), "handlers", [logging.StreamHandler(sys.stderr)])
+        handler = logging.StreamHandler(sys.stderr)
+        monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
         with progress("train", 4) as advance:
             advance("first")
             logging.getLogger().warning("a message")
