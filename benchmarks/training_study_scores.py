@@ -50,6 +50,7 @@ CHANGES: Mapping[str, ArmSettings] = {
     "32_features": _wide(32),
     "wide_below": _changed("network.features_per_stage=[16, 48, 96, 192]"),
     "fewer_convolutions": _changed("network.convs_per_stage=[1, 2, 2, 2]", "network.decoder_convs_per_stage=[2, 2, 1]"),
+    "batch_of_one": _changed("batch_size=1"),
     "residual": _changed(network="residual_unet"),
     "lr_0.005": _changed("optimizer.lr=0.005"),
     "cosine": _changed("schedule.name=cosine"),

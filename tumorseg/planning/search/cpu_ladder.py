@@ -19,8 +19,8 @@ MOST_3D, MOST_2D = 10, 16
 """A stage has so many times the features at full resolution at most: 320 and 512 at 32, as in nnU-Net."""
 EDGE_2D = 4
 """A 2D patch begins with so many times the edge of a 3D one."""
-STEPS = 1250
-"""Steps that a training within --max-hours should have at least: beyond these, width gained more than further ones
+STEPS = 1500
+"""Steps that a training within --max-hours should have at least: with as many, a wide network came to what a narrow one did in the same time
 (docs/decisions/061-presets-by-evidence.md)."""
 LEAST_S, MOST_S, USUAL_S = 0.2, 10.0, 1.0
 """Bounds of the time that a step may take, and what it may take where no hours are given."""
