@@ -89,9 +89,12 @@ def run(bench: Bench, training: Training, rows: Sequence[Row]) -> Row:
         chosen = ["--preset", "fast_prototyping", "--max-hours", str(training.minutes / 60)]
     else:
         chosen = _as_long_as(next(row for row in rows if training_of(row) == training._replace(program=PEER)))
-    path = bench.folder / f"{training.dataset}__{training.minutes:g}min__seed{training.seed}__{len(chosen)}.json"
+    who = "fast" if training.program == OURS else "as_nnunet"
+    path = bench.folder / f"{training.dataset}__{who}__{training.minutes:g}min__seed{training.seed}.json"
     start = ("plan", "-d", training.dataset, "--splits", str(splits), "--set", f"training.seed={training.seed}")
-    tumorseg(*roots(bench), *start, *chosen, "-o", str(path), "--force")
+    # A training that was cut off goes on with the plan that it was begun with.
+    if not path.is_file():
+        tumorseg(*roots(bench), *start, *chosen, "-o", str(path))
     return training._asdict() | train_plan(roots(bench), path, FOLD)
 
 
@@ -121,7 +124,14 @@ def figures(rows: Sequence[Row]) -> dict[str, Any]:
     for label, mean, interval in zip(first.labels, np.nanmean(table, axis=0), intervals, strict=True):
         bounds = None if interval is None else [round(bound, 4) for bound in interval]
         dsc[label] = {"dsc": round(float(mean), 4), "ci95": bounds}
-    return {"seeds": len(rows), "steps": round(float(np.mean([row["steps"] for row in rows]))), "dsc": dsc}
+    means = {name: float(np.mean([row[name] for row in rows])) for name in ("steps", "taken_minutes")}
+    return {
+        "seeds": len(rows),
+        "steps": round(means["steps"]),
+        "taken_minutes": round(means["taken_minutes"], 2),
+        "precision": rows[0]["precision"],
+        "dsc": dsc,
+    }
 
 
 def summary(rows: Sequence[Row]) -> dict[str, Any]:
@@ -159,8 +169,8 @@ def _difference(own: Sequence[Row], peer: Sequence[Row]) -> dict[str, Any]:
 
 def table(found: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines of a table of all groups."""
-    yield "| | program | seeds | steps | DSC by label (95 %) | minus nnU-Net's mean (95 %) |"
-    yield "|---|---|--:|--:|---|---|"
+    yield "| | program | seeds | minutes | steps | DSC by label (95 %) | minus nnU-Net's mean (95 %) |"
+    yield "|---|---|--:|--:|--:|---|---|"
     for name, by_program in found.items():
         for program, one in by_program.items():
             labels = []
@@ -172,7 +182,10 @@ def table(found: Mapping[str, Any]) -> Iterator[str]:
             if difference is not None:
                 beside = f"{difference['difference']:+.4f}"
                 beside += "" if difference["ci95"] is None else " ({:+.4f} to {:+.4f})".format(*difference["ci95"])
-            yield f"| {name} | {program} | {one['seeds']} | {one['steps']} | {', '.join(labels)} | {beside} |"
+            start = (
+                f"| {name} | {program}, {one['precision']} | {one['seeds']} | {one['taken_minutes']} | {one['steps']}"
+            )
+            yield f"{start} | {', '.join(labels)} | {beside} |"
 
 
 def parse() -> argparse.Namespace:

@@ -33,7 +33,7 @@ def train_plan(roots: Sequence[str], path: Path, fold: int) -> Row:
         "step_s": round(sum(entry["seconds_by_part"]["step"] for entry in log) / steps, 4),
         "patch_size": list(configuration.patch_size),
         "batch_size": configuration.batch_size,
-        "precision": plan.step_precision,
+        "precision": plan.training.precision.cpu,
         "dsc": scores(trained["metrics"]["cases"]),
         "commit": found["commit"],
         "cpu": found["cpu"],

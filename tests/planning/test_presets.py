@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.planning.measured import CT, equal_cases, fingerprint, planned
@@ -166,4 +166,6 @@ SIZE = st.integers(24, 300)
     st.sampled_from(sorted(PRESETS)),
 )
 def test_any_grid_gives_a_sound_plan(spacing_mm, shape, count, preset):
+    # Images of one voxel at the bottleneck are refused by Swin UNETR, whose window halves five times.
+    assume(PRESETS[preset].network != "swin_unetr" or max(shape) > 32)
     assert_is_sound(planned(fingerprint(equal_cases(count, spacing_mm, shape)), preset=preset))

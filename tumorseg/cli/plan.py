@@ -44,7 +44,8 @@ VERBS = {
 )
 @click.option("--num-gpus", type=click.IntRange(min=1), default=1, show_default=True, help="GPUs that share a batch.")
 @click.option(
-    "--device", help="cpu: width and patch by steps timed on this machine; cuda or cuda:N: where to --verify."
+    "--device",
+    help="cpu: width and patch by steps timed on this machine; cuda: for a GPU, though none may be here; cuda:N: where to --verify.",
 )
 @click.option("--verify", is_flag=True, help="Measure memory on the GPU, and shrink what does not fit.")
 @click.option("--max-hours", type=HOURS, help="Time for one fold's training, without validation.")

@@ -36,7 +36,7 @@ from tumorseg.planning.options import (
     chosen_preset,
     circumstances,
 )
-from tumorseg.planning.overrides import apply_overrides
+from tumorseg.planning.overrides import apply_overrides, training_as_set
 from tumorseg.planning.presets import Preset
 from tumorseg.planning.reading.soundness import Parsed, check_plan
 from tumorseg.planning.search.configurations import (
@@ -45,13 +45,14 @@ from tumorseg.planning.search.configurations import (
     Planned,
     Subject,
     draft_default,
+    fits_budget,
     plan_planes,
     plan_volumes,
 )
-from tumorseg.planning.search.cpu_ladder import Paced, choose_pace, grown, target_seconds
+from tumorseg.planning.search.cpu_ladder import Paced, Trial, choose_pace, grown
 from tumorseg.planning.search.narrowing import Measure, Wide, check_limit, narrowed
 from tumorseg.schema.fingerprint import Fingerprint
-from tumorseg.schema.plan import Configuration, Plan, Reason
+from tumorseg.schema.plan import Plan, Reason
 from tumorseg.schema.planned_dataset import PlannedDataset
 from tumorseg.schema.preprocessing import NormalizationSpec
 from tumorseg.schema.targets import targets_of
@@ -190,7 +191,9 @@ def _search(choices: _Choices, options: PlanOptions, machine: Machine) -> _Found
     preset = preset.changed(training=on_processor(preset.training, has_bf16=machine.has_bf16))
     setting = brief.setting._replace(precision=preset.training.precision.cpu)
     on_cpu = brief._replace(preset=preset, setting=setting)
-    paced = _pace(on_cpu, machine)
+    # Hours may be set as a field too.
+    max_hours = training_as_set(preset.training, options.overrides).max_hours
+    paced = _pace(on_cpu, machine, max_hours)
     configurations = _plan_configurations(on_cpu._replace(preset=paced.preset, limits="CPU"))
     return _Found(configurations, paced.preset, paced.step_s, machine.has_bf16)
 
@@ -232,7 +235,7 @@ def _subject(choices: _Choices) -> Subject:
     )
 
 
-def _pace(brief: Brief, machine: Machine) -> Paced:
+def _pace(brief: Brief, machine: Machine, max_hours: float | None) -> Paced:
     """Return the preset limited to what this machine's CPU can train, and the time of a step."""
     seconds = machine.seconds
     if seconds is None:
@@ -240,18 +243,13 @@ def _pace(brief: Brief, machine: Machine) -> Paced:
             "device cpu: planning for a CPU times training steps on it; plan on the machine that will train"
         )
 
-    def draft(preset: Preset) -> Configuration:
-        return draft_default(brief._replace(preset=preset))
-
-    hours = brief.preset.training.max_hours
-    target_s = target_seconds(hours)
-    may_grow = brief.preset.follows_machine and hours is not None
-    return choose_pace(
-        grown(brief.preset) if may_grow else brief.preset,
-        draft,
-        lambda configuration: seconds(configuration, brief.setting),
-        target_s,
+    trial = Trial(
+        plan=lambda preset: draft_default(brief._replace(preset=preset)),
+        fits=lambda configuration: fits_budget(brief, configuration),
+        seconds=lambda configuration: seconds(configuration, brief.setting),
     )
+    may_grow = brief.preset.follows_machine and max_hours is not None
+    return choose_pace(grown(brief.preset) if may_grow else brief.preset, trial, max_hours)
 
 
 def _plan_configurations(brief: Brief) -> dict[str, Planned]:

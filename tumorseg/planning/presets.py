@@ -22,6 +22,8 @@ from tumorseg.schema.optimizers import (
 )
 from tumorseg.schema.training import Training
 
+SIZE_FIELDS = frozenset({"base_features", "max_features_2d", "max_features_3d", "initial_edge_2d", "initial_edge_3d"})
+"""Of a preset: what steps that are timed on a machine would change."""
 MOST_GB = 100_000
 """No GPU has more."""
 
@@ -88,7 +90,7 @@ class Preset(Record):
     """Most patches in a batch; null for no limit of its own."""
     follows_machine: bool = False
     """Whether, where hours are given and no GPU is there, width and patch are what the CPU trains best in these hours: wider and larger
-    than the preset's own if there is time."""
+    than the preset's own if there is time. Presets of one's own that give a width or an edge do not, unless they say so."""
     cascade: bool = True
     """Whether a coarser grid and a cascade are planned where a patch sees little of a case."""
     as_published: bool = False
@@ -227,6 +229,9 @@ def extend_preset(document: dict[str, Any], *, source: str) -> Preset:
         changed |= training
     if not isinstance(extended, str) or extended not in PRESETS:
         raise PlanError(f"{source}: extends is {extended!r}; expected one of {', '.join(PRESETS)}")
+    # Whoever gives a size means it.
+    if SIZE_FIELDS & changed.keys():
+        changed.setdefault("follows_machine", False)
     whole = PRESETS[extended].model_dump(mode="json") | {"purpose": f"preset {extended} with changes of one's own"}
     # From outside in, as in `--set`: a name puts defaults in the place of what it names.
     for field in sorted(changed, key=rank):

@@ -88,7 +88,8 @@ class SamplingSpec(Record):
     """Sampling of training patches."""
 
     foreground_fraction: float = Field(default=0.33, ge=0, le=1)
-    """Share of a batch's patches, at least one patch, that are centred on a foreground voxel; 0 turns it off."""
+    """Share of a batch's patches, at least one patch, that are centred on a foreground voxel; of a batch of one, how often it is. 0 turns it
+    off."""
 
 
 InferencePrecision = Literal["auto", "fp32"]

@@ -9,8 +9,8 @@ from tumorseg.errors import PlanError
 from tumorseg.planning.options import Machine, PlanOptions
 from tumorseg.planning.overrides import parse_override
 from tumorseg.planning.planner import make_plan
-from tumorseg.planning.presets import PRESETS
-from tumorseg.planning.search.cpu_ladder import LEAST_S, MOST_S, RUNGS, USUAL_S, target_seconds
+from tumorseg.planning.presets import PRESETS, extend_preset
+from tumorseg.planning.search.cpu_ladder import FEW_STEPS, MANY_STEPS, MOST_S, RUNGS, USUAL_S, target_seconds
 from tumorseg.schema.base import record_hash
 
 MEASURED = fingerprint(equal_cases(20, (1.0, 1.0, 1.0), (120, 150, 130)))
@@ -58,7 +58,7 @@ def test_reasons_tell_what_the_cpu_decided():
     assert (precision.source, precision.rule[:4]) == ("device", "fp32")
     width = plan.configurations["2d"].network.features_per_stage[0]
     rung = reasons["budget.step_s"].inputs
-    assert (rung["base_features"], rung["initial_edge_3d"]) in RUNGS
+    assert (rung["base_features"], rung["initial_edge_3d"]) in [known[:2] for known in RUNGS]
     assert rung["base_features"] == width
     assert reasons["configurations.2d.patch_size"].rule.startswith("begin with the CPU's volume")
     assert reasons["configurations.2d.batch_size"].inputs["batch_by_cpu"] == 2
@@ -66,7 +66,7 @@ def test_reasons_tell_what_the_cpu_decided():
 
 def test_the_slowest_machine_gets_the_narrowest_network():
     plan = cpu_plan(1e9)
-    features, edge = RUNGS[0]
+    features, edge, _ = RUNGS[0]
     configuration = plan.configurations["3d_fullres"]
     assert configuration.network.features_per_stage[0] == features
     assert math.prod(configuration.patch_size) <= 1.5 * edge**3
@@ -86,7 +86,7 @@ def test_a_preset_that_follows_the_machine_grows_where_hours_let_it():
         widths.append(plan.configurations["3d_fullres"].network.features_per_stage[0])
     usual, shorter, longest = widths
     assert usual <= fast.base_features
-    assert shorter < longest == RUNGS[-1][0]
+    assert shorter < longest == RUNGS[-1].features
 
 
 def test_a_wider_network_that_is_faster_is_found_behind_a_slow_one():
@@ -95,9 +95,10 @@ def test_a_wider_network_that_is_faster_is_found_behind_a_slow_one():
         return {8: 0.28, 16: 0.15}.get(configuration.network.features_per_stage[0], 9.0)
 
     measured = fingerprint(equal_cases(20, (1.0, 1.0, 1.0), (36, 50, 35)))
-    options = PlanOptions(device="cpu", preset=PRESETS["fast_prototyping"], max_hours=0.1)
+    hours = 0.04
+    options = PlanOptions(device="cpu", preset=PRESETS["fast_prototyping"], max_hours=hours)
     plan = make_plan(measured, "p", options, Machine(seconds, COUNTER)).plan
-    assert 0.15 < target_seconds(0.1) < 0.28
+    assert 0.15 < target_seconds(hours, FEW_STEPS) < 0.28
     assert plan.configurations["3d_fullres"].network.features_per_stage[0] == 16
 
 
@@ -116,10 +117,53 @@ def test_equal_configurations_are_timed_once():
 
 
 def test_hours_decide_what_a_step_may_take():
-    assert target_seconds(None) == USUAL_S
-    assert target_seconds(1e-3) == LEAST_S
-    assert target_seconds(1e3) == MOST_S
-    assert LEAST_S < target_seconds(1.0) < target_seconds(4.0) < MOST_S
+    assert target_seconds(None, FEW_STEPS) == target_seconds(None, MANY_STEPS) == USUAL_S
+    assert target_seconds(1e3, FEW_STEPS) == MOST_S
+    assert target_seconds(1.0, MANY_STEPS) < target_seconds(1.5, MANY_STEPS) < target_seconds(1.5, FEW_STEPS) < MOST_S
+
+
+def width_of(preset, step_s, *, hours, **options):
+    """Return the width that is planned where 8 features take half of `step_s`, 16 all of it and 32 three times as long."""
+    share = {8: 0.5, 16: 1.0, 32: 3.0}
+
+    def seconds(configuration, setting):
+        return share[configuration.network.features_per_stage[0]] * step_s
+
+    measured = fingerprint(equal_cases(20, (1.0, 1.0, 1.0), (36, 50, 35)))
+    planning = PlanOptions(device="cpu", preset=preset, max_hours=hours, **options)
+    plan = make_plan(measured, "p", planning, Machine(seconds, COUNTER)).plan
+    return plan.configurations["3d_fullres"].network.features_per_stage[0]
+
+
+@pytest.mark.parametrize(("hours", "width"), [(1 / 60, 8), (0.1, 16), (0.4, 16), (1.0, 32)])
+def test_short_trainings_keep_the_width_of_the_preset_and_long_ones_grow(hours, width):
+    assert width_of(PRESETS["fast_prototyping"], 0.25, hours=hours) == width
+
+
+def test_hours_that_are_set_as_a_field_count_as_hours():
+    overrides = (parse_override("training.max_hours=1.0"),)
+    assert width_of(PRESETS["fast_prototyping"], 0.25, hours=None, overrides=overrides) == 32
+
+
+def test_a_preset_of_ones_own_that_gives_a_width_keeps_it():
+    own = extend_preset({"name": "own", "extends": "fast_prototyping", "base_features": 8}, source="own.json")
+    assert width_of(own, 1e-6, hours=10.0) == 8
+    follows = {"name": "own", "extends": "fast_prototyping", "base_features": 8, "follows_machine": True}
+    assert width_of(extend_preset(follows, source="own.json"), 1e-6, hours=10.0) == 32
+
+
+def test_what_does_not_fit_the_budget_is_not_timed():
+    timed = []
+
+    def seconds(configuration, setting):
+        timed.append(configuration)
+        return 1e-6
+
+    options = PlanOptions(device="cpu", preset=PRESETS["fast_prototyping"], max_hours=10.0, vram_gb=1.3)
+    plan = make_plan(MEASURED, "p", options, Machine(seconds, COUNTER)).plan
+    planned = plan.configurations["3d_fullres"]
+    assert (timed[-1].network, timed[-1].patch_size) == (planned.network, planned.patch_size)
+    assert timed[-1].network.features_per_stage[0] < RUNGS[-1].features
 
 
 def test_planning_for_a_cpu_needs_a_clock():

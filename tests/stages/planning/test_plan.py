@@ -5,6 +5,7 @@ import pytest
 from tests.planning.measured import case, fingerprint
 from tumorseg.errors import InputError, PlanError
 from tumorseg.planning.folds.splits import split_folds
+from tumorseg.planning.overrides import parse_override
 from tumorseg.stages.planning.plan import PlanRequest, plan, read_flops_limit, read_splits
 from tumorseg.storage.json_files import write_record
 
@@ -122,9 +123,9 @@ def test_a_plan_that_is_not_there_or_none_is_told_so(teacher):
         assert "\n" not in str(refused.value)
 
 
-def planned_for(tmp_path, monkeypatch, *, has_gpu=False, **fields):
+def planned_for(tmp_path, monkeypatch, *, has_gpu=False, step_s=0.1, **fields):
     monkeypatch.setattr("tumorseg.stages.planning.plan.choose_device", lambda name: "cuda" if has_gpu else "cpu")
-    monkeypatch.setattr("tumorseg.stages.planning.plan.step_seconds", lambda configuration, setting: 0.1)
+    monkeypatch.setattr("tumorseg.stages.planning.plan.step_seconds", lambda configuration, setting: step_s)
     write_record(tmp_path / "f.json", fingerprint([case(name, shape=SMALL) for name in "abcd"]))
     given = {"fingerprint": tmp_path / "f.json", "preset": "fast_prototyping"} | fields
     return plan(PlanRequest(output=tmp_path / "p.json", force=True, **given)).plan
@@ -154,3 +155,32 @@ def test_hours_of_a_fast_training_are_those_of_the_cpu_where_there_is_no_gpu(tmp
 def test_otherwise_plans_are_for_gpus(tmp_path, monkeypatch, fields):
     made = planned_for(tmp_path, monkeypatch, **({"max_hours": 0.1} | fields))
     assert made.budget.step_s is None
+
+
+def test_hours_that_are_set_as_a_field_are_those_of_the_cpu_too(tmp_path, monkeypatch):
+    made = planned_for(tmp_path, monkeypatch, overrides=(parse_override("training.max_hours=0.1"),))
+    assert (made.budget.device, made.training.max_hours) == ("cpu", 0.1)
+
+
+def test_who_plans_without_a_gpu_is_told_for_what(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    planned_for(tmp_path, monkeypatch, max_hours=0.1)
+    assert "for a GPU elsewhere give --vram GB or --device cuda" in caplog.text
+
+
+def test_a_plan_that_differs_in_the_time_of_a_step_alone_stays_so_that_its_trainings_go_on(tmp_path, monkeypatch):
+    made = planned_for(tmp_path, monkeypatch, max_hours=0.1)
+    assert planned_for(tmp_path, monkeypatch, max_hours=0.1, step_s=0.11) == made
+    longer = planned_for(tmp_path, monkeypatch, max_hours=0.2, step_s=0.11)
+    assert (longer.training.max_hours, longer.budget.step_s) == (0.2, 0.11)
+
+
+@pytest.mark.parametrize("content", ["{}", "no plan"])
+def test_what_is_no_plan_is_replaced_when_forced_to(tmp_path, monkeypatch, content):
+    (tmp_path / "p.json").write_text(content)
+    assert planned_for(tmp_path, monkeypatch, max_hours=0.1).budget.step_s == 0.1
+
+
+def test_a_plan_for_gpus_gives_way_to_one_for_the_cpu(tmp_path, monkeypatch):
+    planned_for(tmp_path, monkeypatch)
+    assert planned_for(tmp_path, monkeypatch, max_hours=0.1).budget.step_s == 0.1

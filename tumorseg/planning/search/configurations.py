@@ -134,6 +134,12 @@ def draft_default(brief: Brief) -> Configuration:
     return _configuration(brief, grid, search(grid, brief.preset, AnyFits()).candidate, batch_dice=False)
 
 
+def fits_budget(brief: Brief, configuration: Configuration) -> bool:
+    """Return whether a configuration keeps the budget; True where memory is not counted."""
+    rule = _rule(brief)
+    return not isinstance(rule, CountedRule) or rule.holds(configuration)
+
+
 def _plan_cascade(brief: Brief, full: Planned) -> Planned:
     """Plan full resolution with the coarse segmentation as further channels; search again if they do not fit."""
     cascade = _cascaded(full)

@@ -12,18 +12,38 @@ from tumorseg.planning.search.relief import Relief
 from tumorseg.schema.base import record_hash
 from tumorseg.schema.plan import Configuration
 
-RUNGS = ((8, 32), (8, 48), (16, 48), (16, 64), (16, 96), (24, 96), (24, 128), (32, 128))
-"""Features at full resolution, and edge of the 3D patch to begin the search with. Vectors of a processor hold 8 or 16 numbers: on two
-cores in bf16, 12 features took longer than 16."""
+FEW_STEPS, MANY_STEPS = 500, 3000
+"""Steps that a training within --max-hours should have at least, up to the size of `fast_prototyping` and above it: in 5,800 steps, a network
+of 16 features came to what one of 32 did in 1,850, which took as long (docs/decisions/061-presets-by-evidence.md)."""
+
+
+class Rung(NamedTuple):
+    """A size to begin the search with."""
+
+    features: int
+    """At full resolution."""
+    edge: int
+    """Of the 3D patch."""
+    least_steps: int = FEW_STEPS
+    """Steps that the hours must leave, for this size to be worth it."""
+
+
+RUNGS = (
+    Rung(8, 32),
+    Rung(8, 48),
+    Rung(16, 48),
+    Rung(16, 64),
+    Rung(16, 96, MANY_STEPS),
+    Rung(32, 96, MANY_STEPS),
+    Rung(32, 128, MANY_STEPS),
+)
+"""From the least to nnU-Net's own. Vectors of a processor hold 8 or 16 numbers: on two cores in bf16, 12 features took longer than 16, and 24 twice as long."""
 MOST_3D, MOST_2D = 10, 16
 """A stage has so many times the features at full resolution at most: 320 and 512 at 32, as in nnU-Net."""
 EDGE_2D = 4
 """A 2D patch begins with so many times the edge of a 3D one."""
-STEPS = 1500
-"""Steps that a training within --max-hours should have at least: with as many, a wide network came to what a narrow one did in the same time
-(docs/decisions/061-presets-by-evidence.md)."""
-LEAST_S, MOST_S, USUAL_S = 0.2, 10.0, 1.0
-"""Bounds of the time that a step may take, and what it may take where no hours are given."""
+MOST_S, USUAL_S = 10.0, 1.0
+"""Most time that a step may take, and what it may take where no hours are given."""
 SHARE_OF_STEPS = 0.8
 """Share of the hours that goes into steps; held-out patches and checkpoints take the rest."""
 SLACK = 2.0
@@ -31,8 +51,16 @@ SLACK = 2.0
 BATCH_SIZE = 2
 """Patches in a batch on a CPU, where a larger one saves no time."""
 
-Seconds = Callable[[Configuration], float]
-"""Returns the time of a training step of a configuration on this machine."""
+
+class Trial(NamedTuple):
+    """How a rung is tried."""
+
+    plan: Callable[[Preset], Configuration]
+    """Returns the configuration of a preset."""
+    fits: Callable[[Configuration], bool]
+    """Returns whether its memory is within the budget."""
+    seconds: Callable[[Configuration], float]
+    """Returns the time of a training step on this machine."""
 
 
 class Paced(NamedTuple):
@@ -43,7 +71,7 @@ class Paced(NamedTuple):
 
 
 class AnyFits:
-    """The rule of the ladder: time decides, memory is looked at afterwards."""
+    """The rule that rungs are searched by: what a size comes to with any memory. Whether it fits is asked of the whole configuration."""
 
     reliefs: tuple[Relief, ...] = (Relief(),)
     num_gpus = 1
@@ -64,7 +92,7 @@ class AnyFits:
 
 def grown(preset: Preset) -> Preset:
     """Return a preset that the ladder may climb to its end with, where hours decide how far."""
-    features, edge = RUNGS[-1]
+    features, edge, _ = RUNGS[-1]
     widest = {
         "base_features": max(features, preset.base_features),
         "max_features_3d": max(MOST_3D * features, preset.max_features_3d),
@@ -75,23 +103,22 @@ def grown(preset: Preset) -> Preset:
     return preset.changed(**widest)
 
 
-def target_seconds(max_hours: float | None) -> float:
-    """Return the time that a step may take, so that a training of some hours has enough of them."""
+def target_seconds(max_hours: float | None, least_steps: int) -> float:
+    """Return the time that a step may take, so that a training of some hours has so many of them at least."""
     if max_hours is None:
         return USUAL_S
-    return min(MOST_S, max(LEAST_S, max_hours * 3600 * SHARE_OF_STEPS / STEPS))
+    return min(MOST_S, max_hours * 3600 * SHARE_OF_STEPS / least_steps)
 
 
-def choose_pace(preset: Preset, plan: Callable[[Preset], Configuration], seconds: Seconds, target_s: float) -> Paced:
+def choose_pace(preset: Preset, trial: Trial, max_hours: float | None) -> Paced:
     """Climb from the narrowest network on the smallest patch, and take the last rung on which a step stays within its time.
 
-    Rungs whose patch is too small for the network are passed over.
+    Rungs whose patch is too small for the network are passed over. The climb ends at the first that does not fit the memory.
 
     Args:
         preset: whose features and patch are not passed.
-        plan: returns the configuration of a preset.
-        seconds: times one.
-        target_s: most that a step may take.
+        trial: plans the configuration of a rung, and times it.
+        max_hours: that the training may take.
 
     Raises:
         PlanError: no rung can be planned.
@@ -99,23 +126,25 @@ def choose_pace(preset: Preset, plan: Callable[[Preset], Configuration], seconds
     best: Paced | None = None
     refused: PlanError | None = None
     timed: dict[str, float] = {}
-    for features, edge in RUNGS:
-        paced = _limited(preset, features, edge)
+    for rung in RUNGS:
+        paced, target_s = _limited(preset, rung), target_seconds(max_hours, rung.least_steps)
         try:
-            configuration = plan(paced)
+            configuration = trial.plan(paced)
         except PlanError as error:
             refused = refused or error
         else:
+            # The lowest rung is taken whatever it costs: slow is better than no plan, and the search for a patch keeps the budget.
+            if best is not None and not trial.fits(configuration):
+                break
             # Of small images a larger patch is the same one.
             key = record_hash(configuration)
-            step_s = timed[key] if key in timed else timed.setdefault(key, seconds(configuration))
-            # The lowest rung is taken whatever it costs: slow is better than no plan.
+            step_s = timed[key] if key in timed else timed.setdefault(key, trial.seconds(configuration))
             if best is None or step_s <= target_s:
                 best = Paced(paced, step_s)
             elif step_s > SLACK * target_s:
                 break
         # Higher rungs would all be cut down to the preset, and be timed again for nothing.
-        if features >= preset.base_features and edge >= preset.initial_edge_3d:
+        if rung.features >= preset.base_features and rung.edge >= preset.initial_edge_3d:
             break
     if best is None:
         assert refused is not None  # no rung leads past the preset's own, and the first is tried always
@@ -123,7 +152,8 @@ def choose_pace(preset: Preset, plan: Callable[[Preset], Configuration], seconds
     return best
 
 
-def _limited(preset: Preset, features: int, edge: int) -> Preset:
+def _limited(preset: Preset, rung: Rung) -> Preset:
+    features, edge, _ = rung
     update = {
         "base_features": min(features, preset.base_features),
         "max_features_3d": min(MOST_3D * features, preset.max_features_3d),

@@ -12,7 +12,7 @@ from tumorseg.planning.folds.split_lists import SplitLists, parse_splits
 from tumorseg.planning.folds.splits import NAMED_SPLITS
 from tumorseg.planning.memory.counting import MemoryCounter
 from tumorseg.planning.options import Machine, PlanOptions, check_plan_name
-from tumorseg.planning.overrides import Override
+from tumorseg.planning.overrides import Override, training_as_set
 from tumorseg.planning.planner import make_plan
 from tumorseg.planning.presets import PRESETS, Preset, extend_preset, preset_named
 from tumorseg.planning.search.narrowing import FlopsLimit, flops_limit
@@ -137,9 +137,28 @@ def plan(request: PlanRequest) -> WrittenPlan:
         made = verify(made, request.device, counter)
     for warning in warnings:
         logger.warning("%s", warning)
+    if options.device == "cpu" and not options.is_device_asked:
+        logger.info(
+            "planned for this machine's CPU, as it has no GPU; for a GPU elsewhere give --vram GB or --device cuda"
+        )
+    made = _as_timed_before(made, output)
     place = Place(output, work_folder(request.roots.work, made.dataset.name), _source(request))
     write_plan(made, place, force=request.force)
     return WrittenPlan(made, output)
+
+
+def _as_timed_before(made: Plan, output: Path) -> Plan:
+    """Return the plan that is there if the new one differs in the time of a step alone: trainings that were begun with it go on."""
+    if made.budget.step_s is None or not output.is_file():
+        return made
+    try:
+        there = read_plan(output)
+    except PlanError:
+        return made
+    if there.budget.step_s is None:
+        return made
+    same_time = there.budget.changed(step_s=made.budget.step_s)
+    return there if there.changed(budget=same_time) == made else made
 
 
 def _source(request: PlanRequest) -> Path:
@@ -164,7 +183,7 @@ def _planned_device(request: PlanRequest, preset: Preset) -> Literal["cpu"] | No
     """Return `cpu` where the CPU is to train: as asked for, or as hours mean nothing without a machine and this one has no GPU."""
     if request.device is not None:
         return "cpu" if request.device == "cpu" else None
-    hours = preset.training.max_hours if request.max_hours is None else request.max_hours
+    hours = request.max_hours or training_as_set(preset.training, request.overrides).max_hours
     is_for_gpus = request.vram_gb is not None or request.num_gpus > 1 or request.verify
     follows = preset.follows_machine and hours is not None and not is_for_gpus
     return "cpu" if follows and choose_device(None) == "cpu" else None
