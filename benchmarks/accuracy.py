@@ -25,7 +25,9 @@ from benchmarks.training_study import write_splits
 from benchmarks.training_study_scores import MEAN, Row, compared, patient_of, scores_of
 from tumorseg.ops.significance.intervals import mean_intervals
 from tumorseg.ops.significance.scores import cluster_numbers
+from tumorseg.schema.plan import Plan
 from tumorseg.sources.registry import open_dataset
+from tumorseg.stages.opening.loaded import read_plan
 
 RESULT = Path(__file__).parent / "results" / "accuracy.json"
 HIPPOCAMPUS, ACDC, SARCOMA = "MSD_Hippocampus", "Dataset027_ACDC", "Dataset051_SarcomaPETCT"
@@ -85,17 +87,40 @@ def run(bench: Bench, training: Training, rows: Sequence[Row]) -> Row:
         prepare_peer(bench, training.dataset, peer_set, splits)
         length = {"minutes": training.minutes, "fold": FOLD, "seed": training.seed}
         return training._asdict() | train_peer(bench, training.dataset, peer_set, **length)
+    theirs = next((row for row in rows if training_of(row) == training._replace(program=PEER)), None)
     if training.program == OURS:
         chosen = ["--preset", "fast_prototyping", "--max-hours", str(training.minutes / 60)]
     else:
-        chosen = _as_long_as(next(row for row in rows if training_of(row) == training._replace(program=PEER)))
+        assert theirs is not None  # or it would not be a training that can be run now
+        chosen = _as_long_as(theirs)
     who = "fast" if training.program == OURS else "as_nnunet"
     path = bench.folder / f"{training.dataset}__{who}__{training.minutes:g}min__seed{training.seed}.json"
     start = ("plan", "-d", training.dataset, "--splits", str(splits), "--set", f"training.seed={training.seed}")
     # A training that was cut off goes on with the plan that it was begun with.
     if not path.is_file():
         tumorseg(*roots(bench), *start, *chosen, "-o", str(path))
+    if theirs is not None and training.program == AT_EQUAL_STEPS:
+        check_equal(theirs, read_plan(path))
     return training._asdict() | train_plan(roots(bench), path, FOLD)
+
+
+def check_equal(row: Row, plan: Plan) -> None:
+    """Refuse to compare networks at equal steps that are not the same, or see patches of other sizes.
+
+    Raises:
+        ValueError: they differ.
+    """
+    configuration = plan.configurations[plan.default_configuration]
+    network = configuration.network.model_dump(mode="json")
+    ours = {
+        "features": network["features_per_stage"],
+        "strides": network["strides"],
+        "patch_size": list(configuration.patch_size),
+        "batch_size": configuration.batch_size,
+    }
+    theirs = {**row["network"], "patch_size": row["patch_size"], "batch_size": row["batch_size"]}
+    if ours != theirs:
+        raise ValueError(f"{plan.name}: expected nnU-Net's own {theirs}, found {ours}")
 
 
 def _as_long_as(row: Row) -> list[str]:
@@ -162,7 +187,11 @@ def _against_bars(dsc: Mapping[str, Any], minutes: float) -> dict[str, Any]:
 
 def _difference(own: Sequence[Row], peer: Sequence[Row]) -> dict[str, Any]:
     by_seed = [{(row["fold"], row["seed"]): row for row in side} for side in (own, peer)]
-    difference: dict[str, Any] = compared(*by_seed)["differences"][MEAN]
+    found = compared(*by_seed)
+    if not found:
+        # Other seeds so far: nothing is paired.
+        return {"difference": None, "ci95": None, "is_not_worse": None}
+    difference: dict[str, Any] = found["differences"][MEAN]
     low = difference["ci95"]
     return difference | {"is_not_worse": low is not None and low[0] >= LEAST_DIFFERENCE}
 
@@ -179,7 +208,7 @@ def table(found: Mapping[str, Any]) -> Iterator[str]:
                 labels.append(f"{label} {figure['dsc']:.4f}{bounds}")
             difference = one.get("minus_nnunetv2")
             beside = ""
-            if difference is not None:
+            if difference is not None and difference["difference"] is not None:
                 beside = f"{difference['difference']:+.4f}"
                 beside += "" if difference["ci95"] is None else " ({:+.4f} to {:+.4f})".format(*difference["ci95"])
             start = (

@@ -76,8 +76,8 @@ def train_peer(bench: Bench, dataset: str, peer_set: PeerSet, *, minutes: float,
     training = (str(SCRIPTS / "accuracy.py"), *common, "--fold", fold, *lengths, "--seed", seed)
     told = told_by(watch([str(bench.peer), *map(str, training)], environment=variables, poll_s=POLL_S))
     preprocessed = Path(bench.nnunet["nnUNet_preprocessed"]) / peer_set.name
-    plans = json.loads((preprocessed / "nnUNetPlans.json").read_text())
-    found = machine()
+    planned_by_it = json.loads((preprocessed / "nnUNetPlans.json").read_text())["configurations"][CONFIGURATION]
+    network, found = planned_by_it["architecture"]["arch_kwargs"], machine()
     return {
         "taken_minutes": round(told["seconds"] / 60, 2),
         "fold": fold,
@@ -85,7 +85,8 @@ def train_peer(bench: Bench, dataset: str, peer_set: PeerSet, *, minutes: float,
         "epochs": planned.epochs,
         "steps": planned.epochs * planned.iterations_per_epoch,
         "step_s": round(step_s, 4),
-        "patch_size": plans["configurations"][CONFIGURATION]["patch_size"],
+        "patch_size": planned_by_it["patch_size"],
+        "network": {"features": network["features_per_stage"], "strides": network["strides"]},
         "batch_size": BATCH_SIZE,
         "precision": "fp32",
         "dsc": _scores_of_masks(bench, dataset, peer_set, Path(told["masks"])),

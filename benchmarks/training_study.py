@@ -2,8 +2,8 @@
 
     python -m benchmarks.training_study [--study augmentation|presets] [--rows 4] [--data-root ../shared/data] [--folder runs/training_study]
 
-An arm is a training of 1,000 steps, validated on the cases that its fold holds out: three seeds on Task04_Hippocampus and on ACDC. Those of
-`augmentation` have one preset of augmentation each, in fp32 or (`basic_bf16` and the like) in bf16; those of `presets` change one thing of
+An arm is a training of 1,000 steps, validated on the cases that its fold holds out: three seeds on Task04_Hippocampus, on ACDC and on sarcoma
+PET/CT, unless options say which. Those of `augmentation` have one preset of augmentation each, in fp32 or (`basic_bf16` and the like) in bf16; those of `presets` change one thing of
 the preset each, in bf16. Folds are those that a plan deals itself; choices follow from folds 1 to 4, so that none of them sees fold 0. A row
 goes to benchmarks/results/training_study.json or preset_study.json as soon as its arm is done; rows that are there are not run again, and a
 training that was cut off goes on where it was, as long as `--folder` is the same.
@@ -33,7 +33,7 @@ from tumorseg.stages.planning.rehearse import step_seconds
 RESULTS = Path(__file__).parent / "results"
 FILES = {"augmentation": "training_study.json", "presets": "preset_study.json"}
 """Of results, by study."""
-DATASETS = ("MSD_Hippocampus", "Dataset027_ACDC")
+DATASETS = ("MSD_Hippocampus", "Dataset027_ACDC", "Dataset051_SarcomaPETCT")
 SEEDS = (0, 1, 2)
 FIRST = ("basic", "basic_bf16", "none", "nnunet")
 """Arms that run on all datasets before any other."""

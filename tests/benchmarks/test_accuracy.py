@@ -9,11 +9,13 @@ from benchmarks.accuracy import (
     OURS,
     PEER,
     Training,
+    check_equal,
     missing,
     summary,
     table,
 )
 from benchmarks.accuracy_peer import PeerSet, length
+from tests.planning.measured import planned
 
 
 def row(training, **dsc):
@@ -63,6 +65,29 @@ def test_ours_is_held_against_the_peer_of_the_same_dataset_and_length(ours, is_n
     lines = "\n".join(table(found))
     assert f"| {ours - 0.8:+.4f}" in lines
     assert "| Dataset027_ACDC, 20 minutes | nnunetv2, bf16 | 1 | 19.9 | 200 | RV 0.1000 " in lines
+
+
+def test_rows_of_other_seeds_are_not_paired():
+    rows = [
+        row(Training(PEER, HIPPOCAMPUS, 25.0, 0), Anterior=0.8, Posterior=0.8),
+        row(Training(OURS, HIPPOCAMPUS, 25.0, 1), Anterior=0.9, Posterior=0.9),
+    ]
+    found = summary(rows)
+    assert found["MSD_Hippocampus, 25 minutes"][OURS]["minus_nnunetv2"]["difference"] is None
+    assert "tumorseg" in "\n".join(table(found))
+
+
+def test_only_equal_networks_are_compared_at_equal_steps():
+    plan = planned(None, "batch_size=2", preset="nnunet")
+    one = plan.configurations["3d_fullres"]
+    network = {
+        "features": list(one.network.features_per_stage),
+        "strides": [list(each) for each in one.network.strides],
+    }
+    theirs = {"network": network, "patch_size": list(one.patch_size), "batch_size": 2}
+    check_equal(theirs, plan)
+    with pytest.raises(ValueError, match="expected nnU-Net's own"):
+        check_equal({**theirs, "batch_size": 9}, plan)
 
 
 def test_the_peer_gets_as_many_steps_as_fit_the_minutes():

@@ -218,8 +218,8 @@ def test_arms_that_decide_most_come_first():
         datasets=list(training_study.DATASETS), arms=["strong", "none", "nnunet"], seeds=[0, 1], fold=2, steps=40
     )
     found = list(training_study.arms(options))
-    assert len(found) == len(set(found)) == 12
-    assert [arm.arm for arm in found[8:]] == ["strong"] * 4
+    assert len(found) == len(set(found)) == 18
+    assert [arm.arm for arm in found[12:]] == ["strong"] * 6
     assert {(arm.fold, arm.steps) for arm in found} == {(2, 40)}
 
 

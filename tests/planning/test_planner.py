@@ -76,13 +76,13 @@ def test_options_are_carried_out():
         None,
         "optimizer.name=adamw",
         network="plain_unet",
-        max_hours=1.5,
+        max_hours=4.5,
         vram_gb=4,
         splits=SplitLists(held_out=(("case_0001",), ("case_0003", "case_0002"))),
     )
     assert plan.configurations["2d"].network.name == "plain_unet"
     assert plan.configurations["2d"].optimizer == AdamW()
-    assert plan.training.max_hours == 1.5
+    assert plan.training.max_hours == 4.5
     assert plan.budget.vram_bytes == 4 * 2**30
     assert plan.folds == (("case_0001",), ("case_0002", "case_0003"))
 

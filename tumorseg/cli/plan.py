@@ -45,7 +45,7 @@ VERBS = {
 @click.option("--num-gpus", type=click.IntRange(min=1), default=1, show_default=True, help="GPUs that share a batch.")
 @click.option(
     "--device",
-    help="cpu: width and patch by steps timed on this machine; cuda: for a GPU, though none may be here; cuda:N: where to --verify.",
+    help="cpu: width and patch by steps timed on this machine; cuda: for a GPU, though none may be here; cuda:N: the one to time or to --verify.",
 )
 @click.option("--verify", is_flag=True, help="Measure memory on the GPU, and shrink what does not fit.")
 @click.option("--max-hours", type=HOURS, help="Time for one fold's training, without validation.")
@@ -186,7 +186,7 @@ def _memory(plan: "Plan") -> str:
     if budget.num_gpus > 1:
         text += f" on each of {budget.num_gpus} GPUs"
     if budget.step_s is not None:
-        text += f"; {budget.step_s:.2g} s a step measured on this CPU"
+        text += f"; {budget.step_s:.2g} s a step measured on this {'CPU' if budget.device == 'cpu' else 'GPU'}"
     if budget.measured_bytes is not None:
         text += f"; {gb_text(budget.measured_bytes, 1)} reserved on {budget.device}"
     return text

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from tumorseg.errors import PlanError
-from tumorseg.planning.choices.network import AUTO, MEDNEXT, Circumstances, choose_network
+from tumorseg.planning.choices.circumstances import Circumstances
+from tumorseg.planning.choices.hastening import COMPARED, hastened
+from tumorseg.planning.choices.network import AUTO, MEDNEXT, choose_network
 from tumorseg.planning.common_ground import CommonGround
 from tumorseg.planning.decided import Decided
 from tumorseg.planning.evidence.independence import independent_cases
@@ -36,10 +38,10 @@ class PlanOptions(Record):
     """Where the plan starts from."""
     vram_gb: float | None = None
     """Budget in GB (2^30 bytes); the preset's if None."""
-    device: Literal["cpu"] | None = None
-    """`cpu` chooses width and patch by steps timed there; None plans for GPUs."""
+    device: Literal["cpu", "cuda"] | None = None
+    """Where steps are timed, by which width and patch are chosen; None plans for GPUs by their memory alone."""
     is_device_asked: bool = True
-    """Whether the user asked for that device; otherwise there is no other one."""
+    """Whether the user asked for that device; otherwise it is the one that is here."""
     num_gpus: int = 1
     """GPUs of that budget each, among which a batch is divided."""
     max_hours: float | None = None
@@ -70,7 +72,7 @@ class Machine(NamedTuple):
     """Measurements that the planner may ask of the machine that it runs on."""
 
     seconds: Callable[[Configuration, Setting], float] | None = None
-    """Times a training step on the CPU, for plans that are to be trained there."""
+    """Times a training step, for plans that are to be trained on this machine."""
     counter: MemoryCounter | None = None
     """Remembers what it counted; a new one if None."""
     has_bf16: bool = False
@@ -128,7 +130,7 @@ def _check_hours(options: PlanOptions) -> None:
 
 
 def circumstances(options: PlanOptions, fingerprint: Fingerprint, grid: TargetGrid) -> Circumstances:
-    """Return what `--network auto` goes by.
+    """Return what network, optimizer, schedule and mirroring go by.
 
     Args:
         options: with a sound budget and sound hours.
@@ -136,11 +138,10 @@ def circumstances(options: PlanOptions, fingerprint: Fingerprint, grid: TargetGr
         grid: at full resolution.
 
     Raises:
-        PlanError: the network is chosen, and what the user sets of the training is unsound.
+        PlanError: what the user sets of the training is unsound.
     """
-    preset, training = options.preset, _with_hours(options).training
-    if options.network == AUTO:
-        training = training_as_set(training, options.overrides)
+    preset = options.preset
+    training = training_as_set(_with_hours(options).training, options.overrides)
     return Circumstances(
         num_cases=independent_cases(fingerprint),
         num_axes=3 if min(grid.median_shape) > 1 else 2,
@@ -153,21 +154,27 @@ def circumstances(options: PlanOptions, fingerprint: Fingerprint, grid: TargetGr
 
 
 def chosen_preset(options: PlanOptions, known: Circumstances) -> Decided[Preset]:
-    """Return the preset with the network and the hours that the user asks for.
+    """Return the preset with the network and the hours that the user asks for, and what suits these hours.
 
     Args:
         options: of the planner.
-        known: what an automatic choice of the network goes by.
+        known: what the training is made with.
 
     Returns:
-        The preset, with the reasons of the network's name, and of what follows from it, by field of a configuration.
+        The preset, with the reasons of the network's name, of what follows from it, and of what a short training has, by field of a
+        configuration.
 
     Raises:
         PlanError: the network is unknown to the planner.
     """
-    network = _choose_network(options, known)
-    family, preset = family_of(network.value), _with_hours(options)
-    reasons = network.reasons
+    preset = _with_hours(options)
+    reasons: dict[str, Reason] = {}
+    if options.network in (None, AUTO, *COMPARED):
+        preset, reasons = hastened(preset, known)
+    network = _choose_network(options, known, preset)
+    # Whoever names a network has it, and its reason.
+    reasons = network.reasons | reasons if options.network is None else reasons | network.reasons
+    family = family_of(network.value)
     if options.network == AUTO and network.value == MEDNEXT != preset.network:
         preset, reasons = _as_published(preset), reasons | _published_reasons(preset)
     if network.value != preset.network or family.reference is None:
@@ -198,8 +205,7 @@ def _published_reasons(preset: Preset) -> dict[str, Reason]:
     }
 
 
-def _choose_network(options: PlanOptions, known: Circumstances) -> Decided[str]:
-    preset = options.preset
+def _choose_network(options: PlanOptions, known: Circumstances, preset: Preset) -> Decided[str]:
     if options.network is None:
         rule, alternative = f"{preset.network} of preset {preset.name}", f"--network {family_of(preset.network).rival}"
         reason = Reason(source="preset", rule=rule, alternative=alternative)

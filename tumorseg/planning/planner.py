@@ -49,7 +49,7 @@ from tumorseg.planning.search.configurations import (
     plan_planes,
     plan_volumes,
 )
-from tumorseg.planning.search.cpu_ladder import Paced, Trial, choose_pace, grown
+from tumorseg.planning.search.ladder import Paced, Trial, choose_pace, grown
 from tumorseg.planning.search.narrowing import Measure, Wide, check_limit, narrowed
 from tumorseg.schema.fingerprint import Fingerprint
 from tumorseg.schema.plan import Plan, Reason
@@ -88,9 +88,9 @@ class _Found(NamedTuple):
 
     configurations: dict[str, Planned]
     preset: Preset
-    """Limited to what a CPU can train, where one is to."""
+    """Limited to what this machine can train in time, where it is to."""
     step_s: float | None = None
-    """Seconds of a training step timed on that CPU; None for GPUs."""
+    """Seconds of a training step timed on it; None where none was."""
     has_bf16: bool | None = None
     """Whether that CPU computes in bf16; None for GPUs."""
 
@@ -188,14 +188,20 @@ def _search(choices: _Choices, options: PlanOptions, machine: Machine) -> _Found
     )
     if options.device is None:
         return _Found(_plan_configurations(brief), preset)
-    preset = preset.changed(training=on_processor(preset.training, has_bf16=machine.has_bf16))
-    setting = brief.setting._replace(precision=preset.training.precision.cpu)
-    on_cpu = brief._replace(preset=preset, setting=setting)
+    timed, has_bf16 = brief._replace(limits="GPU"), None
+    if options.device == "cpu":
+        timed, has_bf16 = _on_cpu(brief, has_bf16=machine.has_bf16), machine.has_bf16
     # Hours may be set as a field too.
     max_hours = training_as_set(preset.training, options.overrides).max_hours
-    paced = _pace(on_cpu, machine, max_hours)
-    configurations = _plan_configurations(on_cpu._replace(preset=paced.preset, limits="CPU"))
-    return _Found(configurations, paced.preset, paced.step_s, machine.has_bf16)
+    paced = _pace(timed, machine, max_hours)
+    configurations = _plan_configurations(timed._replace(preset=paced.preset))
+    return _Found(configurations, paced.preset, paced.step_s, has_bf16)
+
+
+def _on_cpu(brief: Brief, *, has_bf16: bool) -> Brief:
+    preset = brief.preset.changed(training=on_processor(brief.preset.training, has_bf16=has_bf16))
+    setting = brief.setting._replace(precision=preset.training.precision.cpu)
+    return brief._replace(preset=preset, setting=setting, limits="CPU")
 
 
 def _limited(found: _Found, choices: _Choices, options: PlanOptions) -> _Found:
@@ -236,11 +242,11 @@ def _subject(choices: _Choices) -> Subject:
 
 
 def _pace(brief: Brief, machine: Machine, max_hours: float | None) -> Paced:
-    """Return the preset limited to what this machine's CPU can train, and the time of a step."""
+    """Return the preset limited to what this machine can train in time, and the time of a step."""
     seconds = machine.seconds
     if seconds is None:
         raise PlanError(
-            "device cpu: planning for a CPU times training steps on it; plan on the machine that will train"
+            "device cpu and cuda: planning for one times training steps on it; plan on the machine that will train"
         )
 
     trial = Trial(
@@ -269,7 +275,9 @@ def _assemble(fingerprint: Fingerprint, name: str, options: PlanOptions, choices
     training = choose_training(
         choices.cropping.fingerprint, found.preset, max_hours=options.max_hours, has_bf16=found.has_bf16
     )
-    pace = None if found.step_s is None else Pace(found.step_s, is_asked=options.is_device_asked)
+    pace = None
+    if found.step_s is not None:
+        pace = Pace(found.step_s, on_cpu=options.device == "cpu", is_asked=options.is_device_asked)
     budget = choose_budget(choices.vram, found.preset, num_gpus=options.num_gpus, pace=pace)
     default = _choose_default(found.configurations, choices.grid.value)
     return Plan(

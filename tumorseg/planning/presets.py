@@ -24,6 +24,8 @@ from tumorseg.schema.training import Training
 
 SIZE_FIELDS = frozenset({"base_features", "max_features_2d", "max_features_3d", "initial_edge_2d", "initial_edge_3d"})
 """Of a preset: what steps that are timed on a machine would change."""
+LENGTH_FIELDS = frozenset({"network", "optimizer", "schedule", "mirroring"})
+"""Of a preset: what the length of a training would change."""
 MOST_GB = 100_000
 """No GPU has more."""
 
@@ -89,8 +91,11 @@ class Preset(Record):
     max_batch_size: int | None = Field(default=None, ge=2)
     """Most patches in a batch; null for no limit of its own."""
     follows_machine: bool = False
-    """Whether, where hours are given and no GPU is there, width and patch are what the CPU trains best in these hours: wider and larger
-    than the preset's own if there is time. Presets of one's own that give a width or an edge do not, unless they say so."""
+    """Whether, where hours are given, width and patch are what this machine's GPU or else its CPU trains best in these hours: wider and
+    larger than the preset's own if there is time. Presets of one's own that give a width or an edge do not, unless they say so."""
+    gives_way: bool = False
+    """Whether a short training has the network, optimizer, schedule and mirroring of `fast_prototyping`. Presets of one's own that give one
+    of these keep all, unless they say so."""
     cascade: bool = True
     """Whether a coarser grid and a cascade are planned where a patch sees little of a case."""
     as_published: bool = False
@@ -195,8 +200,8 @@ TRANSFORMER = _adapting(
 PRESETS: dict[str, Preset] = {
     preset.name: preset
     for preset in (
-        _adapting("optimized", "the default: residual encoder for one 8 GB GPU", 8),
-        _adapting("large_gpu", "residual encoder for one 24 GB GPU: larger patches, best accuracy", 24),
+        _adapting("optimized", "the default: residual encoder for one 8 GB GPU", 8, gives_way=True),
+        _adapting("large_gpu", "residual encoder for one 24 GB GPU: larger patches, best accuracy", 24, gives_way=True),
         FAST,
         MEDNEXT,
         TRANSFORMER,
@@ -232,6 +237,8 @@ def extend_preset(document: dict[str, Any], *, source: str) -> Preset:
     # Whoever gives a size means it.
     if SIZE_FIELDS & changed.keys():
         changed.setdefault("follows_machine", False)
+    if LENGTH_FIELDS & {field.partition(".")[0] for field in changed}:
+        changed.setdefault("gives_way", False)
     whole = PRESETS[extended].model_dump(mode="json") | {"purpose": f"preset {extended} with changes of one's own"}
     # From outside in, as in `--set`: a name puts defaults in the place of what it names.
     for field in sorted(changed, key=rank):

@@ -81,7 +81,7 @@ class Budget(Record):
     versions: dict[str, str] | None = None
     """Versions of torch and cuDNN that were measured; null where none was."""
     step_s: float | None = None
-    """Seconds of a training step that were measured on the CPU for which width and patch were chosen; null elsewhere."""
+    """Seconds of a training step on the machine that planned, where width and patch were chosen by them; null elsewhere."""
 
 
 class SamplingSpec(Record):

@@ -6,7 +6,8 @@ import pytest
 
 from tests.planning.measured import equal_cases, fingerprint, planned
 from tumorseg.errors import PlanError
-from tumorseg.planning.choices.network import LONG_HOURS, SHORT_HOURS, SHORT_STEPS, Circumstances, choose_network
+from tumorseg.planning.choices.circumstances import SHORT_HOURS, SHORT_STEPS, Circumstances
+from tumorseg.planning.choices.network import LONG_HOURS, choose_network
 from tumorseg.planning.evidence.independence import FEW_CASES
 from tumorseg.planning.presets import PRESETS
 from tumorseg.schema.optimizers import AdamW

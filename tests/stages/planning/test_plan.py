@@ -123,9 +123,15 @@ def test_a_plan_that_is_not_there_or_none_is_told_so(teacher):
         assert "\n" not in str(refused.value)
 
 
-def planned_for(tmp_path, monkeypatch, *, has_gpu=False, step_s=0.1, **fields):
-    monkeypatch.setattr("tumorseg.stages.planning.plan.choose_device", lambda name: "cuda" if has_gpu else "cpu")
-    monkeypatch.setattr("tumorseg.stages.planning.plan.step_seconds", lambda configuration, setting: step_s)
+def planned_for(tmp_path, monkeypatch, *, has_gpu=False, step_s=0.1, timed=None, **fields):
+    monkeypatch.setattr(
+        "tumorseg.stages.planning.plan.choose_device", lambda name: name or ("cuda" if has_gpu else "cpu")
+    )
+    timed = [] if timed is None else timed
+    monkeypatch.setattr(
+        "tumorseg.stages.planning.plan.step_seconds",
+        lambda configuration, setting, device: timed.append(device) or step_s,
+    )
     write_record(tmp_path / "f.json", fingerprint([case(name, shape=SMALL) for name in "abcd"]))
     given = {"fingerprint": tmp_path / "f.json", "preset": "fast_prototyping"} | fields
     return plan(PlanRequest(output=tmp_path / "p.json", force=True, **given)).plan
@@ -145,7 +151,9 @@ def test_hours_of_a_fast_training_are_those_of_the_cpu_where_there_is_no_gpu(tmp
     "fields",
     [
         {"max_hours": None},
-        {"has_gpu": True},
+        {"has_gpu": True, "max_hours": None},
+        {"has_gpu": True, "vram_gb": 8.0},
+        {"has_gpu": True, "preset": "optimized"},
         {"device": "cuda"},
         {"vram_gb": 8.0},
         {"num_gpus": 2},
@@ -157,6 +165,22 @@ def test_otherwise_plans_are_for_gpus(tmp_path, monkeypatch, fields):
     assert made.budget.step_s is None
 
 
+@pytest.mark.parametrize(
+    ("fields", "device"), [({}, "cuda"), ({"device": "cuda:1"}, "cuda:1"), ({"device": "cuda", "vram_gb": 6.0}, "cuda")]
+)
+def test_a_gpu_that_is_here_is_timed(tmp_path, monkeypatch, fields, device):
+    timed = []
+    made = planned_for(tmp_path, monkeypatch, has_gpu=True, max_hours=0.5, step_s=0.01, timed=timed, **fields)
+    assert set(timed) == {device}
+    assert (made.budget.device, made.budget.step_s) == ("predicted", 0.01)
+    assert "budget.device" not in made.reasons
+    assert "this machine's GPU" in made.reasons["budget.step_s"].rule
+    assert "training.precision.cpu" not in made.reasons
+    usual = planned_for(tmp_path, monkeypatch, has_gpu=True, vram_gb=4.0, max_hours=0.5)
+    for name, one in made.configurations.items():
+        assert one.network.features_per_stage[0] == 32 > usual.configurations[name].network.features_per_stage[0]
+
+
 def test_hours_that_are_set_as_a_field_are_those_of_the_cpu_too(tmp_path, monkeypatch):
     made = planned_for(tmp_path, monkeypatch, overrides=(parse_override("training.max_hours=0.1"),))
     assert (made.budget.device, made.training.max_hours) == ("cpu", 0.1)
@@ -166,6 +190,8 @@ def test_who_plans_without_a_gpu_is_told_for_what(tmp_path, monkeypatch, caplog)
     caplog.set_level("INFO")
     planned_for(tmp_path, monkeypatch, max_hours=0.1)
     assert "for a GPU elsewhere give --vram GB or --device cuda" in caplog.text
+    planned_for(tmp_path, monkeypatch, max_hours=0.1, has_gpu=True)
+    assert "planned for this machine's GPU" in caplog.text
 
 
 def test_a_plan_that_differs_in_the_time_of_a_step_alone_stays_so_that_its_trainings_go_on(tmp_path, monkeypatch):

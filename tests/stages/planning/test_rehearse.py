@@ -17,6 +17,7 @@ from tumorseg.stages.planning.plan import PlanRequest, read_preset
 from tumorseg.stages.planning.plan import plan as plan_stage
 from tumorseg.stages.planning.rehearse import measure_reserved, step_seconds, tile_seconds, versions
 from tumorseg.stages.planning.verify import verify
+from tumorseg.storage.json_files import write_record
 
 SMALL = PRESETS["fast_prototyping"].model_copy(
     update={"base_features": 4, "initial_edge_3d": 16, "initial_edge_2d": 16}
@@ -144,3 +145,15 @@ def test_a_preset_file_that_makes_no_sense_is_one_line(tmp_path, content, messag
     with pytest.raises(PlanError, match=message) as refused:
         read_preset(str(path))
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.gpu
+def test_hours_on_a_gpu_are_those_of_its_own_steps(cuda, tmp_path):
+    write_record(tmp_path / "f.json", fingerprint(equal_cases(40, (1.0, 1.0, 1.0), (90, 130, 110))))
+    request = PlanRequest(
+        fingerprint=tmp_path / "f.json", output=tmp_path / "p.json", preset="fast_prototyping", device=cuda
+    )
+    found = plan_stage(request.model_copy(update={"max_hours": 2.0})).plan
+    assert 0 < found.budget.step_s < 1
+    assert found.configurations["3d_fullres"].network.features_per_stage[0] == 32
+    assert found.budget.predicted_bytes <= found.budget.vram_bytes

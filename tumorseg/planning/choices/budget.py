@@ -1,4 +1,4 @@
-"""GPU memory that a plan may use, GPUs that share a batch, or the CPU that trains."""
+"""GPU memory that a plan may use, GPUs that share a batch, or the machine whose steps were timed."""
 
 from typing import NamedTuple
 
@@ -9,12 +9,14 @@ from tumorseg.schema.quantities import GB
 
 
 class Pace(NamedTuple):
-    """A CPU that is to train."""
+    """This machine, where it is to train."""
 
     step_s: float
     """Seconds of a training step, timed on it."""
+    on_cpu: bool
+    """Whether its CPU trains, or its GPU."""
     is_asked: bool
-    """Whether the user named it; otherwise there is no GPU."""
+    """Whether the user named the device; otherwise it is the one that is here."""
 
 
 def choose_vram(preset: Preset, vram_gb: float | None) -> Decided[int]:
@@ -39,21 +41,24 @@ def choose_budget(vram: Decided[int], preset: Preset, *, num_gpus: int, pace: Pa
 
     Args:
         vram: budget of each GPU in bytes.
-        preset: limited to what the CPU trains, if one is to.
+        preset: limited to what this machine trains in time, if it is to.
         num_gpus: GPUs among which a batch is divided.
-        pace: of the CPU that trains; None for GPUs.
+        pace: of this machine; None where nothing was timed.
     """
     reasons = vram.reasons | {"budget.num_gpus": _gpus_reason(num_gpus)}
     if pace is None:
         return Decided(Budget(vram_bytes=vram.value, num_gpus=num_gpus), reasons)
-    reasons["budget.device"] = _device_reason(is_asked=pace.is_asked)
     reasons["budget.step_s"] = Reason(
         source="device",
-        rule="timed on this machine, with the widest features and the largest patch to begin with that it trains in "
-        "time",
+        rule=f"timed on this machine's {'CPU' if pace.on_cpu else 'GPU'}, with the widest features and the largest patch to begin "
+        "with that it trains in time",
         inputs={"base_features": preset.base_features, "initial_edge_3d": preset.initial_edge_3d},
     )
-    return Decided(Budget(vram_bytes=vram.value, num_gpus=num_gpus, device="cpu", step_s=pace.step_s), reasons)
+    budget = Budget(vram_bytes=vram.value, num_gpus=num_gpus, step_s=pace.step_s)
+    if not pace.on_cpu:
+        # Memory is predicted all the same: `budget.device` says where it was measured.
+        return Decided(budget, reasons)
+    return Decided(budget.changed(device="cpu"), reasons | {"budget.device": _device_reason(is_asked=pace.is_asked)})
 
 
 def _device_reason(*, is_asked: bool) -> Reason:

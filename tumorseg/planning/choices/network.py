@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
+from tumorseg.planning.choices.circumstances import Circumstances, why_short
 from tumorseg.planning.evidence.independence import FEW_CASES
 from tumorseg.schema.plan import Reason
 
@@ -14,35 +15,14 @@ AUTO = "auto"
 """What stands for a name after `--network`."""
 PLAIN, RESIDUAL, MEDNEXT = "plain_unet", "residual_unet", "mednext"
 """The networks that are chosen from; no published comparison on equal terms has another one in front."""
-SHORT_STEPS = 25_000
-"""Steps of a training under which it is short: a tenth of nnU-Net's."""
-SHORT_HOURS, LONG_HOURS = 4.0, 70.0
-"""Under the first, a small GPU has no time for so many steps; the second hold a whole training of a MedNeXt on a large one."""
+LONG_HOURS = 70.0
+"""These hold a whole training of a MedNeXt on a large GPU."""
 MEDNEXT_GB, MEDNEXT_VOXELS = 24.0, 128**3
 """What a MedNeXt L needs for two patches of so many voxels, at most; smaller cases need their share."""
 LEAST_GB = 2.0
 """Of that, what its weights, their optimizer and CUDA take whatever the patch."""
 
 FOR_COST = f"--network {RESIDUAL}: the best for what it costs, where trainings are of full length and cases many"
-
-
-class Circumstances(NamedTuple):
-    """What the choice goes by."""
-
-    num_cases: int
-    """Independent ones."""
-    num_axes: int
-    """2 for images of one plane, else 3."""
-    case_voxels: float
-    """Of a median case, on the planned grid."""
-    vram_gb: float
-    """Budget of each GPU in GB (2^30 bytes)."""
-    max_hours: float | None
-    """Time for one fold's training, if it is limited, by whichever option."""
-    num_steps: int
-    """Steps of a training that is limited by no hours."""
-    on_cpu: bool
-    """Whether a CPU trains."""
 
 
 class NetworkChoice(NamedTuple):
@@ -77,15 +57,8 @@ def _short(known: Circumstances) -> _Verdict | None:
     """Plain convolutions learn most from few steps, and take more of them in the same time."""
     if known.on_cpu:
         return _Verdict(PLAIN, "a CPU trains, which takes some thousand steps, most of the cheapest network", FOR_COST)
-    if known.max_hours is not None:
-        if known.max_hours >= SHORT_HOURS:
-            return None
-        why = f"{known.max_hours:g} hours are a short training (under {SHORT_HOURS:g}), for which it is best"
-        return _Verdict(PLAIN, why, FOR_COST)
-    if known.num_steps >= SHORT_STEPS:
-        return None
-    why = f"{known.num_steps} steps are a short training (under {SHORT_STEPS}), for which it is best"
-    return _Verdict(PLAIN, why, FOR_COST)
+    why = why_short(known)
+    return None if why is None else _Verdict(PLAIN, f"{why}, for which it is best", FOR_COST)
 
 
 def _few(known: Circumstances) -> _Verdict | None:

@@ -13,7 +13,7 @@ from tumorseg.planning.memory.counting import MemoryCounter
 from tumorseg.planning.memory.rehearsal import Setting
 from tumorseg.planning.presets import Preset
 from tumorseg.planning.search.counted_rule import CountedRule, with_sums_on_cpu
-from tumorseg.planning.search.cpu_ladder import AnyFits
+from tumorseg.planning.search.ladder import AnyFits
 from tumorseg.planning.search.lowres import find_lowres, lowres_reasons
 from tumorseg.planning.search.patch import Candidate, Found, Limits, MemoryRule, search, search_reasons
 from tumorseg.planning.search.published_rule import PublishedRule

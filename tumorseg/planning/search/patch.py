@@ -21,7 +21,7 @@ MIN_BATCH_SIZE = 2
 WORTHWHILE_2D = 1 / 256
 """Share of the area with which the search begins, below which other ways to save memory come before a smaller patch:
 128 x 128 pixels for presets that begin with nnU-Net's."""
-Limits = Literal["preset", "CPU"]
+Limits = Literal["preset", "CPU", "GPU"]
 """What limits patch and batch apart from memory."""
 
 

@@ -11,6 +11,7 @@ from tumorseg.errors import InputError, PlanError
 from tumorseg.planning.folds.split_lists import SplitLists, parse_splits
 from tumorseg.planning.folds.splits import NAMED_SPLITS
 from tumorseg.planning.memory.counting import MemoryCounter
+from tumorseg.planning.memory.rehearsal import Setting
 from tumorseg.planning.options import Machine, PlanOptions, check_plan_name
 from tumorseg.planning.overrides import Override, training_as_set
 from tumorseg.planning.planner import make_plan
@@ -19,7 +20,7 @@ from tumorseg.planning.search.narrowing import FlopsLimit, flops_limit
 from tumorseg.schema.base import Record, parse_record
 from tumorseg.schema.fingerprint import Fingerprint
 from tumorseg.schema.losses import LossPreset
-from tumorseg.schema.plan import Plan
+from tumorseg.schema.plan import Configuration, Plan
 from tumorseg.schema.planned_dataset import Selection
 from tumorseg.sources.registry import locate_dataset
 from tumorseg.stages.opening.devices import choose_device
@@ -34,6 +35,12 @@ from tumorseg.storage.json_files import read_json, read_record
 from tumorseg.storage.layout import work_folder
 
 logger = logging.getLogger(__name__)
+
+ELSEWHERE = {
+    "cpu": "planned for this machine's CPU, as it has no GPU; for a GPU elsewhere give --vram GB or --device cuda",
+    "cuda": "planned for this machine's GPU, by steps timed on it; for a GPU elsewhere give --vram GB",
+}
+"""What is said where nobody named the device."""
 
 
 class PlanRequest(Record):
@@ -51,7 +58,8 @@ class PlanRequest(Record):
     """Budget in GB (2^30 bytes); the preset's if None."""
     device: str | None = None
     """`cpu` plans for this machine's CPU; `cuda` or `cuda:N` for a GPU, where `verify` measures. None: for a GPU, unless the preset follows
-    the machine, hours are given, no budget is, and there is no GPU here."""
+    the machine, hours are given, no budget is, and there is no GPU here. A GPU that is here is timed where the preset follows the machine
+    and hours are given, unless `verify` measures it, several share a batch, or a budget is given and no device."""
     num_gpus: int = 1
     """GPUs of that budget each."""
     verify: bool = False
@@ -114,10 +122,11 @@ def plan(request: PlanRequest) -> WrittenPlan:
     output = request.output or Path("plans") / f"{measured.dataset.name}__{preset.name}.json"
     check_plan_name(output.stem)
     counter = MemoryCounter()
+    device = _timed_device(request, preset)
     options = PlanOptions(
         preset=preset,
-        device=_planned_device(request, preset),
-        is_device_asked=request.device == "cpu",
+        device=None if device is None else _kind(device),
+        is_device_asked=request.device is not None,
         num_gpus=request.num_gpus,
         vram_gb=request.vram_gb,
         max_hours=request.max_hours,
@@ -132,15 +141,13 @@ def plan(request: PlanRequest) -> WrittenPlan:
         overrides=tuple(map(_with_loss_file, request.overrides)),
         confirm_labels=request.stated.confirm_labels,
     )
-    made, warnings = make_plan(measured, output.stem, options, Machine(step_seconds, counter, has_bf16()))
+    made, warnings = make_plan(measured, output.stem, options, _machine(device, counter))
     if request.verify:
         made = verify(made, request.device, counter)
     for warning in warnings:
         logger.warning("%s", warning)
-    if options.device == "cpu" and not options.is_device_asked:
-        logger.info(
-            "planned for this machine's CPU, as it has no GPU; for a GPU elsewhere give --vram GB or --device cuda"
-        )
+    if options.device is not None and not options.is_device_asked:
+        logger.info("%s", ELSEWHERE[options.device])
     made = _as_timed_before(made, output)
     place = Place(output, work_folder(request.roots.work, made.dataset.name), _source(request))
     write_plan(made, place, force=request.force)
@@ -179,14 +186,36 @@ def _check_device(request: PlanRequest) -> None:
         verification_device(request.device)
 
 
-def _planned_device(request: PlanRequest, preset: Preset) -> Literal["cpu"] | None:
-    """Return `cpu` where the CPU is to train: as asked for, or as hours mean nothing without a machine and this one has no GPU."""
-    if request.device is not None:
-        return "cpu" if request.device == "cpu" else None
+def _timed_device(request: PlanRequest, preset: Preset) -> str | None:
+    """Return the device whose steps decide width and patch: a CPU that is asked for, or this machine's best, as hours mean nothing without one.
+
+    Raises:
+        InputError: this machine has GPUs, but not the one that is asked for.
+    """
+    if request.device == "cpu":
+        return "cpu"
     hours = request.max_hours or training_as_set(preset.training, request.overrides).max_hours
-    is_for_gpus = request.vram_gb is not None or request.num_gpus > 1 or request.verify
-    follows = preset.follows_machine and hours is not None and not is_for_gpus
-    return "cpu" if follows and choose_device(None) == "cpu" else None
+    is_elsewhere = request.device is None and request.vram_gb is not None
+    if not preset.follows_machine or hours is None or is_elsewhere or request.num_gpus > 1 or request.verify:
+        return None
+    here = choose_device(None)
+    if request.device is None:
+        return here
+    # A GPU may be planned for where there is none.
+    return None if here == "cpu" else choose_device(request.device)
+
+
+def _kind(device: str) -> Literal["cpu", "cuda"]:
+    return "cpu" if device == "cpu" else "cuda"
+
+
+def _machine(device: str | None, counter: MemoryCounter) -> Machine:
+    """Return what the planner may measure here."""
+
+    def seconds(configuration: Configuration, setting: Setting) -> float:
+        return step_seconds(configuration, setting, device or "cpu")
+
+    return Machine(seconds, counter, has_bf16())
 
 
 def read_preset(name: str) -> Preset:

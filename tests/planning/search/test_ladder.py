@@ -10,7 +10,7 @@ from tumorseg.planning.options import Machine, PlanOptions
 from tumorseg.planning.overrides import parse_override
 from tumorseg.planning.planner import make_plan
 from tumorseg.planning.presets import PRESETS, extend_preset
-from tumorseg.planning.search.cpu_ladder import FEW_STEPS, MANY_STEPS, MOST_S, RUNGS, USUAL_S, target_seconds
+from tumorseg.planning.search.ladder import FEW_STEPS, MANY_STEPS, MOST_S, RUNGS, USUAL_S, target_seconds
 from tumorseg.schema.base import record_hash
 
 MEASURED = fingerprint(equal_cases(20, (1.0, 1.0, 1.0), (120, 150, 130)))
