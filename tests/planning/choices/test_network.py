@@ -44,6 +44,9 @@ BRIEF = {"epochs": 20, "iterations_per_epoch": 9, "validation_iterations": 1}
         ({**AMPLE, "vram_gb": 23.0}, "residual_unet", "the best for what it costs"),
         # Small cases need less for as good a view.
         ({**AMPLE, "vram_gb": 8.0, "case_voxels": 60.0**3}, "mednext", "and 4.27 GB are there"),
+        ({"case_voxels": 64.0**3}, "plain_unet", "median cases hold at most 262144 voxels"),
+        ({"case_voxels": 64.0**3 + 1}, "residual_unet", "the best for what it costs"),
+        ({"case_voxels": 64.0**3, "num_axes": 2}, "residual_unet", "the best for what it costs"),
         ({**AMPLE, "num_axes": 2}, "residual_unet", "the best for what it costs"),
         ({"max_hours": LONG_HOURS - 1}, "residual_unet", "the best for what it costs"),
     ],
@@ -62,6 +65,7 @@ def test_what_decided_stands_in_the_reason():
     assert inputs == {
         "independent_cases": 200,
         "num_axes": 3,
+        "case_voxels": 4_050_000,
         "vram_gb": 24.0,
         "mednext_gb": 24.0,
         "max_hours": 3.0,
@@ -77,8 +81,9 @@ def auto(measured, **options):
 
 def test_a_plan_holds_the_choice_and_its_reason():
     many = fingerprint(equal_cases(30))
-    name, reason = auto(many)
+    name, reason = auto(fingerprint(equal_cases(30, shape=(80, 90, 70))))
     assert (name, reason.source) == ("residual_unet", "rule")
+    assert auto(many)[0] == "plain_unet"
     assert auto(fingerprint(equal_cases(3)))[0] == "plain_unet"
     assert auto(many, preset="fast_prototyping")[0] == "plain_unet"
     assert auto(many, max_hours=1.0)[0] == "plain_unet"
@@ -126,7 +131,8 @@ def test_a_chosen_mednext_is_the_one_of_its_preset():
     ],
 )
 def test_what_is_set_of_the_training_counts(settings, preset, name, why):
-    plan = planned(fingerprint(equal_cases(30)), *settings, network="auto", preset=preset)
+    measured = fingerprint(equal_cases(30, shape=(80, 90, 70)))
+    plan = planned(measured, *settings, network="auto", preset=preset)
     assert first(plan).network.name == name
     assert why in plan.reasons["configurations.3d_fullres.network.name"].rule
 

@@ -15,6 +15,8 @@ AUTO = "auto"
 """What stands for a name after `--network`."""
 PLAIN, RESIDUAL, MEDNEXT = "plain_unet", "residual_unet", "mednext"
 """The networks that are chosen from; no published comparison on equal terms has another one in front."""
+SMALL_VOXELS = 64**3
+"""A case of so many is seen whole by a small network."""
 LONG_HOURS = 70.0
 """These hold a whole training of a MedNeXt on a large GPU."""
 MEDNEXT_GB, MEDNEXT_VOXELS = 24.0, 128**3
@@ -40,10 +42,11 @@ class _Verdict(NamedTuple):
 
 def choose_network(known: Circumstances) -> NetworkChoice:
     """Return the first network of the table whose rule holds; the last one always does."""
-    verdict = _short(known) or _few(known) or _ample(known) or _usual(known)
+    verdict = _short(known) or _few(known) or _ample(known) or _small(known) or _usual(known)
     inputs: dict[str, JsonValue] = {
         "independent_cases": known.num_cases,
         "num_axes": known.num_axes,
+        "case_voxels": round(known.case_voxels),
         "vram_gb": known.vram_gb,
         "mednext_gb": round(_mednext_gb(known), 2),
         "max_hours": known.max_hours,
@@ -77,6 +80,14 @@ def _ample(known: Circumstances) -> _Verdict | None:
     why = f"at least {LONG_HOURS:g} hours and {_mednext_gb(known):.3g} GB are there for it: in size L level with the others or ahead"
     alternative = f"--network {RESIDUAL}: half the time, 0 to 1.4 DSC less in published comparisons"
     return _Verdict(MEDNEXT, why, alternative)
+
+
+def _small(known: Circumstances) -> _Verdict | None:
+    """Where a patch is the whole image, residual blocks have gained nothing."""
+    if known.num_axes == 2 or known.case_voxels > SMALL_VOXELS:
+        return None
+    why = f"median cases hold at most {SMALL_VOXELS} voxels, of which a residual encoder has learnt no more, in twice the time"
+    return _Verdict(PLAIN, why, FOR_COST)
 
 
 def _usual(known: Circumstances) -> _Verdict:
