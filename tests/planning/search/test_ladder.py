@@ -5,7 +5,7 @@ import math
 import pytest
 
 from tests.planning.measured import COUNTER, equal_cases, fingerprint
-from tumorseg.errors import PlanError
+from tumorseg.errors import PlanError, TrainingError
 from tumorseg.planning.options import Machine, PlanOptions
 from tumorseg.planning.overrides import parse_override
 from tumorseg.planning.planner import make_plan
@@ -164,6 +164,21 @@ def test_what_does_not_fit_the_budget_is_not_timed():
     planned = plan.configurations["3d_fullres"]
     assert (timed[-1].network, timed[-1].patch_size) == (planned.network, planned.patch_size)
     assert timed[-1].network.features_per_stage[0] < RUNGS[-1].features
+
+
+def test_a_machine_whose_memory_others_hold_trains_what_it_can():
+    def seconds(configuration, setting):
+        if configuration.network.features_per_stage[0] > most:
+            raise TrainingError("memory ran out while a training step was timed")
+        return 1e-6
+
+    options = PlanOptions(device="cpu", preset=PRESETS["fast_prototyping"], max_hours=10.0)
+    most = 16
+    plan = make_plan(MEASURED, "p", options, Machine(seconds, COUNTER)).plan
+    assert plan.configurations["3d_fullres"].network.features_per_stage[0] == 16
+    most = 4
+    with pytest.raises(TrainingError, match="memory ran out"):
+        make_plan(MEASURED, "p", options, Machine(seconds, COUNTER))
 
 
 def test_planning_for_a_cpu_needs_a_clock():

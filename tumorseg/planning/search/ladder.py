@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tumorseg.errors import PlanError
+from tumorseg.errors import PlanError, TrainingError
 from tumorseg.planning.families.base import Grid
 from tumorseg.planning.presets import Preset
 from tumorseg.planning.search.patch import Candidate
@@ -113,7 +113,8 @@ def target_seconds(max_hours: float | None, least_steps: int) -> float:
 def choose_pace(preset: Preset, trial: Trial, max_hours: float | None) -> Paced:
     """Climb from the narrowest network on the smallest patch, and take the last rung on which a step stays within its time.
 
-    Rungs whose patch is too small for the network are passed over. The climb ends at the first that does not fit the memory.
+    Rungs whose patch is too small for the network are passed over. The climb ends at the first that does not fit the memory, by count or by
+    trial.
 
     Args:
         preset: whose features and patch are not passed.
@@ -122,6 +123,7 @@ def choose_pace(preset: Preset, trial: Trial, max_hours: float | None) -> Paced:
 
     Raises:
         PlanError: no rung can be planned.
+        TrainingError: not even the lowest can be trained here.
     """
     best: Paced | None = None
     refused: PlanError | None = None
@@ -138,7 +140,9 @@ def choose_pace(preset: Preset, trial: Trial, max_hours: float | None) -> Paced:
                 break
             # Of small images a larger patch is the same one.
             key = record_hash(configuration)
-            step_s = timed[key] if key in timed else timed.setdefault(key, trial.seconds(configuration))
+            if key not in timed:
+                timed[key] = _timed(configuration, trial, is_needed=best is None)
+            step_s = timed[key]
             if best is None or step_s <= target_s:
                 best = Paced(paced, step_s)
             elif step_s > SLACK * target_s:
@@ -150,6 +154,16 @@ def choose_pace(preset: Preset, trial: Trial, max_hours: float | None) -> Paced:
         assert refused is not None  # no rung leads past the preset's own, and the first is tried always
         raise refused
     return best
+
+
+def _timed(configuration: Configuration, trial: Trial, *, is_needed: bool) -> float:
+    """Return the time of a step; endless where memory runs out, as others may hold what the budget counts on, and a lower rung is there."""
+    try:
+        return trial.seconds(configuration)
+    except TrainingError:
+        if is_needed:
+            raise
+        return math.inf
 
 
 def _limited(preset: Preset, rung: Rung) -> Preset:
