@@ -177,7 +177,7 @@ def chosen_preset(options: PlanOptions, known: Circumstances) -> Decided[Preset]
     family = family_of(network.value)
     if options.network == AUTO and network.value == MEDNEXT != preset.network:
         preset, reasons = _as_published(preset), reasons | _published_reasons(preset)
-    if network.value != preset.network or family.reference is None:
+    if {network.value} != {preset.network, options.preset.network} or family.reference is None:
         # Another network's constants, where nnU-Net published any; else it is counted. A preset file too may name one.
         preset = preset.changed(network=network.value, memory=preset.memory and family.reference)
     return Decided(preset, reasons)

@@ -28,7 +28,7 @@ def test_hours_on_a_cpu_are_short_ones():
     plan = make_plan(fingerprint(), "p", options, Machine(lambda configuration, setting: 0.5, COUNTER)).plan
     assert choices(plan) == SOONEST
     assert plan.reasons["configurations.3d_fullres.optimizer"].rule == (
-        "adamw: 20 hours are a short training on a CPU, in which it learns more"
+        "adamw: 20 hours are a short training on a CPU, which learns more so"
     )
 
 
@@ -53,6 +53,8 @@ def test_reasons_say_what_the_preset_has():
         assert "1 hours are a short training (under 4)" in reason.rule
         assert reason.inputs["preset"].startswith(before)
         assert reason.alternative.startswith(before)
+        assert reason.inputs["max_hours"] == 1.0
+        assert "steps" not in reason.inputs
 
 
 @pytest.mark.parametrize("preset", ["nnunet", "nnunet_resenc_m", "mednext", "transformer", "fast_prototyping"])
@@ -91,3 +93,14 @@ def test_a_network_that_the_user_names_stays_and_one_that_was_not_compared_keeps
     optimized = PRESETS["optimized"]
     kept = choices(planned(None, max_hours=0.5, network="mednext"))
     assert kept == ("mednext", optimized.optimizer, optimized.schedule, True)
+
+
+def test_nothing_of_a_published_estimate_is_left_where_a_published_preset_gives_way():
+    own = extend_preset({"name": "own", "extends": "nnunet_resenc_l", "gives_way": True}, source="own.json")
+    plain = extend_preset({"name": "own", "extends": "nnunet_resenc_l", "network": "plain_unet"}, source="own.json")
+    given = planned(None, max_hours=0.5, preset=own).configurations["3d_fullres"]
+    named = planned(None, max_hours=0.5, preset=plain, network="residual_unet")
+    assert given.network.name == "plain_unet"
+    by_name = planned(None, max_hours=0.5, preset=own, network="plain_unet").configurations["3d_fullres"]
+    assert (given.patch_size, given.batch_size) == (by_name.patch_size, by_name.batch_size)
+    assert named.configurations["3d_fullres"].network.name == "residual_unet"

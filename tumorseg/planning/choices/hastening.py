@@ -28,11 +28,12 @@ def hastened(preset: Preset, known: Circumstances) -> Decided[Preset]:
         return Decided(preset, {})
     short = preset.changed(**{field: getattr(SOONEST, field) for field in LENGTH_FIELDS})
     before, after = _names(preset), _names(short)
+    length = {"steps": known.num_steps} if known.max_hours is None else {"max_hours": known.max_hours}
     reasons = {}
     for field, chosen in after.items():
         reasons[field] = Reason(
-            rule=f"{chosen}: {why}, in which it learns more",
-            inputs={"preset": before[field], "max_hours": known.max_hours, "steps": known.num_steps},
+            rule=f"{chosen}: {why}, which learns more so",
+            inputs={"preset": before[field], **length},
             alternative=f"{before[field]}, of preset {preset.name}, for trainings of full length",
         )
     return Decided(short, reasons)
