@@ -129,13 +129,16 @@ def _check_hours(options: PlanOptions) -> None:
         raise PlanError(f"--max-hours {options.max_hours:g} is no time to train; give hours above 0")
 
 
-def circumstances(options: PlanOptions, fingerprint: Fingerprint, grid: TargetGrid) -> Circumstances:
+def circumstances(
+    options: PlanOptions, fingerprint: Fingerprint, grid: TargetGrid, step_s: float | None = None
+) -> Circumstances:
     """Return what network, optimizer, schedule and mirroring go by.
 
     Args:
         options: with a sound budget and sound hours.
         fingerprint: of the cases as they will be stored.
         grid: at full resolution.
+        step_s: seconds of a step of what is planned for full length, timed on the GPU that trains; None where none was.
 
     Raises:
         PlanError: what the user sets of the training is unsound.
@@ -150,7 +153,18 @@ def circumstances(options: PlanOptions, fingerprint: Fingerprint, grid: TargetGr
         max_hours=training.max_hours,
         num_steps=training.epochs * training.iterations_per_epoch,
         on_cpu=options.device == "cpu",
+        step_s=step_s,
     )
+
+
+def times_length(options: PlanOptions) -> bool:
+    """Return whether steps on the GPU at hand tell if a training is a short one."""
+    has_hours = training_as_set(_with_hours(options).training, options.overrides).max_hours is not None
+    return options.device == "cuda" and has_hours and _may_give_way(options)
+
+
+def _may_give_way(options: PlanOptions) -> bool:
+    return options.preset.gives_way and options.network in (None, AUTO, *COMPARED)
 
 
 def chosen_preset(options: PlanOptions, known: Circumstances) -> Decided[Preset]:
@@ -169,7 +183,7 @@ def chosen_preset(options: PlanOptions, known: Circumstances) -> Decided[Preset]
     """
     preset = _with_hours(options)
     reasons: dict[str, Reason] = {}
-    if options.network in (None, AUTO, *COMPARED):
+    if _may_give_way(options):
         preset, reasons = hastened(preset, known)
     network = _choose_network(options, known, preset)
     # Whoever names a network has it, and its reason.

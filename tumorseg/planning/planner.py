@@ -1,12 +1,12 @@
 """From a fingerprint to a plan: evidence, choices, search, memory."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 
-from tumorseg.errors import PlanError
+from tumorseg.errors import PlanError, TrainingError
 from tumorseg.planning.choices.adaptation import Adaptation, adapt
 from tumorseg.planning.choices.budget import Pace, choose_budget, choose_vram
 from tumorseg.planning.choices.class_counts import with_class_counts
@@ -35,6 +35,7 @@ from tumorseg.planning.options import (
     check_plan_name,
     chosen_preset,
     circumstances,
+    times_length,
 )
 from tumorseg.planning.overrides import apply_overrides, training_as_set
 from tumorseg.planning.presets import Preset
@@ -52,7 +53,7 @@ from tumorseg.planning.search.configurations import (
 from tumorseg.planning.search.ladder import Paced, Trial, choose_pace, grown
 from tumorseg.planning.search.narrowing import Measure, Wide, check_limit, narrowed
 from tumorseg.schema.fingerprint import Fingerprint
-from tumorseg.schema.plan import Plan, Reason
+from tumorseg.schema.plan import Configuration, Plan, Reason
 from tumorseg.schema.planned_dataset import PlannedDataset
 from tumorseg.schema.preprocessing import NormalizationSpec
 from tumorseg.schema.targets import targets_of
@@ -124,7 +125,7 @@ def decide(fingerprint: Fingerprint, name: str, options: PlanOptions, machine: M
     check_plan_name(name)
     check_options(options)
     check_learnable(fingerprint)
-    choices = _choose(fingerprint, options)
+    choices = _choose(fingerprint, options, _full_length_step(fingerprint, options, machine))
     found = _limited(_search(choices, options, machine), choices, options)
     plan = apply_overrides(_assemble(fingerprint, name, options, choices, found), options.overrides)
     if options.flops is not None and options.overrides:
@@ -134,7 +135,23 @@ def decide(fingerprint: Fingerprint, name: str, options: PlanOptions, machine: M
     return PlanResult(plan, tuple(_warnings(choices, plan)))
 
 
-def _choose(fingerprint: Fingerprint, options: PlanOptions) -> _Choices:
+def _full_length_step(fingerprint: Fingerprint, options: PlanOptions, machine: Machine) -> float | None:
+    """Return the time of a step on the GPU at hand of what a training of full length has; None where that decides nothing."""
+    if not times_length(options):
+        return None
+    whole = options.changed(preset=options.preset.changed(gives_way=False))
+    choices = _choose(fingerprint, whole)
+    brief = _brief(choices, whole, machine)
+    planned = _plan_configurations(brief)
+    default = _choose_default(planned, choices.grid.value).value
+    try:
+        return _clock(machine)(planned[default].configuration, brief.setting)
+    except TrainingError:
+        # Others may hold memory that the budget counts on; then the hours alone decide.
+        return None
+
+
+def _choose(fingerprint: Fingerprint, options: PlanOptions, step_s: float | None = None) -> _Choices:
     cropping = decide_cropping(fingerprint, options.preset)
     # All that follows goes by the images as they will be stored.
     measured = cropping.fingerprint
@@ -142,7 +159,7 @@ def _choose(fingerprint: Fingerprint, options: PlanOptions) -> _Choices:
     dataset = choose_dataset(measured, kinds, _selection(options))
     certainty = judge_labels(measured, is_confirmed=options.confirm_labels)
     grid = target_grid(measured)
-    preset = chosen_preset(options, circumstances(options, measured, grid.value))
+    preset = chosen_preset(options, circumstances(options, measured, grid.value, step_s))
     return _Choices(
         preset=preset,
         vram=choose_vram(preset.value, options.vram_gb),
@@ -171,9 +188,25 @@ def _selection(options: PlanOptions) -> UserSelection:
 
 def _search(choices: _Choices, options: PlanOptions, machine: Machine) -> _Found:
     """Search patch, batch and network of every configuration."""
+    brief = _brief(choices, options, machine)
+    preset = brief.preset
+    # A GPU has time for all that its memory holds, unless the preset says otherwise.
+    if options.device is None or (options.device == "cuda" and not preset.follows_machine):
+        return _Found(_plan_configurations(brief), preset)
+    timed, has_bf16 = brief._replace(limits="GPU"), None
+    if options.device == "cpu":
+        timed, has_bf16 = _on_cpu(brief, has_bf16=machine.has_bf16), machine.has_bf16
+    # Hours may be set as a field too.
+    max_hours = training_as_set(preset.training, options.overrides).max_hours
+    paced = _pace(timed, machine, max_hours)
+    configurations = _plan_configurations(timed._replace(preset=paced.preset))
+    return _Found(configurations, paced.preset, paced.step_s, has_bf16)
+
+
+def _brief(choices: _Choices, options: PlanOptions, machine: Machine) -> Brief:
     preset = _with_possible_cascade(choices)
     dataset = choices.dataset.value
-    brief = Brief(
+    return Brief(
         subject=_subject(choices),
         preset=preset,
         setting=Setting(
@@ -186,16 +219,6 @@ def _search(choices: _Choices, options: PlanOptions, machine: Machine) -> _Found
         num_gpus=options.num_gpus,
         counter=machine.counter or MemoryCounter(),
     )
-    if options.device is None:
-        return _Found(_plan_configurations(brief), preset)
-    timed, has_bf16 = brief._replace(limits="GPU"), None
-    if options.device == "cpu":
-        timed, has_bf16 = _on_cpu(brief, has_bf16=machine.has_bf16), machine.has_bf16
-    # Hours may be set as a field too.
-    max_hours = training_as_set(preset.training, options.overrides).max_hours
-    paced = _pace(timed, machine, max_hours)
-    configurations = _plan_configurations(timed._replace(preset=paced.preset))
-    return _Found(configurations, paced.preset, paced.step_s, has_bf16)
 
 
 def _on_cpu(brief: Brief, *, has_bf16: bool) -> Brief:
@@ -241,14 +264,22 @@ def _subject(choices: _Choices) -> Subject:
     )
 
 
-def _pace(brief: Brief, machine: Machine, max_hours: float | None) -> Paced:
-    """Return the preset limited to what this machine can train in time, and the time of a step."""
-    seconds = machine.seconds
-    if seconds is None:
+def _clock(machine: Machine) -> Callable[[Configuration, Setting], float]:
+    """Return what times a training step.
+
+    Raises:
+        PlanError: nothing does.
+    """
+    if machine.seconds is None:
         raise PlanError(
             "device cpu and cuda: planning for one times training steps on it; plan on the machine that will train"
         )
+    return machine.seconds
 
+
+def _pace(brief: Brief, machine: Machine, max_hours: float | None) -> Paced:
+    """Return the preset limited to what this machine can train in time, and the time of a step."""
+    seconds = _clock(machine)
     trial = Trial(
         plan=lambda preset: draft_default(brief._replace(preset=preset)),
         fits=lambda configuration: fits_budget(brief, configuration),

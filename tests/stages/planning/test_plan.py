@@ -3,7 +3,7 @@ import json
 import pytest
 
 from tests.planning.measured import case, fingerprint
-from tumorseg.errors import InputError, PlanError
+from tumorseg.errors import InputError, PlanError, TrainingError
 from tumorseg.planning.folds.splits import split_folds
 from tumorseg.planning.overrides import parse_override
 from tumorseg.stages.planning.plan import PlanRequest, plan, read_flops_limit, read_splits
@@ -128,9 +128,14 @@ def planned_for(tmp_path, monkeypatch, *, has_gpu=False, step_s=0.1, timed=None,
         "tumorseg.stages.planning.plan.choose_device", lambda name: name or ("cuda" if has_gpu else "cpu")
     )
     timed = [] if timed is None else timed
+
+    def seconds(configuration, setting, device):
+        timed.append(device)
+        return step_s() if callable(step_s) else step_s
+
     monkeypatch.setattr(
         "tumorseg.stages.planning.plan.step_seconds",
-        lambda configuration, setting, device: timed.append(device) or step_s,
+        seconds,
     )
     write_record(tmp_path / "f.json", fingerprint([case(name, shape=SMALL) for name in "abcd"]))
     given = {"fingerprint": tmp_path / "f.json", "preset": "fast_prototyping"} | fields
@@ -153,7 +158,7 @@ def test_hours_of_a_fast_training_are_those_of_the_cpu_where_there_is_no_gpu(tmp
         {"max_hours": None},
         {"has_gpu": True, "max_hours": None},
         {"has_gpu": True, "vram_gb": 8.0},
-        {"has_gpu": True, "preset": "optimized"},
+        {"has_gpu": True, "preset": "mednext"},
         {"device": "cuda"},
         {"vram_gb": 8.0},
         {"num_gpus": 2},
@@ -179,6 +184,31 @@ def test_a_gpu_that_is_here_is_timed(tmp_path, monkeypatch, fields, device):
     usual = planned_for(tmp_path, monkeypatch, has_gpu=True, vram_gb=4.0, max_hours=0.5)
     for name, one in made.configurations.items():
         assert one.network.features_per_stage[0] == 32 > usual.configurations[name].network.features_per_stage[0]
+
+
+@pytest.mark.parametrize(("hours", "step_s", "is_short"), [(5.0, 0.5, False), (5.0, 0.6, True), (2.0, 0.1, False)])
+def test_steps_of_a_gpu_that_is_here_tell_whether_a_training_is_short(tmp_path, monkeypatch, hours, step_s, is_short):
+    timed = []
+    given = {"preset": "optimized", "max_hours": hours, "has_gpu": True}
+    made = planned_for(tmp_path, monkeypatch, step_s=step_s, timed=timed, **given)
+    assert timed == ["cuda"]
+    assert made.budget.step_s is None
+    one = made.configurations["3d_fullres"]
+    assert (one.network.name, one.optimizer.name) == (("plain_unet", "adamw") if is_short else ("residual_unet", "sgd"))
+    if is_short:
+        rule = made.reasons["configurations.3d_fullres.optimizer"].rule
+        assert "5 hours are a short training (under 25000 steps, as timed on this machine's GPU)" in rule
+
+
+def test_hours_alone_decide_where_the_memory_of_a_gpu_is_held_by_others(tmp_path, monkeypatch):
+    def fails(*_):
+        raise TrainingError("memory ran out while a training step was timed")
+
+    given = {"preset": "optimized", "has_gpu": True, "step_s": fails}
+    short = planned_for(tmp_path, monkeypatch, max_hours=3.0, **given)
+    assert "(under 4)" in short.reasons["configurations.3d_fullres.optimizer"].rule
+    whole = planned_for(tmp_path, monkeypatch, max_hours=5.0, **given)
+    assert whole.configurations["3d_fullres"].optimizer.name == "sgd"
 
 
 def test_hours_that_are_set_as_a_field_are_those_of_the_cpu_too(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from tumorseg.errors import PlanError, TrainingError
+from tumorseg.planning.choices.circumstances import SHARE_OF_STEPS
 from tumorseg.planning.families.base import Grid
 from tumorseg.planning.presets import Preset
 from tumorseg.planning.search.patch import Candidate
@@ -44,8 +45,6 @@ EDGE_2D = 4
 """A 2D patch begins with so many times the edge of a 3D one."""
 MOST_S, USUAL_S = 10.0, 1.0
 """Most time that a step may take, and what it may take where no hours are given."""
-SHARE_OF_STEPS = 0.8
-"""Share of the hours that goes into steps; held-out patches and checkpoints take the rest."""
 SLACK = 2.0
 """A rung that takes so many times what a step may take ends the climb. One just above may not: a wider network can be the faster one."""
 BATCH_SIZE = 2

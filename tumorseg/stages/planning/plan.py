@@ -58,8 +58,8 @@ class PlanRequest(Record):
     """Budget in GB (2^30 bytes); the preset's if None."""
     device: str | None = None
     """`cpu` plans for this machine's CPU; `cuda` or `cuda:N` for a GPU, where `verify` measures. None: for a GPU, unless the preset follows
-    the machine, hours are given, no budget is, and there is no GPU here. A GPU that is here is timed where the preset follows the machine
-    and hours are given, unless `verify` measures it, several share a batch, or a budget is given and no device."""
+    the machine, hours are given, no budget is, and there is no GPU here. A GPU that is here is timed where hours are given to a preset that
+    goes by them, unless `verify` measures it, several share a batch, or a budget is given and no device."""
     num_gpus: int = 1
     """GPUs of that budget each."""
     verify: bool = False
@@ -187,7 +187,7 @@ def _check_device(request: PlanRequest) -> None:
 
 
 def _timed_device(request: PlanRequest, preset: Preset) -> str | None:
-    """Return the device whose steps decide width and patch: a CPU that is asked for, or this machine's best, as hours mean nothing without one.
+    """Return the device whose steps decide: a CPU that is asked for, or this machine's best, as hours mean nothing without one.
 
     Raises:
         InputError: this machine has GPUs, but not the one that is asked for.
@@ -196,11 +196,13 @@ def _timed_device(request: PlanRequest, preset: Preset) -> str | None:
         return "cpu"
     hours = request.max_hours or training_as_set(preset.training, request.overrides).max_hours
     is_elsewhere = request.device is None and request.vram_gb is not None
-    if not preset.follows_machine or hours is None or is_elsewhere or request.num_gpus > 1 or request.verify:
+    goes_by_hours = preset.follows_machine or preset.gives_way
+    if not goes_by_hours or hours is None or is_elsewhere or request.num_gpus > 1 or request.verify:
         return None
     here = choose_device(None)
     if request.device is None:
-        return here
+        # For presets that are made for GPUs there is one elsewhere.
+        return here if preset.follows_machine or here != "cpu" else None
     # A GPU may be planned for where there is none.
     return None if here == "cpu" else choose_device(request.device)
 
