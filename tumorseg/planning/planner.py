@@ -1,6 +1,6 @@
 """From a fingerprint to a plan: evidence, choices, search, memory."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import chain
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from tumorseg.planning.choices.dataset import UserSelection, choose_dataset
 from tumorseg.planning.choices.fixed import FIXED_REASONS, ORIENTATION_REASON
 from tumorseg.planning.choices.mirroring import choose_mirroring
 from tumorseg.planning.choices.normalization import choose_normalizations
-from tumorseg.planning.choices.training import choose_training, on_processor
+from tumorseg.planning.choices.training import choose_training
 from tumorseg.planning.decided import Decided
 from tumorseg.planning.evidence.certainty import check_learnable, judge_labels, many_labels
 from tumorseg.planning.evidence.images import image_warnings
@@ -37,7 +37,7 @@ from tumorseg.planning.options import (
     circumstances,
     times_length,
 )
-from tumorseg.planning.overrides import apply_overrides, training_as_set
+from tumorseg.planning.overrides import apply_overrides
 from tumorseg.planning.presets import Preset
 from tumorseg.planning.reading.soundness import Parsed, check_plan
 from tumorseg.planning.search.configurations import (
@@ -45,15 +45,13 @@ from tumorseg.planning.search.configurations import (
     Brief,
     Planned,
     Subject,
-    draft_default,
-    fits_budget,
     plan_planes,
     plan_volumes,
 )
-from tumorseg.planning.search.ladder import Paced, Trial, choose_pace, grown
 from tumorseg.planning.search.narrowing import Measure, Wide, check_limit, narrowed
+from tumorseg.planning.search.pacing import Clock, pace_on_cpu, pace_on_gpu
 from tumorseg.schema.fingerprint import Fingerprint
-from tumorseg.schema.plan import Configuration, Plan, Reason
+from tumorseg.schema.plan import Plan, Reason
 from tumorseg.schema.planned_dataset import PlannedDataset
 from tumorseg.schema.preprocessing import NormalizationSpec
 from tumorseg.schema.targets import targets_of
@@ -92,8 +90,8 @@ class _Found(NamedTuple):
     """Limited to what this machine can train in time, where it is to."""
     step_s: float | None = None
     """Seconds of a training step timed on it; None where none was."""
-    has_bf16: bool | None = None
-    """Whether that CPU computes in bf16; None for GPUs."""
+    precision: Reason | None = None
+    """Why a CPU trains in its precision, where the machine decided."""
 
 
 def make_plan(fingerprint: Fingerprint, name: str, options: PlanOptions, machine: Machine | None = None) -> PlanResult:
@@ -189,18 +187,14 @@ def _selection(options: PlanOptions) -> UserSelection:
 def _search(choices: _Choices, options: PlanOptions, machine: Machine) -> _Found:
     """Search patch, batch and network of every configuration."""
     brief = _brief(choices, options, machine)
-    preset = brief.preset
     # A GPU has time for all that its memory holds, unless the preset says otherwise.
-    if options.device is None or (options.device == "cuda" and not preset.follows_machine):
-        return _Found(_plan_configurations(brief), preset)
-    timed, has_bf16 = brief._replace(limits="GPU"), None
+    if options.device is None or (options.device == "cuda" and not brief.preset.follows_machine):
+        return _Found(_plan_configurations(brief), brief.preset)
     if options.device == "cpu":
-        timed, has_bf16 = _on_cpu(brief, has_bf16=machine.has_bf16), machine.has_bf16
-    # Hours may be set as a field too.
-    max_hours = training_as_set(preset.training, options.overrides).max_hours
-    paced = _pace(timed, machine, max_hours)
-    configurations = _plan_configurations(timed._replace(preset=paced.preset))
-    return _Found(configurations, paced.preset, paced.step_s, has_bf16)
+        found = pace_on_cpu(brief, _clock(machine), options.overrides, has_bf16=machine.has_bf16)
+    else:
+        found = pace_on_gpu(brief, _clock(machine), options.overrides)
+    return _Found(_plan_configurations(found.brief), found.brief.preset, found.step_s, found.precision)
 
 
 def _brief(choices: _Choices, options: PlanOptions, machine: Machine) -> Brief:
@@ -219,12 +213,6 @@ def _brief(choices: _Choices, options: PlanOptions, machine: Machine) -> Brief:
         num_gpus=options.num_gpus,
         counter=machine.counter or MemoryCounter(),
     )
-
-
-def _on_cpu(brief: Brief, *, has_bf16: bool) -> Brief:
-    preset = brief.preset.changed(training=on_processor(brief.preset.training, has_bf16=has_bf16))
-    setting = brief.setting._replace(precision=preset.training.precision.cpu)
-    return brief._replace(preset=preset, setting=setting, limits="CPU")
 
 
 def _limited(found: _Found, choices: _Choices, options: PlanOptions) -> _Found:
@@ -264,7 +252,7 @@ def _subject(choices: _Choices) -> Subject:
     )
 
 
-def _clock(machine: Machine) -> Callable[[Configuration, Setting], float]:
+def _clock(machine: Machine) -> Clock:
     """Return what times a training step.
 
     Raises:
@@ -275,18 +263,6 @@ def _clock(machine: Machine) -> Callable[[Configuration, Setting], float]:
             "device cpu and cuda: planning for one times training steps on it; plan on the machine that will train"
         )
     return machine.seconds
-
-
-def _pace(brief: Brief, machine: Machine, max_hours: float | None) -> Paced:
-    """Return the preset limited to what this machine can train in time, and the time of a step."""
-    seconds = _clock(machine)
-    trial = Trial(
-        plan=lambda preset: draft_default(brief._replace(preset=preset)),
-        fits=lambda configuration: fits_budget(brief, configuration),
-        seconds=lambda configuration: seconds(configuration, brief.setting),
-    )
-    may_grow = brief.preset.follows_machine and max_hours is not None
-    return choose_pace(grown(brief.preset) if may_grow else brief.preset, trial, max_hours)
 
 
 def _plan_configurations(brief: Brief) -> dict[str, Planned]:
@@ -304,7 +280,7 @@ def _plan_configurations(brief: Brief) -> dict[str, Planned]:
 def _assemble(fingerprint: Fingerprint, name: str, options: PlanOptions, choices: _Choices, found: _Found) -> Plan:
     """Return the plan of all choices and configurations, with the reasons of both."""
     training = choose_training(
-        choices.cropping.fingerprint, found.preset, max_hours=options.max_hours, has_bf16=found.has_bf16
+        choices.cropping.fingerprint, found.preset, max_hours=options.max_hours, precision=found.precision
     )
     pace = None
     if found.step_s is not None:

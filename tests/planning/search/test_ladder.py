@@ -215,30 +215,3 @@ def test_a_rung_too_low_for_the_network_is_passed_over_however_slow_the_next_one
 def test_images_too_small_for_any_rung_are_refused_as_on_a_gpu():
     with pytest.raises(PlanError, match=r"too small for a swin_unetr: .* one voxel at the bottleneck"):
         small_plan((20, 20, 20))
-
-
-def in_precision(precision, preset=PRESETS["fast_prototyping"], *, has_bf16):
-    def seconds(configuration, setting):
-        assert setting.precision == precision
-        return 0.5
-
-    options = PlanOptions(device="cpu", preset=preset)
-    return make_plan(MEASURED, "p", options, Machine(seconds, COUNTER, has_bf16)).plan
-
-
-def test_a_cpu_is_planned_for_in_the_precision_that_it_computes_in():
-    plain, fast = in_precision("fp32", has_bf16=False), in_precision("bf16", has_bf16=True)
-    for plan, precision in ((plain, "fp32"), (fast, "bf16")):
-        assert plan.training.precision.cpu == precision
-        reason = plan.reasons["training.precision.cpu"]
-        assert (reason.source, reason.rule[:4]) == ("device", precision)
-
-
-def test_a_preset_may_want_fp32_of_a_cpu_with_bf16():
-    fast = PRESETS["fast_prototyping"]
-    precision = fast.training.precision.changed(cpu="fp32")
-    preset = fast.changed(training=fast.training.changed(precision=precision))
-    plan = in_precision("fp32", preset, has_bf16=True)
-    assert plan.training.precision.cpu == "fp32"
-    assert "training.precision.cpu" not in plan.reasons
-    assert plan.reasons["training"].rule.endswith("; precision and clipping of preset fast_prototyping")

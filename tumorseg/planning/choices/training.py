@@ -18,13 +18,18 @@ SHORTER, LONGER = 0.5, 2.0
 """Factors of the number of epochs."""
 IN_BF16 = Reason(
     source="device",
-    rule="bf16, in which this CPU computes: a step takes about half its time in fp32, and no loss of accuracy was found",
-    alternative="fp32 (--set training.precision.cpu=fp32): twice the time",
+    rule="bf16, in which this CPU takes less time for a step than in fp32; no loss of accuracy was found",
+    alternative="fp32 (--set training.precision.cpu=fp32): more time",
+)
+FASTER_IN_FP32 = Reason(
+    source="device",
+    rule="fp32, in which this CPU takes less time for a step than in bf16",
+    alternative="bf16 (--set training.precision.cpu=bf16): more time, less memory",
 )
 IN_FP32 = Reason(
     source="device",
     rule="fp32, as this CPU does not compute in bf16",
-    alternative="bf16 on a CPU with AVX512-BF16 or AMX (--set training.precision.cpu=bf16): half the time",
+    alternative="bf16 on a CPU with AMX, or of AMD with AVX512-BF16 (--set training.precision.cpu=bf16): half the time",
 )
 HALF_THE_LENGTH = "half of it (--set training.epochs): half the time, a little less accurate"
 MORE_HOURS = "more hours: longer until the learning rate has fallen, a little more accurate"
@@ -38,7 +43,7 @@ class _Length(NamedTuple):
 
 
 def choose_training(
-    fingerprint: Fingerprint, preset: Preset, *, max_hours: float | None, has_bf16: bool | None = None
+    fingerprint: Fingerprint, preset: Preset, *, max_hours: float | None, precision: Reason | None = None
 ) -> Decided[Training]:
     """Choose how long every configuration is trained.
 
@@ -46,34 +51,19 @@ def choose_training(
         fingerprint: of the cases that are used.
         preset: with the hours that hold: the user's, or its own.
         max_hours: the user's; None where none were given.
-        has_bf16: whether the CPU that trains computes in bf16; None where a GPU trains.
+        precision: why a CPU trains in the preset's, where the machine decided.
     """
-    precision = _reason_of_precision(preset.training, has_bf16)
-    others = f"{'clipping' if precision else 'precision and clipping'} of preset {preset.name}"
+    of_precision = {} if precision is None else {"training.precision.cpu": precision}
+    others = f"{'clipping' if of_precision else 'precision and clipping'} of preset {preset.name}"
     if preset.training.max_hours is not None:
         decides = "--max-hours" if max_hours is not None else f"max_hours of preset {preset.name}"
         rule = f"{decides} decides the length; {others}"
-        reasons = {"training": Reason(source="preset", rule=rule, alternative=MORE_HOURS), **precision}
+        reasons = {"training": Reason(source="preset", rule=rule, alternative=MORE_HOURS), **of_precision}
         if max_hours is not None:
             reasons["training.max_hours"] = Reason(source="user", rule="--max-hours", alternative=MORE_HOURS)
         return Decided(preset.training, reasons)
     epochs, reason = _choose_length(fingerprint, preset, others)
-    return Decided(preset.training.changed(epochs=epochs), {"training": reason, **precision})
-
-
-def on_processor(training: Training, *, has_bf16: bool) -> Training:
-    """Return a training in a precision that the CPU at hand computes in, so that memory and time are those of it."""
-    if has_bf16 or training.precision.cpu == "fp32":
-        return training
-    return training.changed(precision=training.precision.changed(cpu="fp32"))
-
-
-def _reason_of_precision(training: Training, has_bf16: bool | None) -> dict[str, Reason]:
-    """Return why a CPU trains in its precision; nothing where a GPU trains, or where a preset wants fp32 of a CPU with bf16."""
-    if has_bf16 is None:
-        return {}
-    found = {"training.precision.cpu": IN_BF16 if training.precision.cpu == "bf16" else IN_FP32}
-    return {} if has_bf16 and training.precision.cpu == "fp32" else found
+    return Decided(preset.training.changed(epochs=epochs), {"training": reason, **of_precision})
 
 
 def _choose_length(fingerprint: Fingerprint, preset: Preset, others: str) -> _Length:
