@@ -1,10 +1,10 @@
-# Targets: setup, demo, test, coverage, slow, check, format, bench, fuzz, gpu, schema, plans, augmentation-page, losses-page, metrics-page, api-page.
+# Targets: setup, demo, test, coverage, slow, check, format, bench, fuzz, gpu, schema, plans, augmentation-page, losses-page, metrics-page, accuracy-page, api-page.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test coverage slow check format bench fuzz gpu schema plans augmentation-page losses-page metrics-page api-page
+.PHONY: setup demo test coverage slow check format bench fuzz gpu schema plans augmentation-page losses-page metrics-page accuracy-page api-page
 
 setup: $(STAMP)
 
@@ -55,6 +55,9 @@ metrics-page: $(STAMP)
 
 augmentation-page: $(STAMP)
 	$(BIN)/python -m tests.docs.augmentation_page
+
+accuracy-page: $(STAMP)
+	$(BIN)/python -m tests.docs.accuracy_page
 
 api-page: $(STAMP)
 	$(BIN)/python -m tests.docs.api_page

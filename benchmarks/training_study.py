@@ -4,7 +4,7 @@
 
 An arm is a training of 1,000 steps, validated on the cases that its fold holds out: three seeds on Task04_Hippocampus, on ACDC and on sarcoma
 PET/CT, unless options say which. Those of `augmentation` have one preset of augmentation each, in fp32 or (`basic_bf16` and the like) in bf16; those of `presets` change one thing of
-the preset each, in bf16. Folds are those that a plan deals itself; choices follow from folds 1 to 4, so that none of them sees fold 0. A row
+the preset each, in bf16 or, where a processor takes longer in it, with `--precision fp32`. Folds are those that a plan deals itself; choices follow from folds 1 to 4, so that none of them sees fold 0. A row
 goes to benchmarks/results/training_study.json or preset_study.json as soon as its arm is done; rows that are there are not run again, and a
 training that was cut off goes on where it was, as long as `--folder` is the same.
 """
@@ -38,6 +38,7 @@ SEEDS = (0, 1, 2)
 FIRST = ("basic", "basic_bf16", "none", "nnunet")
 """Arms that run on all datasets before any other."""
 NUM_FOLDS = 5
+PRECISION = "training.precision.cpu"
 EPOCH = 20
 """Steps in an epoch."""
 
@@ -63,6 +64,8 @@ class Study(NamedTuple):
     data_root: Path
     folder: Path
     most_minutes: float
+    precision: str | None = None
+    """Of all arms; each arm's own if None."""
 
     @property
     def roots(self) -> tuple[str, ...]:
@@ -99,7 +102,10 @@ def make_plan(study: Study, arm: Arm) -> None:
     write_splits(splits, open_dataset(arm.dataset, study.data_root))
     length = (f"training.epochs={arm.steps // EPOCH}", f"training.iterations_per_epoch={EPOCH}")
     settings: list[str] = []
-    for one in (*length, f"training.seed={arm.seed}", *ARMS[arm.arm].settings):
+    own = ARMS[arm.arm].settings
+    if study.precision is not None:
+        own = (*(one for one in own if not one.startswith(PRECISION)), f"{PRECISION}={study.precision}")
+    for one in (*length, f"training.seed={arm.seed}", *own):
         settings += ("--set", one)
     start = ("plan", "-d", arm.dataset, "--preset", _preset(study, arm.arm), "--splits", str(splits), "--force")
     tumorseg(*study.roots, *start, *settings, "-o", str(study.plan(arm)))
@@ -131,9 +137,11 @@ def train(study: Study, arm: Arm) -> Row:
     parts = [entry["seconds_by_part"] for entry in log]
     seconds = {name: sum(part[name] for part in parts) for name in ("step", "waiting", "augmentation")}
     found = machine()
+    plan = read_plan(study.plan(arm))
     return {
         **arm._asdict(),
-        "plan": what_trains(read_plan(study.plan(arm))),
+        "plan": what_trains(plan),
+        "precision": plan.training.precision.cpu,
         "step_s": round(seconds["step"] / arm.steps, 4),
         "augmentation_s": round(seconds["augmentation"] / arm.steps, 4),
         "waiting_share": round(seconds["waiting"] / (seconds["step"] + seconds["waiting"]), 4),
@@ -184,13 +192,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--arms", nargs="+", choices=ARMS, help="  [default: all of the study]")
     parser.add_argument("--most-minutes", type=float, default=20.0, help="of the steps of an arm")
+    parser.add_argument("--precision", choices=("bf16", "fp32"), help="of all arms  [default: each arm's own]")
     options = parser.parse_args()
     if options.steps < EPOCH or options.steps % EPOCH:
         parser.error(f"--steps {options.steps}: expected a multiple of {EPOCH}, the steps of an epoch")
     options.arms = options.arms or list(STUDIES[options.study])
     options.result = options.result or RESULTS / FILES[options.study]
-    if not has_bf16():
-        options.arms = [arm for arm in options.arms if "training.precision.cpu=bf16" not in ARMS[arm].settings]
+    if not has_bf16() and options.precision != "fp32":
+        options.arms = [arm for arm in options.arms if f"{PRECISION}=bf16" not in ARMS[arm].settings]
         print("this processor does not compute in bf16: arms in bf16 are left out", flush=True)
     return options
 
@@ -208,7 +217,7 @@ def main() -> None:
     options = parse()
     rows = read_rows(options.result)
     options.folder.mkdir(parents=True, exist_ok=True)
-    study = Study(options.data_root, options.folder.resolve(), options.most_minutes)
+    study = Study(options.data_root, options.folder.resolve(), options.most_minutes, options.precision)
     missing = [arm for arm in arms(options) if not is_done(study, arm, rows)]
     print(f"{len(rows)} rows are there, {len(missing)} arms are left", flush=True)
     for arm in missing[: options.rows]:

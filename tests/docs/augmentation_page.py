@@ -1,10 +1,10 @@
 """Keeps the tables of docs/augmentation.md: `python -m tests.docs.augmentation_page` writes them; all else there is written by hand."""
 
 import inspect
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tests.docs.places import filled
 from tumorseg.augmentation.presets import AUGMENTATION_PRESETS
 from tumorseg.reports.augmentation_words import settings_text
 from tumorseg.schema.augmentation import KnownTransform
@@ -48,11 +48,7 @@ def _transforms(modules: Sequence[str]) -> Iterator[str]:
 
 def page(text: str) -> str:
     """Return a page with the tables between its marks as they are now."""
-    for name, table in tables().items():
-        place = re.compile(rf"(<!-- table {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        text, count = place.subn(lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text)
-        assert count == 1, f"{PAGE} has {count} places for the table {name}"
-    return text
+    return filled(text, tables())
 
 
 if __name__ == "__main__":
