@@ -19,7 +19,7 @@ def without_images(page):
 
 @pytest.fixture(scope="module")
 def plan():
-    return planned(fingerprint(), "training.epochs=7", "configurations.2d.optimizer.lr=0.5", vram_gb=9)
+    return planned(fingerprint(), "training.epochs=777", "configurations.2d.optimizer.lr=0.5", vram_gb=9)
 
 
 def test_the_page_is_whole_holds_every_value_and_rule_and_asks_nothing_of_any_network(plan):
@@ -65,7 +65,7 @@ def test_the_text_has_value_meaning_rule_figures_and_alternative_and_marks_the_u
     lines = text.splitlines()
     assert max(map(len, lines)) < 160
     assert "* vram_bytes: 9.00 GB (9663676416 bytes)" in text
-    assert re.search(r"^\*   epochs: 7 +Epochs; after each one", text, re.M)
+    assert re.search(r"^\*   epochs: 777 +Epochs; after each one", text, re.M)
     block = text[text.index("  patch_size: ") : text.index("  batch_size: ")]
     assert re.findall(r"^ {6}(\w+) {2,}", block, re.M) == ["because", "from", "instead"]
     initial = plan.reasons["configurations.3d_fullres.patch_size"].inputs["initial"]
@@ -112,7 +112,7 @@ def test_a_diff_tells_each_field_once_with_its_rules(plan):
     text = diff_text(diff_plans(before, plan))
     assert text.startswith("Toy__plan -> Toy__plan: 3 fields differ")
     assert f"training.epochs\n  - {before.training.epochs}\n      because  " in text
-    assert "  + 7\n      because  set by the user" in text
+    assert "  + 777\n      because  set by the user" in text
 
 
 def test_a_diff_does_not_repeat_the_rules_of_one_part(plan):
