@@ -199,9 +199,10 @@ def nodes_of(home, *arguments):
 
 
 def test_two_nodes_of_torchrun_end_as_one_process_does(home, alone):
-    for one in nodes_of(home):
-        _, told = one.communicate(timeout=200)
-        assert one.returncode == 0, told
+    nodes = nodes_of(home)
+    # All are waited for before any is judged: why one failed may be told by another, and none is left running.
+    told = [one.communicate(timeout=200)[1] for one in nodes]
+    assert [one.returncode for one in nodes] == [0, 0], "\n\n".join(told)
     assert_same(home, alone)
 
 
